@@ -1,0 +1,141 @@
+"""Self-attention, the only place where positions see each other.
+
+Vaswani et al. 2017, section 3.2: equation 1 for the attention, section 3.2.2 for the heads.
+
+Attention is written twice, with one signature. `attention_by_hand` is the equation, and gives the
+attention pattern; `attention_sdpa` hands the same work to torch's fused kernel, which never makes
+the pattern. A test holds them together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from minibert.model.config import BertConfig
+from minibert.model.layers import Linear, dropout
+from minibert.model.layout import Layout
+from minibert.model.trace import NO_TRACE, Scope
+
+AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
+
+
+def attention_by_hand(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    scope: Scope = NO_TRACE,
+) -> tuple[Tensor, Tensor | None]:
+    """softmax(Q K^T / sqrt(H)) V, step by step.
+
+    Args:
+        query, key, value: (B, N, S, H).
+        mask: (B, S) bool, True = a real token; None: all are real.
+        dropout_p: rate of dropout on the pattern.
+
+    Returns:
+        The context (B, N, S, H) and the pattern (B, N, S, S) that weighed the values: after
+        dropout, zero in the rows and columns of padding.
+    """
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (B, N, S, S)
+    scores = scope("scores", scores)  # (B, N, S, S)
+    if mask is not None:
+        both_real = mask[:, None, :, None] & mask[:, None, None, :]  # (B, 1, S, S)
+        # The smallest number instead of -inf: a row that is all padding stays finite.
+        scores = scores.masked_fill(~both_real, torch.finfo(scores.dtype).min)  # (B, N, S, S)
+    pattern = scores.softmax(dim=-1)  # (B, N, S, S)
+    if mask is not None:
+        pattern = pattern.masked_fill(~both_real, 0.0)  # (B, N, S, S)
+    if dropout_p > 0.0:
+        pattern = dropout(pattern, dropout_p)  # (B, N, S, S)
+    pattern = scope("pattern", pattern)  # (B, N, S, S)
+    return pattern.to(value.dtype) @ value, pattern  # (B, N, S, H)
+
+
+def attention_sdpa(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    scope: Scope = NO_TRACE,
+) -> tuple[Tensor, Tensor | None]:
+    """The same by torch's scaled_dot_product_attention; the pattern never exists, so it is None."""
+    keys = None if mask is None else mask[:, None, None, :]  # (B, 1, 1, S)
+    context = F.scaled_dot_product_attention(query, key, value, attn_mask=keys, dropout_p=dropout_p)
+    return context, None  # (B, N, S, H)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over packed tokens, with its output projection.
+
+    Attributes:
+        implementation: "by_hand", "sdpa", or "auto": by hand in training with dropout on a CPU,
+            where SDPA falls back to a slow kernel, and SDPA for everything else.
+    """
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        size = config.hidden_size
+        self.heads = (config.num_attention_heads, config.head_size)  # N, H
+        self.dropout_p = config.attention_probs_dropout_prob
+        self.implementation = "auto"
+        self.query = Linear(size, size)
+        self.key = Linear(size, size)
+        self.value = Linear(size, size)
+        self.output = Linear(size, size)
+
+    def forward(
+        self, hidden: Tensor, layout: Layout, scope: Scope = NO_TRACE, pattern_wanted: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """hidden (T, D) -> output (T, D), and the pattern (B, N, S, S) if it is wanted."""
+        query = scope("query", self.query(hidden).unflatten(1, self.heads))  # (T, N, H)
+        key = scope("key", self.key(hidden).unflatten(1, self.heads))  # (T, N, H)
+        value = scope("value", self.value(hidden).unflatten(1, self.heads))  # (T, N, H)
+        if pattern_wanted or scope.asks_for("scores", "pattern"):
+            context, pattern = self._attend_padded(query, key, value, layout, scope)
+        else:
+            context, pattern = self._attend_by_group(query, key, value, layout), None
+        context = scope("context", context)  # (T, N, H)
+        return scope("output", self.output(context.flatten(1))), pattern  # (T, D)
+
+    def _attend_by_group(self, query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
+        """Attention among the rows of each length: dense blocks, no padding, no mask."""
+        attend = self._function(query.device)
+        sizes = [rows * length for rows, length in layout.groups]
+        contexts = []
+        for group, *parts in zip(
+            layout.groups, query.split(sizes), key.split(sizes), value.split(sizes), strict=True
+        ):
+            blocks = [part.unflatten(0, group).transpose(1, 2) for part in parts]  # (R, N, S, H)
+            context, _ = attend(*blocks, dropout_p=self._dropout_now())  # (R, N, S, H)
+            contexts.append(context.transpose(1, 2).flatten(0, 1))  # (R * S, N, H)
+        return torch.cat(contexts) if contexts else value  # (T, N, H)
+
+    def _attend_padded(
+        self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, scope: Scope
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attention by hand over the whole table, for whoever wants to see scores or pattern."""
+        query, key, value = (
+            layout.pad(part).transpose(1, 2)  # (B, N, S, H)
+            for part in (query, key, value)
+        )
+        context, pattern = attention_by_hand(
+            query, key, value, layout.mask, self._dropout_now(), scope
+        )
+        return layout.unpad(context.transpose(1, 2)), pattern  # (T, N, H)
+
+    def _function(self, device: torch.device) -> AttentionFunction:
+        if self.implementation == "auto":
+            slow_kernel = device.type == "cpu" and self._dropout_now() > 0.0
+            return attention_by_hand if slow_kernel else attention_sdpa
+        return {"by_hand": attention_by_hand, "sdpa": attention_sdpa}[self.implementation]
+
+    def _dropout_now(self) -> float:
+        return self.dropout_p if self.training else 0.0

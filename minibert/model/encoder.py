@@ -1,0 +1,104 @@
+"""The encoder: a stack of L layers, each self-attention and feed-forward with their residual sums.
+
+Vaswani et al. 2017, section 3.1 and figure 1 (left half).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from minibert.model.attention import SelfAttention
+from minibert.model.config import BertConfig
+from minibert.model.layers import Dropout, FeedForward, LayerNorm
+from minibert.model.layout import Layout
+from minibert.model.trace import NO_TRACE, Scope
+
+
+class EncoderLayer(nn.Module):
+    """LayerNorm(x + Sublayer(x)), for attention and then for the feed-forward block.
+
+    The norm comes after the sum ("post-norm"), as in the paper; many later models put it before.
+    """
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        # DistilBERT has no dropout between the attention's output projection and the sum.
+        attention_dropout = 0.0 if config.is_distilbert else config.hidden_dropout_prob
+        self.attention = SelfAttention(config)
+        self.attention_dropout = Dropout(attention_dropout)
+        self.attention_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_dropout = Dropout(config.hidden_dropout_prob)
+        self.feed_forward_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+
+    def forward(
+        self, hidden: Tensor, layout: Layout, scope: Scope = NO_TRACE, pattern_wanted: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """hidden (T, D) -> hidden (T, D), and the attention pattern (B, N, S, S) if wanted."""
+        in_attention, in_feed_forward = scope.inside("attention"), scope.inside("feed_forward")
+        attended, pattern = self.attention(hidden, layout, in_attention, pattern_wanted)  # (T, D)
+        total = in_attention("residual", hidden + self.attention_dropout(attended))  # (T, D)
+        hidden = in_attention("norm", self.attention_norm(total))  # (T, D)
+        fed = self.feed_forward(hidden, in_feed_forward)  # (T, D)
+        total = in_feed_forward("residual", hidden + self.feed_forward_dropout(fed))  # (T, D)
+        return in_feed_forward("norm", self.feed_forward_norm(total)), pattern  # (T, D)
+
+
+class Encoder(nn.Module):
+    """L layers.
+
+    Attributes:
+        gradient_checkpointing: keep only each layer's input in training and run the layer again in
+            the backward pass (Chen et al. 2016, section 3): less memory, a third more time, the
+            same gradients bit for bit.
+    """
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.gradient_checkpointing = False
+
+    def forward(
+        self, hidden: Tensor, layout: Layout, scope: Scope = NO_TRACE, patterns_wanted: bool = False
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Runs the stack.
+
+        Returns:
+            The L + 1 hidden states (T, D), the embeddings first, and the L patterns (B, N, S, S),
+            an empty list if they are not wanted.
+        """
+        states, patterns = [hidden], []
+        for number, layer in enumerate(self.layers):
+            run = _Recomputed(layer) if self._recompute() else layer
+            in_layer = scope.inside(f"layers.{number}")
+            hidden, pattern = run(states[-1], layout, in_layer, patterns_wanted)  # (T, D)
+            states.append(hidden)
+            if pattern is not None and patterns_wanted:
+                patterns.append(pattern)
+        return states, patterns
+
+    def _recompute(self) -> bool:
+        return self.gradient_checkpointing and self.training and torch.is_grad_enabled()
+
+
+class _Recomputed:
+    """A layer that torch.utils.checkpoint runs now and again in the backward pass."""
+
+    def __init__(self, layer: nn.Module):
+        self.layer = layer
+        self.runs = 0
+
+    def __call__(
+        self, hidden: Tensor, layout: Layout, scope: Scope, pattern_wanted: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        # Non-reentrant: the reentrant form gives no gradients at all below frozen embeddings.
+        return checkpoint(self._run, hidden, layout, scope, pattern_wanted, use_reentrant=False)
+
+    def _run(
+        self, hidden: Tensor, layout: Layout, scope: Scope, pattern_wanted: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        self.runs += 1
+        scope = scope if self.runs == 1 else scope.replaying()
+        return self.layer(hidden, layout, scope, pattern_wanted)

@@ -1,0 +1,541 @@
+"""The heads: what BERT's hidden states are turned into, and the losses that train them.
+
+Pre-training heads: Devlin et al. 2018, section 3.1 (masked LM, next sentence). Fine-tuning heads:
+section 3.2, figure 4, and section 4 (4.1 classification, 4.2 spans, 4.4 choices). DistilBERT's
+forms follow its published code: a dense layer with ReLU in the place of the pooler, and dropouts of
+its own.
+
+Every head returns logits, never probabilities. With labels it also returns `loss`, transformers'
+mean, and `loss_terms`: name -> (sum, count), which a training loop adds up over a whole accumulated
+batch before it divides. A label of -100 never counts. `count_labels` gives the counts before the
+forward pass. Names in a trace: head.dense, .activation, .norm, .logits, those that the head has;
+(T, ...) for heads over tokens, (B, ...) for heads over rows.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from minibert.errors import ConfigError, InputError
+from minibert.model.bert import BertBase, BertModel, Encoded
+from minibert.model.config import BertConfig
+from minibert.model.layers import (
+    ACTIVATIONS,
+    Dropout,
+    LayerNorm,
+    Linear,
+    default_generator,
+    initialise,
+)
+from minibert.model.layout import Layout
+from minibert.model.trace import Scope
+
+IGNORED = -100  # the label that never counts
+
+LossTerms = dict[str, tuple[Tensor, int]]
+
+
+@dataclass(frozen=True)
+class HeadOutput:
+    """What a model with a head gives back.
+
+    Attributes:
+        loss: the mean over the labels that count (0 if none does), or None without labels.
+        loss_terms: name -> (sum, count); `loss` is the sum of sum / count.
+        logits: the head's numbers before softmax or sigmoid; its shape is the head's.
+        hidden_states: L + 1 tensors (B, S, D), if asked for.
+        attentions: L tensors (B, N, S, S), if asked for.
+    """
+
+    loss: Tensor | None
+    loss_terms: LossTerms
+    logits: Tensor
+    hidden_states: tuple[Tensor, ...] | None
+    attentions: tuple[Tensor, ...] | None
+
+
+@dataclass(frozen=True)
+class PreTrainingOutput:
+    """As HeadOutput, with the logits of both heads: (B, S, V) and (B, 2)."""
+
+    loss: Tensor | None
+    loss_terms: LossTerms
+    prediction_logits: Tensor
+    seq_relationship_logits: Tensor
+    hidden_states: tuple[Tensor, ...] | None
+    attentions: tuple[Tensor, ...] | None
+
+
+@dataclass(frozen=True)
+class SpanOutput:
+    """As HeadOutput, with a logit for each column to be the start, the end: (B, S) each."""
+
+    loss: Tensor | None
+    loss_terms: LossTerms
+    start_logits: Tensor
+    end_logits: Tensor
+    hidden_states: tuple[Tensor, ...] | None
+    attentions: tuple[Tensor, ...] | None
+
+
+class ModelWithHead(BertBase):
+    """A BertModel with something on top, in `head` or in attributes that the class names."""
+
+    def __init__(self, config: BertConfig, pooler: bool, generator: torch.Generator):
+        super().__init__(config)
+        self.bert = BertModel(config, pooler=pooler, generator=generator)
+
+    @property
+    def body(self) -> BertModel:
+        return self.bert
+
+    @abstractmethod
+    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
+        """For each loss term of this batch, the number of labels it will be the mean over.
+
+        Known from the labels alone, so a training loop can divide each part of a large batch by
+        the count of the whole before it has seen the rest.
+        """
+
+
+class MaskedLMHead(nn.Module):
+    """Dense, activation, norm, then a product with every row of the word table, plus a bias.
+
+    The table is the embeddings' own ("tied"), handed in at each call, so there is one of it;
+    `decoder` is a second table for a config that unties them, else None.
+    """
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        size = config.hidden_size
+        self.dense = Linear(size, size)
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.norm = LayerNorm(size, config.layer_norm_eps)
+        tied = config.tie_word_embeddings
+        self.decoder = None if tied else Linear(size, config.vocab_size, bias=False)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))  # (V,)
+
+    def forward(self, hidden: Tensor, word_table: Tensor, scope: Scope) -> Tensor:
+        """hidden (T, D), word_table (V, D) -> logits (T, V)."""
+        table = word_table if self.decoder is None else self.decoder.weight  # (V, D)
+        hidden = scope("dense", self.dense(hidden))  # (T, D)
+        hidden = scope("activation", self.activation(hidden))  # (T, D)
+        hidden = scope("norm", self.norm(hidden))  # (T, D)
+        return scope("logits", F.linear(hidden, table, self.bias))  # (T, V)
+
+
+class NextSentenceHead(nn.Module):
+    """One linear map of the pooled [CLS]: class 0, B follows A; class 1, B is another text."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.classifier = Linear(config.hidden_size, 2)
+
+    def forward(self, pooled: Tensor, scope: Scope) -> Tensor:
+        return scope("logits", self.classifier(pooled))  # (B, 2)
+
+
+class RowHead(nn.Module):
+    """Dropout and a linear map of each row's vector.
+
+    BERT's row vector is the pooled [CLS]. DistilBERT has no pooler: its head takes [CLS] itself
+    through a dense layer with ReLU first, and has a dropout rate of its own.
+    """
+
+    def __init__(self, config: BertConfig, outputs: int):
+        super().__init__()
+        size = config.hidden_size
+        self.dense = Linear(size, size) if config.is_distilbert else None
+        self.dropout = Dropout(
+            config.seq_classif_dropout if config.is_distilbert else config.head_dropout
+        )
+        self.classifier = Linear(size, outputs)
+
+    def forward(self, encoded: Encoded) -> Tensor:
+        """(B, outputs); zeros for a row with no token."""
+        scope, layout = encoded.scope.inside("head"), encoded.layout
+        if self.dense is None:
+            row = encoded.pooled  # (B, D)
+        else:
+            dense = scope("dense", self.dense(layout.first_tokens(encoded.hidden)))  # (B, D)
+            row = scope("activation", F.relu(dense))  # (B, D)
+        logits = scope("logits", self.classifier(self.dropout(row)))  # (B, outputs)
+        return layout.zero_empty_rows(logits)  # (B, outputs)
+
+
+class TokenHead(nn.Module):
+    """Dropout and a linear map of each token's vector."""
+
+    def __init__(self, config: BertConfig, outputs: int, dropout_p: float):
+        super().__init__()
+        self.dropout = Dropout(dropout_p)
+        self.classifier = Linear(config.hidden_size, outputs)
+
+    def forward(self, encoded: Encoded) -> Tensor:
+        """(T, outputs)."""
+        scope = encoded.scope.inside("head")
+        return scope("logits", self.classifier(self.dropout(encoded.hidden)))  # (T, outputs)
+
+
+class BertForMaskedLM(ModelWithHead):
+    """Predicts the piece at each position; logits (B, S, V), zeros at padding."""
+
+    def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
+        generator = default_generator(generator)
+        super().__init__(config, pooler=False, generator=generator)
+        self.head = MaskedLMHead(config)
+        initialise(self.head, config.initializer_range, generator)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        *args: Any,
+        labels: Tensor | None = None,
+        **inputs: Any,
+    ) -> HeadOutput:
+        """Args are those of BertModel.encode; labels (B, S): a piece id, or -100 to be ignored."""
+        encoded = self.bert.encode(input_ids, *args, **inputs)
+        table = self.bert.embeddings.word.weight  # (V, D)
+        logits = self.head(encoded.hidden, table, encoded.scope.inside("head"))  # (T, V)
+        terms = {} if labels is None else {"masked_lm": _token_loss(logits, labels, encoded.layout)}
+        return HeadOutput(_mean(terms), terms, encoded.layout.pad(logits), *encoded.finish())
+
+    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
+        return {"masked_lm": _count(batch["labels"])}
+
+    def _vocabulary_heads(self) -> list[Any]:
+        return [self.head]
+
+
+class BertForNextSentencePrediction(ModelWithHead):
+    """Tells whether the second text followed the first; logits (B, 2). BERT only."""
+
+    def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
+        _refuse_distilbert(config, "next-sentence prediction")
+        generator = default_generator(generator)
+        super().__init__(config, pooler=True, generator=generator)
+        self.head = NextSentenceHead(config)
+        initialise(self.head, config.initializer_range, generator)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        *args: Any,
+        labels: Tensor | None = None,
+        **inputs: Any,
+    ) -> HeadOutput:
+        """Args are those of BertModel.encode; labels (B,): 0 it followed, 1 it did not."""
+        encoded = self.bert.encode(input_ids, *args, **inputs)
+        logits = self.head(encoded.pooled, encoded.scope.inside("head"))  # (B, 2)
+        logits = encoded.layout.zero_empty_rows(logits)  # (B, 2)
+        terms = {} if labels is None else {"next_sentence": _class_loss(logits, labels)}
+        return HeadOutput(_mean(terms), terms, logits, *encoded.finish())
+
+    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
+        return {"next_sentence": _count(batch["labels"])}
+
+
+class BertForPreTraining(ModelWithHead):
+    """Both heads of pre-training at once; the loss is the sum of their means. BERT only."""
+
+    def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
+        _refuse_distilbert(config, "pre-training with next sentences")
+        generator = default_generator(generator)
+        super().__init__(config, pooler=True, generator=generator)
+        self.masked_lm = MaskedLMHead(config)
+        self.next_sentence = NextSentenceHead(config)
+        initialise(self.masked_lm, config.initializer_range, generator)
+        initialise(self.next_sentence, config.initializer_range, generator)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        *args: Any,
+        labels: Tensor | None = None,
+        next_sentence_label: Tensor | None = None,
+        **inputs: Any,
+    ) -> PreTrainingOutput:
+        """Args are those of BertModel.encode; labels (B, S) and next_sentence_label (B,)."""
+        encoded = self.bert.encode(input_ids, *args, **inputs)
+        layout, scope = encoded.layout, encoded.scope
+        table = self.bert.embeddings.word.weight  # (V, D)
+        pieces = self.masked_lm(encoded.hidden, table, scope.inside("masked_lm"))  # (T, V)
+        follows = self.next_sentence(encoded.pooled, scope.inside("next_sentence"))  # (B, 2)
+        follows = layout.zero_empty_rows(follows)  # (B, 2)
+        terms: LossTerms = {}
+        if labels is not None:
+            terms["masked_lm"] = _token_loss(pieces, labels, layout)
+        if next_sentence_label is not None:
+            terms["next_sentence"] = _class_loss(follows, next_sentence_label)
+        padded = layout.pad(pieces)  # (B, S, V)
+        return PreTrainingOutput(_mean(terms), terms, padded, follows, *encoded.finish())
+
+    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
+        names = {"masked_lm": "labels", "next_sentence": "next_sentence_label"}
+        return {term: _count(batch[key]) for term, key in names.items() if key in batch}
+
+    def _vocabulary_heads(self) -> list[Any]:
+        return [self.masked_lm]
+
+
+class BertForSequenceClassification(ModelWithHead):
+    """One row, one answer: a class, several yes/no labels, or numbers; logits (B, C).
+
+    Which of them is `config.problem_type`; where that is None it is told from the labels, as in
+    transformers: one output means regression, integer labels a class, other labels several.
+    """
+
+    def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
+        generator = default_generator(generator)
+        super().__init__(config, pooler=True, generator=generator)
+        self.head = RowHead(config, config.num_labels)
+        initialise(self.head, config.initializer_range, generator)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        *args: Any,
+        labels: Tensor | None = None,
+        **inputs: Any,
+    ) -> HeadOutput:
+        """Args are those of BertModel.encode; labels (B,) class numbers, or (B, C) numbers."""
+        encoded = self.bert.encode(input_ids, *args, **inputs)
+        logits = self.head(encoded)  # (B, C)
+        terms = {} if labels is None else {"label": self._loss(logits, labels)}
+        return HeadOutput(_mean(terms), terms, logits, *encoded.finish())
+
+    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
+        labels = batch["labels"]
+        one_class = self.problem_type(labels) == "single_label_classification"
+        return {"label": _count(labels) if one_class else labels.numel()}
+
+    def problem_type(self, labels: Tensor) -> str:
+        """The config's problem_type, or the one that the labels' shape and dtype mean."""
+        if self.config.problem_type is not None:
+            return self.config.problem_type
+        if self.config.num_labels == 1:
+            return "regression"
+        if labels.is_floating_point():
+            return "multi_label_classification"
+        return "single_label_classification"
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+        problem_type = self.problem_type(labels)
+        if problem_type == "single_label_classification":
+            return _class_loss(logits, labels)
+        if labels.numel() != logits.numel():
+            raise InputError(
+                f"labels have shape {tuple(labels.shape)}, but {problem_type} with "
+                f"{self.config.num_labels} outputs needs {tuple(logits.shape)}.",
+                key="labels",
+                expected=tuple(logits.shape),
+                found=tuple(labels.shape),
+            )
+        logits = _precise(logits)  # (B, C)
+        labels = labels.view(logits.shape).to(logits.dtype)  # (B, C)
+        if problem_type == "regression":
+            return F.mse_loss(logits, labels, reduction="sum"), labels.numel()
+        loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")  # ()
+        return loss, labels.numel()
+
+
+class BertForTokenClassification(ModelWithHead):
+    """A class for each token; logits (B, S, C), zeros at padding."""
+
+    def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
+        generator = default_generator(generator)
+        super().__init__(config, pooler=False, generator=generator)
+        self.head = TokenHead(config, config.num_labels, config.head_dropout)
+        initialise(self.head, config.initializer_range, generator)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        *args: Any,
+        labels: Tensor | None = None,
+        **inputs: Any,
+    ) -> HeadOutput:
+        """Args are those of BertModel.encode; labels (B, S): a class, or -100 to be ignored."""
+        encoded = self.bert.encode(input_ids, *args, **inputs)
+        logits = self.head(encoded)  # (T, C)
+        terms = {} if labels is None else {"token": _token_loss(logits, labels, encoded.layout)}
+        return HeadOutput(_mean(terms), terms, encoded.layout.pad(logits), *encoded.finish())
+
+    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
+        return {"token": _count(batch["labels"])}
+
+
+class BertForQuestionAnswering(ModelWithHead):
+    """Where an answer starts and ends; two logits for each column, -inf at padding.
+
+    NOTE: transformers lets the softmax over columns run through the padding, so that there a row's
+    loss depends on how long its neighbours are.
+    """
+
+    def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
+        generator = default_generator(generator)
+        super().__init__(config, pooler=False, generator=generator)
+        self.head = TokenHead(config, 2, config.qa_dropout if config.is_distilbert else 0.0)
+        initialise(self.head, config.initializer_range, generator)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        *args: Any,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        **inputs: Any,
+    ) -> SpanOutput:
+        """Args are those of BertModel.encode.
+
+        start_positions, end_positions: (B,) columns; -100, or a column beyond S (an answer that was
+        cut off), does not count.
+        """
+        encoded = self.bert.encode(input_ids, *args, **inputs)
+        layout = encoded.layout
+        logits = layout.pad(self.head(encoded), value=-torch.inf)  # (B, S, 2)
+        start_logits, end_logits = logits.unbind(dim=-1)  # (B, S), (B, S)
+        terms: LossTerms = {}
+        if start_positions is not None and end_positions is not None:
+            terms["start"] = _span_loss(start_logits, start_positions, layout)
+            terms["end"] = _span_loss(end_logits, end_positions, layout)
+        return SpanOutput(_mean(terms), terms, start_logits, end_logits, *encoded.finish())
+
+    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
+        columns = batch["input_ids"].shape[1]
+        return {
+            "start": int(_inside(batch["start_positions"], columns).sum()),
+            "end": int(_inside(batch["end_positions"], columns).sum()),
+        }
+
+
+class BertForMultipleChoice(ModelWithHead):
+    """Which of several texts fits; ids (B, choices, S) in, logits (B, choices) out."""
+
+    def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
+        generator = default_generator(generator)
+        super().__init__(config, pooler=True, generator=generator)
+        self.head = RowHead(config, 1)
+        initialise(self.head, config.initializer_range, generator)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **inputs: Any,
+    ) -> HeadOutput:
+        """Args are those of BertModel.encode with (B, choices, S) for (B, S); labels (B,).
+
+        Hidden states, attentions, layout and trace have B * choices rows.
+        """
+        words = input_ids if input_ids is not None else inputs_embeds
+        if words is None or words.dim() < 3:
+            raise InputError("Multiple choice needs input_ids of shape (B, choices, S).")
+        tables = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        ids, mask, segments, positions, vectors = (
+            None if table is None else table.flatten(0, 1)  # (B * choices, S, ...)
+            for table in tables
+        )
+        encoded = self.bert.encode(ids, mask, segments, positions, vectors, **inputs)
+        logits = self.head(encoded).view(words.shape[:2])  # (B, choices)
+        terms = {} if labels is None else {"choice": _class_loss(logits, labels)}
+        return HeadOutput(_mean(terms), terms, logits, *encoded.finish())
+
+    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
+        return {"choice": _count(batch["labels"])}
+
+
+def _count(labels: Tensor) -> int:
+    return int((labels != IGNORED).sum())
+
+
+def _mean(terms: LossTerms) -> Tensor | None:
+    """The sum over the terms of sum / count; a term in which nothing counts adds 0, not NaN."""
+    if not terms:
+        return None
+    means = [total / max(count, 1) for total, count in terms.values()]
+    return torch.stack(means).sum()  # ()
+
+
+def _class_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    """Cross-entropy of logits (M, C) with class numbers (M,), summed over those that count."""
+    if labels.shape != logits.shape[:1] or labels.is_floating_point():
+        raise InputError(
+            f"labels have shape {tuple(labels.shape)} and {labels.dtype}, but "
+            f"{tuple(logits.shape[:1])} integers are needed.",
+            key="labels",
+            expected=tuple(logits.shape[:1]),
+            found=tuple(labels.shape),
+        )
+    wrong = (labels != IGNORED) & ((labels < 0) | (labels >= logits.shape[1]))  # (M,)
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise InputError(
+            f"labels[{row}] is {int(labels[row])}, but there are {logits.shape[1]} classes.",
+            key="labels",
+            expected=f"0 to {logits.shape[1] - 1}, or {IGNORED}",
+            found=int(labels[row]),
+        )
+    labels = labels.long()  # (M,)
+    loss = F.cross_entropy(_precise(logits), labels, ignore_index=IGNORED, reduction="sum")  # ()
+    return loss, _count(labels)
+
+
+def _token_loss(logits: Tensor, labels: Tensor, layout: Layout) -> tuple[Tensor, int]:
+    """Cross-entropy of packed logits (T, C) with a table of labels (B, S)."""
+    table = (layout.batch_size, layout.columns)
+    if tuple(labels.shape) != table:
+        raise InputError(
+            f"labels have shape {tuple(labels.shape)}, but the batch is {table}.",
+            key="labels",
+            expected=table,
+            found=tuple(labels.shape),
+        )
+    if bool(((labels != IGNORED) & ~layout.mask).any()):
+        raise InputError(
+            f"labels hold something other than {IGNORED} at padding.",
+            key="labels",
+            expected=IGNORED,
+            hint=f"Fill the labels of padded columns with {IGNORED}; collate does.",
+        )
+    return _class_loss(logits, layout.unpad(labels))
+
+
+def _inside(positions: Tensor, columns: int) -> Tensor:
+    """(B,) whether an answer's column is one of the row's; the others do not count."""
+    return (positions != IGNORED) & (positions < columns)
+
+
+def _span_loss(logits: Tensor, positions: Tensor, layout: Layout) -> tuple[Tensor, int]:
+    """Cross-entropy over columns (B, S); half of it, since start and end share the loss."""
+    inside = _inside(positions, layout.columns)  # (B,)
+    logits, positions = logits[inside], positions[inside].long()  # (rows, S), (rows,)
+    rows = torch.arange(len(positions), device=positions.device)  # (rows,)
+    if bool((positions < 0).any()) or not bool(layout.mask[inside][rows, positions].all()):
+        raise InputError(
+            "An answer's start or end is a negative column or a padded one.",
+            key="start_positions",
+            hint=f"Use {IGNORED} for a row without an answer.",
+        )
+    return F.cross_entropy(_precise(logits), positions, reduction="sum") / 2, len(positions)
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """At least float32: a softmax over thousands of classes is a long sum."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _refuse_distilbert(config: BertConfig, what: str) -> None:
+    if config.is_distilbert:
+        raise ConfigError(f"DistilBERT was published without {what}.", key="model_type")
