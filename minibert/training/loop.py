@@ -1,0 +1,493 @@
+"""The training loop, written out.
+
+Nothing in this file is about BERT. It trains any `Trainable`: a module whose forward pass returns
+the terms of its loss as sums and counts, and which can count its labels beforehand.
+
+Read `optimizer_step` first: one update, in the order that mixed precision asks for, with the reason
+for each line (Micikevicius et al. 2018, section 3). `train` repeats it; `evaluate` only measures.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from minibert.errors import TrainingError
+from minibert.training.optim import Schedule, trained_parameters
+from minibert.training.precision import Precision
+
+# So many skipped updates in a row halve the fp16 loss scale from 65536 to below 0.002: no scale
+# will help then.
+MAX_SKIPS_IN_A_ROW = 25
+
+Inputs = Mapping[str, Any]  # what the model's forward pass takes, by name
+Prepare = Callable[[Inputs], Inputs]
+
+
+class Trainable(Protocol):
+    """What the loop asks of a model, over being an `nn.Module`.
+
+    `model(**inputs)` returns an object with `loss_terms`, name -> (sum over labels, count of
+    labels), and `logits`, a tensor of one row for each example.
+    """
+
+    def __call__(self, **inputs: Any) -> Any: ...
+
+    def count_labels(self, inputs: Inputs, /) -> Mapping[str, int]:
+        """The counts that `loss_terms` will have, told from the labels alone."""
+
+    def train(self, mode: bool = True) -> Any: ...
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch that is planned: it is loaded when its turn comes.
+
+    Args:
+        indices: which examples it holds, by their number in the data set, in the order of its rows.
+        load: makes the model's inputs, on the CPU.
+        tokens: how much work it is, for the log and the progress bar.
+    """
+
+    indices: Sequence[int]
+    load: Callable[[], Inputs]
+    tokens: int = 0
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds torch's default generators, of every device, from which dropout draws.
+
+    Nothing else in a run is random in secret: data order, masking and new weights take generators
+    of their own.
+    """
+    torch.manual_seed(seed)
+
+
+@dataclass
+class State:
+    """Where a run stands, in plain numbers."""
+
+    epoch: int = 0  # epochs finished
+    step: int = 0  # optimizer steps tried, the skipped ones among them
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    best_epoch: int | None = None
+    best_value: float | None = None
+    epochs_without_gain: int = 0
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One line of the log. `loss` is the mean over the labels of the whole accumulated batch."""
+
+    step: int
+    epoch: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float  # before clipping
+    tokens: int
+    tokens_per_second: float
+    skipped: bool  # the fp16 gradients overflowed: no update
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch. `loss` is the mean over all its labels, taken while the weights moved."""
+
+    epoch: int
+    loss: float
+    seconds: float
+    tokens: int
+    metrics: dict[str, float]  # what `evaluate` gave
+    best: bool  # better than all epochs before
+
+
+@dataclass
+class History:
+    """What a run went through."""
+
+    state: State = field(default_factory=State)
+    steps: list[StepRecord] = field(default_factory=list)
+    epochs: list[EpochRecord] = field(default_factory=list)
+    stopped_early: bool = False
+
+
+def count_steps(
+    batches_of_epoch: Callable[[int], Sequence[Batch]], epochs: int, accumulate: int = 1
+) -> int:
+    """The optimizer steps of a whole run, which a `Schedule` wants to know."""
+    return sum(math.ceil(len(batches_of_epoch(epoch)) / accumulate) for epoch in range(epochs))
+
+
+def train(
+    model: Trainable,
+    batches_of_epoch: Callable[[int], Sequence[Batch]],
+    *,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    precision: Precision,
+    epochs: int,
+    accumulate: int = 1,
+    clip_norm: float | None = 1.0,
+    prepare: Prepare | None = None,
+    evaluate: Callable[[], dict[str, float]] | None = None,
+    watch: str = "loss",
+    patience: int | None = None,
+    on_step: Callable[[StepRecord], None] | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+    progress: bool = True,
+) -> History:
+    """Trains a model in place.
+
+    With `evaluate`, the weights of the best epoch are kept in a copy on the CPU and put back at the
+    end, so that the model returned from is the best one, not the last. Ties go to the earlier.
+
+    Args:
+        model: already on the device of `precision`.
+        batches_of_epoch: epoch, from 0 -> its batches. The order of the data is a function of the
+            epoch alone, so that an epoch can be planned again.
+        optimizer, schedule: over the model's parameters.
+        epochs: how often to go through the data, at most.
+        accumulate: batches to an update. Exact: 4 batches of 8 give the gradient of 1 of 32, with
+            padding and unequal numbers of labels, since the loss is divided by the labels of all 4.
+        clip_norm: the greatest norm of the gradient of all parameters together; None for no limit.
+        prepare: makes loaded inputs ready for the model; by default moves them to the device.
+        evaluate: measures the model, at the end of every epoch.
+        watch: which of its measurements decides; lower is better for names that end in "loss" or
+            "mse", else higher.
+        patience: stop after so many epochs without a gain; None to go through all.
+        on_step, on_epoch: are handed each record, for a log.
+        progress: a progress bar on standard error.
+
+    Raises:
+        TrainingError: settings that no run can have, no batches, or a loss or gradient that is no
+            longer finite; the weights are then those before the step that failed.
+    """
+    _check_settings(epochs, accumulate, patience, evaluate)
+    prepare = prepare or (lambda inputs: move(inputs, precision.device))
+    scaler = precision.make_scaler()
+    history = History()
+    state = history.state
+    best_weights = None
+    optimizer.zero_grad(set_to_none=True)
+    total = count_steps(batches_of_epoch, epochs, accumulate)
+    with tqdm(total=total, unit="step", disable=not progress, dynamic_ncols=True) as bar:
+        for epoch in range(epochs):
+            model.train()  # dropout on, but for the parts that a model keeps frozen
+            batches = batches_of_epoch(epoch)
+            if not batches:
+                raise TrainingError(f"Epoch {epoch + 1} has no batches.", key="batches")
+            terms = LossSums()
+            tokens = 0
+            started = step_started = time.perf_counter()
+            for first in range(0, len(batches), accumulate):
+                window = batches[first : first + accumulate]
+                learning_rate = schedule.learning_rate
+                step = optimizer_step(
+                    model,
+                    window,
+                    optimizer=optimizer,
+                    scaler=scaler,
+                    schedule=schedule,
+                    precision=precision,
+                    prepare=prepare,
+                    clip_norm=clip_norm,
+                    name=f"Step {state.step + 1}",
+                )
+                step_ended = time.perf_counter()
+                state.step += 1
+                _count_skips(state, step.skipped)
+                if not step.skipped:
+                    terms.add(step.terms)
+                tokens += step.tokens
+                record = StepRecord(
+                    step=state.step,
+                    epoch=epoch + 1,
+                    loss=step.terms.mean(),
+                    learning_rate=learning_rate,
+                    gradient_norm=step.gradient_norm,
+                    tokens=step.tokens,
+                    tokens_per_second=step.tokens / (step_ended - step_started),
+                    skipped=step.skipped,
+                )
+                step_started = step_ended
+                history.steps.append(record)
+                if on_step is not None:
+                    on_step(record)
+                bar.update()
+                bar.set_postfix(
+                    epoch=epoch + 1,
+                    loss=f"{terms.mean():.4f}",
+                    lr=f"{learning_rate:.1e}",
+                    tokens_s=f"{tokens / (step_ended - started):.0f}",
+                )
+            seconds = time.perf_counter() - started
+            state.epoch += 1
+            metrics = evaluate() if evaluate is not None else {}
+            best = evaluate is not None and _is_best(state, metrics, watch)
+            if best:
+                best_weights = _copy_of_weights(model)
+            summary = EpochRecord(epoch + 1, terms.mean(), seconds, tokens, metrics, best)
+            history.epochs.append(summary)
+            if on_epoch is not None:
+                on_epoch(summary)
+            if patience is not None and state.epochs_without_gain >= patience:
+                history.stopped_early = epoch + 1 < epochs
+                break
+    if best_weights is not None:
+        model.load_state_dict(best_weights)
+    return history
+
+
+@dataclass
+class LossSums:
+    """Sums and counts of a loss's terms over many batches. Sums add up; means do not."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: LossSums) -> None:
+        """Adds the terms of another stretch of data."""
+        for name in other.sums:
+            self.sums[name] = self.sums.get(name, 0.0) + other.sums[name]
+            self.counts[name] = self.counts.get(name, 0) + other.counts[name]
+
+    def mean(self) -> float:
+        """The loss: each term's mean over its labels, added up. A term without labels is 0."""
+        return sum(total / max(1, self.counts[name]) for name, total in self.sums.items())
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step came to."""
+
+    terms: LossSums
+    gradient_norm: float
+    tokens: int
+    skipped: bool
+
+
+def optimizer_step(
+    model: Trainable,
+    window: Sequence[Batch],
+    *,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    schedule: Schedule,
+    precision: Precision,
+    prepare: Prepare,
+    clip_norm: float | None,
+    name: str,
+) -> Step:
+    """One update of the weights from one accumulated batch.
+
+    Args:
+        window: the batches whose gradients are added up.
+        name: what to call this step in an error.
+
+    Raises:
+        TrainingError: the loss or the gradient is not finite, and no scaler stands by.
+    """
+    loaded = [batch.load() for batch in window]
+    # The loss is a mean over the labels of the whole window, so their number has to be known before
+    # the first backward pass. It is counted on the CPU, where it keeps no device waiting.
+    counts = _add_counts([model.count_labels(inputs) for inputs in loaded])
+    sums: dict[str, Tensor] = {}
+    for inputs in loaded:
+        # Autocast around the forward pass alone: matrix products in 16 bits, sums in 32. The
+        # backward pass takes over the dtype of each operation by itself.
+        with precision.autocast():
+            output = model(**prepare(inputs))
+        loss = sum(total / max(1, counts[term]) for term, (total, _) in output.loss_terms.items())
+        # Scaled up, so that small fp16 gradients do not vanish on their way back. Gradients add up
+        # in `parameter.grad` from one batch of the window to the next.
+        scaler.scale(loss).backward()
+        for term, (total, _) in output.loss_terms.items():
+            sums[term] = sums[term] + total.detach() if term in sums else total.detach()
+    # Unscaled before clipping, which would otherwise clip the scale and not the gradient.
+    scaler.unscale_(optimizer)
+    gradient_norm = nn.utils.clip_grad_norm_(
+        trained_parameters(optimizer), math.inf if clip_norm is None else clip_norm
+    ).item()
+    terms = LossSums({term: total.item() for term, total in sums.items()}, counts)
+    # With a scaler, infinite gradients are an everyday event that it answers itself. Without one
+    # they are the end, and now is the last moment at which the weights are still good.
+    if not scaler.is_enabled() and not math.isfinite(terms.mean() + gradient_norm):
+        raise _not_finite(name, window, terms.mean(), model)
+    # The scaler leaves the update out where it found infinite gradients, then lowers the scale;
+    # after many good steps it raises it. A lower scale is how it tells that it skipped.
+    scale = scaler.get_scale()
+    scaler.step(optimizer)
+    scaler.update()
+    skipped = scaler.get_scale() < scale
+    # The schedule counts updates that were made, or the warm-up would pass without any.
+    if not skipped:
+        schedule.step()
+    # Only now: the next window starts from nothing. Setting to None frees the memory, too.
+    optimizer.zero_grad(set_to_none=True)
+    return Step(terms, gradient_norm, sum(batch.tokens for batch in window), skipped)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model said about some data.
+
+    `logits` holds one tensor an example, fp32 on the CPU, ordered by the example's index; rows of
+    token-level heads keep the columns that their batch had.
+    """
+
+    sums: LossSums
+    logits: list[Tensor]
+
+    @property
+    def loss(self) -> float:
+        """The mean loss over all labels of the data, however they fell into batches."""
+        return self.sums.mean()
+
+
+def evaluate(
+    model: Trainable,
+    batches: Sequence[Batch],
+    *,
+    precision: Precision,
+    prepare: Prepare | None = None,
+    progress: str | None = None,
+) -> Evaluation:
+    """Runs a model over data without training it: dropout off, nothing kept for gradients.
+
+    Afterwards every module is back in the mode that it was in.
+
+    Args:
+        batches: in any order; the rows of the result are sorted by the examples' indices.
+        progress: the title of a progress bar on standard error; None for none.
+    """
+    prepare = prepare or (lambda inputs: move(inputs, precision.device))
+    modes = [(module, module.training) for module in model.modules()]
+    model.train(False)
+    terms = LossSums()
+    rows: dict[int, Tensor] = {}
+    try:
+        for batch in tqdm(batches, progress, disable=progress is None, leave=False, unit="batch"):
+            with torch.inference_mode(), precision.autocast():
+                output = model(**prepare(batch.load()))
+            logits = output.logits.float().cpu()
+            rows.update(zip(batch.indices, logits, strict=True))
+            for term, (total, count) in (output.loss_terms or {}).items():
+                terms.add(LossSums({term: total.item()}, {term: count}))
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return Evaluation(terms, [rows[index] for index in sorted(rows)])
+
+
+def move(inputs: Inputs, device: torch.device) -> dict[str, Any]:
+    """The inputs with everything that can be moved to a device on that device."""
+    return {
+        name: value.to(device) if hasattr(value, "to") else value for name, value in inputs.items()
+    }
+
+
+def _check_settings(
+    epochs: int, accumulate: int, patience: int | None, evaluate: object | None
+) -> None:
+    for key, value in (("epochs", epochs), ("accumulate", accumulate), ("patience", patience)):
+        if value is not None and value < 1:
+            raise TrainingError(
+                f"{key} is {value}, but must be at least 1.",
+                key=key,
+                expected="1 or more",
+                found=value,
+            )
+    if patience is not None and evaluate is None:
+        raise TrainingError(
+            "Early stopping needs something to watch, but nothing is evaluated.",
+            key="patience",
+            found=patience,
+            hint="Give a validation split, or leave patience out.",
+        )
+
+
+def _add_counts(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for terms in counts:
+        for name, count in terms.items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def _count_skips(state: State, skipped: bool) -> None:
+    state.skipped += skipped
+    state.skipped_in_a_row = state.skipped_in_a_row + 1 if skipped else 0
+    if state.skipped_in_a_row >= MAX_SKIPS_IN_A_ROW:
+        raise TrainingError(
+            f"Step {state.step}: the gradients overflowed {state.skipped_in_a_row} times in a row, "
+            "at ever lower loss scales.",
+            key="loss",
+            found=state.skipped_in_a_row,
+            hint="Look for NaN in the data and weights, or train in bf16 or fp32.",
+        )
+
+
+def _is_best(state: State, metrics: Mapping[str, float], watch: str) -> bool:
+    """Compares with the best so far and takes note. A NaN is never better."""
+    if watch not in metrics:
+        raise TrainingError(
+            f"There is no measurement {watch!r} to watch; there are {', '.join(metrics)}.",
+            key="watch",
+            expected=tuple(metrics),
+            found=watch,
+        )
+    value = metrics[watch]
+    sign = -1 if watch.endswith(("loss", "mse")) else 1
+    if math.isnan(value) or (
+        state.best_value is not None and sign * value <= sign * state.best_value
+    ):
+        state.epochs_without_gain += 1
+        return False
+    state.best_epoch, state.best_value, state.epochs_without_gain = state.epoch, value, 0
+    return True
+
+
+def _copy_of_weights(model: Trainable) -> dict[str, Tensor]:
+    return {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+
+
+def _not_finite(name: str, window: Sequence[Batch], loss: float, model: Trainable) -> TrainingError:
+    """The error for a step that must not be taken, naming the first thing that went wrong."""
+    indices = [index for batch in window for index in batch.indices]
+    shown = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
+    key = "loss"
+    what = f"the loss is {loss}"
+    for parameter_name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            key, what = parameter_name, f"{what} and the weights of {parameter_name} are not finite"
+            break
+        if (
+            math.isfinite(loss)
+            and parameter.grad is not None
+            and not parameter.grad.isfinite().all()
+        ):
+            key, what = parameter_name, f"the gradient of {parameter_name} is not finite"
+            break
+    return TrainingError(
+        f"{name}: {what} (examples {shown}); the weights were left as they were.",
+        key=key,
+        expected="finite numbers",
+        found=loss,
+        hint="Lower the learning rate, or look at these examples.",
+    )

@@ -1,0 +1,84 @@
+"""Number formats for training: which one a device is good at, and what each needs.
+
+Mixed precision: Micikevicius et al. 2018, section 3. bf16 has 8 bits of mantissa and the range of
+fp32, so nothing overflows. fp16 has 11 bits, but values above 65504 are infinite and gradients
+below 6e-8 vanish: it needs a scaler.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from minibert.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Precision:
+    """In which number format the forward pass multiplies matrices, where, and why.
+
+    Weights, gradients and optimizer state stay in the model's own dtype whatever is chosen.
+    """
+
+    name: str
+    device: torch.device
+    dtype: torch.dtype | None  # None: no autocast
+    scaler: bool
+    reason: str
+
+    def autocast(self) -> torch.autocast:
+        """The context for a forward pass."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
+
+    def make_scaler(self) -> torch.amp.GradScaler:
+        """A gradient scaler; where none is needed, one that does nothing."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.scaler)
+
+
+def choose_precision(name: str, device: str | torch.device) -> Precision:
+    """bf16 where the hardware has it, else fp16 with a scaler on cuda, else fp32; or as told.
+
+    Args:
+        name: "auto", "bf16", "fp16" or "fp32".
+        device: where the model will run.
+
+    Raises:
+        TrainingError: an unknown name, or fp16 on a device without a scaler.
+    """
+    device = torch.device(device)
+    if name == "auto":
+        name, reason = _best_precision(device)
+    else:
+        reason = "as told"
+    if name == "bf16":
+        return Precision(name, device, torch.bfloat16, scaler=False, reason=reason)
+    if name == "fp16" and device.type in ("cuda", "cpu"):
+        return Precision(name, device, torch.float16, scaler=True, reason=reason)
+    if name == "fp32":
+        return Precision(name, device, None, scaler=False, reason=reason)
+    raise TrainingError(
+        f"The precision {name!r} cannot be used on {device.type}.",
+        key="precision",
+        expected=("auto", "bf16", "fp16", "fp32"),
+        found=name,
+        hint="Choose auto, bf16, fp32, or (on cuda and cpu) fp16.",
+    )
+
+
+def _best_precision(device: torch.device) -> tuple[str, str]:
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", "this GPU has bf16"
+        return "fp16", "this GPU has no bf16"
+    if device.type == "cpu" and _cpu_has_bf16():
+        return "bf16", "this CPU has bf16 instructions"
+    return "fp32", f"no bf16 instructions are known of this {device.type}"
+
+
+def _cpu_has_bf16() -> bool:
+    if hasattr(torch.cpu, "get_capabilities"):
+        found = torch.cpu.get_capabilities()
+        return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    # Older releases of torch have no public way to ask.
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
