@@ -1,0 +1,691 @@
+"""Corpora: files of labelled text, read into plain examples, with the names of their labels.
+
+One call reads any of them:
+
+    read("train.txt", sep=";", names=["text", "label"])     separated values without a header
+    read("train.tsv", text="text_a")                         with a header; .csv, .tsv, .jsonl, .gz
+    read("aclImdb", split="train")                           a folder with pos/ and neg/
+    read("train.conll.gz")                                   a word and its tag on each line
+    read("owner/name", split="train")                        a data set of the Hub
+
+A label that a file spells as a name (or as a whole number) becomes an index into `label_names`;
+names are sorted, numbers by value. Validation and test data are read with the training data's
+`label_names`, so that an index means the same class everywhere. Nothing is dropped: a line that
+cannot be used is an error that names it.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import math
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from minibert.checkpoint import hub
+from minibert.errors import ConfigError, DataError
+from minibert.files import sha256
+
+Format = Literal["csv", "tsv", "jsonl", "parquet", "conll", "lines", "folder"]
+Label = int | float | tuple[float, ...]
+
+SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".txt": "lines",
+    ".jsonl": "jsonl",
+    ".parquet": "parquet",
+    ".conll": "conll",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text, or a pair of texts, with its label.
+
+    Args:
+        text, text_pair: the text, and the second one of a pair.
+        label: an index into the corpus's `label_names`; for several labels at once a tuple with
+            1.0 at each that holds, as long as `label_names`; for regression a number; None if
+            there is none.
+        guid: where it came from: file and line, or file name.
+    """
+
+    text: str
+    text_pair: str | None = None
+    label: Label | None = None
+    guid: str = ""
+
+
+@dataclass(frozen=True)
+class TaggedExample:
+    """One sentence, with a tag for each word: indices into the corpus's `label_names`."""
+
+    words: tuple[str, ...]
+    tags: tuple[int, ...] | None = None
+    guid: str = ""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A small table of examples that knows the names of its labels.
+
+    Args:
+        examples: all of one kind.
+        label_names: the classes, by index; None for regression and where there are no labels.
+        source: what was asked for, for people.
+        files: the files that were read.
+    """
+
+    examples: tuple[Example, ...] | tuple[TaggedExample, ...]
+    label_names: tuple[str, ...] | None = None
+    source: str = ""
+    files: tuple[Path, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Example | TaggedExample:
+        return self.examples[index]
+
+    def __iter__(self) -> Iterator[Example | TaggedExample]:
+        return iter(self.examples)
+
+    @property
+    def problem_type(self) -> str | None:
+        """What the labels are, in the words of the official config; None without labels.
+
+        "single_label_classification", "multi_label_classification", "regression", and
+        "token_classification" for tagged sentences.
+        """
+        if not self.examples or _label(self.examples[0]) is None:
+            return None
+        if isinstance(self.examples[0], TaggedExample):
+            return "token_classification"
+        if self.label_names is None:
+            return "regression"
+        several = isinstance(self.examples[0].label, tuple)
+        return "multi_label_classification" if several else "single_label_classification"
+
+    @property
+    def label_counts(self) -> dict[str, int]:
+        """How often each label occurs, in the order of `label_names`; empty without names."""
+        kind = self.problem_type
+        counts: Counter[Any] = Counter()
+        for label in map(_label, self.examples):
+            if kind == "single_label_classification":
+                counts[label] += 1
+            elif kind == "multi_label_classification":
+                counts.update(index for index, holds in enumerate(label) if holds)
+            elif kind == "token_classification":
+                counts.update(label)
+        return {name: counts[index] for index, name in enumerate(self.label_names or ())}
+
+    def head(self, count: int = 5) -> str:
+        """The first examples as a table for people."""
+        return "\n".join(_row(example, self.label_names) for example in self.examples[:count])
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What was read, for the record of a run: counts, and the sha256 sum of each file."""
+        return {
+            "source": self.source,
+            "examples": len(self),
+            "labels": self.label_counts,
+            "files": {str(path): sha256(path) for path in self.files},
+        }
+
+
+def read(
+    source: str | Path,
+    *,
+    format: Format | None = None,
+    sep: str | None = None,
+    names: Sequence[str] | None = None,
+    quoting: bool | None = None,
+    text: str = "text",
+    text_pair: str | None = None,
+    label: str | None = "label",
+    label_names: Sequence[str] | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+) -> Corpus:
+    """Reads a file, a folder or a data set of the Hub.
+
+    Args:
+        source: a path or a Hub id. A file may be gzipped (`.gz`).
+        format: "csv", "tsv", "jsonl", "parquet", "conll" (a word and its tag on each line, a
+            blank line after each sentence) or "lines" (a text on each line, no labels). None: by
+            the file's ending; a `.txt` is "lines" unless `sep` or `names` is given.
+        sep: what separates the columns; None: "," in csv, a tab in tsv and conll.
+        names: the columns of a csv or tsv file that has no header line.
+        quoting: whether a '"' in a csv or tsv file quotes. None: in `.csv` files only, so that
+            a '"' in a tab-separated review is just a '"'.
+        text, text_pair, label: the columns to read. `label=None` reads texts without labels.
+        label_names: the classes in their order, as when validation data follow training data.
+            None: the labels of the file, sorted. Whole numbers are taken as indices into names
+            that are not numbers themselves.
+        split: which part of a folder or Hub data set: "train", "test", or with a folder's name
+            before it where there are several ("unsplit/train").
+        revision: branch, tag or commit of a Hub data set.
+
+    Raises:
+        DataError: the file is missing, empty or damaged; a column is missing; a line is ragged or
+            not UTF-8; a label is unknown. File, line, what is there and what was asked for are
+            named.
+    """
+    columns = _Columns(text, text_pair, label)
+    records: list[_Record] = []
+    files, labelled = _find(source, split, revision)
+    stored_names: Sequence[str] | None = None
+    for path in files:
+        kind = "review" if labelled else format or _format(path, sep or names)
+        if kind == "review":
+            records.append(_Record(str(path), _decoded(path), None, path.parent.name))
+        elif kind == "lines":
+            lines = enumerate(_lines(path), start=1)
+            records += [_Record(f"{path}:{line}", text, None, None) for line, text in lines]
+        elif kind == "conll":
+            records += _read_conll(path, sep or "\t", tagged=label is not None)
+        elif kind == "jsonl":
+            records += _read_jsonl(path, columns)
+        elif kind == "parquet":
+            found, stored_names = _read_parquet(path, columns)
+            records += found
+        elif kind in ("csv", "tsv"):
+            quoted = ".csv" in path.suffixes if quoting is None else quoting
+            comma = sep or ("," if kind == "csv" else "\t")
+            records += _read_separated(path, columns, comma, names, quoted)
+        else:
+            raise ConfigError(
+                f"There is no format {kind!r}.",
+                key="format",
+                expected=sorted(set(SUFFIXES.values())),
+                found=kind,
+            )
+    return _corpus(records, label_names, stored_names, str(source), files)
+
+
+def split(
+    corpus: Corpus, fraction: float, *, seed: int, stratify: bool = True
+) -> tuple[Corpus, Corpus]:
+    """Shuffles, then splits: the second part holds `fraction` of the examples.
+
+    Args:
+        fraction: between 0 and 1.
+        seed: the same seed gives the same parts.
+        stratify: each class has the same share in both parts, as nearly as whole examples allow
+            (one label for each text only).
+
+    Raises:
+        ConfigError: a part would be empty.
+    """
+    count = round(len(corpus) * fraction)
+    if not 0 < count < len(corpus):
+        raise ConfigError(
+            f"A part of {fraction} of {len(corpus)} examples leaves one part empty.",
+            key="fraction",
+            expected="a number between 0 and 1",
+            found=fraction,
+        )
+    chosen = _draw(corpus, count, seed, stratify)
+    rest = sorted(set(range(len(corpus))) - set(chosen))
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(rest), generator=generator).tolist()
+    return _take(corpus, [rest[index] for index in order]), _take(corpus, chosen)
+
+
+def subset(corpus: Corpus, count: int, *, seed: int, stratify: bool = True) -> Corpus:
+    """`count` examples drawn at random, with each class's share kept, in random order.
+
+    Raises:
+        ConfigError: there are not so many.
+    """
+    if not 0 < count <= len(corpus):
+        raise ConfigError(
+            f"A subset of {count} cannot be drawn from {len(corpus)} examples.",
+            key="count",
+            expected=len(corpus),
+            found=count,
+        )
+    return _take(corpus, _draw(corpus, count, seed, stratify))
+
+
+class _Columns(NamedTuple):
+    text: str
+    text_pair: str | None
+    label: str | None
+
+
+class _Record(NamedTuple):
+    """What a file says, before labels become indices."""
+
+    where: str  # file and line
+    text: str | tuple[str, ...]
+    text_pair: str | None
+    label: Any  # as the file spells it; one for each word of a tagged sentence
+
+
+def _label(example: Example | TaggedExample) -> Any:
+    return example.tags if isinstance(example, TaggedExample) else example.label
+
+
+def _row(example: Example | TaggedExample, names: Sequence[str] | None) -> str:
+    """One example on one line."""
+    if isinstance(example, TaggedExample):
+        if example.tags is None or names is None:
+            return " ".join(example.words)
+        pairs = zip(example.words, example.tags, strict=True)
+        return " ".join(f"{word}/{names[tag]}" for word, tag in pairs)
+    label: Any = example.label
+    if names is not None and isinstance(label, tuple):
+        label = ", ".join(name for name, holds in zip(names, label, strict=True) if holds)
+    elif names is not None and isinstance(label, int):
+        label = names[label]
+    texts = [text for text in (example.text, example.text_pair) if text is not None]
+    return " | ".join([*([] if label is None else [str(label)]), *texts])
+
+
+# Where the files are
+
+
+def _find(
+    source: str | Path, split: str | None, revision: str | None
+) -> tuple[tuple[Path, ...], bool]:
+    """The files to read, and whether each is one text whose folder is its label."""
+    path = Path(source)
+    if path.is_file():
+        return (path,), False
+    if path.is_dir():
+        folder = path / split if split and (path / split).is_dir() else path
+        # `unsup`, which aclImdb has beside them, holds texts without a label.
+        labelled = sorted(
+            part for part in folder.iterdir() if part.is_dir() and part.name in ("neg", "pos")
+        )
+        if labelled:
+            return tuple(file for part in labelled for file in sorted(part.glob("*.txt"))), True
+    elif path.suffix or str(source).count("/") != 1:
+        raise DataError(
+            f"There is no file or folder {source}.",
+            path=path,
+            hint="Name a file, a folder, or a data set of the Hub (owner/name).",
+        )
+    if split is None:
+        raise DataError(
+            f"{source} has several parts, and which one to read was not said.",
+            path=path,
+            key="split",
+            hint="Say split='train' or another.",
+        )
+    return _split_files(source, split, revision), False
+
+
+def _split_files(source: str | Path, split: str, revision: str | None) -> tuple[Path, ...]:
+    """The files of one part: those whose name, or whose folder's name, begins with it."""
+    where, _, part = split.rpartition("/")
+    endings = [suffix + packed for suffix in SUFFIXES for packed in ("", ".gz")]
+    patterns = [start + part + "*" + ending for start in ("", "*/") for ending in endings]
+    folder = hub.resolve(source, patterns, revision=revision, repo_type="dataset").folder
+    begins = re.compile(re.escape(part) + "(?![A-Za-z])")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.name.endswith(tuple(endings))
+        and (begins.match(path.name) or path.parent.name == part)
+        and path.relative_to(folder).as_posix().startswith(where)
+    )
+    if not found:
+        raise DataError(
+            f"{source} has no file for the part {split!r}.",
+            path=source,
+            key=split,
+            expected=[part + suffix for suffix in SUFFIXES],
+        )
+    folders = sorted({path.parent.relative_to(folder).as_posix() for path in found})
+    if len(folders) > 1:
+        raise DataError(
+            f"{source} has {split!r} in several folders: {', '.join(folders)}.",
+            path=source,
+            key=split,
+            found=folders,
+            hint=f"Say which, such as split='{folders[0]}/{part}'.",
+        )
+    return tuple(found)
+
+
+def _format(path: Path, columns: object) -> str:
+    suffix = Path(path.name.removesuffix(".gz")).suffix
+    if suffix == ".txt" and columns:
+        return "csv"
+    if suffix not in SUFFIXES:
+        raise DataError(
+            f"{path} has the ending {suffix!r}, not one of {', '.join(SUFFIXES)}.",
+            path=path,
+            expected=tuple(SUFFIXES),
+            found=suffix,
+            hint="Say the format.",
+        )
+    return SUFFIXES[suffix]
+
+
+# What each format says
+
+
+def _decoded(path: Path) -> str:
+    """The whole text of a file, unpacked if it ends in .gz."""
+    try:
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as problem:
+        raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = data.count(b"\n", 0, problem.start) + 1
+        raise DataError(
+            f"{path}, line {line} is not UTF-8: byte 0x{data[problem.start]:02x}.",
+            path=path,
+            key=f"line {line}",
+            expected="UTF-8",
+            found=f"0x{data[problem.start]:02x}",
+            hint="Convert the file (iconv -t utf-8).",
+        ) from problem
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file; only a line feed ends a line, with or without a return."""
+    text = _decoded(path)
+    if not text.strip():
+        raise DataError(f"{path} is empty.", path=path)
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def _read_separated(
+    path: Path, columns: _Columns, sep: str, names: Sequence[str] | None, quoting: bool
+) -> list[_Record]:
+    rows = _split_rows(path, sep, quoting)
+    if names is None:
+        _, names = next(rows)
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise DataError(f"{path} has the column {twice[0]!r} twice.", path=path, key=twice[0])
+    records = []
+    for line, row in rows:
+        if len(row) != len(names):
+            raise DataError(
+                f"{path}, line {line} has {len(row)} columns, not {len(names)}.",
+                path=path,
+                key=f"line {line}",
+                expected=len(names),
+                found=len(row),
+                hint=f"Is {sep!r} the separator, and does a text hold it?",
+            )
+        records.append(_record(path, line, dict(zip(names, row, strict=True)), columns))
+    if not records:
+        raise DataError(
+            f"{path} has a header line and no rows.", path=path, expected="rows", found=0
+        )
+    return records
+
+
+def _split_rows(path: Path, sep: str, quoting: bool) -> Iterator[tuple[int, list[str]]]:
+    """Line number (of the row's last line) and columns of each row."""
+    lines = _lines(path)
+    if not quoting:
+        yield from ((line, row.split(sep)) for line, row in enumerate(lines, start=1))
+        return
+    before = csv.field_size_limit(max(map(len, lines)) + 1)
+    rows = csv.reader((line + "\n" for line in lines), delimiter=sep, strict=True)
+    try:
+        yield from ((rows.line_num, row) for row in rows)
+    except csv.Error as problem:
+        raise DataError(
+            f"{path}, line {rows.line_num} cannot be parsed: {problem}.",
+            path=path,
+            key=f"line {rows.line_num}",
+            hint="Is a quote left open? quoting=False takes a quote as a plain character.",
+        ) from problem
+    finally:
+        csv.field_size_limit(before)
+
+
+def _read_jsonl(path: Path, columns: _Columns) -> list[_Record]:
+    records = []
+    for line, content in enumerate(_lines(path), start=1):
+        try:
+            value = json.loads(content)
+        except (ValueError, RecursionError) as problem:
+            raise DataError(
+                f"{path}, line {line} is not JSON: {problem}.", path=path, key=f"line {line}"
+            ) from problem
+        if not isinstance(value, dict):
+            raise DataError(
+                f"{path}, line {line} is {type(value).__name__}, not a JSON object.",
+                path=path,
+                key=f"line {line}",
+                expected="object",
+                found=type(value).__name__,
+            )
+        records.append(_record(path, line, value, columns))
+    return records
+
+
+def _read_parquet(path: Path, columns: _Columns) -> tuple[list[_Record], tuple[str, ...] | None]:
+    """The rows, and the label names that data sets of the Hub keep in the file's metadata."""
+    try:
+        import pyarrow.lib
+        import pyarrow.parquet
+    except ImportError as problem:
+        raise DataError(
+            f"{path} is a parquet file, and pyarrow is not installed.",
+            path=path,
+            hint="pip install 'minibert[parquet]'",
+        ) from problem
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.lib.ArrowException) as problem:
+        raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
+    metadata = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = metadata.get("info", {}).get("features", {})
+    names = features.get(columns.label, {}).get("names") if columns.label else None
+    rows = enumerate(table.to_pylist(), start=1)
+    records = [_record(path, row, values, columns) for row, values in rows]
+    if not records:
+        raise DataError(f"{path} has no rows.", path=path, expected="rows", found=0)
+    if names is None:
+        return records, None
+    named = dict(enumerate(names))
+    return [record._replace(label=named.get(record.label, record.label)) for record in records], (
+        tuple(names)
+    )
+
+
+def _read_conll(path: Path, sep: str, tagged: bool) -> list[_Record]:
+    """Sentences: the first column is the word, the last one its tag; a blank line ends one.
+
+    Lines that begin with -DOCSTART-, which part documents in CoNLL-2003, are no words.
+    """
+    records: list[_Record] = []
+    rows: list[list[str]] = []
+    lines = _lines(path)
+    for line, content in enumerate([*lines, ""], start=1):
+        if content.strip() and not content.startswith("-DOCSTART-"):
+            rows.append(content.split(sep))
+            if tagged and len(rows[-1]) < 2:
+                raise DataError(
+                    f"{path}, line {line} has a word without a tag: {content!r:.50}.",
+                    path=path,
+                    key=f"line {line}",
+                    expected=f"word{sep}tag",
+                    found=content,
+                )
+        elif rows:
+            words = tuple(row[0] for row in rows)
+            tags = tuple(row[-1].strip() for row in rows) if tagged else None
+            records.append(_Record(f"{path}:{line - len(rows)}", words, None, tags))
+            rows = []
+    return records
+
+
+def _record(path: Path, line: int, values: Mapping[str, Any], columns: _Columns) -> _Record:
+    """The columns that were asked for, of one row."""
+    for column in columns:
+        if column is not None and column not in values:
+            raise DataError(
+                f"{path}, line {line} has no column {column!r}; there are {', '.join(values)}.",
+                path=path,
+                key=column,
+                expected=column,
+                found=list(values),
+                hint="Name the columns to read (text, text_pair, label), or the file's (names).",
+            )
+    for column in (columns.text, columns.text_pair):
+        if column is not None and not isinstance(values[column], str):
+            raise DataError(
+                f"{path}, line {line} has {values[column]!r:.50} as {column!r}, which is not text.",
+                path=path,
+                key=f"line {line}",
+                expected="text",
+                found=type(values[column]).__name__,
+            )
+    label = values[columns.label] if columns.label else None
+    if columns.label and label in (None, ""):
+        raise DataError(
+            f"{path}, line {line} has no label.",
+            path=path,
+            key=f"line {line}",
+            hint="Texts without labels are read with label=None.",
+        )
+    pair = values[columns.text_pair] if columns.text_pair else None
+    return _Record(f"{path}:{line}", values[columns.text], pair, label)
+
+
+# From labels as spelled to indices
+
+
+def _corpus(
+    records: Sequence[_Record],
+    label_names: Sequence[str] | None,
+    stored_names: Sequence[str] | None,
+    source: str,
+    files: tuple[Path, ...],
+) -> Corpus:
+    labels: list[Any] = [record.label for record in records]
+    names = label_names or stored_names
+    if labels[0] is None:
+        names = None
+    elif names is None and _are_numbers(labels):
+        labels = [_number(record) for record in records]
+    else:
+        names = tuple(names or _sorted_names(records))
+        labels = [_indices(record, names) for record in records]
+    examples: list[Any] = [
+        TaggedExample(record.text, label, record.where)
+        if isinstance(record.text, tuple)
+        else Example(record.text, record.text_pair, label, record.where)
+        for record, label in zip(records, labels, strict=True)
+    ]
+    return Corpus(tuple(examples), names, source, files)
+
+
+def _are_numbers(labels: Sequence[Any]) -> bool:
+    """Whether the labels are for regression: numbers, and not all of them whole."""
+    if all(isinstance(label, str) for label in labels):
+        return all(map(_NUMBER.fullmatch, labels)) and not all(map(_WHOLE.fullmatch, labels))
+    return any(isinstance(label, float) for label in labels)
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_WHOLE = re.compile(r"-?\d+")
+
+
+def _number(record: _Record) -> float:
+    try:
+        number = float(record.label)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(
+            f"{record.where} has the label {record.label!r} among numbers.",
+            key=record.where,
+            expected="a finite number",
+            found=record.label,
+        )
+    return number
+
+
+def _sorted_names(records: Sequence[_Record]) -> list[str]:
+    names = {name for record in records for name in _names(record)}
+    whole = all(map(_WHOLE.fullmatch, names))
+    return sorted(names, key=int if whole else None)
+
+
+def _names(record: _Record) -> list[str]:
+    """The label, or each of several, as text."""
+    several = record.label if isinstance(record.label, (list, tuple)) else [record.label]
+    for label in several:
+        if not isinstance(label, (str, int)):
+            raise DataError(
+                f"{record.where} has the label {label!r}, which is no name and no whole number.",
+                key=record.where,
+                expected="a name or a whole number",
+                found=label,
+            )
+    return [str(label) for label in several]
+
+
+def _indices(record: _Record, names: tuple[str, ...]) -> int | tuple[int, ...] | tuple[float, ...]:
+    numbered = not any(map(_WHOLE.fullmatch, names))
+    found = []
+    for name in _names(record):
+        if name in names:
+            found.append(names.index(name))
+        elif numbered and name.isdecimal() and int(name) < len(names):
+            found.append(int(name))
+        else:
+            raise DataError(
+                f"{record.where} has the label {name!r}, which is not one of {', '.join(names)}.",
+                key=record.where,
+                expected=names,
+                found=name,
+            )
+    if isinstance(record.text, tuple):
+        return tuple(found)
+    if isinstance(record.label, list):
+        return tuple(float(index in found) for index in range(len(names)))
+    return found[0]
+
+
+# Drawing examples
+
+
+def _take(corpus: Corpus, indices: Sequence[int]) -> Corpus:
+    examples: Any = tuple(corpus.examples[index] for index in indices)
+    return replace(corpus, examples=examples)
+
+
+def _draw(corpus: Corpus, count: int, seed: int, stratify: bool) -> list[int]:
+    """`count` different indices in random order."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(corpus), generator=generator).tolist()
+    if not stratify or corpus.problem_type != "single_label_classification":
+        return order[:count]
+    groups: dict[Any, list[int]] = {}
+    for index in order:
+        groups.setdefault(_label(corpus[index]), []).append(index)
+    # Largest remainder: whole shares first, what is left to the largest fractions.
+    shares = {label: count * len(group) / len(corpus) for label, group in groups.items()}
+    quotas = {label: int(share) for label, share in shares.items()}
+    by_fraction = sorted(shares, key=lambda label: (quotas[label] - shares[label], label))
+    for label in by_fraction[: count - sum(quotas.values())]:
+        quotas[label] += 1
+    chosen = {index for label, group in groups.items() for index in group[: quotas[label]]}
+    return [index for index in order if index in chosen]

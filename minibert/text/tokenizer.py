@@ -1,0 +1,666 @@
+"""WordPiece tokens: text to the integers that the network reads, and back.
+
+The algorithm is that of the published models (Devlin et al. 2019, section 3, "Input/Output
+Representations"; Wu et al. 2016, section 4.1) and runs inside the `tokenizers` library: clean the
+text, split it at spaces, punctuation and Chinese characters, then cut each word greedily into the
+longest pieces of the vocabulary. `wordpiece.py` beside this file is the same in plain Python.
+
+What the network sees of one text and of a pair:
+
+    [CLS] a pieces [SEP]                    token types 0
+    [CLS] a pieces [SEP] b pieces [SEP]     token types 0 ... 0 1 ... 1
+
+The only module that imports `tokenizers`.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tokenizers
+import torch
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+from minibert.checkpoint import hub
+from minibert.errors import ConfigError, DataError, InputError, TokenizerError
+from minibert.files import read_json, write_json, write_text
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "config.json")
+
+# The length of the position table of every published BERT; counts where no file says another.
+DEFAULT_MAX_LENGTH = 512
+
+Side = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One text or pair as the network will read it. All lists have one entry for each token.
+
+    Args:
+        input_ids: the vocabulary's numbers, [CLS] and [SEP] included, no padding.
+        token_type_ids: 0 for the first text with its [CLS] and [SEP], 1 for the second.
+        cut: how many pieces truncation removed.
+    """
+
+    input_ids: list[int]
+    token_type_ids: list[int]
+    cut: int
+    _parts: tuple[tuple[tokenizers.Encoding, int], ...]  # one or two texts, and pieces kept of each
+
+    @property
+    def tokens(self) -> list[str]:
+        """The pieces as text, such as "token", "##ization"."""
+        return self._spread("[CLS]", "[SEP]", lambda part: part.tokens)
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """(start, end) of each piece in its own text, in characters; (0, 0) for special tokens."""
+        return self._spread((0, 0), (0, 0), lambda part: part.offsets)
+
+    @property
+    def word_ids(self) -> list[int | None]:
+        """Which word of its own text a piece belongs to; None for special tokens."""
+        return self._spread(None, None, lambda part: part.word_ids)
+
+    @property
+    def sequence_ids(self) -> list[int | None]:
+        """0 or 1, the text that a piece comes from; None for special tokens."""
+        texts = iter(range(len(self._parts)))
+        return self._spread(None, None, lambda part: [next(texts)] * len(part))
+
+    @property
+    def special_tokens_mask(self) -> list[int]:
+        """1 at the [CLS] and [SEP] that were put around the texts, 0 elsewhere."""
+        return [int(sequence is None) for sequence in self.sequence_ids]
+
+    def _spread(
+        self, first: Any, after: Any, values: Callable[[tokenizers.Encoding], list[Any]]
+    ) -> list[Any]:
+        """`first`, then what `values` gives for the pieces kept of each text, each with `after`."""
+        result = [first]
+        for part, kept in self._parts:
+            result += values(part)[:kept]
+            result.append(after)
+        return result
+
+
+class BertTokenizer:
+    """The tokenizer of a BERT or DistilBERT checkpoint.
+
+    Args:
+        vocabulary: piece -> id.
+        lowercase: lower-case the text before it is cut (`do_lower_case` in official files).
+        strip_accents: remove accents; None means "when lower-casing", as in the original code.
+        chinese_characters: each Chinese character is a word (`tokenize_chinese_chars`).
+        added_tokens: further pieces that are found whole in any text, each as it stands in the
+            list of that name in `tokenizer.json`.
+        max_length: the most tokens that the model takes.
+        token_types: whether the model has a segment table (BERT has, DistilBERT has not).
+        source: where the vocabulary came from, for messages.
+
+    Attributes:
+        vocab_size: how many ids there are, added tokens included.
+        max_length: as above.
+        pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens.
+        special_tokens: special token -> id.
+        model_inputs: the names of the tensors that the model takes.
+
+    Raises:
+        TokenizerError: a special token is missing from the vocabulary.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Mapping[str, int],
+        *,
+        lowercase: bool = True,
+        strip_accents: bool | None = None,
+        chinese_characters: bool = True,
+        added_tokens: Sequence[Mapping[str, Any]] = (),
+        max_length: int = DEFAULT_MAX_LENGTH,
+        token_types: bool = True,
+        source: str | Path = "the vocabulary",
+    ):
+        missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
+        if missing:
+            raise TokenizerError(
+                f"{source} has no {', '.join(missing)}.",
+                path=source,
+                expected=SPECIAL_TOKENS,
+                found=[token for token in SPECIAL_TOKENS if token in vocabulary],
+                hint="Is it the vocab.txt of a BERT model?",
+            )
+        self.vocabulary = dict(vocabulary)
+        self.lowercase = lowercase
+        self.strip_accents = strip_accents
+        self.chinese_characters = chinese_characters
+        self.max_length = max_length
+        self.source = source
+        self.special_tokens = {token: vocabulary[token] for token in SPECIAL_TOKENS}
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
+            self.special_tokens.values()
+        )
+        self.model_inputs: tuple[str, ...] = ("input_ids", "attention_mask")
+        if token_types:
+            self.model_inputs += ("token_type_ids",)
+        self._tokenizer = self._build(added_tokens)
+        self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> BertTokenizer:
+        """Opens the tokenizer of a model folder or Hub id.
+
+        It is made from `tokenizer.json` if there is one, else from `vocab.txt`. What
+        `tokenizer_config.json` says about lower-casing, accents and Chinese characters counts, as
+        in transformers 5; where it is silent, `tokenizer.json` counts, and then the defaults of
+        the original code (lower-casing on). Padding and truncation stored in `tokenizer.json` are
+        left out: they belong to one use of the model. `config.json` tells how many positions,
+        segments and pieces the model has.
+
+        Raises:
+            TokenizerError: no vocabulary there, another kind of tokenizer, a piece twice, a
+                special token missing, or more pieces than the model has embeddings for.
+        """
+        folder = hub.resolve(source, FILES, revision=revision).folder
+        settings = _optional_json(folder / "tokenizer_config.json")
+        config = _optional_json(folder / "config.json")
+        if (folder / "tokenizer.json").exists():
+            path = folder / "tokenizer.json"
+            vocabulary, added_tokens, stored = _read_tokenizer_json(path)
+        elif (folder / "vocab.txt").exists():
+            path = folder / "vocab.txt"
+            vocabulary, added_tokens, stored = read_vocab(path), [], {}
+        else:
+            raise TokenizerError(
+                f"{folder} has neither tokenizer.json nor vocab.txt.",
+                path=folder,
+                expected="tokenizer.json or vocab.txt",
+                hint="Copy the tokenizer files of the model into its folder.",
+            )
+        tokenizer = cls(
+            vocabulary,
+            added_tokens=added_tokens,
+            max_length=_max_length(settings, config),
+            token_types=(
+                config.get("model_type") != "distilbert" and config.get("type_vocab_size", 2) > 1
+            ),
+            source=path,
+            **_flags(folder / "tokenizer_config.json", settings, stored),
+        )
+        table = config.get("vocab_size")
+        if table is not None and tokenizer.vocab_size > table:
+            raise TokenizerError(
+                f"{path} has {tokenizer.vocab_size} pieces, but the model has embeddings for "
+                f"{table} ({folder / 'config.json'}, vocab_size).",
+                path=path,
+                key="vocab_size",
+                expected=table,
+                found=tokenizer.vocab_size,
+                hint="The vocabulary belongs to another model.",
+            )
+        return tokenizer
+
+    @classmethod
+    def from_vocab(
+        cls, path: str | Path, *, lowercase: bool = True, max_length: int = DEFAULT_MAX_LENGTH
+    ) -> BertTokenizer:
+        """Makes a tokenizer of a `vocab.txt` alone: one piece a line, the id is the line number."""
+        return cls(read_vocab(path), lowercase=lowercase, max_length=max_length, source=path)
+
+    def __len__(self) -> int:
+        return self.vocab_size
+
+    def __call__(
+        self,
+        texts: str | Sequence[str],
+        pairs: str | Sequence[str] | None = None,
+        *,
+        max_length: int | None = None,
+        truncation: bool = True,
+        padding: Literal["longest", "max_length"] = "longest",
+        padding_side: Side = "right",
+        pad_to_multiple_of: int = 1,
+        split_special_tokens: bool = False,
+    ) -> dict[str, torch.Tensor]:
+        """A padded batch, ready for `model(**batch)`.
+
+        Args:
+            texts: one text or several.
+            pairs: for each text the second one, such as a hypothesis or an answer.
+            max_length: the most tokens for each row; None means as many as the model takes.
+            truncation: longer rows are cut (pairs: the longer text first) with one warning for
+                the batch. If False, they are an error.
+            padding: "longest" pads to the longest row, "max_length" to `max_length`.
+            padding_side: where the padding goes.
+            pad_to_multiple_of: rounds the number of columns up.
+            split_special_tokens: "[SEP]" in a text is a special token, as in transformers;
+                True reads it as the plain characters that it is.
+
+        Returns:
+            int64 tensors on the CPU, all (B, S), named as in `model_inputs`; attention_mask is 1
+            at real tokens and 0 at padding.
+
+        Raises:
+            DataError: a text is not a string, or is too long where truncation is off.
+            InputError: `max_length` is more than the model takes.
+        """
+        rows = list(
+            self._rows(
+                texts,
+                pairs,
+                max_length=max_length,
+                truncation=truncation,
+                split_special_tokens=split_special_tokens,
+            )
+        )
+        limit = self._limit(max_length)
+        warn_of_cuts([row.cut for row in rows], limit, stacklevel=2)
+        if padding not in ("longest", "max_length"):
+            raise ConfigError(
+                f"padding is {padding!r}, and not one of 'longest' and 'max_length'.",
+                key="padding",
+                expected=("longest", "max_length"),
+                found=padding,
+            )
+        columns = limit if padding == "max_length" else 0
+        columns = max([columns, *(len(row.input_ids) for row in rows)])
+        columns = -(-columns // pad_to_multiple_of) * pad_to_multiple_of
+        values = {
+            "input_ids": ([row.input_ids for row in rows], self.pad_id),
+            "attention_mask": ([[1] * len(row.input_ids) for row in rows], 0),
+            "token_type_ids": ([row.token_type_ids for row in rows], 0),
+        }
+        return {
+            name: pad_rows(*values[name], columns=columns, side=padding_side)  # (B, S)
+            for name in self.model_inputs
+        }
+
+    def encode(
+        self,
+        texts: str | Sequence[str] | Sequence[Sequence[str]],
+        pairs: str | Sequence[str] | Sequence[Sequence[str]] | None = None,
+        *,
+        max_length: int | None = None,
+        truncation: bool = True,
+        words: bool = False,
+        split_special_tokens: bool = False,
+    ) -> list[Encoded]:
+        """Each text on its own, unpadded, with offsets and word ids.
+
+        Args:
+            texts, pairs, max_length, truncation, split_special_tokens: as for a call. Nothing
+                warns here: `Encoded.cut` says what truncation removed.
+            words: each text is a sequence of words that stay as they are (offsets then count
+                inside a word).
+        """
+        return list(
+            self._rows(
+                texts,
+                pairs,
+                max_length=max_length,
+                truncation=truncation,
+                words=words,
+                split_special_tokens=split_special_tokens,
+            )
+        )
+
+    def decode(
+        self, ids: Sequence[int] | torch.Tensor, *, skip_special_tokens: bool = False
+    ) -> str:
+        """Ids back to text; pieces are joined, and there is no space before punctuation."""
+        return self._tokenizer.decode(_plain(ids), skip_special_tokens=skip_special_tokens)
+
+    def tokens(self, ids: Sequence[int] | torch.Tensor) -> list[str]:
+        """The piece that each id stands for.
+
+        Raises:
+            InputError: an id that no piece has.
+        """
+        pieces = []
+        for number in _plain(ids):
+            piece = self._tokenizer.id_to_token(number)
+            if piece is None:
+                raise InputError(
+                    f"id {number} has no piece: {self.source} has {self.vocab_size}.",
+                    key="input_ids",
+                    expected=self.vocab_size,
+                    found=number,
+                )
+            pieces.append(piece)
+        return pieces
+
+    def ids(self, tokens: Sequence[str]) -> list[int]:
+        """The id of each piece; `unk_id` for what is not in the vocabulary."""
+        found = (self._tokenizer.token_to_id(token) for token in tokens)
+        return [self.unk_id if number is None else number for number in found]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the files that transformers and `from_pretrained` open."""
+        folder = Path(folder)
+        write_text(folder / "tokenizer.json", self._tokenizer.to_str(pretty=True))
+        pieces = sorted(self.vocabulary, key=self.vocabulary.__getitem__)
+        write_text(folder / "vocab.txt", "".join(piece + "\n" for piece in pieces))
+        names = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL_TOKENS}
+        write_json(folder / "special_tokens_map.json", names)
+        write_json(
+            folder / "tokenizer_config.json",
+            {
+                "tokenizer_class": (
+                    "BertTokenizer"
+                    if "token_type_ids" in self.model_inputs
+                    else "DistilBertTokenizer"
+                ),
+                "do_lower_case": self.lowercase,
+                "strip_accents": self.strip_accents,
+                "tokenize_chinese_chars": self.chinese_characters,
+                "model_max_length": self.max_length,
+                **names,
+            },
+        )
+
+    def _build(self, added_tokens: Sequence[Mapping[str, Any]]) -> tokenizers.Tokenizer:
+        result = tokenizers.Tokenizer(models.WordPiece(self.vocabulary, unk_token="[UNK]"))
+        result.normalizer = normalizers.BertNormalizer(
+            clean_text=True,
+            handle_chinese_chars=self.chinese_characters,
+            strip_accents=self.strip_accents,
+            lowercase=self.lowercase,
+        )
+        result.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        result.decoder = decoders.WordPiece(prefix="##")
+        result.post_processor = tokenizers.processors.TemplateProcessing(
+            single="[CLS]:0 $A:0 [SEP]:0",
+            pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+            special_tokens=[("[CLS]", self.cls_id), ("[SEP]", self.sep_id)],
+        )
+        result.add_special_tokens(list(SPECIAL_TOKENS))
+        for token in sorted(added_tokens, key=lambda token: token["id"]):
+            places = {key: value for key, value in token.items() if key not in ("id", "content")}
+            result.add_tokens([tokenizers.AddedToken(token["content"], **places)])
+            place = result.token_to_id(token["content"])
+            if place != token["id"]:
+                raise TokenizerError(
+                    f"{self.source} gives the added token {token['content']!r} the id "
+                    f"{token['id']}, but its place is {place}.",
+                    path=self.source,
+                    key=token["content"],
+                    expected=place,
+                    found=token["id"],
+                )
+        return result
+
+    def _limit(self, max_length: int | None) -> int:
+        if max_length is None:
+            return self.max_length
+        if max_length > self.max_length:
+            raise InputError(
+                f"max_length is {max_length}, but the model takes {self.max_length} tokens.",
+                key="max_length",
+                expected=self.max_length,
+                found=max_length,
+            )
+        return max_length
+
+    def _rows(
+        self,
+        texts: Any,
+        pairs: Any,
+        *,
+        max_length: int | None = None,
+        truncation: bool = True,
+        words: bool = False,
+        split_special_tokens: bool = False,
+    ) -> Iterator[Encoded]:
+        """Cuts texts into pieces and puts the special tokens around them."""
+        limit = self._limit(max_length)
+        texts = _as_list(texts, words)
+        columns = [texts]
+        if pairs is not None:
+            pairs = _as_list(pairs, words)
+            if len(pairs) != len(texts):
+                raise DataError(
+                    f"There are {len(texts)} texts and {len(pairs)} second texts.",
+                    key="pairs",
+                    expected=len(texts),
+                    found=len(pairs),
+                )
+            columns.append(pairs)
+        room = limit - 1 - len(columns)  # [CLS], and a [SEP] after each text
+        if room < 0:
+            raise InputError(
+                f"max_length is {limit}, and the special tokens alone are {1 + len(columns)}.",
+                key="max_length",
+                expected=1 + len(columns),
+                found=limit,
+            )
+        encoded = [self._pieces(column, words, split_special_tokens) for column in columns]
+        for row, parts in enumerate(zip(*encoded, strict=True)):
+            lengths = [len(part) for part in parts]
+            if sum(lengths) > room and not truncation:
+                raise DataError(
+                    f"Row {row} has {sum(lengths) + limit - room} tokens, and {limit} are allowed.",
+                    key=str(row),
+                    expected=limit,
+                    found=sum(lengths) + limit - room,
+                    hint="Shorten the text, or let it be cut (truncation).",
+                )
+            yield self._around(parts, _kept(lengths, room))
+
+    def _around(self, parts: Sequence[tokenizers.Encoding], kept: Sequence[int]) -> Encoded:
+        """[CLS] before the first text, [SEP] after each; the types count the texts."""
+        ids, types = [self.cls_id], [0]
+        for number, (part, count) in enumerate(zip(parts, kept, strict=True)):
+            ids += part.ids[:count]
+            ids.append(self.sep_id)
+            types += [number] * (count + 1)
+        cut = sum(len(part) for part in parts) - sum(kept)
+        return Encoded(ids, types, cut, tuple(zip(parts, kept, strict=True)))
+
+    def _pieces(
+        self, texts: list[Any], words: bool, split_special_tokens: bool
+    ) -> list[tokenizers.Encoding]:
+        """The pieces of each text, without special tokens around them."""
+        for row, text in enumerate(texts):
+            _check_text(row, text, words)
+        self._tokenizer.encode_special_tokens = split_special_tokens
+        try:
+            return self._tokenizer.encode_batch(
+                texts, is_pretokenized=words, add_special_tokens=False
+            )
+        except (TypeError, UnicodeError):
+            # A str may hold half of a surrogate pair, which no UTF-8 text can.
+            for row, text in enumerate(texts):
+                _check_surrogates(row, text)
+            raise
+
+
+def read_vocab(path: str | Path) -> dict[str, int]:
+    """Reads a `vocab.txt`: one piece a line, the id is the line number from 0.
+
+    Raises:
+        TokenizerError: the file is missing, not UTF-8, empty, or has a piece twice.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as problem:
+        raise TokenizerError(
+            f"{path} could not be read: {problem.strerror}.", path=path
+        ) from problem
+    except UnicodeDecodeError as problem:
+        raise TokenizerError(f"{path} is not UTF-8 text: {problem}.", path=path) from problem
+    # Not splitlines(): pieces such as U+2028 and U+0085 are lines of their own to it.
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    vocabulary: dict[str, int] = {}
+    for number, piece in enumerate(lines):
+        if piece in vocabulary:
+            raise TokenizerError(
+                f"{path} has {piece!r} twice, on lines {vocabulary[piece] + 1} and {number + 1}.",
+                path=path,
+                key=piece,
+            )
+        vocabulary[piece] = number
+    return vocabulary
+
+
+def pad_rows(
+    rows: Sequence[Sequence[int] | np.ndarray], value: int, *, columns: int, side: Side
+) -> torch.Tensor:
+    """Rows of unequal length as one int64 tensor (B, S), filled up with `value`."""
+    result = np.full((len(rows), columns), value, dtype=np.int64)  # (B, S)
+    for number, row in enumerate(rows):
+        if side == "right":
+            result[number, : len(row)] = row
+        else:
+            result[number, columns - len(row) :] = row
+    return torch.from_numpy(result)  # (B, S)
+
+
+def warn_of_cuts(cuts: Sequence[int], limit: int, *, stacklevel: int) -> None:
+    """One warning for all the texts that were too long."""
+    number = sum(cut > 0 for cut in cuts)
+    if number:
+        warnings.warn(
+            f"{number} of {len(cuts)} texts had more than {limit} tokens and were cut "
+            f"({sum(cuts)} tokens lost).",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def _kept(lengths: Sequence[int], room: int) -> list[int]:
+    """How many pieces stay of each text: the longer one is cut first, then both evenly."""
+    if len(lengths) == 1 or sum(lengths) <= room:
+        return [min(length, room) for length in lengths]
+    shorter = min(*lengths, room // 2)
+    longer = room - shorter
+    return [longer, shorter] if lengths[0] > lengths[1] else [shorter, longer]
+
+
+def _as_list(texts: Any, words: bool) -> list[Any]:
+    """One text alone counts as a batch of one."""
+    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
+        return [texts]
+    rows = list(texts)
+    return [rows] if words and rows and isinstance(rows[0], str) else rows
+
+
+def _check_text(row: int, text: object, words: bool) -> None:
+    if not words:
+        right = isinstance(text, str)
+    else:
+        right = isinstance(text, (list, tuple)) and all(isinstance(word, str) for word in text)
+    if not right:
+        expected = "a sequence of words" if words else "a string"
+        raise DataError(
+            f"Row {row} is not {expected} but {text!r:.50} ({type(text).__name__}).",
+            key=str(row),
+            expected=expected,
+            found=type(text).__name__,
+        )
+
+
+def _check_surrogates(row: int, text: str | Sequence[str]) -> None:
+    whole = text if isinstance(text, str) else " ".join(text)
+    try:
+        whole.encode("utf-8")
+    except UnicodeEncodeError as problem:
+        raise DataError(
+            f"Row {row} has half of a surrogate pair (U+{ord(whole[problem.start]):04X}) at "
+            f"character {problem.start}, which is not text.",
+            key=str(row),
+            hint="Decode the source with errors='replace'.",
+        ) from problem
+
+
+def _plain(ids: Sequence[int] | torch.Tensor) -> list[int]:
+    return [int(number) for number in ids]
+
+
+def _optional_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    value = read_json(path, TokenizerError)
+    if not isinstance(value, dict):
+        raise TokenizerError(f"{path} is not a JSON object.", path=path)
+    return value
+
+
+def _read_tokenizer_json(
+    path: Path,
+) -> tuple[dict[str, int], list[dict[str, Any]], dict[str, Any]]:
+    """Vocabulary, added tokens and normalizer settings of a `tokenizer.json`.
+
+    The tokenizer is built anew from these three, so that no setting comes along unseen.
+    """
+    content = _optional_json(path)
+    kinds = {
+        "model": "WordPiece",
+        "normalizer": "BertNormalizer",
+        "pre_tokenizer": "BertPreTokenizer",
+    }
+    for part, kind in kinds.items():
+        found = (content.get(part) or {}).get("type")
+        if found != kind:
+            raise TokenizerError(
+                f"{path} is not a BERT tokenizer: its {part} is {found}, not {kind}.",
+                path=path,
+                key=part,
+                expected=kind,
+                found=found,
+            )
+    model = content["model"]
+    fixed = {
+        "unk_token": "[UNK]",
+        "continuing_subword_prefix": "##",
+        "max_input_chars_per_word": 100,
+    }
+    for key, value in fixed.items():
+        if model.get(key, value) != value:
+            raise TokenizerError(
+                f"{path} has {key} {json.dumps(model[key])}, where BERT has {json.dumps(value)}.",
+                path=path,
+                key=key,
+                expected=value,
+                found=model[key],
+            )
+    added = [
+        token for token in content.get("added_tokens", []) if token["content"] not in SPECIAL_TOKENS
+    ]
+    return model["vocab"], added, content["normalizer"]
+
+
+def _flags(path: Path, settings: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """How to normalise: `tokenizer_config.json` over `tokenizer.json` over the original code."""
+    result = {}
+    for name, key, stored_key, default in (
+        ("lowercase", "do_lower_case", "lowercase", True),
+        ("strip_accents", "strip_accents", "strip_accents", None),
+        ("chinese_characters", "tokenize_chinese_chars", "handle_chinese_chars", True),
+    ):
+        result[name] = settings.get(key, stored.get(stored_key, default))
+        if key in settings and stored_key in stored and settings[key] != stored[stored_key]:
+            warnings.warn(
+                f"{path} says {key} {settings[key]}, tokenizer.json beside it says "
+                f"{stored[stored_key]}; the former counts, as in transformers.",
+                stacklevel=3,
+            )
+    return result
+
+
+def _max_length(settings: dict[str, Any], config: dict[str, Any]) -> int:
+    """The smaller of what the tokenizer and the model say.
+
+    Files without a limit hold 1e30 as `model_max_length`; the model's limit then counts.
+    """
+    known = [settings.get("model_max_length"), config.get("max_position_embeddings")]
+    return min(
+        [int(value) for value in known if value is not None and value < 1e9] or [DEFAULT_MAX_LENGTH]
+    )
