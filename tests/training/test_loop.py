@@ -296,10 +296,24 @@ def test_several_terms_are_each_divided_by_their_own_count():
     assert history.steps[0].loss == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_window_without_labels_has_loss_zero_and_no_nan():
+class MaskingTagger(Tagger):
+    """Leaves words without a label out by multiplying with 0, which does not survive infinity."""
+
+    def forward(self, words, labels):
+        output = super().forward(words, labels)
+        losses = nn.functional.cross_entropy(
+            output.logits.flatten(0, 1), labels.flatten().clamp(min=0), reduction="none"
+        )  # (B * S,)
+        real = labels.flatten() != -100  # (B * S,)
+        output.loss_terms = {"tags": ((losses * real).sum(), int(real.sum()))}
+        return output
+
+
+@pytest.mark.parametrize("kind", [Tagger, MaskingTagger])
+def test_a_window_without_labels_has_loss_zero_and_no_nan(kind):
     words = torch.arange(4)
     examples = [(words, torch.full((4,), -100))] * 2
-    model = Tagger()
+    model = kind()
     history, _ = run(model, split(examples, [1, 1]), accumulate=2)
     assert history.steps[0].loss == 0 and history.steps[0].gradient_norm == 0
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
@@ -417,6 +431,26 @@ def test_an_fp16_overflow_skips_the_step_and_holds_the_schedule(monkeypatch):
     assert {row.learning_rate for row in seen[:count]} == {0.0}
     assert scaler.get_scale() == 2.0 ** (40 - count)
     assert history.epochs[-1].loss < history.epochs[count].loss
+
+
+def test_one_bad_fp16_batch_does_not_spoil_the_loss_of_its_epoch():
+    class OnceInfinite(Tagger):
+        calls = 0
+
+        def forward(self, words, labels):
+            output = super().forward(words, labels)
+            total, count = output.loss_terms["tags"]
+            self.calls += 1
+            output.loss_terms["tags"] = (total * (math.inf if self.calls == 2 else 1), count)
+            return output
+
+    history, schedule = run(
+        OnceInfinite(), split(make_examples(), [3, 3, 2]), precision=choose_precision("fp16", "cpu")
+    )
+    assert [row.skipped for row in history.steps] == [False, True, False]
+    assert schedule.updates == 2
+    good = [row.loss for row in history.steps if not row.skipped]
+    assert min(good) <= history.epochs[0].loss <= max(good)
 
 
 def test_a_model_that_overflows_at_every_scale_stops_the_run():
