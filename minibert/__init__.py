@@ -8,3 +8,44 @@ The shape legend, used everywhere and never redefined:
     L  layers                            F  intermediate_size
     V  vocabulary                        C  classes
 """
+
+__version__ = "0.1.0"
+
+from minibert.errors import MinibertError
+from minibert.model import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForMultipleChoice,
+    BertForNextSentencePrediction,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    Layout,
+    Trace,
+)
+from minibert.tasks.finetune import Settings, finetune
+from minibert.tasks.predict import Embedder, MaskFiller, Predictor
+from minibert.text.tokenizer import BertTokenizer
+
+__all__ = [
+    "BertConfig",
+    "BertForMaskedLM",
+    "BertForMultipleChoice",
+    "BertForNextSentencePrediction",
+    "BertForPreTraining",
+    "BertForQuestionAnswering",
+    "BertForSequenceClassification",
+    "BertForTokenClassification",
+    "BertModel",
+    "BertTokenizer",
+    "Embedder",
+    "Layout",
+    "MaskFiller",
+    "MinibertError",
+    "Predictor",
+    "Settings",
+    "Trace",
+    "finetune",
+]

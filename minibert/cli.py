@@ -1,0 +1,497 @@
+"""The command line: every command is one call into `tasks` or `study`.
+
+Results go to standard output, messages to standard error. Exit codes: 0 done, 2 wrong input,
+1 disk, Hub and the rest, 130 and 143 after Ctrl-C and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from minibert.errors import DataError, MinibertError
+
+EXAMPLES = """\
+examples:
+  minibert train --model MODEL --train train.csv --test test.csv
+      fine-tune on a table with the columns text and label; a run folder in runs/ is the result
+  minibert predict runs/001 "what a lovely day"
+      use it
+  minibert evaluate runs/001 other.csv
+      measure it on other labelled text
+  minibert fill-mask MODEL "Paris is the [MASK] of France."
+  minibert embed MODEL --file texts.txt --output vectors.npy
+  minibert weights MODEL
+      every tensor of a checkpoint: official name, name here, shape
+  minibert tokenize MODEL "Tokenizing text is a core task of NLP."
+
+MODEL is a folder, a run folder, or the id of a model on the Hub (bert-base-uncased).
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and gives back its exit code."""
+    options = _parser().parse_args(arguments)
+    warnings.formatwarning = _one_line
+    try:
+        options.run(options)
+    except MinibertError as error:
+        return _fail(str(error), error.exit_code, options.debug)
+    except KeyboardInterrupt:
+        return _fail("Interrupted.", 130, options.debug)
+    except BrokenPipeError:
+        # The reader of our output has gone, as `head` does: nothing is wrong, nothing to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(f"{error}.", 1, options.debug)
+    return 0
+
+
+def _fail(message: str, exit_code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"minibert: {message}", file=sys.stderr)
+    return exit_code
+
+
+def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
+    return f"warning: {message}\n"
+
+
+# --- the commands -------------------------------------------------------------------------------
+
+
+def _train(options: argparse.Namespace) -> None:
+    from minibert.tasks.finetune import Settings, finetune
+
+    chosen = {item.name: getattr(options, item.name) for item in fields(Settings)}
+    run = finetune(Settings(**chosen), progress=not options.quiet)
+    print(run.summary())
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from minibert.tasks.evaluate import evaluate_file
+
+    report = evaluate_file(
+        options.model,
+        options.data,
+        revision=options.revision,
+        reading=_reading(options),
+        batch_size=options.batch_size,
+        max_length=options.max_length,
+        device=options.device,
+        precision=options.precision,
+        progress=not options.quiet,
+    )
+    if options.output is not None:
+        report.write(Path(options.output))
+    print(json.dumps(report.metrics) if options.json else report.summary())
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from minibert.tasks.predict import Predictor
+
+    predictor = Predictor.from_pretrained(
+        options.model,
+        revision=options.revision,
+        device=options.device,
+        precision=options.precision,
+        allow_untrained=options.allow_untrained,
+    )
+    predictions = predictor(
+        list(_texts(options)),
+        batch_size=options.batch_size,
+        max_length=options.max_length,
+        progress=not options.quiet,
+    )
+    for prediction in predictions:
+        print(json.dumps(asdict(prediction), ensure_ascii=False) if options.json else prediction)
+
+
+def _fill_mask(options: argparse.Namespace) -> None:
+    from minibert.tasks.predict import MaskFiller
+
+    filler = MaskFiller.from_pretrained(
+        options.model, revision=options.revision, device=options.device
+    )
+    for text in _texts(options):
+        for mask in filler(text, top=options.top):
+            print(json.dumps(asdict(mask), ensure_ascii=False) if options.json else mask)
+
+
+def _embed(options: argparse.Namespace) -> None:
+    from minibert.tasks.predict import Embedder
+
+    embedder = Embedder.from_pretrained(
+        options.model,
+        revision=options.revision,
+        device=options.device,
+        pooling=options.pooling,
+        normalize=options.normalize,
+    )
+    texts = list(_texts(options))
+    vectors = embedder(
+        texts,
+        batch_size=options.batch_size,
+        max_length=options.max_length,
+        progress=not options.quiet,
+    )
+    if options.output is not None:
+        embedder.write(options.output, vectors)
+        print(f"{len(vectors)} vectors of {vectors.shape[1]} in {options.output}", file=sys.stderr)
+        return
+    for text, vector in zip(texts, vectors.tolist(), strict=True):
+        if options.json:
+            print(json.dumps({"text": text, "embedding": vector}, ensure_ascii=False))
+        else:
+            start = " ".join(f"{number:+.4f}" for number in vector[:6])
+            print(f"{text[:40]:<40}  {start} ... ({len(vector)} numbers)")
+
+
+def _weights(options: argparse.Namespace) -> None:
+    from minibert.study.ledger import ledger
+
+    found = ledger(options.model, revision=options.revision)
+    print(json.dumps(found.as_dict()) if options.json else "\n".join(found.lines()))
+
+
+def _tokenize(options: argparse.Namespace) -> None:
+    from minibert.tasks.predict import tokenize
+
+    for row in tokenize(
+        options.model, list(_texts(options)), revision=options.revision, pair=options.pair
+    ):
+        print(json.dumps(asdict(row), ensure_ascii=False) if options.json else row)
+
+
+# --- texts ---------------------------------------------------------------------------------------
+
+
+def _texts(options: argparse.Namespace) -> Iterable[str]:
+    """Texts from the arguments, else one a line from a file, else from standard input."""
+    if options.text and options.file:
+        raise DataError("Give texts or --file, not both.", key="--file")
+    if options.text:
+        return list(options.text)
+    if options.file is None and sys.stdin.isatty():
+        print("Type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
+    return _lines(options.file)
+
+
+def _lines(file: str | None) -> list[str]:
+    try:
+        if file is None or file == "-":
+            content = sys.stdin.buffer.read().decode("utf-8-sig")
+        else:
+            content = Path(file).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{file} could not be read: {error.strerror}.", path=file) from error
+    except UnicodeDecodeError as error:
+        name = file or "standard input"
+        raise DataError(f"{name} is not UTF-8 text: {error}.", path=name) from error
+    lines = [line.removesuffix("\r") for line in content.split("\n")]
+    texts = [line for line in lines if line.strip()]
+    if not texts:
+        raise DataError(f"{file or 'Standard input'} holds no text.", path=file)
+    return texts
+
+
+def _reading(options: argparse.Namespace) -> dict[str, Any]:
+    """How to read a data file: the arguments of `corpora.read` that the options name."""
+    return {
+        key: getattr(options, key)
+        for key in ("format", "sep", "names", "text", "text_pair", "label", "quoting")
+    }
+
+
+# --- the parser ----------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="minibert",
+        description="A from-scratch BERT: fine-tune it, use it, look inside.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_predict(commands)
+    _add_fill_mask(commands)
+    _add_embed(commands)
+    _add_weights(commands)
+    _add_tokenize(commands)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "train",
+        _train,
+        "fine-tune a model on labelled text",
+        "Fine-tunes a pre-trained model on labelled text: a table of texts (csv, tsv, jsonl, "
+        "parquet), a folder like aclImdb, or tagged sentences (CoNLL). Writes a run folder with "
+        "the model, the scores, and every example by its loss.",
+    )
+    parser.add_argument("--model", required=True, help="model folder, run folder or Hub id")
+    data = parser.add_argument_group("data")
+    data.add_argument("--train", required=True, metavar="FILE", help="training data")
+    data.add_argument(
+        "--validation", metavar="FILE", help="chooses the epoch; default: a share of --train"
+    )
+    data.add_argument("--test", metavar="FILE", help="measured once, at the end")
+    data.add_argument(
+        "--validation-fraction",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="of --train, where there is no --validation (default 0.1, stratified)",
+    )
+    data.add_argument(
+        "--train-subset", type=int, metavar="N", help="train on N examples, stratified"
+    )
+    data.add_argument("--test-subset", type=int, metavar="N", help="test on N examples, stratified")
+    _add_reading(data)
+    data.add_argument("--max-length", type=int, metavar="N", help="cut texts to N tokens")
+    how = parser.add_argument_group("training")
+    how.add_argument("--epochs", type=int, default=3, metavar="N", help="default 3")
+    how.add_argument("--batch-size", type=int, default=32, metavar="N", help="default 32")
+    how.add_argument(
+        "--accumulate",
+        type=int,
+        default=1,
+        metavar="N",
+        help="batches to an update (default 1); exact, and saves memory",
+    )
+    how.add_argument(
+        "--learning-rate",
+        type=float,
+        default=5e-5,
+        metavar="RATE",
+        help="default 5e-5; small models like 1e-4",
+    )
+    how.add_argument(
+        "--weight-decay",
+        type=float,
+        default=0.01,
+        metavar="RATE",
+        help="default 0.01; not on biases and norms",
+    )
+    how.add_argument(
+        "--warmup", type=float, default=0.1, metavar="SHARE", help="of all updates (default 0.1)"
+    )
+    how.add_argument("--schedule", choices=("linear", "cosine", "constant"), default="linear")
+    how.add_argument("--clip-norm", type=float, default=1.0, metavar="NORM", help="default 1.0")
+    how.add_argument(
+        "--patience", type=int, metavar="N", help="stop after N epochs without a gain on validation"
+    )
+    how.add_argument(
+        "--watch",
+        metavar="METRIC",
+        help="the validation metric that chooses the epoch (default: accuracy, "
+        "micro_f1, pearson or entity_f1, as the labels are)",
+    )
+    how.add_argument("--freeze", action="store_true", help="train the head alone")
+    how.add_argument(
+        "--gradient-checkpointing", action="store_true", help="less memory for a third more time"
+    )
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    where = parser.add_argument_group("where")
+    where.add_argument("--output", metavar="FOLDER", help="run folder (default: the next in runs/)")
+    _add_machine(where, precision="auto")
+    where.add_argument(
+        "--threads", type=int, metavar="N", help="of the CPU (default: torch's choice)"
+    )
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "measure a fine-tuned model on labelled text",
+        "Prints the scores of a fine-tuned model on labelled text, with 95%% intervals.",
+    )
+    parser.add_argument("model", help="run folder, model folder or Hub id")
+    parser.add_argument("data", help="labelled text, with the labels that the model knows")
+    _add_reading(parser)
+    parser.add_argument(
+        "--output",
+        metavar="FOLDER",
+        help="also write metrics.json, confusion.csv and errors.csv there",
+    )
+    _add_batches(parser)
+    _add_machine(parser, precision="fp32")
+    _add_json(parser)
+
+
+def _add_predict(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "predict",
+        _predict,
+        "class of a text, or tags of its words",
+        "Predicts with a fine-tuned model: the class of each text and its probability, or the tag "
+        "of each word.",
+    )
+    parser.add_argument("model", help="run folder, model folder or Hub id")
+    _add_texts(parser)
+    parser.add_argument(
+        "--allow-untrained",
+        action="store_true",
+        help="predict with a head that was never trained (noise)",
+    )
+    _add_batches(parser)
+    _add_machine(parser, precision="fp32")
+    _add_json(parser)
+
+
+def _add_fill_mask(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "fill-mask",
+        _fill_mask,
+        "likeliest words for a [MASK]",
+        "Prints the likeliest pieces for each [MASK] of a text, by a model with a masked-LM head.",
+    )
+    parser.add_argument("model", help="model folder or Hub id")
+    _add_texts(parser)
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="N", help="pieces for a mask (default 5)"
+    )
+    _add_machine(parser, precision=None)
+    _add_json(parser)
+
+
+def _add_embed(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "embed",
+        _embed,
+        "a vector for each text",
+        "Prints or writes one vector for each text. A sentence-transformers folder says itself how "
+        "to pool and scale.",
+    )
+    parser.add_argument("model", help="model folder, run folder or Hub id")
+    _add_texts(parser)
+    parser.add_argument("--output", metavar="FILE", help="write all vectors to a .npy file")
+    parser.add_argument(
+        "--pooling",
+        choices=("mean", "cls", "max"),
+        help="default: what the model's modules.json says, else mean",
+    )
+    parser.add_argument(
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="scale to length 1 (default: what modules.json says, else no)",
+    )
+    _add_batches(parser)
+    _add_machine(parser, precision=None)
+    _add_json(parser)
+
+
+def _add_weights(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "weights",
+        _weights,
+        "every tensor of a checkpoint",
+        "Prints the ledger of a checkpoint: every tensor with its official name, its name here, "
+        "shape and dtype, what was left out and why, and parameter counts by part.",
+    )
+    parser.add_argument("model", help="model folder, run folder or Hub id")
+    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
+    _add_json(parser)
+
+
+def _add_tokenize(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "tokenize",
+        _tokenize,
+        "a text as the model reads it",
+        "Prints each piece of a text with its id and its place in the text.",
+    )
+    parser.add_argument("model", help="model folder, run folder or Hub id")
+    _add_texts(parser)
+    parser.add_argument("--pair", metavar="TEXT", help="a second text after each")
+    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
+    _add_json(parser)
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], short: str, long: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=short, description=long)
+    parser.set_defaults(run=run)
+    parser.add_argument("--debug", action="store_true", help="show where an error came from")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    return parser
+
+
+def _add_texts(parser: Any) -> None:
+    parser.add_argument("text", nargs="*", help="a text; without any, one a line from --file")
+    parser.add_argument(
+        "--file", metavar="FILE", help="one text a line; - or nothing: standard input"
+    )
+
+
+def _add_reading(parser: Any) -> None:
+    parser.add_argument(
+        "--format",
+        choices=("csv", "tsv", "jsonl", "parquet", "conll", "folder"),
+        help="default: by the file's ending",
+    )
+    parser.add_argument("--sep", metavar="CHAR", help="what separates columns, such as ';'")
+    parser.add_argument(
+        "--names", nargs="+", metavar="COLUMN", help="the columns of a table without a header line"
+    )
+    parser.add_argument(
+        "--quoting",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether '\"' quotes (default: in .csv files)",
+    )
+    parser.add_argument("--text", default="text", metavar="COLUMN", help="default text")
+    parser.add_argument("--text-pair", metavar="COLUMN", help="the second text of a pair")
+    parser.add_argument("--label", default="label", metavar="COLUMN", help="default label")
+
+
+def _add_batches(parser: Any) -> None:
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="default 32")
+    parser.add_argument("--max-length", type=int, metavar="N", help="cut texts to N tokens")
+
+
+def _add_machine(parser: Any, precision: str | None) -> None:
+    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
+    parser.add_argument("--device", default="auto", help="auto (cuda, mps, cpu), or one of them")
+    if precision is not None:
+        parser.add_argument(
+            "--precision",
+            choices=("auto", "bf16", "fp16", "fp32"),
+            default=precision,
+            help=f"default {precision}",
+        )
+
+
+def _add_json(parser: Any) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
+
+
+def _version() -> str:
+    from minibert import __version__
+
+    return f"minibert {__version__}"

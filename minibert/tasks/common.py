@@ -1,0 +1,147 @@
+"""What every task starts with: which model, which device, batches made ready for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+import minibert.model
+from minibert.checkpoint import hub, names
+from minibert.errors import CheckpointError, ConfigError
+from minibert.files import read_json
+from minibert.model import BertModel, Layout
+from minibert.model.bert import BertBase
+from minibert.text.batches import Dataset, collate, plan_batches
+from minibert.text.tokenizer import BertTokenizer
+from minibert.training.loop import Batch, move
+
+Model = TypeVar("Model", bound=BertBase)
+
+
+def model_source(source: str | Path) -> str | Path:
+    """The model that a source names: a run folder stands for the `model/` inside it."""
+    inside = Path(source) / "model"
+    if (inside / "config.json").is_file() and not (Path(source) / "config.json").is_file():
+        return inside
+    return source
+
+
+def model_class(source: str | Path, *, revision: str | None = None) -> type[BertBase]:
+    """The class that the `architectures` of a checkpoint's config.json name; BertModel if none do.
+
+    Raises:
+        CheckpointError: there is no config.json, or it names an architecture of another kind.
+    """
+    path = hub.resolve(source, ("config.json",), revision=revision).folder / "config.json"
+    architectures = read_json(path).get("architectures") or ["BertModel"]
+    known = {
+        official: ours
+        for family in names.ARCHITECTURES.values()
+        for ours, official in family.items()
+    }
+    for architecture in architectures:
+        if architecture in known:
+            return getattr(minibert.model, known[architecture])
+    raise CheckpointError(
+        f"{path} names the architecture {architectures}, which is not one of minibert's.",
+        path=path,
+        key="architectures",
+        expected=sorted(known),
+        found=architectures,
+    )
+
+
+def require_class(source: str | Path, revision: str | None, *wanted: type[BertBase]) -> type[Any]:
+    """The class of a checkpoint, if it is one of those that a task can use.
+
+    Raises:
+        CheckpointError: it is another, naming both.
+    """
+    found = model_class(source, revision=revision)
+    if found not in wanted:
+        expected = " or ".join(kind.__name__ for kind in wanted)
+        raise CheckpointError(
+            f"{source} is a {found.__name__}, and this needs a {expected}.",
+            path=source,
+            key="architectures",
+            expected=expected,
+            found=found.__name__,
+            hint="Fine-tune it first: minibert train --model ... makes one."
+            if found is BertModel
+            else None,
+        )
+    return found
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """cuda if there is one, else mps, else cpu; or the device that is named.
+
+    Raises:
+        ConfigError: the device is not there.
+    """
+    if name != "auto":
+        try:
+            torch.empty(0, device=name)
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigError(
+                f"The device {name!r} cannot be used: {str(error).splitlines()[0]}.",
+                key="device",
+                found=name,
+                hint="Leave it at auto, or say cpu.",
+            ) from error
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def prepare_on(device: torch.device) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """A function that lays a batch out and moves it to the device.
+
+    The layout is made while the mask is still on the CPU, where its lengths can be read at once.
+    """
+
+    def prepare(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        mask = inputs["attention_mask"]
+        return move({**inputs, "layout": Layout.from_mask(mask)}, device)
+
+    return prepare
+
+
+def planned(dataset: Dataset, tokenizer: BertTokenizer, **plan: Any) -> list[Batch]:
+    """Batches of a data set, made when their turn comes; `plan` goes to `plan_batches`."""
+
+    def load(rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        return collate([dataset[row] for row in rows], pad_id=tokenizer.pad_id)
+
+    return [
+        Batch(rows, partial(load, rows), sum(dataset.lengths[row] for row in rows))
+        for rows in plan_batches(dataset.lengths, **plan)
+    ]
+
+
+def shorten(text: str, width: int = 60) -> str:
+    """A text on one line of at most `width` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 3] + "..."
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
+    """Rows as text in aligned columns; numbers to the right."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    number = [
+        all(not isinstance(row[column], str) for row in rows) for column in range(len(header))
+    ]
+    lines = (
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, number, strict=True)
+        ).rstrip()
+        for row in cells
+    )
+    return "\n".join(lines)

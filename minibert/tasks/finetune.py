@@ -1,0 +1,491 @@
+"""Fine-tuning: a pre-trained model and labelled text in, a run folder out.
+
+Devlin et al. 2018, section 4, gives the recipe: a fresh classifier on top, everything trained for a
+few epochs at a small learning rate. Tables of texts train a sequence classifier, tagged sentences
+(CoNLL) a token classifier, through the same loop.
+
+A run folder holds run.json (every setting and version), log.csv (every step), metrics.json,
+confusion.csv, errors.csv (every example, the highest loss first), pictures if matplotlib is
+there, and model/, which `minibert predict` and transformers open. `state/` is kept free for the
+checkpoints of a run.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import minibert
+from minibert.checkpoint import hub
+from minibert.errors import ConfigError, DataError, DiskError
+from minibert.files import write_json
+from minibert.model import BertForSequenceClassification, BertForTokenClassification
+from minibert.tasks.common import model_source, pick_device, planned, prepare_on
+from minibert.tasks.evaluate import MAIN_METRIC, Classifier, Report, evaluate, write_csv
+from minibert.tasks.report import pictures
+from minibert.text.batches import Dataset
+from minibert.text.corpora import Corpus, read, split, subset
+from minibert.text.tokenizer import BertTokenizer
+from minibert.training.loop import (
+    EpochRecord,
+    History,
+    StepRecord,
+    count_steps,
+    seed_everything,
+    train,
+)
+from minibert.training.optim import Schedule, build_optimizer, describe_groups, parameter_groups
+from minibert.training.precision import Precision, choose_precision
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a run; the command line has an option for each.
+
+    Attributes:
+        model: a model folder, a run folder, or a Hub id.
+        train, validation, test: data files. Without `validation` a stratified share of the
+            training data, `validation_fraction`, is put aside for it. `test` is read once, at the
+            end, by the best epoch's weights.
+        output: the run folder; None: the next free number in runs/.
+        revision: of the model on the Hub: a branch, tag or commit.
+        format, sep, names, quoting, text, text_pair, label: see `corpora.read`.
+        train_subset, test_subset: so many examples only, drawn with each class's share kept.
+        epochs, batch_size, accumulate: an update sees batch_size * accumulate examples.
+        learning_rate, weight_decay, warmup, schedule, clip_norm: of AdamW; `warmup` is the share of
+            all updates over which the rate rises.
+        max_length: texts are cut to so many tokens; None: as many as the model takes.
+        patience: stop after so many epochs without a gain on validation; None: never.
+        watch: the validation metric that chooses the epoch; None: the main one of the task.
+        freeze: train the head alone.
+        gradient_checkpointing: less memory for a third more time.
+        precision, device, seed, threads: how and where; None threads: torch's own choice.
+    """
+
+    model: str
+    train: str
+    validation: str | None = None
+    test: str | None = None
+    output: str | None = None
+    revision: str | None = None
+    format: str | None = None
+    sep: str | None = None
+    names: Sequence[str] | None = None
+    quoting: bool | None = None
+    text: str = "text"
+    text_pair: str | None = None
+    label: str = "label"
+    validation_fraction: float = 0.1
+    train_subset: int | None = None
+    test_subset: int | None = None
+    epochs: int = 3
+    batch_size: int = 32
+    accumulate: int = 1
+    learning_rate: float = 5e-5
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    schedule: str = "linear"
+    clip_norm: float = 1.0
+    max_length: int | None = None
+    patience: int | None = None
+    watch: str | None = None
+    freeze: bool = False
+    gradient_checkpointing: bool = False
+    precision: str = "auto"
+    device: str = "auto"
+    seed: int = 0
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: where everything of it was written.
+        model: the best epoch's weights, in eval mode.
+        history: steps and epochs.
+        reports: split -> Report, "validation" and, if there was one, "test".
+        seconds: from the first step to the last evaluation.
+    """
+
+    folder: Path
+    model: Classifier
+    tokenizer: BertTokenizer
+    history: History
+    reports: dict[str, Report]
+    seconds: float
+
+    def summary(self) -> str:
+        """The result as text for people, with what to do next."""
+        final = list(self.reports.values())[-1]
+        best = self.history.state.best_epoch
+        return "\n".join(
+            [
+                *(report.summary() + "\n" for report in self.reports.values()),
+                f"The hardest examples of {final.split} (all in {self.folder / 'errors.csv'}):",
+                final.worst(),
+                "",
+                f"epoch {best} was the best; {self.seconds:.0f} s; the run is in {self.folder}",
+                f'use it:  minibert predict {self.folder} "your text"',
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class _Split:
+    """One part of the data, read and tokenised."""
+
+    corpus: Corpus
+    dataset: Dataset
+
+
+def finetune(settings: Settings, *, progress: bool = True) -> Run:
+    """Trains, evaluates, and writes the run folder.
+
+    All inputs are read and checked before anything is written.
+
+    Raises:
+        MinibertError: a setting, a data file or a model that cannot be used (see the classes in
+            errors.py), or a loss that is no longer finite.
+    """
+    _check(settings)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    precision = choose_precision(settings.precision, pick_device(settings.device))
+    source = model_source(settings.model)
+    tokenizer = BertTokenizer.from_pretrained(source, revision=settings.revision)
+    corpora = _read_splits(settings)
+    model = _build_model(settings, corpora["train"]).to(precision.device)
+    splits = {
+        name: _Split(
+            corpus,
+            Dataset(corpus, tokenizer, max_length=settings.max_length, progress=progress),
+        )
+        for name, corpus in corpora.items()
+    }
+    folder = _make_folder(settings.output)
+    record = _record(settings, model, precision, splits)
+    write_json(folder / "run.json", {"status": "running", **record})
+    _say(progress, f"{folder}: {record['summary']}")
+
+    started = time.perf_counter()
+    history = _train(settings, model, tokenizer, splits, precision, folder, progress)
+    reports = {
+        name: _evaluate(settings, model, tokenizer, name, part, precision, progress)
+        for name, part in splits.items()
+        if name != "train"
+    }
+    run = Run(folder, model.eval(), tokenizer, history, reports, time.perf_counter() - started)
+    _write(run, record)
+    return run
+
+
+def _check(settings: Settings) -> None:
+    """Refuses settings that no run can have, before a file is opened."""
+    rules = {
+        "epochs": (settings.epochs >= 1, "1 or more"),
+        "batch_size": (settings.batch_size >= 1, "1 or more"),
+        "accumulate": (settings.accumulate >= 1, "1 or more"),
+        "learning_rate": (0 < settings.learning_rate < 1, "above 0 and below 1"),
+        "weight_decay": (0 <= settings.weight_decay < 1, "from 0 to 1"),
+        "warmup": (0 <= settings.warmup <= 1, "a share of all updates, from 0 to 1"),
+        "clip_norm": (settings.clip_norm > 0, "above 0"),
+        "validation_fraction": (0 < settings.validation_fraction < 1, "above 0 and below 1"),
+        "threads": (settings.threads is None or settings.threads >= 1, "1 or more"),
+        "patience": (settings.patience is None or settings.patience >= 1, "1 or more"),
+        "max_length": (settings.max_length is None or settings.max_length >= 3, "3 or more"),
+        "seed": (0 <= settings.seed < 2**63, "from 0 to 2**63 - 1"),
+    }
+    for key, (holds, expected) in rules.items():
+        if not holds:
+            value = getattr(settings, key)
+            raise ConfigError(
+                f"{key} is {value}, but it must be {expected}.",
+                key=key,
+                expected=expected,
+                found=value,
+            )
+    if settings.output is not None and _is_taken(Path(settings.output)):
+        raise ConfigError(
+            f"{settings.output} holds something already.",
+            path=settings.output,
+            key="output",
+            hint="Choose another --output, or move the old run away.",
+        )
+
+
+def _is_taken(folder: Path) -> bool:
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
+def _read_splits(settings: Settings) -> dict[str, Corpus]:
+    """Reads the data, the same labels in every split."""
+    columns = ("format", "sep", "names", "quoting", "text", "text_pair", "label")
+    reading: dict[str, Any] = {key: getattr(settings, key) for key in columns}
+    corpora = {"train": read(settings.train, **reading)}
+    if corpora["train"].problem_type is None:
+        raise DataError(f"{settings.train} has no labels to learn from.", path=settings.train)
+    reading["label_names"] = corpora["train"].label_names
+    for name in ("validation", "test"):
+        path = getattr(settings, name)
+        if path is not None:
+            corpora[name] = read(path, **reading)
+            _require_kind(corpora["train"], corpora[name], path)
+    if settings.test_subset is not None and "test" in corpora:
+        corpora["test"] = _subset(corpora["test"], settings.test_subset, settings.seed)
+    if settings.train_subset is not None:
+        corpora["train"] = _subset(corpora["train"], settings.train_subset, settings.seed)
+    if "validation" not in corpora:
+        corpora["train"], corpora["validation"] = split(
+            corpora["train"],
+            settings.validation_fraction,
+            seed=settings.seed,
+            stratify=_has_classes(corpora["train"]),
+        )
+    return {name: corpora[name] for name in ("train", "validation", "test") if name in corpora}
+
+
+def _subset(corpus: Corpus, count: int, seed: int) -> Corpus:
+    return subset(corpus, count, seed=seed, stratify=_has_classes(corpus))
+
+
+def _has_classes(corpus: Corpus) -> bool:
+    return corpus.problem_type == "single_label_classification"
+
+
+def _require_kind(train_corpus: Corpus, other: Corpus, path: str) -> None:
+    if other.problem_type != train_corpus.problem_type:
+        raise DataError(
+            f"{path} holds {other.problem_type or 'no labels'}, but the training data "
+            f"{train_corpus.problem_type}.",
+            path=path,
+            key="label",
+            expected=train_corpus.problem_type,
+            found=other.problem_type,
+        )
+
+
+def _build_model(settings: Settings, corpus: Corpus) -> Classifier:
+    """The pre-trained body with a fresh head for this corpus's labels."""
+    kind = corpus.problem_type
+    tagging = kind == "token_classification"
+    model_type = BertForTokenClassification if tagging else BertForSequenceClassification
+    names = corpus.label_names
+    model = model_type.from_pretrained(
+        model_source(settings.model),
+        revision=settings.revision,
+        labels=names,
+        num_labels=1 if names is None else None,
+        problem_type=None if tagging else kind,
+        generator=torch.Generator().manual_seed(settings.seed),
+    )
+    if settings.freeze:
+        model.freeze()
+    model.use_gradient_checkpointing(settings.gradient_checkpointing)
+    return model
+
+
+def _train(
+    settings: Settings,
+    model: Classifier,
+    tokenizer: BertTokenizer,
+    splits: dict[str, _Split],
+    precision: Precision,
+    folder: Path,
+    progress: bool,
+) -> History:
+    """The training itself; at the end the model has the best epoch's weights."""
+    dataset = splits["train"].dataset
+
+    def batches_of_epoch(epoch: int) -> list[Any]:
+        return planned(
+            dataset, tokenizer, batch_size=settings.batch_size, seed=settings.seed, epoch=epoch
+        )
+
+    def measure() -> dict[str, float]:
+        report = _evaluate(
+            settings,
+            model,
+            tokenizer,
+            "validation",
+            splits["validation"],
+            precision,
+            progress,
+            False,
+        )
+        return report.values()
+
+    groups = parameter_groups(model.named_parameters(), weight_decay=settings.weight_decay)
+    optimizer = build_optimizer(groups, learning_rate=settings.learning_rate)
+    updates = count_steps(batches_of_epoch, settings.epochs, settings.accumulate)
+    warmup = round(settings.warmup * updates)
+    schedule = Schedule(optimizer, settings.schedule, warmup=warmup, total=updates)
+    _say(progress, describe_groups(groups))
+    log: list[StepRecord] = []
+
+    def on_epoch(record: EpochRecord) -> None:
+        _write_log(folder, log)
+        _say(progress, _epoch_line(record))
+
+    seed_everything(
+        settings.seed
+    )  # dropout; data order and fresh weights have generators of their own
+    return train(
+        model,
+        batches_of_epoch,
+        optimizer=optimizer,
+        schedule=schedule,
+        precision=precision,
+        epochs=settings.epochs,
+        accumulate=settings.accumulate,
+        clip_norm=settings.clip_norm,
+        prepare=prepare_on(precision.device),
+        evaluate=measure,
+        watch=settings.watch or MAIN_METRIC[str(splits["train"].corpus.problem_type)],
+        patience=settings.patience,
+        on_step=log.append,
+        on_epoch=on_epoch,
+        progress=progress,
+    )
+
+
+def _evaluate(
+    settings: Settings,
+    model: Classifier,
+    tokenizer: BertTokenizer,
+    name: str,
+    part: _Split,
+    precision: Precision,
+    progress: bool,
+    intervals: bool = True,
+) -> Report:
+    return evaluate(
+        model,
+        tokenizer,
+        part.corpus,
+        part.dataset,
+        split=name,
+        precision=precision,
+        batch_size=settings.batch_size,
+        max_length=settings.max_length,
+        progress=progress,
+        intervals=intervals,
+    )
+
+
+def _epoch_line(record: EpochRecord) -> str:
+    scores = "  ".join(f"{name} {value:.4f}" for name, value in record.metrics.items())
+    star = "  (best so far)" if record.best else ""
+    rate = record.tokens / max(record.seconds, 1e-9)
+    return (
+        f"epoch {record.epoch}: training loss {record.loss:.4f}, {record.seconds:.0f} s, "
+        f"{rate:.0f} tokens/s; validation: {scores}{star}"
+    )
+
+
+def _write_log(folder: Path, log: Sequence[StepRecord]) -> None:
+    header = [item.name for item in fields(StepRecord)]
+    write_csv(folder / "log.csv", header, [list(asdict(record).values()) for record in log])
+
+
+def _write(run: Run, record: dict[str, Any]) -> None:
+    """Writes the results; the model before the record that says the run is finished."""
+    final = list(run.reports.values())[-1]
+    metrics = {name: report.metrics for name, report in run.reports.items()}
+    write_json(run.folder / "metrics.json", metrics)
+    final.write_tables(run.folder)
+    pictures(run.history, final, run.folder)
+    run.model.save_pretrained(run.folder / "model")
+    run.tokenizer.save_pretrained(run.folder / "model")
+    state = run.history.state
+    outcome = {
+        "seconds": round(run.seconds, 1),
+        "steps": state.step,
+        "skipped_steps": state.skipped,
+        "best_epoch": state.best_epoch,
+        "stopped_early": run.history.stopped_early,
+        "errors_and_confusion_are_of": final.split,
+        "epochs": [asdict(epoch) for epoch in run.history.epochs],
+    }
+    write_json(run.folder / "run.json", {"status": "finished", **record, **outcome})
+
+
+def _make_folder(output: str | None) -> Path:
+    """Creates the run folder: the one named, or the next free number in runs/."""
+    try:
+        if output is not None:
+            folder = Path(output)
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        Path("runs").mkdir(exist_ok=True)
+        for number in itertools.count(1):
+            folder = Path("runs") / f"{number:03}"
+            if not folder.exists():
+                folder.mkdir()
+                break
+        return folder
+    except OSError as error:
+        where = output or "runs"
+        raise DiskError(
+            f"The run folder in {where} could not be made: {error.strerror}.", path=where
+        ) from error
+
+
+def _record(
+    settings: Settings, model: Classifier, precision: Precision, splits: dict[str, _Split]
+) -> dict[str, Any]:
+    """What a reader needs to know, or to repeat the run."""
+    watch = settings.watch or MAIN_METRIC[str(splits["train"].corpus.problem_type)]
+    counts = ", ".join(f"{name} {len(part.corpus)}" for name, part in splits.items())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    local = hub.resolve(model_source(settings.model), ("config.json",), revision=settings.revision)
+    return {
+        "summary": f"{settings.model} ({parameters:,} parameters), {counts} examples, "
+        f"{precision.name} on {precision.device} ({precision.reason})",
+        "settings": asdict(settings),
+        "model": {
+            "class": type(model).__name__,
+            "commit": local.revision,
+            "parameters": parameters,
+            "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        },
+        "problem_type": splits["train"].corpus.problem_type,
+        "labels": splits["train"].corpus.label_names,
+        "chosen_by": f"{watch} on validation",
+        "precision": {"name": precision.name, "reason": precision.reason},
+        "device": str(precision.device),
+        "threads": torch.get_num_threads(),
+        "data": {
+            name: {
+                **part.corpus.fingerprint(),
+                "cut_texts": part.dataset.cut,
+                "cut_labels": part.dataset.cut_labels,
+            }
+            for name, part in splits.items()
+        },
+        "versions": _versions(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+    }
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "numpy", "tokenizers", "safetensors", "huggingface-hub")
+    found = {package: importlib.metadata.version(package) for package in packages}
+    return {"minibert": minibert.__version__, "python": platform.python_version(), **found}
+
+
+def _say(progress: bool, line: str) -> None:
+    if progress:
+        tqdm.write(line, file=sys.stderr)

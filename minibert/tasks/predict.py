@@ -1,0 +1,487 @@
+"""Using a model: classes of texts, tags of words, pieces for a [MASK], vectors of sentences.
+
+predictor = Predictor.from_pretrained("runs/001")
+for prediction in predictor(["what a lovely day", "go away"]):
+    print(prediction.label, prediction.probability)
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from minibert.checkpoint import hub
+from minibert.errors import CheckpointError, ConfigError, DataError
+from minibert.files import atomic_path, read_json
+from minibert.model import (
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    Layout,
+)
+from minibert.tasks.common import (
+    model_source,
+    pick_device,
+    planned,
+    prepare_on,
+    require_class,
+    shorten,
+)
+from minibert.text.batches import Dataset
+from minibert.text.corpora import Corpus, Example
+from minibert.text.tokenizer import BertTokenizer
+from minibert.training.loop import evaluate
+from minibert.training.precision import Precision, choose_precision
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a sequence classifier says of one text.
+
+    Attributes:
+        text: the text.
+        label: the likeliest class; for several labels a list of those above one half; for
+            regression the number.
+        probability: of the label; of the least sure decision for several labels; None for
+            regression.
+        probabilities: label -> probability, the likeliest first; empty for regression.
+    """
+
+    text: str
+    label: str | list[str] | float
+    probability: float | None
+    probabilities: dict[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if isinstance(self.label, float):
+            return f"{self.label:<12.4f}  {shorten(self.text)}"
+        label = self.label if isinstance(self.label, str) else ", ".join(self.label) or "(none)"
+        return f"{label:<12}  {self.probability:.3f}  {shorten(self.text)}"
+
+
+@dataclass(frozen=True)
+class TaggedWord:
+    """A word of a text, its place (characters start to end), and the tag it was given."""
+
+    word: str
+    start: int
+    end: int
+    tag: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class TaggedText:
+    """What a token classifier says of one text: a tag for each word."""
+
+    text: str
+    words: list[TaggedWord]
+
+    def __str__(self) -> str:
+        return " ".join(
+            word.word if word.tag == "O" else f"{word.word}/{word.tag}" for word in self.words
+        )
+
+
+class Predictor:
+    """A fine-tuned classifier of texts or of words, with its tokenizer."""
+
+    def __init__(
+        self,
+        model: BertForSequenceClassification | BertForTokenClassification,
+        tokenizer: BertTokenizer,
+        precision: Precision,
+    ):
+        self.model = model.to(precision.device).eval()
+        self.tokenizer = tokenizer
+        self.precision = precision
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
+        allow_untrained: bool = False,
+    ) -> Self:
+        """Opens a run folder, a model folder or a Hub id.
+
+        Raises:
+            CheckpointError: it holds another kind of model, or (unless `allow_untrained`) a head
+                that was never trained, whose predictions would be noise.
+        """
+        source = model_source(source)
+        kinds = (BertForSequenceClassification, BertForTokenClassification)
+        kind = require_class(source, revision, *kinds)
+        model = kind.from_pretrained(source, revision=revision, fresh_head=allow_untrained)
+        tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
+        return cls(model, tokenizer, choose_precision(precision, pick_device(device)))
+
+    def __call__(
+        self,
+        texts: str | Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        batch_size: int = 32,
+        max_length: int | None = None,
+        progress: bool = False,
+    ) -> list[Prediction] | list[TaggedText]:
+        """Predicts each text (or pair), in the order given; batches are planned by length.
+
+        Raises:
+            DataError: something among the texts is not a string.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if pairs is not None and len(pairs) != len(texts):
+            raise DataError(f"There are {len(texts)} texts and {len(pairs)} second texts.")
+        if pairs is None:
+            examples = tuple(map(Example, texts))
+        else:
+            examples = tuple(map(Example, texts, pairs))
+        dataset = Dataset(Corpus(examples), self.tokenizer, max_length=max_length)
+        result = evaluate(
+            self.model,
+            planned(dataset, self.tokenizer, batch_size=batch_size, shuffle=False),
+            precision=self.precision,
+            prepare=prepare_on(self.precision.device),
+            progress="predicting" if progress and len(texts) > batch_size else None,
+        )
+        rows = zip(texts, result.logits, strict=True)
+        if isinstance(self.model, BertForTokenClassification):
+            return [self._tagged(text, logits, max_length) for text, logits in rows]
+        return [self._classified(text, logits) for text, logits in rows]
+
+    def _classified(self, text: str, logits: Tensor) -> Prediction:
+        config = self.model.config
+        if config.problem_type == "regression" or config.num_labels == 1:
+            return Prediction(text, logits[0].item(), None)
+        several = config.problem_type == "multi_label_classification"
+        chances = (logits.sigmoid() if several else logits.softmax(dim=-1)).tolist()  # (C,)
+        by_label = {name: chances[number] for number, name in config.id2label.items()}
+        ranked = dict(sorted(by_label.items(), key=lambda item: -item[1]))
+        if several:
+            chosen = [name for name, chance in ranked.items() if chance > 0.5]
+            least_sure = min(max(chance, 1 - chance) for chance in chances)
+            return Prediction(text, chosen, least_sure, ranked)
+        best, chance = next(iter(ranked.items()))
+        return Prediction(text, best, chance, ranked)
+
+    def _tagged(self, text: str, logits: Tensor, max_length: int | None) -> TaggedText:
+        """The first piece of a word speaks for it, as it did in training."""
+        [encoded] = self.tokenizer.encode(text, max_length=max_length)
+        chances = logits.softmax(dim=-1)  # (S, C)
+        places: dict[int, list[int]] = {}
+        for place, word in enumerate(encoded.word_ids):
+            if word is not None:
+                places.setdefault(word, []).append(place)
+        words = []
+        for pieces in places.values():
+            start, end = encoded.offsets[pieces[0]][0], encoded.offsets[pieces[-1]][1]
+            chance, tag = chances[pieces[0]].max(dim=-1)  # (), ()
+            name = self.model.config.id2label[int(tag)]
+            words.append(TaggedWord(text[start:end], start, end, name, chance.item()))
+        return TaggedText(text, words)
+
+
+@dataclass(frozen=True)
+class FilledMask:
+    """The likeliest pieces for one [MASK] of a text: (piece, probability), the likeliest first."""
+
+    text: str
+    pieces: list[tuple[str, float]]
+
+    def __str__(self) -> str:
+        lines = [shorten(self.text, 90)]
+        return "\n".join(lines + [f"  {chance:.3f}  {piece}" for piece, chance in self.pieces])
+
+
+class MaskFiller:
+    """A masked language model with its tokenizer."""
+
+    def __init__(
+        self,
+        model: BertForMaskedLM | BertForPreTraining,
+        tokenizer: BertTokenizer,
+        device: torch.device,
+    ):
+        self.model = model.to(device).eval()
+        self.tokenizer = tokenizer
+        self.device = device
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, revision: str | None = None, device: str = "auto"
+    ) -> Self:
+        """Opens a checkpoint with a masked-LM head.
+
+        Raises:
+            CheckpointError: it has none.
+        """
+        source = model_source(source)
+        kind = require_class(source, revision, BertForMaskedLM, BertForPreTraining)
+        model = kind.from_pretrained(source, revision=revision)
+        tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
+        return cls(model, tokenizer, pick_device(device))
+
+    def __call__(self, text: str, *, top: int = 5) -> list[FilledMask]:
+        """For each [MASK] of the text, in order, the `top` likeliest pieces.
+
+        Several masks are filled each for itself, as in training: not with one another in mind.
+
+        Raises:
+            DataError: the text has no [MASK], or it was cut off.
+        """
+        inputs = self.tokenizer(text)  # (1, S)
+        masks = (inputs["input_ids"][0] == self.tokenizer.mask_id).nonzero().flatten()  # (masks,)
+        if len(masks) == 0:
+            raise DataError(
+                f"There is no [MASK] in {shorten(text)!r}.",
+                key="[MASK]",
+                hint="Write [MASK] where a word is to be found: Paris is the [MASK] of France.",
+            )
+        with torch.inference_mode():
+            output = self.model(**prepare_on(self.device)(inputs))
+        both_heads = isinstance(self.model, BertForPreTraining)
+        logits = output.prediction_logits if both_heads else output.logits  # (1, S, V)
+        chances = logits[0, masks].float().softmax(dim=-1).cpu()  # (masks, V)
+        best, ids = chances.topk(min(top, chances.shape[-1]))  # (masks, top), (masks, top)
+        return [
+            FilledMask(text, list(zip(self.tokenizer.tokens(row), values.tolist(), strict=True)))
+            for row, values in zip(ids, best, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    """In the form that the evaluation loop reads: one row of `logits` for each text."""
+
+    logits: Tensor
+    loss_terms: dict[str, Any] = field(default_factory=dict)
+
+
+class SentenceEncoder(nn.Module):
+    """A BertModel and a pooling over its real tokens: one vector for each text.
+
+    Args:
+        pooling: "mean" (Reimers, Gurevych 2019, section 3), "cls", or "max".
+        normalize: scale each vector to length 1, so that a dot product is a cosine.
+    """
+
+    def __init__(self, model: BertModel, pooling: str, normalize: bool):
+        super().__init__()
+        if pooling not in ("mean", "cls", "max"):
+            raise ConfigError(
+                f"There is no pooling called {pooling!r}.",
+                key="pooling",
+                expected="mean, cls or max",
+                found=pooling,
+            )
+        self.model = model
+        self.pooling = pooling
+        self.normalize = normalize
+
+    def forward(self, layout: Layout, **inputs: Any) -> _Vectors:
+        """Inputs as for BertModel -> (B, D); padding has no part in it."""
+        hidden = self.model(layout=layout, **inputs).last_hidden_state.float()  # (B, S, D)
+        mask = layout.mask.unsqueeze(-1)  # (B, S, 1)
+        if self.pooling == "mean":
+            pooled = hidden.sum(dim=1) / mask.sum(dim=1).clamp(min=1)  # (B, D)
+        elif self.pooling == "max":
+            pooled = hidden.masked_fill(~mask, -torch.inf).amax(dim=1)  # (B, D)
+        else:
+            pooled = layout.first_tokens(layout.unpad(hidden))  # (B, D)
+        return _Vectors(F.normalize(pooled, dim=-1) if self.normalize else pooled)
+
+    def count_labels(self, inputs: Any) -> dict[str, int]:
+        return {}
+
+
+class Embedder:
+    """A BertModel as an encoder of sentences, with its tokenizer."""
+
+    def __init__(
+        self,
+        encoder: SentenceEncoder,
+        tokenizer: BertTokenizer,
+        precision: Precision,
+        max_length: int | None = None,
+    ):
+        self.encoder = encoder.to(precision.device).eval()
+        self.tokenizer = tokenizer
+        self.precision = precision
+        self.max_length = max_length
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
+        pooling: str | None = None,
+        normalize: bool | None = None,
+    ) -> Self:
+        """Opens a checkpoint; a sentence-transformers folder says itself how to pool.
+
+        Args:
+            pooling, normalize: in place of what the folder says; without `modules.json` the
+                defaults are "mean" and no scaling.
+
+        Raises:
+            CheckpointError: `modules.json` names a module that is not known here.
+        """
+        source = model_source(source)
+        tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
+        model = BertModel.from_pretrained(source, revision=revision)
+        recipe = sentence_recipe(source, revision=revision)
+        encoder = SentenceEncoder(
+            model,
+            recipe.pooling if pooling is None else pooling,
+            recipe.normalize if normalize is None else normalize,
+        )
+        chosen = choose_precision(precision, pick_device(device))
+        return cls(encoder, tokenizer, chosen, recipe.max_length)
+
+    def __call__(
+        self,
+        texts: str | Sequence[str],
+        *,
+        batch_size: int = 32,
+        max_length: int | None = None,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """One vector for each text, in the order given: float32 (texts, D)."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        length = self.max_length if max_length is None else max_length
+        dataset = Dataset(Corpus(tuple(map(Example, texts))), self.tokenizer, max_length=length)
+        result = evaluate(
+            self.encoder,
+            planned(dataset, self.tokenizer, batch_size=batch_size, shuffle=False),
+            precision=self.precision,
+            prepare=prepare_on(self.precision.device),
+            progress="embedding" if progress and len(texts) > batch_size else None,
+        )
+        width = self.encoder.model.config.hidden_size
+        return np.stack(result.logits) if texts else np.zeros((0, width), np.float32)
+
+    @staticmethod
+    def write(path: str | Path, vectors: np.ndarray) -> None:
+        """Writes vectors as a .npy file."""
+        buffer = io.BytesIO()
+        np.save(buffer, vectors, allow_pickle=False)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(buffer.getvalue())
+
+
+@dataclass(frozen=True)
+class SentenceRecipe:
+    """How a checkpoint's hidden states become sentence vectors."""
+
+    pooling: str = "mean"
+    normalize: bool = False
+    max_length: int | None = None
+
+
+_RECIPE_FILES = (
+    "modules.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+)
+
+
+def sentence_recipe(source: str | Path, *, revision: str | None = None) -> SentenceRecipe:
+    """Reads the pooling and scaling that a sentence-transformers folder asks for.
+
+    Raises:
+        CheckpointError: a module or a pooling that is not known here.
+    """
+    folder = hub.resolve(source, _RECIPE_FILES, revision=revision).folder
+    path = folder / "modules.json"
+    if not path.exists():
+        return SentenceRecipe()
+    pooling, normalize = "mean", False
+    for module in read_json(path):
+        kind = str(module.get("type", "")).rsplit(".", 1)[-1]
+        if kind == "Pooling":
+            pooling = _pooling(folder / "1_Pooling" / "config.json")
+        elif kind == "Normalize":
+            normalize = True
+        elif kind != "Transformer":
+            raise CheckpointError(
+                f"{path} asks for a module {kind}, which is not known here.",
+                path=path,
+                key="type",
+                expected="Transformer, Pooling, Normalize",
+                found=kind,
+            )
+    limits = folder / "sentence_bert_config.json"
+    longest = read_json(limits).get("max_seq_length") if limits.exists() else None
+    return SentenceRecipe(pooling, normalize, longest)
+
+
+def _pooling(path: Path) -> str:
+    """The one pooling that a file switches on, in either of the two forms such files have."""
+    settings = read_json(path)
+    known = {"mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "cls"}
+    known |= {"max": "max", "max_tokens": "max"}
+    prefix = "pooling_mode_"
+    chosen = [
+        key.removeprefix(prefix) for key, on in settings.items() if on is True and prefix in key
+    ]
+    if "pooling_mode" in settings:
+        chosen = [settings["pooling_mode"]]
+    if len(chosen) != 1 or chosen[0] not in known:
+        raise CheckpointError(
+            f"{path} asks for the pooling {chosen}, but one of mean, cls and max is needed.",
+            path=path,
+            key="pooling_mode",
+            expected="mean, cls or max",
+            found=chosen,
+        )
+    return known[chosen[0]]
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """A text as its pieces: (piece, id, start, end) with the place of each in the text."""
+
+    text: str
+    pieces: list[tuple[str, int, int, int]]
+    cut: int
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.pieces)} pieces, {self.cut} cut"]
+        for piece, number, start, end in self.pieces:
+            lines.append(f"  {number:>6}  {piece:<18}  {start}-{end}")
+        return "\n".join(lines)
+
+
+def tokenize(
+    source: str | Path,
+    texts: Sequence[str],
+    *,
+    pair: str | None = None,
+    revision: str | None = None,
+) -> list[TokenizedText]:
+    """The pieces of each text (each with `pair` as the second text, if one is given)."""
+    tokenizer = BertTokenizer.from_pretrained(model_source(source), revision=revision)
+    pairs = None if pair is None else [pair] * len(texts)
+    rows = []
+    for text, encoded in zip(texts, tokenizer.encode(list(texts), pairs), strict=True):
+        places = zip(encoded.tokens, encoded.input_ids, encoded.offsets, strict=True)
+        pieces = [(token, number, start, end) for token, number, (start, end) in places]
+        rows.append(TokenizedText(text, pieces, encoded.cut))
+    return rows
