@@ -82,7 +82,7 @@ def dropout(values: Tensor, p: float) -> Tensor:
     """
     if values.device.type != "cpu":
         return F.dropout(values, p)
-    dropped_of_65536 = round(p * 65536)
+    dropped_of_65536 = min(round(p * 65536), 65535)
     if dropped_of_65536 == 0:
         return values
     draws = -(-values.numel() // 4)  # four pieces a draw, rounded up
