@@ -208,13 +208,15 @@ def test_whole_model_under_every_mask(family, name, mask):
     _assert_same(family, name, batch(family, name, mask, seed=1))
 
 
-@pytest.mark.parametrize(("family", "name"), CASES)
+# transformers' multiple choice for DistilBERT does not flatten position_ids, and fails.
+POSITION_CASES = [case for case in CASES if case != ("distilbert", "BertForMultipleChoice")]
+
+
+@pytest.mark.parametrize(("family", "name"), POSITION_CASES)
 def test_positions_given_by_the_caller(family, name):
     inputs = batch(family, name, "right", seed=2)
     generator = torch.Generator().manual_seed(2)
     inputs["position_ids"] = torch.randint(0, 19, inputs["input_ids"].shape, generator=generator)
-    if family == "distilbert" and name == "BertForMultipleChoice":
-        pytest.skip("transformers does not flatten position_ids there; holds until it does")
     _assert_same(family, name, inputs)
 
 
