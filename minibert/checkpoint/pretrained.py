@@ -246,6 +246,8 @@ class Pretrained(nn.Module):
         model_type = self.config.model_type
         keys = names.CONFIG_KEYS[model_type]
         left_out = {*names.CONFIG_NOT_CARRIED_OVER, *names.CONFIG_OF_OTHERS[model_type]}
+        if type(self).__name__ not in names.LABELLED:
+            left_out |= {"id2label", "label2id"}  # transformers insists on 2 for spans
         values = {
             keys.get(key, key): value
             for key, value in self.config.to_official().items()
@@ -278,7 +280,7 @@ def _read_config(config_class: Any, path: Path) -> Any:
     known = isinstance(model_type, str) and model_type in names.CONFIG_KEYS
     family = model_type if known else "bert"  # from_official refuses a family that is not known
     ours = {official: name for name, official in names.CONFIG_KEYS[family].items()}
-    translated = {ours.get(key, key): value for key, value in values.items()}
+    translated: dict[str, Any] = {ours.get(key, key): value for key, value in values.items()}
     try:
         return config_class.from_official({**translated, **names.CONFIG_FACTS[family]})
     except ConfigError as error:

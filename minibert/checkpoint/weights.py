@@ -275,15 +275,15 @@ def match(
         if key in used or found.get(bare_name(key), key) != key:
             continue
         bare = bare_name(key)
-        status, reason = "left out", ignored.get(key)
-        if reason is None and bare in copies:
-            status, reason = "tied", _SAME_NUMBERS.format(copies[bare])
-        reason = reason or _reason_left_out(bare, expected)
-        if reason is None:
+        status, why = "left out", ignored.get(key)
+        if why is None and bare in copies:
+            status, why = "tied", _SAME_NUMBERS.format(copies[bare])
+        why = why or _reason_left_out(bare, expected)
+        if why is None:
             faults.setdefault("unexpected", []).append(f"{key} {shape}")
         else:
             dtype = _FLOATS.get(dtype, dtype)
-            entries.append(Entry(key, None, shape, dtype, status, reason))
+            entries.append(Entry(key, None, shape, dtype, status, why))
     if faults:
         raise _does_not_fit(class_name, where, faults)
     return tuple(entries)

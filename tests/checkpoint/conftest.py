@@ -82,8 +82,7 @@ def outputs_of(model, batch) -> dict[str, torch.Tensor]:
     with torch.no_grad():
         output = model(**batch)
     fields = (
-        "logits prediction_logits seq_relationship_logits start_logits end_logits "
-        "last_hidden_state"
+        "logits prediction_logits seq_relationship_logits start_logits end_logits last_hidden_state"
     )
     values = {key: getattr(output, key, None) for key in fields.split()}
     return {key: value for key, value in values.items() if value is not None}
