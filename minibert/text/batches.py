@@ -43,7 +43,8 @@ class Dataset(torch.utils.data.Dataset):
     Attributes:
         lengths: the number of tokens of each row.
         cut: how many rows truncation made shorter.
-        cut_labels: how many word tags truncation removed.
+        cut_labels: how many word tags have no piece left to carry them: they were cut off, or
+            nothing is left of the word once it is cleaned (a lone variation selector).
 
     Raises:
         DataError: there are no examples, or a text cannot be used; see `BertTokenizer`.

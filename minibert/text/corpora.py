@@ -188,7 +188,8 @@ def read(
     for path in files:
         kind = "review" if labelled else format or _format(path, sep or names)
         if kind == "review":
-            records.append(_Record(str(path), _decoded(path), None, path.parent.name))
+            name = path.parent.name if label else None
+            records.append(_Record(str(path), _decoded(path), None, name))
         elif kind == "lines":
             lines = enumerate(_lines(path), start=1)
             records += [_Record(f"{path}:{line}", text, None, None) for line, text in lines]
@@ -210,6 +211,8 @@ def read(
                 expected=sorted(set(SUFFIXES.values())),
                 found=kind,
             )
+    if not records:
+        raise DataError(f"{source} holds no examples.", path=source, expected="examples", found=0)
     return _corpus(records, label_names, stored_names, str(source), files)
 
 
@@ -311,7 +314,7 @@ def _find(
         )
         if labelled:
             return tuple(file for part in labelled for file in sorted(part.glob("*.txt"))), True
-    elif path.suffix or str(source).count("/") != 1:
+    elif str(source).count("/") != 1 or str(source).endswith((*SUFFIXES, ".gz")):
         raise DataError(
             f"There is no file or folder {source}.",
             path=path,
@@ -442,7 +445,7 @@ def _split_rows(path: Path, sep: str, quoting: bool) -> Iterator[tuple[int, list
     if not quoting:
         yield from ((line, row.split(sep)) for line, row in enumerate(lines, start=1))
         return
-    before = csv.field_size_limit(max(map(len, lines)) + 1)
+    before = csv.field_size_limit(sum(map(len, lines)) + len(lines))
     rows = csv.reader((line + "\n" for line in lines), delimiter=sep, strict=True)
     try:
         yield from ((rows.line_num, row) for row in rows)
@@ -495,7 +498,7 @@ def _read_parquet(path: Path, columns: _Columns) -> tuple[list[_Record], tuple[s
         raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
     metadata = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     features = metadata.get("info", {}).get("features", {})
-    names = features.get(columns.label, {}).get("names") if columns.label else None
+    names = _stored_names(features.get(columns.label)) if columns.label else None
     rows = enumerate(table.to_pylist(), start=1)
     records = [_record(path, row, values, columns) for row, values in rows]
     if not records:
@@ -503,9 +506,20 @@ def _read_parquet(path: Path, columns: _Columns) -> tuple[list[_Record], tuple[s
     if names is None:
         return records, None
     named = dict(enumerate(names))
-    return [record._replace(label=named.get(record.label, record.label)) for record in records], (
-        tuple(names)
-    )
+    return [record._replace(label=_replaced(record.label, named)) for record in records], names
+
+
+def _stored_names(feature: Any) -> tuple[str, ...] | None:
+    """The names of a class label, or of a list of them, in the metadata of a Hub data set."""
+    while isinstance(feature, dict) and "names" not in feature and "feature" in feature:
+        feature = feature["feature"]
+    return tuple(feature["names"]) if isinstance(feature, dict) and "names" in feature else None
+
+
+def _replaced(label: Any, names: Mapping[int, str]) -> Any:
+    if isinstance(label, list):
+        return [names.get(one, one) for one in label]
+    return names.get(label, label)
 
 
 def _read_conll(path: Path, sep: str, tagged: bool) -> list[_Record]:

@@ -1,0 +1,373 @@
+"""Readers: the real data sets, every format, and every fault named by file, line and column."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from fnmatch import fnmatch
+from types import SimpleNamespace
+
+import pytest
+
+from minibert.errors import ConfigError, DataError
+from minibert.files import sha256
+from minibert.text.corpora import Corpus, Example, TaggedExample, read, split, subset
+
+
+def write(tmp_path, name: str, content: str | bytes):
+    path = tmp_path / name
+    data = content.encode() if isinstance(content, str) else content
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return path
+
+
+# The real sets, with the counts of their papers and tutorials
+
+
+def test_emotion(data):
+    corpora = {
+        part: read(data / f"emotion/{part}.txt", sep=";", names=["text", "label"])
+        for part in ("train", "val", "test")
+    }
+    assert [len(corpus) for corpus in corpora.values()] == [16_000, 2_000, 2_000]
+    train = corpora["train"]
+    assert train.label_names == ("anger", "fear", "joy", "love", "sadness", "surprise")
+    assert train[0] == Example(
+        "i didnt feel humiliated", None, 4, f"{data / 'emotion/train.txt'}:1"
+    )
+    assert train.problem_type == "single_label_classification"
+    assert train.label_counts["joy"] == 5362 and sum(train.label_counts.values()) == 16_000
+    assert train.head(2).splitlines()[0] == "sadness | i didnt feel humiliated"
+    assert train.fingerprint() == {
+        "source": str(data / "emotion/train.txt"),
+        "examples": 16_000,
+        "labels": train.label_counts,
+        "files": {str(data / "emotion/train.txt"): sha256(data / "emotion/train.txt")},
+    }
+
+
+def test_chnsenticorp_with_its_plain_quotes(data):
+    corpus = read(data / "chnsenticorp/train.tsv", text="text_a")
+    assert corpus.label_counts == {"0": 4801, "1": 4799}
+    lines = (data / "chnsenticorp/train.tsv").read_text(encoding="utf-8").split("\n")
+    assert any('"' in example.text for example in corpus)
+    assert [f"{example.label}\t{example.text}" for example in corpus] == lines[1:-1]
+
+
+def test_imdb(data):
+    corpus = read(data / "imdb/test.jsonl.gz")
+    assert corpus.label_counts == {"neg": 12_500, "pos": 12_500}
+    assert corpus.label_names == ("neg", "pos")
+
+
+def test_wnut(data):
+    corpus = read(data / "wnut17", split="train")
+    assert len(corpus) == 3394 and sum(corpus.label_counts.values()) == 62_730
+    assert corpus.problem_type == "token_classification"
+    assert isinstance(corpus[0], TaggedExample) and corpus[0].words[0] == "@paulwalk"
+    assert len(read(data / "wnut17", split="dev", label_names=corpus.label_names)) == 1009
+    assert corpus.head(1).startswith("@paulwalk/O It/O 's/O")
+
+
+def test_glue(data):
+    cola = read(data / "cola/dev.tsv", names=["source", "label", "mark", "text"])
+    assert cola.label_counts == {"0": 322, "1": 721}
+    rte = read(data / "rte/dev.tsv", text="sentence1", text_pair="sentence2")
+    assert rte.label_counts == {"entailment": 146, "not_entailment": 131}
+    assert rte[0].text_pair == "Christopher Reeve had an accident."
+
+
+def test_acl_imdb_folder(tmp_path):
+    for part in ("train", "test"):
+        for name in ("pos", "neg", "unsup"):
+            folder = tmp_path / part / name
+            folder.mkdir(parents=True)
+            for number in range(3):
+                (folder / f"{number}_7.txt").write_text(f"{part} {name} {number}\nmore")
+    corpus = read(tmp_path, split="train")
+    assert corpus.label_counts == {"neg": 3, "pos": 3}
+    assert corpus[3].text == "train pos 0\nmore"
+    assert read(tmp_path / "test").examples[0].text == "test neg 0\nmore"
+    with pytest.raises(DataError, match="has several parts, and which one to read was not said"):
+        read(tmp_path)
+    with pytest.raises(DataError, match="has no file for the part 'dev'"):
+        read(tmp_path, split="dev")
+
+
+# Formats
+
+
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("name", "content", "options"),
+    [
+        ("a.csv", 'text,label\n"one, ""two""\nthree",b\nx,a\n', {}),
+        ("a.csv", '\ufefflabel,text\r\nb,"one, ""two""\nthree"\r\na,x\r\n', {}),
+        ("a.csv", 'b;"one, ""two""\nthree"\na;x', {"sep": ";", "names": ["label", "text"]}),
+        (
+            "a.jsonl",
+            '{"text": "one, \\"two\\"\\nthree", "label": "b"}\n{"text":"x","label":"a"}',
+            {},
+        ),
+    ],
+)
+def test_one_corpus_in_many_forms(tmp_path, packed, name, content, options):
+    corpus = read(write(tmp_path, name + packed, content), **options)
+    texts = [(example.text, example.label) for example in corpus]
+    assert texts == [('one, "two"\nthree', 1), ("x", 0)]
+    assert corpus.label_names == ("a", "b")
+
+
+def test_a_very_long_field(tmp_path):
+    path = write(tmp_path, "a.csv", 'text,label\n"' + "good\n" * 100_000 + '",a\nx,b\n')
+    assert len(read(path)[0].text) == 500_000
+
+
+def test_lines_are_texts_without_labels(tmp_path):
+    corpus = read(write(tmp_path, "a.txt", "one\n\nthree; four\n"))
+    assert [example.text for example in corpus] == ["one", "", "three; four"]
+    assert corpus.label_names is None and corpus.problem_type is None
+    assert corpus.label_counts == {}
+
+
+def test_texts_without_labels(tmp_path):
+    corpus = read(write(tmp_path, "a.tsv", "id\ttext\n7\tone\n"), label=None)
+    assert corpus[0].label is None and corpus.head() == "one"
+
+
+def test_numbers_keep_their_order(tmp_path):
+    rows = "".join(f"text {label}\t{label}\n" for label in (10, 9, 2, 10, 0))
+    corpus = read(write(tmp_path, "a.tsv", "text\tlabel\n" + rows))
+    assert corpus.label_names == ("0", "2", "9", "10")
+    assert [example.label for example in corpus] == [3, 2, 1, 3, 0]
+
+
+def test_names_for_numbers(tmp_path):
+    path = write(tmp_path, "a.tsv", "text\tlabel\nbad\t0\ngood\t1\n")
+    corpus = read(path, label_names=["negative", "positive"])
+    assert [example.label for example in corpus] == [0, 1]
+    assert corpus.label_counts == {"negative": 1, "positive": 1}
+    # Names that are numbers are names: 1 is the first of ("1", "0").
+    assert [example.label for example in read(path, label_names=["1", "0"])] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", '{"text": "a", "label": 2.5}\n{"text": "b", "label": 3}\n'),
+        ("a.tsv", "text\tlabel\na\t2.5\nb\t3\n"),
+    ],
+)
+def test_regression(tmp_path, name, content):
+    corpus = read(write(tmp_path, name, content))
+    assert [example.label for example in corpus] == [2.5, 3.0]
+    assert corpus.problem_type == "regression" and corpus.label_names is None
+    assert corpus.label_counts == {}
+
+
+def test_several_labels(tmp_path):
+    content = '{"text": "a", "label": ["y", "x"]}\n{"text": "b", "label": []}\n'
+    corpus = read(write(tmp_path, "a.jsonl", content), label_names=["x", "z", "y"])
+    assert [example.label for example in corpus] == [(1.0, 0.0, 1.0), (0.0, 0.0, 0.0)]
+    assert corpus.problem_type == "multi_label_classification"
+    assert corpus.label_counts == {"x": 1, "z": 0, "y": 1}
+    assert corpus.head(1) == "x, y | a"
+
+
+def test_conll_with_documents_and_four_columns(tmp_path):
+    content = (
+        "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\n \nPeter NNP B-NP B-PER\n"
+    )
+    corpus = read(write(tmp_path, "a.conll", content), sep=" ")
+    assert [example.words for example in corpus] == [("EU", "rejects"), ("Peter",)]
+    assert corpus.label_names == ("B-ORG", "B-PER", "O")
+    assert [example.tags for example in corpus] == [(0, 2), (1,)]
+    assert corpus[1].guid.endswith(":7")
+    plain = read(write(tmp_path, "b.conll", "EU\nrejects\n"), label=None)
+    assert plain[0].words == ("EU", "rejects") and plain[0].tags is None
+
+
+def parquet(path, rows: list[dict], names: list[str] | None = None) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.Table.from_pylist(rows)
+    if names:
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+        table = table.replace_schema_metadata(metadata)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pytest.importorskip("pyarrow.parquet").write_table(table, path)
+
+
+def test_parquet_in_pieces_with_stored_names(tmp_path):
+    rows = [{"text": f"text {number}", "label": number % 2} for number in range(5)]
+    names = ["worse", "better"]
+    parquet(tmp_path / "data/train-00000-of-00002.parquet", rows[:3], names)
+    parquet(tmp_path / "data/train-00001-of-00002.parquet", rows[3:], names)
+    parquet(tmp_path / "data/test-00000-of-00001.parquet", rows[:1], names)
+    parquet(tmp_path / "data/training_notes.parquet", rows[:1], names)
+    corpus = read(tmp_path, split="train")
+    assert corpus.label_names == ("worse", "better")
+    assert [(example.text, example.label) for example in corpus] == [
+        (row["text"], row["label"]) for row in rows
+    ]
+    assert len(corpus.files) == 2
+    # Another order of names: the label follows its name, not its number.
+    assert read(tmp_path, split="test", label_names=["better", "worse"])[0].label == 1
+
+
+def test_a_part_in_several_folders(tmp_path):
+    rows = [{"text": "a", "label": 0}]
+    parquet(tmp_path / "split/train-0.parquet", rows)
+    parquet(tmp_path / "unsplit/train-0.parquet", rows * 2)
+    with pytest.raises(DataError, match="'train' in several folders: split, unsplit"):
+        read(tmp_path, split="train")
+    assert len(read(tmp_path, split="unsplit/train")) == 2
+
+
+def test_a_data_set_of_the_hub(tmp_path, monkeypatch):
+    asked = {}
+
+    def resolve(source, patterns, *, revision, repo_type):
+        asked.update(source=source, patterns=patterns, revision=revision, repo_type=repo_type)
+        return SimpleNamespace(folder=tmp_path)
+
+    parquet(tmp_path / "data/train-00000-of-00001.parquet", [{"text": "a", "label": 0}], ["no"])
+    monkeypatch.setattr("minibert.checkpoint.hub.resolve", resolve)
+    corpus = read("owner/some.set-1.0", split="train", revision="v2")
+    assert corpus.label_counts == {"no": 1}
+    assert (asked["source"], asked["revision"]) == ("owner/some.set-1.0", "v2")
+    assert asked["repo_type"] == "dataset"
+    for wanted in ("train.csv", "data/train-00000-of-00001.parquet", "train/0000.jsonl.gz"):
+        assert any(fnmatch(wanted, pattern) for pattern in asked["patterns"]), wanted
+    for other in ("data/test-00000-of-00001.parquet", "train.py", "train.bin", "README.md"):
+        assert not any(fnmatch(other, pattern) for pattern in asked["patterns"]), other
+    with pytest.raises(DataError, match="which one to read was not said"):
+        read("owner/name")
+
+
+def test_parquet_without_pyarrow(tmp_path, monkeypatch):
+    path = write(tmp_path, "a.parquet", b"")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(DataError, match=r"pip install 'minibert\[parquet\]'"):
+        read(path)
+
+
+# Faults
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "message"),
+    [
+        ("a.tsv", "", {}, r"a\.tsv is empty"),
+        ("a.jsonl", "\n\n", {}, r"a\.jsonl is empty"),
+        ("a.tsv", "text\tlabel\n", {}, "has a header line and no rows"),
+        ("a.csv", "text,label\n", {}, "has a header line and no rows"),
+        ("a.tsv", "text\ttext\n", {}, "has the column 'text' twice"),
+        ("a.tsv", "text\tlabel\na\tx\nb\n", {}, "line 3 has 1 columns, not 2"),
+        ("a.tsv", "text\tlabel\na\tx\tmore\n", {}, "line 2 has 3 columns, not 2"),
+        ("a.tsv", "text\tlabel\na\tx\n\nb\ty\n", {}, "line 3 has 1 columns, not 2"),
+        ("a.csv", 'text,label\n"a\nb",x\nc\n', {}, "line 4 has 1 columns, not 2"),
+        ("a.csv", 'text,label\n"a,x\nb,y\n', {}, "line 3 cannot be parsed"),
+        ("a.csv", 'text,label\n"a"b,x\n', {}, "line 2 cannot be parsed"),
+        ("a.tsv", b"text\tlabel\na\tx\nb\xff\ty\n", {}, "line 3 is not UTF-8: byte 0xff"),
+        ("a.tsv", "words\tlabel\na\tx\n", {}, "no column 'text'; there are words, label"),
+        ("a.tsv", "text\tlabel\na\tx\n", {"label": "class"}, "no column 'class'; there are text"),
+        ("a.tsv", "text\tlabel\na\tx\n", {"text_pair": "b"}, "no column 'b'"),
+        ("a.tsv", "text\tlabel\na\t\n", {}, "line 2 has no label"),
+        ("a.tsv", "a\tx\n", {"names": ["text"]}, "line 1 has 2 columns, not 1"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text"', {}, "line 2 is not JSON"),
+        ("a.jsonl", "[]\n", {}, "line 1 is list, not a JSON object"),
+        ("a.jsonl", '{"text": 3, "label": 1}\n', {}, "line 1 has 3 as 'text', which is not text"),
+        ("a.jsonl", '{"text": "a", "label": null}\n', {}, "line 1 has no label"),
+        ("a.jsonl", '{"text": "a", "label": {}}\n', {}, ":1 has the label {}, which is no name"),
+        ("a.jsonl", '{"text": "a", "label": 0.5}\n{"text": "a", "label": NaN}', {}, ":2 has the"),
+        (
+            "a.tsv",
+            "text\tlabel\na\tz\n",
+            {"label_names": ["x", "y"]},
+            ":2 has the label 'z', which",
+        ),
+        ("a.tsv", "text\tlabel\na\t2\n", {"label_names": ["x", "y"]}, "not one of x, y"),
+        ("a.conll", "word\tO\nword\n\n", {}, "line 2 has a word without a tag"),
+        ("a.conll", "-DOCSTART-\tO\n", {}, "holds no examples"),
+        ("a.xlsx", "x", {}, r"has the ending '\.xlsx', not one of \.csv"),
+        ("a.csv.gz", "", {}, r"a\.csv\.gz is empty"),
+        ("a.parquet", "no parquet", {}, "could not be read"),
+    ],
+)
+def test_a_fault_is_one_clear_sentence(tmp_path, name, content, options, message):
+    path = write(tmp_path, name, content)
+    with pytest.raises(DataError, match=message) as error:
+        read(path, **options)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_cut_gz_file(tmp_path):
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"text,label\n" * 500)[:-10])
+    with pytest.raises(DataError, match="could not be read"):
+        read(path)
+
+
+def test_no_such_file(tmp_path):
+    for missing in (tmp_path / "none.csv", "none.csv", "data/none.jsonl.gz", tmp_path / "folder"):
+        with pytest.raises(DataError, match="There is no file or folder"):
+            read(missing)
+
+
+def test_no_such_format(tmp_path):
+    with pytest.raises(ConfigError, match="no format 'xml'"):
+        read(write(tmp_path, "a.csv", "text,label\na,b\n"), format="xml")
+
+
+# Drawing
+
+
+def corpus_of(*counts: int) -> Corpus:
+    examples = [
+        Example(f"{label} {number}", label=label)
+        for label, count in enumerate(counts)
+        for number in range(count)
+    ]
+    return Corpus(tuple(examples), tuple(str(label) for label in range(len(counts))))
+
+
+def test_split_shuffles_and_keeps_shares():
+    corpus = corpus_of(700, 200, 100)  # sorted by class, as IMDB is
+    train, validation = split(corpus, 0.1, seed=3)
+    assert train.label_counts == {"0": 630, "1": 180, "2": 90}
+    assert validation.label_counts == {"0": 70, "1": 20, "2": 10}
+    assert {*train} | {*validation} == {*corpus} and not {*train} & {*validation}
+    for part in (train, validation):
+        labels = [example.label for example in part]
+        assert labels != sorted(labels)
+    assert split(corpus, 0.1, seed=3) == (train, validation)
+    assert split(corpus, 0.1, seed=4)[1] != validation
+
+
+def test_split_of_few():
+    train, validation = split(corpus_of(5, 3, 3), 0.3, seed=0)
+    assert (len(train), len(validation)) == (8, 3)
+    assert validation.label_counts == {"0": 1, "1": 1, "2": 1}
+    for fraction in (0, 0.01, 1, 1.5):
+        with pytest.raises(ConfigError, match="leaves one part empty"):
+            split(corpus_of(5, 5), fraction, seed=0)
+
+
+def test_split_without_classes():
+    corpus = Corpus(tuple(Example(str(number)) for number in range(10)))
+    train, validation = split(corpus, 0.2, seed=0)
+    assert len(train) == 8 and {*train} | {*validation} == {*corpus}
+
+
+def test_subset():
+    corpus = corpus_of(60, 40)
+    part = subset(corpus, 10, seed=1)
+    assert part.label_counts == {"0": 6, "1": 4} and len({*part}) == 10
+    assert subset(corpus, 10, seed=1) == part != subset(corpus, 10, seed=2)
+    assert {*subset(corpus, 100, seed=0)} == {*corpus}
+    loose = [subset(corpus, 10, seed=seed, stratify=False).label_counts["0"] for seed in range(20)]
+    assert len({*loose}) > 1
+    with pytest.raises(ConfigError, match="subset of 101 cannot be drawn from 100"):
+        subset(corpus, 101, seed=0)
