@@ -74,6 +74,7 @@ class Dataset(torch.utils.data.Dataset):
                 max_length=max_length,
                 truncation=truncation,
                 words=isinstance(chunk[0], TaggedExample),
+                first_row=start,
             )
             cuts += [row.cut for row in encoded]
             self._items += [

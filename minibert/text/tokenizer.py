@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -240,7 +240,7 @@ class BertTokenizer:
                 the batch. If False, they are an error.
             padding: "longest" pads to the longest row, "max_length" to `max_length`.
             padding_side: where the padding goes.
-            pad_to_multiple_of: rounds the number of columns up.
+            pad_to_multiple_of: rounds the number of columns up, as far as the model goes.
             split_special_tokens: "[SEP]" in a text is a special token, as in transformers;
                 True reads it as the plain characters that it is.
 
@@ -252,14 +252,12 @@ class BertTokenizer:
             DataError: a text is not a string, or is too long where truncation is off.
             InputError: `max_length` is more than the model takes.
         """
-        rows = list(
-            self._rows(
-                texts,
-                pairs,
-                max_length=max_length,
-                truncation=truncation,
-                split_special_tokens=split_special_tokens,
-            )
+        rows = self.encode(
+            texts,
+            pairs,
+            max_length=max_length,
+            truncation=truncation,
+            split_special_tokens=split_special_tokens,
         )
         limit = self._limit(max_length)
         warn_of_cuts([row.cut for row in rows], limit, stacklevel=2)
@@ -273,6 +271,7 @@ class BertTokenizer:
         columns = limit if padding == "max_length" else 0
         columns = max([columns, *(len(row.input_ids) for row in rows)])
         columns = -(-columns // pad_to_multiple_of) * pad_to_multiple_of
+        columns = min(columns, self.max_length)  # there are no positions beyond
         values = {
             "input_ids": ([row.input_ids for row in rows], self.pad_id),
             "attention_mask": ([[1] * len(row.input_ids) for row in rows], 0),
@@ -292,6 +291,7 @@ class BertTokenizer:
         truncation: bool = True,
         words: bool = False,
         split_special_tokens: bool = False,
+        first_row: int = 0,
     ) -> list[Encoded]:
         """Each text on its own, unpadded, with offsets and word ids.
 
@@ -300,17 +300,46 @@ class BertTokenizer:
                 warns here: `Encoded.cut` says what truncation removed.
             words: each text is a sequence of words that stay as they are (offsets then count
                 inside a word).
+            first_row: what messages call the first text, where this is a part of more.
+
+        Raises:
+            DataError, InputError: as for a call.
         """
-        return list(
-            self._rows(
-                texts,
-                pairs,
-                max_length=max_length,
-                truncation=truncation,
-                words=words,
-                split_special_tokens=split_special_tokens,
+        limit = self._limit(max_length)
+        columns = [_as_list(texts, words)]
+        if pairs is not None:
+            columns.append(_as_list(pairs, words))
+            if len(columns[0]) != len(columns[1]):
+                raise DataError(
+                    f"There are {len(columns[0])} texts and {len(columns[1])} second texts.",
+                    key="pairs",
+                    expected=len(columns[0]),
+                    found=len(columns[1]),
+                )
+        room = limit - 1 - len(columns)  # [CLS], and a [SEP] after each text
+        if room < 0:
+            raise InputError(
+                f"max_length is {limit}, and the special tokens alone are {1 + len(columns)}.",
+                key="max_length",
+                expected=1 + len(columns),
+                found=limit,
             )
-        )
+        encoded = [
+            self._pieces(column, words, split_special_tokens, first_row) for column in columns
+        ]
+        rows = []
+        for row, parts in enumerate(zip(*encoded, strict=True), start=first_row):
+            lengths = [len(part) for part in parts]
+            if sum(lengths) > room and not truncation:
+                raise DataError(
+                    f"Row {row} has {sum(lengths) + limit - room} tokens, and {limit} are allowed.",
+                    key=str(row),
+                    expected=limit,
+                    found=sum(lengths) + limit - room,
+                    hint="Shorten the text, or let it be cut (truncation).",
+                )
+            rows.append(self._around(parts, _kept(lengths, room)))
+        return rows
 
     def decode(
         self, ids: Sequence[int] | torch.Tensor, *, skip_special_tokens: bool = False
@@ -409,51 +438,6 @@ class BertTokenizer:
             )
         return max_length
 
-    def _rows(
-        self,
-        texts: Any,
-        pairs: Any,
-        *,
-        max_length: int | None = None,
-        truncation: bool = True,
-        words: bool = False,
-        split_special_tokens: bool = False,
-    ) -> Iterator[Encoded]:
-        """Cuts texts into pieces and puts the special tokens around them."""
-        limit = self._limit(max_length)
-        texts = _as_list(texts, words)
-        columns = [texts]
-        if pairs is not None:
-            pairs = _as_list(pairs, words)
-            if len(pairs) != len(texts):
-                raise DataError(
-                    f"There are {len(texts)} texts and {len(pairs)} second texts.",
-                    key="pairs",
-                    expected=len(texts),
-                    found=len(pairs),
-                )
-            columns.append(pairs)
-        room = limit - 1 - len(columns)  # [CLS], and a [SEP] after each text
-        if room < 0:
-            raise InputError(
-                f"max_length is {limit}, and the special tokens alone are {1 + len(columns)}.",
-                key="max_length",
-                expected=1 + len(columns),
-                found=limit,
-            )
-        encoded = [self._pieces(column, words, split_special_tokens) for column in columns]
-        for row, parts in enumerate(zip(*encoded, strict=True)):
-            lengths = [len(part) for part in parts]
-            if sum(lengths) > room and not truncation:
-                raise DataError(
-                    f"Row {row} has {sum(lengths) + limit - room} tokens, and {limit} are allowed.",
-                    key=str(row),
-                    expected=limit,
-                    found=sum(lengths) + limit - room,
-                    hint="Shorten the text, or let it be cut (truncation).",
-                )
-            yield self._around(parts, _kept(lengths, room))
-
     def _around(self, parts: Sequence[tokenizers.Encoding], kept: Sequence[int]) -> Encoded:
         """[CLS] before the first text, [SEP] after each; the types count the texts."""
         ids, types = [self.cls_id], [0]
@@ -465,10 +449,10 @@ class BertTokenizer:
         return Encoded(ids, types, cut, tuple(zip(parts, kept, strict=True)))
 
     def _pieces(
-        self, texts: list[Any], words: bool, split_special_tokens: bool
+        self, texts: list[Any], words: bool, split_special_tokens: bool, first_row: int
     ) -> list[tokenizers.Encoding]:
         """The pieces of each text, without special tokens around them."""
-        for row, text in enumerate(texts):
+        for row, text in enumerate(texts, start=first_row):
             _check_text(row, text, words)
         self._tokenizer.encode_special_tokens = split_special_tokens
         try:
@@ -477,7 +461,7 @@ class BertTokenizer:
             )
         except (TypeError, UnicodeError):
             # A str may hold half of a surrogate pair, which no UTF-8 text can.
-            for row, text in enumerate(texts):
+            for row, text in enumerate(texts, start=first_row):
                 _check_surrogates(row, text)
             raise
 
@@ -617,6 +601,8 @@ def _read_tokenizer_json(
                 found=found,
             )
     model = content["model"]
+    if not isinstance(model.get("vocab"), dict):
+        raise TokenizerError(f"{path} has no vocabulary in its model.", path=path, key="vocab")
     fixed = {
         "unk_token": "[UNK]",
         "continuing_subword_prefix": "##",

@@ -134,6 +134,17 @@ def test_chunks_make_no_difference(tokenizer, monkeypatch, capsys):
     assert printed.out == "" and "50/50" in printed.err
 
 
+def test_a_fault_is_named_by_its_row_in_the_whole(tokenizer, monkeypatch):
+    monkeypatch.setattr("minibert.text.batches._CHUNK", 2)
+    rows = [Example("a")] * 5
+    with pytest.raises(DataError, match="Row 4 is not a string"):
+        Dataset([*rows[:4], Example(None)], tokenizer)
+    with pytest.raises(DataError, match="Row 4 has half of a surrogate pair"):
+        Dataset([*rows[:4], Example("\ud800")], tokenizer)
+    with pytest.raises(DataError, match="Row 4 has 11 tokens"):
+        Dataset([*rows[:4], Example("a " * 9)], tokenizer, truncation=False)
+
+
 # The plan
 
 

@@ -227,7 +227,11 @@ def test_never_more_than_the_model_takes(uncased):
 
 
 def test_padding_to_a_multiple(uncased):
-    assert uncased(["one two three", "one"], pad_to_multiple_of=8)["input_ids"].shape == (2, 8)
+    texts = ["one two three", "one"]
+    assert uncased(texts, pad_to_multiple_of=8)["input_ids"].shape == (2, 8)
+    # Never past the last position of the model.
+    assert uncased(texts, pad_to_multiple_of=500)["input_ids"].shape == (2, 500)
+    assert uncased(["one " * 505], pad_to_multiple_of=500)["input_ids"].shape == (1, 512)
 
 
 @pytest.mark.parametrize("bad", [None, 3, b"bytes", float("nan"), ["a", "list"]])
@@ -386,6 +390,16 @@ def test_a_vocabulary_with_windows_line_ends(tmp_path):
             "its normalizer is None, not BertNormalizer",
         ),
         ({"tokenizer": []}, "is not a JSON object"),
+        (
+            {
+                "tokenizer": {
+                    "model": {"type": "WordPiece"},
+                    "normalizer": {"type": "BertNormalizer"},
+                    "pre_tokenizer": {"type": "BertPreTokenizer"},
+                }
+            },
+            "has no vocabulary in its model",
+        ),
     ],
 )
 def test_a_wrong_vocabulary_is_one_clear_sentence(tmp_path, files, message):
