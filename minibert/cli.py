@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -38,22 +39,44 @@ MODEL is a folder, a run folder, or the id of a model on the Hub (bert-base-unca
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and gives back its exit code."""
-    options = _parser().parse_args(arguments)
+    """Runs one command and gives back its exit code.
+
+    Args:
+        arguments: as after `minibert` on the command line; None: those of this process.
+
+    Raises:
+        SystemExit: from argparse, for --help and for options that do not exist.
+    """
+    options = _parse(arguments)
     warnings.formatwarning = _one_line
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         options.run(options)
+        sys.stdout.flush()
     except MinibertError as error:
         return _fail(str(error), error.exit_code, options.debug)
     except KeyboardInterrupt:
         return _fail("Interrupted.", 130, options.debug)
+    except _Terminated:
+        return _fail("Terminated.", 143, options.debug)
     except BrokenPipeError:
         # The reader of our output has gone, as `head` does: nothing is wrong, nothing to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        return _fail(f"{error}.", 1, options.debug)
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        return _fail(f"{message} (--debug shows where it came from)", 1, options.debug)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
+
+
+class _Terminated(BaseException):
+    """SIGTERM came: files that are being written are removed on the way out, as by Ctrl-C."""
+
+
+def _terminate(*_: Any) -> None:
+    raise _Terminated
 
 
 def _fail(message: str, exit_code: int, debug: bool) -> int:
@@ -107,8 +130,10 @@ def _predict(options: argparse.Namespace) -> None:
         precision=options.precision,
         allow_untrained=options.allow_untrained,
     )
+    texts = _texts(options)
     predictions = predictor(
-        list(_texts(options)),
+        texts,
+        None if options.pair is None else [options.pair] * len(texts),
         batch_size=options.batch_size,
         max_length=options.max_length,
         progress=not options.quiet,
@@ -138,7 +163,7 @@ def _embed(options: argparse.Namespace) -> None:
         pooling=options.pooling,
         normalize=options.normalize,
     )
-    texts = list(_texts(options))
+    texts = _texts(options)
     vectors = embedder(
         texts,
         batch_size=options.batch_size,
@@ -168,7 +193,7 @@ def _tokenize(options: argparse.Namespace) -> None:
     from minibert.tasks.predict import tokenize
 
     for row in tokenize(
-        options.model, list(_texts(options)), revision=options.revision, pair=options.pair
+        options.model, _texts(options), revision=options.revision, pair=options.pair
     ):
         print(json.dumps(asdict(row), ensure_ascii=False) if options.json else row)
 
@@ -176,12 +201,12 @@ def _tokenize(options: argparse.Namespace) -> None:
 # --- texts ---------------------------------------------------------------------------------------
 
 
-def _texts(options: argparse.Namespace) -> Iterable[str]:
+def _texts(options: argparse.Namespace) -> list[str]:
     """Texts from the arguments, else one a line from a file, else from standard input."""
     if options.text and options.file:
         raise DataError("Give texts or --file, not both.", key="--file")
     if options.text:
-        return list(options.text)
+        return options.text
     if options.file is None and sys.stdin.isatty():
         print("Type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
     return _lines(options.file)
@@ -207,13 +232,26 @@ def _lines(file: str | None) -> list[str]:
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
     """How to read a data file: the arguments of `corpora.read` that the options name."""
-    return {
-        key: getattr(options, key)
-        for key in ("format", "sep", "names", "text", "text_pair", "label", "quoting")
-    }
+    keys = ("format", "sep", "names", "text", "text_pair", "label", "quoting", "split")
+    return {key: getattr(options, key) for key in keys}
 
 
 # --- the parser ----------------------------------------------------------------------------------
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options of one command.
+
+    argparse takes no more texts after an option that follows the model, as in
+    `predict MODEL --json "a text"`: what it leaves over are texts, unless they look like options.
+    """
+    options, rest = _parser().parse_known_args(arguments)
+    wrong = [item for item in rest if item.startswith("-") and item != "--"]
+    if wrong or (rest and not hasattr(options, "file")):
+        options.parser.error(f"unrecognized arguments: {' '.join(wrong or rest)}")
+    if rest:
+        options.text += [item for item in rest if item != "--"]
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -221,7 +259,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="minibert",
         description="A from-scratch BERT: fine-tune it, use it, look inside.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=26
+        ),
     )
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -328,6 +368,9 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("data", help="labelled text, with the labels that the model knows")
     _add_reading(parser)
     parser.add_argument(
+        "--split", default="test", help="part of a folder or Hub data set (default test)"
+    )
+    parser.add_argument(
         "--output",
         metavar="FOLDER",
         help="also write metrics.json, confusion.csv and errors.csv there",
@@ -348,6 +391,7 @@ def _add_predict(commands: Any) -> None:
     )
     parser.add_argument("model", help="run folder, model folder or Hub id")
     _add_texts(parser)
+    _add_pair(parser)
     parser.add_argument(
         "--allow-untrained",
         action="store_true",
@@ -427,7 +471,7 @@ def _add_tokenize(commands: Any) -> None:
     )
     parser.add_argument("model", help="model folder, run folder or Hub id")
     _add_texts(parser)
-    parser.add_argument("--pair", metavar="TEXT", help="a second text after each")
+    _add_pair(parser)
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     _add_json(parser)
 
@@ -436,9 +480,9 @@ def _command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], None], short: str, long: str
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=short, description=long)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars and messages")
     return parser
 
 
@@ -447,6 +491,10 @@ def _add_texts(parser: Any) -> None:
     parser.add_argument(
         "--file", metavar="FILE", help="one text a line; - or nothing: standard input"
     )
+
+
+def _add_pair(parser: Any) -> None:
+    parser.add_argument("--pair", metavar="TEXT", help="a second text after each, to make a pair")
 
 
 def _add_reading(parser: Any) -> None:

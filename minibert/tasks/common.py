@@ -13,7 +13,7 @@ import minibert.model
 from minibert.checkpoint import hub, names
 from minibert.errors import CheckpointError, ConfigError
 from minibert.files import read_json
-from minibert.model import BertModel, Layout
+from minibert.model import BertForSequenceClassification, Layout
 from minibert.model.bert import BertBase
 from minibert.text.batches import Dataset, collate, plan_batches
 from minibert.text.tokenizer import BertTokenizer
@@ -23,11 +23,21 @@ Model = TypeVar("Model", bound=BertBase)
 
 
 def model_source(source: str | Path) -> str | Path:
-    """The model that a source names: a run folder stands for the `model/` inside it."""
-    inside = Path(source) / "model"
-    if (inside / "config.json").is_file() and not (Path(source) / "config.json").is_file():
-        return inside
-    return source
+    """The model that a source names: a run folder stands for the `model/` inside it.
+
+    Raises:
+        CheckpointError: it is a run folder without a model, since the run has not finished.
+    """
+    folder = Path(source)
+    if (folder / "config.json").is_file() or not (folder / "run.json").is_file():
+        return source
+    if not (folder / "model" / "config.json").is_file():
+        raise CheckpointError(
+            f"{folder} is a run that has not finished: there is no model in it.",
+            path=folder / "model",
+            hint="Wait until it has, or train again.",
+        )
+    return folder / "model"
 
 
 def model_class(source: str | Path, *, revision: str | None = None) -> type[BertBase]:
@@ -70,8 +80,8 @@ def require_class(source: str | Path, revision: str | None, *wanted: type[BertBa
             key="architectures",
             expected=expected,
             found=found.__name__,
-            hint="Fine-tune it first: minibert train --model ... makes one."
-            if found is BertModel
+            hint=f"Fine-tune it first: minibert train --model {source} --train FILE."
+            if BertForSequenceClassification in wanted
             else None,
         )
     return found

@@ -34,12 +34,19 @@ from minibert.training.precision import Precision, choose_precision
 
 Classifier = BertForSequenceClassification | BertForTokenClassification
 
-# What decides which epoch was the best, and what a summary shows first.
-MAIN_METRIC = {
-    "single_label_classification": "accuracy",
-    "multi_label_classification": "micro_f1",
-    "regression": "pearson",
-    "token_classification": "entity_f1",
+# What is measured for each kind of label. The first decides which epoch was the best, unless
+# another is asked for.
+METRICS = {
+    "single_label_classification": ("accuracy", "macro_f1", "weighted_f1", "loss"),
+    "multi_label_classification": ("micro_f1", "macro_f1", "subset_accuracy", "loss"),
+    "regression": ("pearson", "spearman", "mse", "loss"),
+    "token_classification": (
+        "entity_f1",
+        "entity_precision",
+        "entity_recall",
+        "word_accuracy",
+        "loss",
+    ),
 }
 BOOTSTRAP_SEED = 0  # intervals of F1 and correlation are drawn; the same numbers give the same ones
 
@@ -64,10 +71,6 @@ class Report:
     metrics: dict[str, Any]
     confusion: np.ndarray | None
     rows: list[dict[str, Any]] = field(repr=False)
-
-    @property
-    def main_metric(self) -> str:
-        return MAIN_METRIC[self.problem_type]
 
     def values(self) -> dict[str, float]:
         """Metric -> value, without intervals."""
@@ -145,7 +148,7 @@ def evaluate_file(
     kind = require_class(source, revision, *kinds)
     model = kind.from_pretrained(source, revision=revision)
     tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
-    corpus = read(data, **{**(reading or {}), "label_names": label_names(model)})
+    corpus = read(data, label_names=label_names(model), **(reading or {}))
     chosen = choose_precision(precision, pick_device(device))
     model.to(chosen.device)
     dataset = Dataset(corpus, tokenizer, max_length=max_length, progress=progress)

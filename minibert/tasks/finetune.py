@@ -18,8 +18,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,17 @@ import torch
 from tqdm import tqdm
 
 import minibert
-from minibert.checkpoint import hub
 from minibert.errors import ConfigError, DataError, DiskError
 from minibert.files import write_json
 from minibert.model import BertForSequenceClassification, BertForTokenClassification
 from minibert.tasks.common import model_source, pick_device, planned, prepare_on
-from minibert.tasks.evaluate import MAIN_METRIC, Classifier, Report, evaluate, write_csv
+from minibert.tasks.evaluate import METRICS, Classifier, Report, evaluate, write_csv
 from minibert.tasks.report import pictures
 from minibert.text.batches import Dataset
 from minibert.text.corpora import Corpus, read, split, subset
 from minibert.text.tokenizer import BertTokenizer
 from minibert.training.loop import (
+    Batch,
     EpochRecord,
     History,
     StepRecord,
@@ -45,7 +46,13 @@ from minibert.training.loop import (
     seed_everything,
     train,
 )
-from minibert.training.optim import Schedule, build_optimizer, describe_groups, parameter_groups
+from minibert.training.optim import (
+    SCHEDULES,
+    Schedule,
+    build_optimizer,
+    describe_groups,
+    parameter_groups,
+)
 from minibert.training.precision import Precision, choose_precision
 
 
@@ -55,9 +62,10 @@ class Settings:
 
     Attributes:
         model: a model folder, a run folder, or a Hub id.
-        train, validation, test: data files. Without `validation` a stratified share of the
-            training data, `validation_fraction`, is put aside for it. `test` is read once, at the
-            end, by the best epoch's weights.
+        train, validation, test: data files, or folders (aclImdb) and Hub data sets that have parts
+            of these names. Without `validation` a stratified share of the training data,
+            `validation_fraction`, is put aside for it. `test` is measured once, at the end, with
+            the best epoch's weights.
         output: the run folder; None: the next free number in runs/.
         revision: of the model on the Hub: a branch, tag or commit.
         format, sep, names, quoting, text, text_pair, label: see `corpora.read`.
@@ -175,18 +183,38 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
         )
         for name, corpus in corpora.items()
     }
+    watch = _watched(settings, corpora["train"])
+    record = _record(settings, model, precision, splits, watch)
     folder = _make_folder(settings.output)
-    record = _record(settings, model, precision, splits)
-    write_json(folder / "run.json", {"status": "running", **record})
+    write_json(folder / "run.json", {"status": "unfinished", **record})
     _say(progress, f"{folder}: {record['summary']}")
 
+    def measure(name: str, intervals: bool = True) -> Report:
+        return evaluate(
+            model,
+            tokenizer,
+            splits[name].corpus,
+            splits[name].dataset,
+            split=name,
+            precision=precision,
+            batch_size=settings.batch_size,
+            max_length=settings.max_length,
+            progress=progress,
+            intervals=intervals,
+        )
+
     started = time.perf_counter()
-    history = _train(settings, model, tokenizer, splits, precision, folder, progress)
-    reports = {
-        name: _evaluate(settings, model, tokenizer, name, part, precision, progress)
-        for name, part in splits.items()
-        if name != "train"
-    }
+    history = _train(
+        settings,
+        model,
+        partial(_batches_of_epoch, splits["train"].dataset, tokenizer, settings),
+        lambda: measure("validation", intervals=False).values(),
+        watch,
+        precision,
+        folder,
+        progress,
+    )
+    reports = {name: measure(name) for name in splits if name != "train"}
     run = Run(folder, model.eval(), tokenizer, history, reports, time.perf_counter() - started)
     _write(run, record)
     return run
@@ -201,6 +229,7 @@ def _check(settings: Settings) -> None:
         "learning_rate": (0 < settings.learning_rate < 1, "above 0 and below 1"),
         "weight_decay": (0 <= settings.weight_decay < 1, "from 0 to 1"),
         "warmup": (0 <= settings.warmup <= 1, "a share of all updates, from 0 to 1"),
+        "schedule": (settings.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
         "clip_norm": (settings.clip_norm > 0, "above 0"),
         "validation_fraction": (0 < settings.validation_fraction < 1, "above 0 and below 1"),
         "threads": (settings.threads is None or settings.threads >= 1, "1 or more"),
@@ -234,14 +263,14 @@ def _read_splits(settings: Settings) -> dict[str, Corpus]:
     """Reads the data, the same labels in every split."""
     columns = ("format", "sep", "names", "quoting", "text", "text_pair", "label")
     reading: dict[str, Any] = {key: getattr(settings, key) for key in columns}
-    corpora = {"train": read(settings.train, **reading)}
+    corpora = {"train": read(settings.train, split="train", **reading)}
     if corpora["train"].problem_type is None:
         raise DataError(f"{settings.train} has no labels to learn from.", path=settings.train)
     reading["label_names"] = corpora["train"].label_names
     for name in ("validation", "test"):
         path = getattr(settings, name)
         if path is not None:
-            corpora[name] = read(path, **reading)
+            corpora[name] = read(path, split=name, **reading)
             _require_kind(corpora["train"], corpora[name], path)
     if settings.test_subset is not None and "test" in corpora:
         corpora["test"] = _subset(corpora["test"], settings.test_subset, settings.seed)
@@ -292,41 +321,51 @@ def _build_model(settings: Settings, corpus: Corpus) -> Classifier:
         generator=torch.Generator().manual_seed(settings.seed),
     )
     if settings.freeze:
-        model.freeze()
+        _freeze_body(model)
     model.use_gradient_checkpointing(settings.gradient_checkpointing)
     return model
+
+
+def _freeze_body(model: Classifier) -> None:
+    """Freezes what was pre-trained; a pooler that was drawn with the head is trained with it."""
+    pooler = model.body.pooler
+    fresh = any(name.startswith("bert.pooler.") for name in model.untrained())
+    parts = [model.body.embeddings, model.body.encoder]
+    model.freeze(*parts, *([] if pooler is None or fresh else [pooler]))
+
+
+def _watched(settings: Settings, corpus: Corpus) -> str:
+    """The validation metric that chooses the epoch."""
+    known = METRICS[str(corpus.problem_type)]
+    if settings.watch not in (None, *known):
+        raise ConfigError(
+            f"watch is {settings.watch!r}, but what is measured here is {', '.join(known)}.",
+            key="watch",
+            expected=known,
+            found=settings.watch,
+        )
+    return settings.watch or known[0]
+
+
+def _batches_of_epoch(
+    dataset: Dataset, tokenizer: BertTokenizer, settings: Settings, epoch: int
+) -> list[Batch]:
+    return planned(
+        dataset, tokenizer, batch_size=settings.batch_size, seed=settings.seed, epoch=epoch
+    )
 
 
 def _train(
     settings: Settings,
     model: Classifier,
-    tokenizer: BertTokenizer,
-    splits: dict[str, _Split],
+    batches_of_epoch: Callable[[int], Sequence[Batch]],
+    measure: Callable[[], dict[str, float]],
+    watch: str,
     precision: Precision,
     folder: Path,
     progress: bool,
 ) -> History:
     """The training itself; at the end the model has the best epoch's weights."""
-    dataset = splits["train"].dataset
-
-    def batches_of_epoch(epoch: int) -> list[Any]:
-        return planned(
-            dataset, tokenizer, batch_size=settings.batch_size, seed=settings.seed, epoch=epoch
-        )
-
-    def measure() -> dict[str, float]:
-        report = _evaluate(
-            settings,
-            model,
-            tokenizer,
-            "validation",
-            splits["validation"],
-            precision,
-            progress,
-            False,
-        )
-        return report.values()
-
     groups = parameter_groups(model.named_parameters(), weight_decay=settings.weight_decay)
     optimizer = build_optimizer(groups, learning_rate=settings.learning_rate)
     updates = count_steps(batches_of_epoch, settings.epochs, settings.accumulate)
@@ -339,9 +378,8 @@ def _train(
         _write_log(folder, log)
         _say(progress, _epoch_line(record))
 
-    seed_everything(
-        settings.seed
-    )  # dropout; data order and fresh weights have generators of their own
+    # Dropout draws from this one; data order and fresh weights have generators of their own.
+    seed_everything(settings.seed)
     return train(
         model,
         batches_of_epoch,
@@ -353,35 +391,11 @@ def _train(
         clip_norm=settings.clip_norm,
         prepare=prepare_on(precision.device),
         evaluate=measure,
-        watch=settings.watch or MAIN_METRIC[str(splits["train"].corpus.problem_type)],
+        watch=watch,
         patience=settings.patience,
         on_step=log.append,
         on_epoch=on_epoch,
         progress=progress,
-    )
-
-
-def _evaluate(
-    settings: Settings,
-    model: Classifier,
-    tokenizer: BertTokenizer,
-    name: str,
-    part: _Split,
-    precision: Precision,
-    progress: bool,
-    intervals: bool = True,
-) -> Report:
-    return evaluate(
-        model,
-        tokenizer,
-        part.corpus,
-        part.dataset,
-        split=name,
-        precision=precision,
-        batch_size=settings.batch_size,
-        max_length=settings.max_length,
-        progress=progress,
-        intervals=intervals,
     )
 
 
@@ -444,20 +458,22 @@ def _make_folder(output: str | None) -> Path:
 
 
 def _record(
-    settings: Settings, model: Classifier, precision: Precision, splits: dict[str, _Split]
+    settings: Settings,
+    model: Classifier,
+    precision: Precision,
+    splits: dict[str, _Split],
+    watch: str,
 ) -> dict[str, Any]:
     """What a reader needs to know, or to repeat the run."""
-    watch = settings.watch or MAIN_METRIC[str(splits["train"].corpus.problem_type)]
     counts = ", ".join(f"{name} {len(part.corpus)}" for name, part in splits.items())
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    local = hub.resolve(model_source(settings.model), ("config.json",), revision=settings.revision)
     return {
         "summary": f"{settings.model} ({parameters:,} parameters), {counts} examples, "
         f"{precision.name} on {precision.device} ({precision.reason})",
         "settings": asdict(settings),
         "model": {
             "class": type(model).__name__,
-            "commit": local.revision,
+            "commit": model.load_report.revision if model.load_report else None,
             "parameters": parameters,
             "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         },

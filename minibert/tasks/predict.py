@@ -30,6 +30,7 @@ from minibert.model import (
     Layout,
 )
 from minibert.tasks.common import (
+    model_class,
     model_source,
     pick_device,
     planned,
@@ -39,7 +40,7 @@ from minibert.tasks.common import (
 )
 from minibert.text.batches import Dataset
 from minibert.text.corpora import Corpus, Example
-from minibert.text.tokenizer import BertTokenizer
+from minibert.text.tokenizer import BertTokenizer, Encoded
 from minibert.training.loop import evaluate
 from minibert.training.precision import Precision, choose_precision
 
@@ -124,7 +125,9 @@ class Predictor:
         """
         source = model_source(source)
         kinds = (BertForSequenceClassification, BertForTokenClassification)
-        kind = require_class(source, revision, *kinds)
+        kind: type[Any] = BertForSequenceClassification
+        if not allow_untrained or model_class(source, revision=revision) in kinds:
+            kind = require_class(source, revision, *kinds)
         model = kind.from_pretrained(source, revision=revision, fresh_head=allow_untrained)
         tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
         return cls(model, tokenizer, choose_precision(precision, pick_device(device)))
@@ -141,15 +144,24 @@ class Predictor:
         """Predicts each text (or pair), in the order given; batches are planned by length.
 
         Raises:
-            DataError: something among the texts is not a string.
+            DataError: something among the texts is not a string; pairs of another number than
+                texts, or for a model that tags words.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        if pairs is not None and len(pairs) != len(texts):
-            raise DataError(f"There are {len(texts)} texts and {len(pairs)} second texts.")
-        if pairs is None:
-            examples = tuple(map(Example, texts))
-        else:
-            examples = tuple(map(Example, texts, pairs))
+        if not texts:
+            return []
+        tagging = isinstance(self.model, BertForTokenClassification)
+        if pairs is not None and (tagging or len(pairs) != len(texts)):
+            raise DataError(
+                "A model that tags words takes no second text."
+                if tagging
+                else f"There are {len(texts)} texts and {len(pairs)} second texts.",
+                key="pairs",
+                expected=0 if tagging else len(texts),
+                found=len(pairs),
+            )
+        seconds: Sequence[str | None] = [None] * len(texts) if pairs is None else pairs
+        examples = tuple(map(Example, texts, seconds))
         dataset = Dataset(Corpus(examples), self.tokenizer, max_length=max_length)
         result = evaluate(
             self.model,
@@ -158,10 +170,10 @@ class Predictor:
             prepare=prepare_on(self.precision.device),
             progress="predicting" if progress and len(texts) > batch_size else None,
         )
-        rows = zip(texts, result.logits, strict=True)
-        if isinstance(self.model, BertForTokenClassification):
-            return [self._tagged(text, logits, max_length) for text, logits in rows]
-        return [self._classified(text, logits) for text, logits in rows]
+        if tagging:
+            encoded = self.tokenizer.encode(texts, max_length=max_length)
+            return list(map(self._tagged, texts, encoded, result.logits))
+        return list(map(self._classified, texts, result.logits))
 
     def _classified(self, text: str, logits: Tensor) -> Prediction:
         config = self.model.config
@@ -178,9 +190,8 @@ class Predictor:
         best, chance = next(iter(ranked.items()))
         return Prediction(text, best, chance, ranked)
 
-    def _tagged(self, text: str, logits: Tensor, max_length: int | None) -> TaggedText:
+    def _tagged(self, text: str, encoded: Encoded, logits: Tensor) -> TaggedText:
         """The first piece of a word speaks for it, as it did in training."""
-        [encoded] = self.tokenizer.encode(text, max_length=max_length)
         chances = logits.softmax(dim=-1)  # (S, C)
         places: dict[int, list[int]] = {}
         for place, word in enumerate(encoded.word_ids):
@@ -241,8 +252,11 @@ class MaskFiller:
         Several masks are filled each for itself, as in training: not with one another in mind.
 
         Raises:
+            ConfigError: `top` is below 1.
             DataError: the text has no [MASK], or it was cut off.
         """
+        if top < 1:
+            raise ConfigError(f"top is {top}, but it must be 1 or more.", key="top", found=top)
         inputs = self.tokenizer(text)  # (1, S)
         masks = (inputs["input_ids"][0] == self.tokenizer.mask_id).nonzero().flatten()  # (masks,)
         if len(masks) == 0:
@@ -353,7 +367,8 @@ class Embedder:
             recipe.normalize if normalize is None else normalize,
         )
         chosen = choose_precision(precision, pick_device(device))
-        return cls(encoder, tokenizer, chosen, recipe.max_length)
+        longest = min(recipe.max_length or tokenizer.max_length, tokenizer.max_length)
+        return cls(encoder, tokenizer, chosen, longest)
 
     def __call__(
         self,
@@ -365,6 +380,8 @@ class Embedder:
     ) -> np.ndarray:
         """One vector for each text, in the order given: float32 (texts, D)."""
         texts = [texts] if isinstance(texts, str) else list(texts)
+        if not texts:
+            return np.zeros((0, self.encoder.model.config.hidden_size), np.float32)
         length = self.max_length if max_length is None else max_length
         dataset = Dataset(Corpus(tuple(map(Example, texts))), self.tokenizer, max_length=length)
         result = evaluate(
@@ -374,8 +391,7 @@ class Embedder:
             prepare=prepare_on(self.precision.device),
             progress="embedding" if progress and len(texts) > batch_size else None,
         )
-        width = self.encoder.model.config.hidden_size
-        return np.stack(result.logits) if texts else np.zeros((0, width), np.float32)
+        return torch.stack(result.logits).numpy()
 
     @staticmethod
     def write(path: str | Path, vectors: np.ndarray) -> None:
@@ -395,11 +411,7 @@ class SentenceRecipe:
     max_length: int | None = None
 
 
-_RECIPE_FILES = (
-    "modules.json",
-    "sentence_bert_config.json",
-    "1_Pooling/config.json",
-)
+_RECIPE_FILES = ("modules.json", "sentence_bert_config.json", "*_Pooling/config.json")
 
 
 def sentence_recipe(source: str | Path, *, revision: str | None = None) -> SentenceRecipe:
@@ -412,11 +424,14 @@ def sentence_recipe(source: str | Path, *, revision: str | None = None) -> Sente
     path = folder / "modules.json"
     if not path.exists():
         return SentenceRecipe()
+    modules = read_json(path)
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise CheckpointError(f"{path} is not a list of modules.", path=path)
     pooling, normalize = "mean", False
-    for module in read_json(path):
+    for module in modules:
         kind = str(module.get("type", "")).rsplit(".", 1)[-1]
         if kind == "Pooling":
-            pooling = _pooling(folder / "1_Pooling" / "config.json")
+            pooling = _pooling(folder / str(module.get("path", "1_Pooling")) / "config.json")
         elif kind == "Normalize":
             normalize = True
         elif kind != "Transformer":
@@ -463,9 +478,11 @@ class TokenizedText:
     cut: int
 
     def __str__(self) -> str:
-        lines = [f"{len(self.pieces)} pieces, {self.cut} cut"]
+        cut = f", {self.cut} more cut" if self.cut else ""
+        lines = [f"{shorten(self.text)} ({len(self.pieces)} pieces{cut})"]
         for piece, number, start, end in self.pieces:
-            lines.append(f"  {number:>6}  {piece:<18}  {start}-{end}")
+            place = f"{start}-{end}" if end else ""  # special tokens have none
+            lines.append(f"  {number:>6}  {piece:<18}  {place}".rstrip())
         return "\n".join(lines)
 
 
