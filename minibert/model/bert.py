@@ -128,7 +128,8 @@ class BertBase(Pretrained, nn.Module):
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         for module in self._frozen:
-            module.eval()
+            for part in module.modules():  # not eval(), which would come back here
+                part.training = False
         return self
 
     def use_attention(self, implementation: str) -> None:
@@ -164,6 +165,7 @@ class BertBase(Pretrained, nn.Module):
             head.bias = self._resized(head.bias, vocab_size, None)  # (V,)
             if head.decoder is not None:
                 head.decoder.weight = self._resized(head.decoder.weight, vocab_size, generator)
+                head.decoder.out_features = vocab_size
         self.config = self.body.config = config
 
     def _vocabulary_heads(self) -> list[Any]:
@@ -299,6 +301,8 @@ class BertModel(BertBase):
         else:
             _require_below("input_ids", words, config.vocab_size, "vocab_size")
         if position_ids is not None:
+            rows = 1 if len(position_ids) == 1 else table[0]
+            _require_shape("position_ids", position_ids, (rows, table[1]))
             _require_below(
                 "position_ids", position_ids, config.max_position_embeddings, "positions"
             )
