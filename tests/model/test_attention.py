@@ -11,7 +11,7 @@ from minibert.errors import ConfigError
 from minibert.model.attention import attention_by_hand, attention_sdpa
 from tests.conftest import BOUNDS
 from tests.model import reference as ref
-from tests.model.reference import B, D, MASKS, N, S, batch, outputs, pair, run
+from tests.model.reference import MASKS, B, D, N, S, batch, outputs, pair, run
 
 H = D // N
 HALF = {torch.bfloat16, torch.float16}
