@@ -11,15 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 
 import minibert.model
 from minibert.checkpoint import names
 from minibert.model import BertConfig, BertOutput
-
-transformers = pytest.importorskip("transformers", reason="the reference is not installed")
 
 B, S, D, N, L, F, V, C = 3, 7, 32, 4, 2, 37, 99, 5
 
