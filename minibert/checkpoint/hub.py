@@ -59,7 +59,8 @@ def resolve(
         The folder, with the commit that a Hub id was resolved to.
 
     Raises:
-        CheckpointError: there is no such folder, and the text is not a Hub id.
+        CheckpointError: there is no such folder, and the text is not a Hub id; or the repository
+            has no file that matches.
         HubError: the download failed, or the files are not in the cache in offline mode.
     """
     path = Path(source).expanduser()
@@ -122,7 +123,8 @@ def _from_hub(repository: _Repository, patterns: Sequence[str]) -> Local:
             repository.name, repo_type=repository.kind, revision=repository.revision
         )
         listing = tuple(sorted(file.rfilename for file in info.siblings or ()))
-        folder = repository.snapshot(_matching(listing, patterns))
+        wanted = _matching(listing, patterns)
+        folder = repository.snapshot(wanted) if wanted else None
     except Exception as problem:  # the HTTP client's own classes differ from release to release
         failure = _explain(repository, problem)
         if not _is_unreachable(problem):
@@ -133,6 +135,13 @@ def _from_hub(repository: _Repository, patterns: Sequence[str]) -> Local:
             raise failure from problem
         warnings.warn(f"{failure} The copy in the cache is used: {local.folder}", stacklevel=3)
         return local
+    if folder is None:
+        raise CheckpointError(
+            f"{repository} on {constants.ENDPOINT} has none of the files {', '.join(patterns)}.",
+            key=repository.name,
+            expected=list(patterns),
+            found=list(listing),
+        )
     return Local(folder, folder.name, listing)
 
 
@@ -170,7 +179,7 @@ def _explain(repository: _Repository, problem: Exception) -> HubError:
     status = getattr(response, "status_code", None)
     hint: str | None = "Try again later; what has been fetched already is kept."
     if isinstance(problem, errors.GatedRepoError):
-        what = f"{repository} is gated: its owners decide who may fetch it"
+        what = f"{repository} on {host} is gated: its owners decide who may fetch it"
         hint = f"Ask for access on {host}/{repository.name}, then set HF_TOKEN to your token."
     elif isinstance(problem, errors.RevisionNotFoundError):
         what = f"{repository.name} on {host} has no revision {repository.revision!r}"

@@ -276,11 +276,11 @@ def _read_config(config_class: Any, path: Path) -> Any:
     values = read_json(path)
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds no JSON object.", path=path, found=type(values))
-    model_type = values.get("model_type", "bert")
-    known = isinstance(model_type, str) and model_type in names.CONFIG_KEYS
-    family = model_type if known else "bert"  # from_official refuses a family that is not known
+    family = str(values.get("model_type", "bert"))
+    if family not in names.CONFIG_KEYS:
+        family = "bert"  # whose from_official refuses a family that is not known
     ours = {official: name for name, official in names.CONFIG_KEYS[family].items()}
-    translated: dict[str, Any] = {ours.get(key, key): value for key, value in values.items()}
+    translated: dict[Any, Any] = {ours.get(key, key): value for key, value in values.items()}
     try:
         return config_class.from_official({**translated, **names.CONFIG_FACTS[family]})
     except ConfigError as error:

@@ -254,21 +254,21 @@ def match(
     used: set[str] = set()
     for name, shape in wanted.items():
         bare = bare_name(official[name])
-        key = found.get(bare) or found.get(stand_ins.get(bare, ""))
-        if key is None and name in fresh:
+        there = found.get(bare) or found.get(stand_ins.get(bare, ""))
+        if there is None and name in fresh:
             entries.append(Entry(official[name], name, shape, "", "fresh", fresh[name]))
-        elif key is None:
+        elif there is None:
             faults.setdefault("missing", []).append(f"{official[name]} {shape}")
         else:
-            used.add(key)
-            there, dtype = stored[key]
-            if there != shape:
+            used.add(there)
+            stored_shape, dtype = stored[there]
+            if stored_shape != shape:
                 faults.setdefault("of another shape", []).append(
-                    f"{key} is {there} in the file and {shape} in the model"
+                    f"{there} is {stored_shape} in the file and {shape} in the model"
                 )
             elif dtype not in _FLOATS:
-                faults.setdefault("not of a floating-point type", []).append(f"{key} ({dtype})")
-            entries.append(Entry(key, name, shape, _FLOATS.get(dtype, dtype), "loaded"))
+                faults.setdefault("not of a floating-point type", []).append(f"{there} ({dtype})")
+            entries.append(Entry(there, name, shape, _FLOATS.get(dtype, dtype), "loaded"))
 
     expected = {bare_name(name) for name in official.values()}
     for key, (shape, dtype) in stored.items():

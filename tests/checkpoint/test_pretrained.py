@@ -1,4 +1,4 @@
-"""from_pretrained and save_pretrained: both directions with transformers, fresh heads, strictness."""
+"""Loading and saving: both directions with transformers, fresh heads, what does not fit."""
 
 from __future__ import annotations
 
