@@ -229,13 +229,14 @@ def train(
                 history.steps.append(record)
                 if on_step is not None:
                     on_step(record)
-                bar.update()
                 bar.set_postfix(
                     epoch=epoch + 1,
                     loss=f"{terms.mean():.4f}",
                     lr=f"{learning_rate:.1e}",
                     tokens_s=f"{tokens / (step_ended - started):.0f}",
+                    refresh=False,  # the bar redraws itself, ten times a second at most
                 )
+                bar.update()
             seconds = time.perf_counter() - started
             state.epoch += 1
             metrics = evaluate() if evaluate is not None else {}
