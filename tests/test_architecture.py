@@ -1,0 +1,213 @@
+"""The plan of the package, read from its source: who imports whom, and what never occurs."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import minibert
+
+ROOT = Path(minibert.__file__).parent
+MODULES = {
+    ".".join(("minibert", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    ): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+
+# Folder or top-level module -> what it may import of ours beyond itself, errors and files.
+ARROWS = {
+    "minibert": {"minibert.model", "minibert.tasks", "minibert.text", "minibert.study"},
+    "minibert.__main__": {"minibert.cli"},
+    "minibert.cli": {"minibert.tasks", "minibert.study", "minibert.__version__"},
+    "minibert.tasks": {
+        "minibert.training",
+        "minibert.text",
+        "minibert.checkpoint",
+        "minibert.model",
+    },
+    "minibert.study": {
+        "minibert.training",
+        "minibert.text",
+        "minibert.checkpoint",
+        "minibert.model",
+    },
+    "minibert.model": {"minibert.checkpoint.pretrained"},
+    "minibert.text": {"minibert.checkpoint.hub"},
+    "minibert.checkpoint": set(),
+    "minibert.training": set(),
+    "minibert.files": set(),
+    "minibert.errors": set(),
+}
+FOR_ALL = {"minibert.errors", "minibert.files"}
+
+# What is imported from elsewhere -> the one module that may, or None: any.
+OUTSIDE = {
+    "torch": None,
+    "numpy": None,
+    "tqdm": None,
+    "huggingface_hub": "minibert.checkpoint.hub",
+    "safetensors": "minibert.files",
+    "tokenizers": "minibert.text.tokenizer",
+}
+# Extras: imported where they are used, inside a function, never with the package.
+OPTIONAL = {"pyarrow", "matplotlib"}
+
+NEVER_IMPORTED = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+NEVER_CALLED = {"eval", "exec", "compile", "__import__"}
+NEVER_USED = {"torch.load", "torch.save", "importlib.import_module", "numpy.load", "np.load"}
+
+
+def _tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:
+    """(module or name in full, whether it runs with the module), of all but type-only imports."""
+    for node, at_top in _statements(tree, True):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, at_top
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", at_top
+
+
+def _statements(node: ast.AST, at_top: bool) -> Iterator[tuple[ast.AST, bool]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child, at_top
+        inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        yield from _statements(child, at_top and not inside)
+
+
+def _part(name: str) -> str:
+    """The folder or top-level module that a name of ours belongs to."""
+    two = ".".join(name.split(".")[:2])
+    return two if two in ARROWS else "minibert"
+
+
+def _within(name: str, allowed: str) -> bool:
+    return name == allowed or name.startswith(allowed + ".")
+
+
+def _module_of(name: str) -> str:
+    """The module that holds a name of ours: itself, or what stands before the last dot."""
+    return name if name in MODULES else name.rpartition(".")[0]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_arrows(module):
+    part = _part(module)
+    allowed = {part, *ARROWS[part], *FOR_ALL} if part != "minibert" else ARROWS[part] | FOR_ALL
+    for name, _ in _imports(_tree(module)):
+        if name == "minibert":
+            assert _asked_of_the_root(module) <= {"__version__"}, module
+        elif name.split(".")[0] == "minibert":
+            assert any(_within(name, one) for one in allowed), f"{module} imports {name}"
+
+
+def _asked_of_the_root(module: str) -> set[str]:
+    """What a module that says `import minibert` takes from it."""
+    return {
+        node.attr
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "minibert"
+    }
+
+
+def test_every_module_stands_in_the_table():
+    assert {_part(module) for module in MODULES} == ARROWS.keys()
+
+
+def test_no_circles():
+    graph = {
+        module: {
+            _module_of(name)
+            for name, _ in _imports(_tree(module))
+            if name.split(".")[0] == "minibert" and _module_of(name) in MODULES
+        }
+        - {module}
+        for module in MODULES
+    }
+    done: set[str] = set()
+
+    def walk(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path, module))
+        if module not in done:
+            for target in sorted(graph[module]):
+                walk(target, (*path, module))
+            done.add(module)
+
+    for targets in graph.values():  # the root is asked for the version alone, see test_arrows
+        targets.discard("minibert")
+    for module in graph:
+        walk(module, ())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_imported_from_elsewhere(module):
+    for name, at_top in _imports(_tree(module)):
+        package = name.split(".")[0]
+        if package in sys.stdlib_module_names or package == "minibert":
+            continue
+        if package in OPTIONAL:
+            assert not at_top, f"{module} imports {package} with the package"
+            continue
+        assert package in OUTSIDE, f"{module} imports {package}"
+        assert OUTSIDE[package] in (None, module), f"{module} imports {package}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_pickle_and_no_code_from_data(module):
+    tree = _tree(module)
+    for name, _ in _imports(tree):
+        assert name.split(".")[0] not in NEVER_IMPORTED, f"{module} imports {name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in NEVER_CALLED, f"{module}:{node.lineno}"
+        if isinstance(node, ast.Attribute):
+            assert ast.unparse(node) not in NEVER_USED, f"{module}:{node.lineno}"
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            assert ast.unparse(node.value) == "False", f"{module}:{node.value.lineno}"
+
+
+MODEL = [module for module in MODULES if _within(module, "minibert.model")]
+RESHAPING = re.compile(r"\.(view|transpose|reshape|permute|unflatten|flatten|expand)\(")
+SHAPE = re.compile(r"# (as \w+|.*\([^)]*\).*)$")
+
+
+@pytest.mark.parametrize("module", MODEL)
+def test_every_line_that_reshapes_a_tensor_says_the_shape(module):
+    for number, line in enumerate(MODULES[module].read_text().splitlines(), 1):
+        if RESHAPING.search(line):
+            assert SHAPE.search(line), f"{module}:{number}: {line.strip()}"
+
+
+SOURCED = ("attention", "bert", "config", "embeddings", "encoder", "heads", "layers")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_holds(module):
+    docstring = ast.get_docstring(_tree(module))
+    if MODULES[module].name == "__init__.py" and not MODULES[module].read_text():
+        return
+    assert docstring and re.match(r".*[.:?!]", docstring, re.DOTALL), module
+
+
+@pytest.mark.parametrize("name", SOURCED)
+def test_modules_of_the_network_name_their_source(name):
+    assert "section" in (ast.get_docstring(_tree(f"minibert.model.{name}")) or "")
+
+
+def test_the_legend_stands_at_the_top_of_the_package():
+    legend = minibert.__doc__ or ""
+    for letter in "BSTDNHFLVC":
+        assert re.search(rf"(^|\s){letter}  \w", legend), letter
