@@ -200,7 +200,7 @@ def test_batches_have_rows_of_like_length(data):
     assert padding(ordered) < 0.01
     # Grouped batches still come in random order, short and long mixed.
     means = [np.mean([lengths[row] for row in batch]) for batch in grouped]
-    assert abs(np.corrcoef(means, range(len(means)))[0, 1]) < 0.2
+    assert 0.35 < np.mean(np.diff(means) > 0) < 0.65
     assert (
         len({*map(tuple, grouped)} & {*map(tuple, plan_batches(lengths, batch_size=32, epoch=1))})
         == 0

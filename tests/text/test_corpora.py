@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+from dataclasses import replace
 from fnmatch import fnmatch
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -334,7 +336,8 @@ def corpus_of(*counts: int) -> Corpus:
 
 
 def test_split_shuffles_and_keeps_shares():
-    corpus = corpus_of(700, 200, 100)  # sorted by class, as IMDB is
+    # Sorted by class, as IMDB is.
+    corpus = replace(corpus_of(700, 200, 100), source="here", files=(Path("file"),))
     train, validation = split(corpus, 0.1, seed=3)
     assert train.label_counts == {"0": 630, "1": 180, "2": 90}
     assert validation.label_counts == {"0": 70, "1": 20, "2": 10}
@@ -342,6 +345,7 @@ def test_split_shuffles_and_keeps_shares():
     for part in (train, validation):
         labels = [example.label for example in part]
         assert labels != sorted(labels)
+        assert replace(part, examples=corpus.examples) == corpus  # names, source and files stay
     assert split(corpus, 0.1, seed=3) == (train, validation)
     assert split(corpus, 0.1, seed=4)[1] != validation
 
