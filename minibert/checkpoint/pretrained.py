@@ -219,12 +219,12 @@ class Pretrained(nn.Module):
 
     def _heads_of_others(self, stored: weights.Shapes, stored_config: Any) -> dict[str, str]:
         """A head that another class stored under the names of this class's head."""
-        theirs = {
-            official: ours
-            for ours, official in names.ARCHITECTURES[stored_config.model_type].items()
-        }
-        for architecture in stored_config.extra.get("architectures") or ():
-            if theirs.get(architecture, type(self).__name__) != type(self).__name__:
+        own = names.ARCHITECTURES[stored_config.model_type][type(self).__name__]
+        stated = stored_config.extra.get("architectures")
+        for architecture in stated if isinstance(stated, list) else ():
+            if architecture in names.ARCHITECTURES[stored_config.model_type].values() and (
+                architecture != own
+            ):
                 reason = f"the head of {architecture}, which is another task's"
                 return {key: reason for key in stored if key.startswith(names.SHARED_HEAD_NAMES)}
         return {}
