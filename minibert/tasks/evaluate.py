@@ -149,6 +149,7 @@ def evaluate_file(
     model = kind.from_pretrained(source, revision=revision)
     tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
     corpus = read(data, label_names=label_names(model), **(reading or {}))
+    require_kind(corpus, problem_type(model), "the model")
     chosen = choose_precision(precision, pick_device(device))
     model.to(chosen.device)
     dataset = Dataset(corpus, tokenizer, max_length=max_length, progress=progress)
@@ -167,9 +168,32 @@ def evaluate_file(
 
 def label_names(model: Classifier) -> tuple[str, ...] | None:
     """The names of a model's classes in order; None for regression, which has none."""
-    if model.config.problem_type == "regression" or model.config.num_labels == 1:
+    if problem_type(model) == "regression":
         return None
     return tuple(model.config.id2label[number] for number in range(model.config.num_labels))
+
+
+def problem_type(model: Classifier) -> str:
+    """What kind of labels a model gives: a key of METRICS."""
+    if isinstance(model, BertForTokenClassification):
+        return "token_classification"
+    single = "regression" if model.config.num_labels == 1 else "single_label_classification"
+    return model.config.problem_type or single
+
+
+def require_kind(corpus: Corpus, expected: str, whose: str) -> None:
+    """Raises DataError if the labels of a corpus are of another kind than `whose` are."""
+    found = corpus.problem_type
+    if found is None:
+        raise DataError(f"{corpus.source} has no labels.", path=corpus.source, key="label")
+    if found != expected:
+        raise DataError(
+            f"The labels of {corpus.source} are for {found}, and those of {whose} for {expected}.",
+            path=corpus.source,
+            key="label",
+            expected=expected,
+            found=found,
+        )
 
 
 def evaluate(
@@ -192,9 +216,6 @@ def evaluate(
         max_length: that of the data set.
         intervals: whether to draw the intervals that need a thousand resamples.
     """
-    problem_type = corpus.problem_type
-    if problem_type is None:
-        raise DataError(f"{corpus.source} has no labels to compare with.", path=corpus.source)
     result = loop.evaluate(
         model,
         planned(dataset, tokenizer, batch_size=batch_size, shuffle=False),
@@ -203,7 +224,8 @@ def evaluate(
         progress=f"evaluating {split}" if progress else None,
     )
     scored = _Scored(split, corpus, label_names(model) or (), intervals)
-    if problem_type == "token_classification":
+    kind = problem_type(model)
+    if kind == "token_classification":
         word_ids = [
             encoded.word_ids
             for encoded in tokenizer.encode(
@@ -214,9 +236,9 @@ def evaluate(
         ]
         return scored.tags(result.loss, result.logits, word_ids)
     logits = torch.stack(result.logits)  # (examples, C)
-    if problem_type == "regression":
+    if kind == "regression":
         return scored.numbers(result.loss, logits)
-    if problem_type == "multi_label_classification":
+    if kind == "multi_label_classification":
         return scored.several(result.loss, logits)
     return scored.classes(result.loss, logits)
 

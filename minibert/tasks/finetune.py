@@ -32,7 +32,7 @@ from minibert.errors import ConfigError, DataError, DiskError
 from minibert.files import write_json
 from minibert.model import BertForSequenceClassification, BertForTokenClassification
 from minibert.tasks.common import model_source, pick_device, planned, prepare_on
-from minibert.tasks.evaluate import METRICS, Classifier, Report, evaluate, write_csv
+from minibert.tasks.evaluate import METRICS, Classifier, Report, evaluate, require_kind, write_csv
 from minibert.tasks.report import pictures
 from minibert.text.batches import Dataset
 from minibert.text.corpora import Corpus, read, split, subset
@@ -267,11 +267,20 @@ def _read_splits(settings: Settings) -> dict[str, Corpus]:
     if corpora["train"].problem_type is None:
         raise DataError(f"{settings.train} has no labels to learn from.", path=settings.train)
     reading["label_names"] = corpora["train"].label_names
+    if len(corpora["train"].label_counts) == 1 and not _has_several(corpora["train"]):
+        [label] = corpora["train"].label_counts
+        raise DataError(
+            f"{settings.train} has one label only, {label!r}: there is nothing to tell apart.",
+            path=settings.train,
+            key=settings.label,
+            expected="2 labels or more",
+            found=1,
+        )
     for name in ("validation", "test"):
         path = getattr(settings, name)
         if path is not None:
             corpora[name] = read(path, split=name, **reading)
-            _require_kind(corpora["train"], corpora[name], path)
+            require_kind(corpora[name], str(corpora["train"].problem_type), "the training data")
     if settings.test_subset is not None and "test" in corpora:
         corpora["test"] = _subset(corpora["test"], settings.test_subset, settings.seed)
     if settings.train_subset is not None:
@@ -290,20 +299,12 @@ def _subset(corpus: Corpus, count: int, seed: int) -> Corpus:
     return subset(corpus, count, seed=seed, stratify=_has_classes(corpus))
 
 
+def _has_several(corpus: Corpus) -> bool:
+    return corpus.problem_type == "multi_label_classification"
+
+
 def _has_classes(corpus: Corpus) -> bool:
     return corpus.problem_type == "single_label_classification"
-
-
-def _require_kind(train_corpus: Corpus, other: Corpus, path: str) -> None:
-    if other.problem_type != train_corpus.problem_type:
-        raise DataError(
-            f"{path} holds {other.problem_type or 'no labels'}, but the training data "
-            f"{train_corpus.problem_type}.",
-            path=path,
-            key="label",
-            expected=train_corpus.problem_type,
-            found=other.problem_type,
-        )
 
 
 def _build_model(settings: Settings, corpus: Corpus) -> Classifier:

@@ -38,6 +38,7 @@ from minibert.tasks.common import (
     require_class,
     shorten,
 )
+from minibert.tasks.evaluate import problem_type
 from minibert.text.batches import Dataset
 from minibert.text.corpora import Corpus, Example
 from minibert.text.tokenizer import BertTokenizer, Encoded
@@ -176,12 +177,12 @@ class Predictor:
         return list(map(self._classified, texts, result.logits))
 
     def _classified(self, text: str, logits: Tensor) -> Prediction:
-        config = self.model.config
-        if config.problem_type == "regression" or config.num_labels == 1:
+        kind = problem_type(self.model)
+        if kind == "regression":
             return Prediction(text, logits[0].item(), None)
-        several = config.problem_type == "multi_label_classification"
+        several = kind == "multi_label_classification"
         chances = (logits.sigmoid() if several else logits.softmax(dim=-1)).tolist()  # (C,)
-        by_label = {name: chances[number] for number, name in config.id2label.items()}
+        by_label = {name: chances[number] for number, name in self.model.config.id2label.items()}
         ranked = dict(sorted(by_label.items(), key=lambda item: -item[1]))
         if several:
             chosen = [name for name, chance in ranked.items() if chance > 0.5]

@@ -540,10 +540,17 @@ def test_a_label_of_the_test_split_that_training_does_not_know(tiny, moods, tmp_
     assert not (tmp_path / "run").exists()
 
 
+def test_a_single_label_is_nothing_to_learn(tiny, tmp_path):
+    write_table(tmp_path / "train.csv", ["text", "label"], [("one day", "calm")] * 9)
+    settings = settings_for(tiny, tmp_path, tmp_path / "run", validation=None, test=None)
+    with pytest.raises(DataError, match=r"has one label only, 'calm'"):
+        run(settings)
+
+
 def test_splits_of_different_kinds(tiny, moods, tmp_path):
     (tmp_path / "test.jsonl").write_text('{"text": "one day", "label": ["calm"]}\n')
     settings = settings_for(tiny, moods, tmp_path / "run", test=str(tmp_path / "test.jsonl"))
-    with pytest.raises(DataError, match="holds multi_label_classification, but the training data"):
+    with pytest.raises(DataError, match=r"test\.jsonl are for multi_label_classification"):
         run(settings)
     (tmp_path / "test.txt").write_text("a text without a label\n")
     settings = settings_for(tiny, moods, tmp_path / "run")
