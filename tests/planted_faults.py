@@ -1,0 +1,423 @@
+"""Do the tests see? Plants one classic mistake at a time and runs the tests that must go red.
+
+    python -m tests.planted_faults             all of them, about ten minutes on one core
+    python -m tests.planted_faults dropout     those with "dropout" in their name
+
+The checkout is copied to a temporary folder; nothing outside it is changed. The exit code is 1 if
+a fault stays green, if its text is no longer in the file, or if the tests are red without a fault.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TEST_FAILED = 1  # pytest's exit code; another one means that no test ran
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One mistake: in `file`, each old text becomes the new one; then `tests` must fail."""
+
+    name: str
+    file: str
+    edits: tuple[tuple[str, str], ...]
+    tests: str
+
+
+def fault(name: str, file: str, old: str, new: str, tests: str = "parity") -> Fault:
+    return Fault(name, f"minibert/{file}.py", ((old, new),), f"tests/model/test_{tests}.py")
+
+
+def swap(name: str, file: str, one: str, other: str, tests: str = "parity") -> Fault:
+    edits = ((one, "\0"), (other, one), ("\0", other))
+    return Fault(name, f"minibert/{file}.py", edits, f"tests/model/test_{tests}.py")
+
+
+LAYERS, ATTENTION, EMBEDDINGS = "model/layers", "model/attention", "model/embeddings"
+ENCODER, BERT, HEADS, LAYOUT = "model/encoder", "model/bert", "model/heads", "model/layout"
+NAMES = "checkpoint/names"
+
+FAULTS = [
+    # Layers
+    fault("tanh GELU", LAYERS, '"gelu": F.gelu,', '"gelu": partial(F.gelu, approximate="tanh"),'),
+    fault("eps 1e-5 in every norm", LAYERS, "self.bias, self.eps)", "self.bias, 1e-5)"),
+    fault(
+        "norm: weight and bias swapped",
+        LAYERS,
+        "self.weight.shape, self.weight, self.bias, self.eps",
+        "self.weight.shape, self.bias, self.weight, self.eps",
+    ),
+    fault("no activation in the feed-forward", LAYERS, "self.activation(inner)", "inner"),
+    fault(
+        "dropout does not scale", LAYERS, " * (65536 / (65536 - dropped_of_65536))", "", "dropout"
+    ),
+    fault(
+        "dropout: the top bit is left out",
+        LAYERS,
+        "bits.random_(-(2**63), None)",
+        "bits.random_()",
+        "dropout",
+    ),
+    fault("dropout acts in eval mode", LAYERS, "if self.training else hidden", "", "dropout"),
+    fault(
+        "the pad row is not zero",
+        LAYERS,
+        "part.weight[part.padding_idx].zero_()",
+        "pass",
+        "bert",
+    ),
+    # Attention
+    fault("no division by sqrt(H)", ATTENTION, " / math.sqrt(query.shape[-1])", ""),
+    fault("softmax over the wrong axis", ATTENTION, "softmax(dim=-1)", "softmax(dim=-2)"),
+    fault(
+        "mask on the asking axis, by hand",
+        ATTENTION,
+        "mask[:, None, :, None] & mask[:, None, None, :]",
+        "mask[:, None, :, None]",
+    ),
+    fault(
+        "mask on the asking axis, SDPA",
+        ATTENTION,
+        "else mask[:, None, None, :]",
+        "else mask[:, None, :, None]",
+        "attention",
+    ),
+    fault(
+        "-inf as the masked score",
+        ATTENTION,
+        "torch.finfo(scores.dtype).min",
+        "-torch.inf",
+        "attention",
+    ),
+    fault(
+        "heads interleaved",
+        ATTENTION,
+        "self.query(hidden).unflatten(1, self.heads)",
+        "self.query(hidden).unflatten(1, self.heads[::-1]).transpose(1, 2)",
+    ),
+    fault(
+        "heads reshaped instead of transposed back",
+        ATTENTION,
+        "context.transpose(1, 2).flatten(0, 1)",
+        "context.reshape(-1, *self.heads)",
+    ),
+    fault("key and value swapped", ATTENTION, "attend(*blocks,", "attend(*blocks[::2], blocks[1],"),
+    fault(
+        "attention dropout on the values",
+        ATTENTION,
+        "pattern = dropout(pattern, dropout_p)",
+        "value = dropout(value, dropout_p)",
+        "dropout",
+    ),
+    fault(
+        "no attention dropout",
+        ATTENTION,
+        "return self.dropout_p if self.training else 0.0",
+        "return 0.0",
+        "dropout",
+    ),
+    fault(
+        "attention dropout at the hidden rate",
+        ATTENTION,
+        "config.attention_probs_dropout_prob",
+        "config.hidden_dropout_prob",
+        "dropout",
+    ),
+    # Embeddings
+    fault(
+        "segment ids ignored",
+        EMBEDDINGS,
+        "torch.zeros_like(positions) if segments is None else segments",
+        "torch.zeros_like(positions)",
+    ),
+    fault("no embedding norm", EMBEDDINGS, 'self.norm(scope("sum", total))', 'scope("sum", total)'),
+    fault("no embedding dropout", EMBEDDINGS, "self.dropout(normed)", "normed", "dropout"),
+    Fault(
+        "embedding dropout before the norm",
+        "minibert/model/embeddings.py",
+        (
+            ('self.norm(scope("sum", total))', 'self.norm(self.dropout(scope("sum", total)))'),
+            ("self.dropout(normed)", "normed"),
+        ),
+        "tests/model/test_dropout.py",
+    ),
+    # Encoder
+    Fault(
+        "pre-norm",
+        "minibert/model/encoder.py",
+        (
+            ("self.attention(hidden, layout", "self.attention(self.attention_norm(hidden), layout"),
+            ('in_attention("norm", self.attention_norm(total))', 'in_attention("norm", total)'),
+        ),
+        "tests/model/test_parity.py",
+    ),
+    fault(
+        "no residual around attention",
+        ENCODER,
+        "hidden + self.attention_dropout(attended)",
+        "self.attention_dropout(attended)",
+    ),
+    fault(
+        "residual from the wrong tensor",
+        ENCODER,
+        "hidden + self.feed_forward_dropout(fed)",
+        "attended + self.feed_forward_dropout(fed)",
+    ),
+    fault("the other norm", ENCODER, "self.attention_norm(total)", "self.feed_forward_norm(total)"),
+    fault(
+        "DistilBERT with BERT's attention output dropout",
+        ENCODER,
+        "0.0 if config.is_distilbert else config.hidden_dropout_prob",
+        "config.hidden_dropout_prob",
+        "dropout",
+    ),
+    fault(
+        "dropout on the sum, not the branch",
+        ENCODER,
+        "hidden + self.attention_dropout(attended)",
+        "self.attention_dropout(hidden + attended)",
+        "dropout",
+    ),
+    fault(
+        "no feed-forward dropout",
+        ENCODER,
+        "self.feed_forward_dropout(fed)",
+        "fed",
+        "dropout",
+    ),
+    fault(
+        "recomputation sees no replacement",
+        ENCODER,
+        "else scope.replaying()",
+        "else NO_TRACE",
+        "trace",
+    ),
+    fault("recomputation records", ENCODER, "else scope.replaying()", "else scope", "trace"),
+    fault(
+        "reentrant recomputation", ENCODER, "use_reentrant=False", "use_reentrant=True", "encoder"
+    ),
+    fault(
+        "recomputation never happens",
+        ENCODER,
+        "return self.gradient_checkpointing and",
+        "return False and",
+        "encoder",
+    ),
+    # BertModel
+    fault(
+        "positions in packed order",
+        BERT,
+        "positions = layout.cells % layout.columns",
+        "positions = torch.arange(layout.tokens) % self.config.max_position_embeddings",
+    ),
+    fault(
+        "positions count real tokens only",
+        BERT,
+        "positions = layout.cells % layout.columns",
+        "positions = (layout.mask.cumsum(1) - 1).flatten()[layout.cells]",
+    ),
+    fault("pooler without tanh", BERT, "torch.tanh(dense)", "dense"),
+    fault(
+        "pooler on the last column",
+        BERT,
+        "layout.first_tokens(states[-1])",
+        "layout.pad(states[-1])[:, -1]",
+    ),
+    fault(
+        "pooler on column 0, a pad on the left",
+        BERT,
+        "layout.first_tokens(states[-1])",
+        "layout.pad(states[-1])[:, 0]",
+        "heads",
+    ),
+    fault(
+        "the pooler's bias fills empty rows",
+        BERT,
+        'layout.zero_empty_rows(self.pooler(first, scope.inside("pooler")))',
+        'self.pooler(first, scope.inside("pooler"))',
+        "layout",
+    ),
+    fault("frozen parts are shaken", BERT, "part.training = False", "pass", "bert"),
+    fault("misspelt names pass", BERT, "self.scope.trace.finish()", "pass", "trace"),
+    # Layout
+    fault(
+        "groups in the order of the batch",
+        LAYOUT,
+        "sorted_lengths.unique_consecutive(",
+        "lengths[lengths > 0].unique_consecutive(",
+        "layout",
+    ),
+    fault("first tokens in packed order", LAYOUT, "first=starts[order.argsort()]", "first=starts"),
+    # Heads
+    fault("DistilBERT's head without ReLU", HEADS, "F.relu(dense)", "dense"),
+    fault(
+        "ReLU in the masked-LM head",
+        HEADS,
+        'scope("activation", self.activation(hidden))',
+        'scope("activation", F.relu(hidden))',
+    ),
+    fault(
+        "no norm in the masked-LM head",
+        HEADS,
+        'scope("norm", self.norm(hidden))',
+        'scope("norm", hidden)',
+    ),
+    fault(
+        "no bias in the decoder",
+        HEADS,
+        "F.linear(hidden, table, self.bias)",
+        "F.linear(hidden, table)",
+    ),
+    fault(
+        "an untied decoder is not used",
+        HEADS,
+        "table = word_table if self.decoder is None else self.decoder.weight",
+        "table = word_table",
+    ),
+    fault(
+        "a tied decoder does not train the word table",
+        HEADS,
+        "table = word_table if",
+        "table = word_table.detach() if",
+    ),
+    fault(
+        "loss averaged over padding",
+        HEADS,
+        "return _class_loss(logits, layout.unpad(labels))",
+        "return _class_loss(logits, layout.unpad(labels))[0], labels.numel()",
+    ),
+    fault(
+        "-100 is counted", HEADS, "return int((labels != IGNORED).sum())", "return labels.numel()"
+    ),
+    fault(
+        "nothing counts: 0 / 0",
+        HEADS,
+        "total / max(count, 1)",
+        "total / count if count else total * torch.nan",
+        "heads",
+    ),
+    fault("span loss not halved", HEADS, 'reduction="sum") / 2,', 'reduction="sum"),'),
+    fault(
+        "start and end swapped",
+        HEADS,
+        "start_logits, end_logits = logits.unbind",
+        "end_logits, start_logits = logits.unbind",
+    ),
+    fault("spans may fall on padding", HEADS, "value=-torch.inf", "value=0.0", "heads"),
+    fault(
+        "DistilBERT's classifier at the hidden rate",
+        HEADS,
+        "config.seq_classif_dropout if config.is_distilbert else config.head_dropout",
+        "config.head_dropout",
+        "dropout",
+    ),
+    fault(
+        "DistilBERT's span head without dropout",
+        HEADS,
+        "config.qa_dropout if config.is_distilbert else 0.0",
+        "0.0",
+        "dropout",
+    ),
+    fault(
+        "BERT's span head with dropout",
+        HEADS,
+        "config.qa_dropout if config.is_distilbert else 0.0",
+        "config.qa_dropout",
+        "dropout",
+    ),
+    fault(
+        "classifier_dropout ignored",
+        "model/config",
+        "return self.classifier_dropout\n",
+        "return self.hidden_dropout_prob\n",
+        "dropout",
+    ),
+    # Names
+    swap(
+        "query and key swapped in the table",
+        NAMES,
+        '"encoder.layer.{}.attention.self.query.weight"',
+        '"encoder.layer.{}.attention.self.key.weight"',
+    ),
+    swap(
+        "DistilBERT's two norms swapped in the table",
+        NAMES,
+        '"transformer.layer.{}.sa_layer_norm.weight"',
+        '"transformer.layer.{}.output_layer_norm.weight"',
+    ),
+    swap(
+        "gamma and beta swapped",
+        NAMES,
+        '"LayerNorm.gamma"',
+        '"LayerNorm.beta"',
+        "official",
+    ),
+]
+
+
+def main(wanted: str = "") -> int:
+    chosen = [one for one in FAULTS if wanted in one.name]
+    with tempfile.TemporaryDirectory(prefix="planted-") as folder:
+        copy = Path(folder) / "checkout"
+        hidden = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "weights", "notebooks")
+        shutil.copytree(ROOT, copy, ignore=hidden)
+        tests = sorted({one.tests for one in chosen})
+        code, said = _pytest(copy, *tests)
+        if code != 0:
+            print(f"red without a fault, so nothing is proven:\n{said}")
+            return 1
+        width = max(len(one.name) for one in chosen)
+        unseen = 0
+        for one in chosen:
+            verdict = _plant(copy, one)
+            unseen += not verdict.startswith("red")
+            print(f"{one.name:{width}}  {verdict}", flush=True)
+    print(f"{len(chosen) - unseen} of {len(chosen)} faults were seen")
+    return 1 if unseen else 0
+
+
+def _plant(copy: Path, one: Fault) -> str:
+    """What became of a fault: "red: the first test that failed", or why not."""
+    path = copy / one.file
+    whole = text = path.read_text(encoding="utf-8")
+    for old, new in one.edits:
+        if old not in text:
+            return f"NOT PLANTED: {one.file} has no {old!r}"
+        text = text.replace(old, new)
+    path.write_text(text, encoding="utf-8")
+    try:
+        code, said = _pytest(copy, "-x", one.tests)
+    finally:
+        path.write_text(whole, encoding="utf-8")
+    failed = re.search(r"^(?:FAILED|ERROR) \S*?(test_\w+\.py\S*)", said, re.MULTILINE)
+    if code == TEST_FAILED and failed:
+        return f"red: {failed[1]}"
+    return f"GREEN: {one.tests}" if code == 0 else f"BROKEN (exit code {code}): {said[-300:]}"
+
+
+def _pytest(copy: Path, *arguments: str) -> tuple[int, str]:
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=no", *arguments],
+        cwd=copy,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(copy),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": "1",
+        },
+        capture_output=True,
+        text=True,
+    )
+    return ran.returncode, ran.stdout + ran.stderr
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
