@@ -593,6 +593,15 @@ def _corpus(
     files: tuple[Path, ...],
 ) -> Corpus:
     labels: list[Any] = [record.label for record in records]
+    for record in records:
+        if isinstance(record.label, list) != isinstance(labels[0], list):
+            raise DataError(
+                f"{record.where} has the label {record.label!r}, where {records[0].where} has "
+                f"{labels[0]!r}: either all are lists of labels, or none is.",
+                key=record.where,
+                expected=type(labels[0]).__name__,
+                found=type(record.label).__name__,
+            )
     names = label_names or stored_names
     if labels[0] is None:
         names = None

@@ -282,6 +282,12 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
         ("a.jsonl", "[]\n", {}, "line 1 is list, not a JSON object"),
         ("a.jsonl", '{"text": 3, "label": 1}\n', {}, "line 1 has 3 as 'text', which is not text"),
         ("a.jsonl", '{"text": "a", "label": null}\n', {}, "line 1 has no label"),
+        (
+            "a.jsonl",
+            '{"text": "a", "label": "x"}\n{"text": "a", "label": ["x"]}',
+            {},
+            "either all are lists",
+        ),
         ("a.jsonl", '{"text": "a", "label": {}}\n', {}, ":1 has the label {}, which is no name"),
         ("a.jsonl", '{"text": "a", "label": 0.5}\n{"text": "a", "label": NaN}', {}, ":2 has the"),
         (
