@@ -18,7 +18,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from minibert import __version__
 from minibert.errors import DataError, MinibertError
+from minibert.study.ledger import ledger
+from minibert.tasks.evaluate import evaluate_file
+from minibert.tasks.finetune import Settings, finetune
+from minibert.tasks.predict import Embedder, MaskFiller, Predictor, tokenize
 
 EXAMPLES = """\
 examples:
@@ -94,16 +99,12 @@ def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from minibert.tasks.finetune import Settings, finetune
-
     chosen = {item.name: getattr(options, item.name) for item in fields(Settings)}
     run = finetune(Settings(**chosen), progress=not options.quiet)
     print(run.summary())
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from minibert.tasks.evaluate import evaluate_file
-
     report = evaluate_file(
         options.model,
         options.data,
@@ -121,8 +122,6 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from minibert.tasks.predict import Predictor
-
     predictor = Predictor.from_pretrained(
         options.model,
         revision=options.revision,
@@ -143,8 +142,6 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _fill_mask(options: argparse.Namespace) -> None:
-    from minibert.tasks.predict import MaskFiller
-
     filler = MaskFiller.from_pretrained(
         options.model, revision=options.revision, device=options.device
     )
@@ -154,8 +151,6 @@ def _fill_mask(options: argparse.Namespace) -> None:
 
 
 def _embed(options: argparse.Namespace) -> None:
-    from minibert.tasks.predict import Embedder
-
     embedder = Embedder.from_pretrained(
         options.model,
         revision=options.revision,
@@ -183,15 +178,11 @@ def _embed(options: argparse.Namespace) -> None:
 
 
 def _weights(options: argparse.Namespace) -> None:
-    from minibert.study.ledger import ledger
-
     found = ledger(options.model, revision=options.revision)
     print(json.dumps(found.as_dict()) if options.json else "\n".join(found.lines()))
 
 
 def _tokenize(options: argparse.Namespace) -> None:
-    from minibert.tasks.predict import tokenize
-
     for row in tokenize(
         options.model, _texts(options), revision=options.revision, pair=options.pair
     ):
@@ -259,11 +250,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="minibert",
         description="A from-scratch BERT: fine-tune it, use it, look inside.",
         epilog=EXAMPLES,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=26
-        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("-V", "--version", action="version", version=f"minibert {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_train(commands)
     _add_evaluate(commands)
@@ -537,9 +526,3 @@ def _add_machine(parser: Any, precision: str | None) -> None:
 
 def _add_json(parser: Any) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
-
-
-def _version() -> str:
-    from minibert import __version__
-
-    return f"minibert {__version__}"
