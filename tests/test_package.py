@@ -146,4 +146,4 @@ minibert.finetune(settings, progress=False)
 
 @pytest.mark.parametrize("name", ["README.md", "LICENSE", "pyproject.toml"])
 def test_the_project_has_its_files(name):
-    assert (Path(minibert.__file__).parent.parent / name).is_file()
+    assert (Path(__file__).parent.parent / name).is_file()
