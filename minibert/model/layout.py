@@ -79,6 +79,13 @@ class Layout:
             mask=mask,
         )
 
+    def __str__(self) -> str:
+        groups = ", ".join(f"{rows} of {length}" for rows, length in self.groups)
+        return (
+            f"table {self.batch_size} x {self.columns}, {self.tokens} real tokens; "
+            f"rows by length: {groups or 'none'}"
+        )
+
     @property
     def tokens(self) -> int:
         """T."""

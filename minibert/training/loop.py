@@ -88,6 +88,7 @@ class State:
     skipped_in_a_row: int = 0
     best_epoch: int | None = None
     best_value: float | None = None
+    best_loss: float = math.inf
     epochs_without_gain: int = 0
 
 
@@ -155,7 +156,8 @@ def train(
     """Trains a model in place.
 
     With `evaluate`, the weights of the best epoch are kept in a copy on the CPU and put back at the
-    end, so that the model returned from is the best one, not the last. Ties go to the earlier.
+    end, so that the model returned from is the best one, not the last. Of two epochs with the same
+    score the lower "loss" wins, then the earlier.
 
     Args:
         model: already on the device of `precision`.
@@ -453,14 +455,18 @@ def _is_best(state: State, metrics: Mapping[str, float], watch: str) -> bool:
             expected=tuple(metrics),
             found=watch,
         )
-    value = metrics[watch]
+    value, loss = metrics[watch], metrics.get("loss", math.inf)
     sign = -1 if watch.endswith(("loss", "mse")) else 1
-    if math.isnan(value) or (
-        state.best_value is not None and sign * value <= sign * state.best_value
-    ):
+    # An easy validation split gives many epochs the same accuracy; its loss still tells them apart.
+    better = state.best_value is None or (sign * value, -loss) > (
+        sign * state.best_value,
+        -state.best_loss,
+    )
+    if math.isnan(value) or not better:
         state.epochs_without_gain += 1
         return False
-    state.best_epoch, state.best_value, state.epochs_without_gain = state.epoch, value, 0
+    state.best_epoch, state.best_value, state.best_loss = state.epoch, value, loss
+    state.epochs_without_gain = 0
     return True
 
 

@@ -134,8 +134,10 @@ def test_run_json_says_what_is_needed_to_repeat_the_run(learned, tiny, moods):
     assert record["steps"] == 8 * 15 and record["skipped_steps"] == 0
     assert record["errors_and_confusion_are_of"] == "test"
     assert len(record["epochs"]) == 8 and not record["stopped_early"]
-    best = max(record["epochs"], key=lambda epoch: epoch["metrics"]["accuracy"])
-    assert record["best_epoch"] == best["epoch"]  # max gives the first of equals, as the loop does
+    best = max(
+        record["epochs"], key=lambda epoch: (epoch["metrics"]["accuracy"], -epoch["metrics"]["loss"])
+    )
+    assert record["best_epoch"] == best["epoch"]
 
 
 def test_log_csv_has_a_row_for_every_step(learned):

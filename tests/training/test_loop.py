@@ -519,6 +519,21 @@ def test_the_weights_of_the_best_epoch_come_back(name, values, best):
     assert [row.epoch for row in history.epochs if row.best][-1] == best
 
 
+def test_the_loss_decides_between_epochs_of_one_score():
+    results = iter(
+        {"accuracy": accuracy, "loss": loss}
+        for accuracy, loss in [(0.5, 0.1), (1.0, 0.9), (1.0, 0.3), (1.0, 0.3), (0.9, 0.0)]
+    )
+    history, _ = run(
+        Tagger(),
+        split(make_examples(), [8]),
+        epochs=5,
+        evaluate=lambda: next(results),
+        watch="accuracy",
+    )
+    assert history.state.best_epoch == 3
+
+
 def test_patience_ends_a_run_that_no_longer_gains():
     values = [5.0, 4.0, 4.5, 3.0, 3.0, 9.0, 1.0]
     history, _ = run(
