@@ -404,7 +404,7 @@ def _plant(copy: Path, one: Fault) -> str:
         code, said = _pytest(copy, "-x", one.tests)
     finally:
         path.write_text(whole, encoding="utf-8")
-    failed = re.search(r"^(?:FAILED|ERROR) \S*?(test_\w+\.py\S*)", said, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) \S*?(test_\w+\.py.*?)(?: - |$)", said, re.MULTILINE)
     if code == TEST_FAILED and failed:
         return f"red: {failed[1]}"
     return f"GREEN: {one.tests}" if code == 0 else f"BROKEN (exit code {code}): {said[-300:]}"
