@@ -125,6 +125,15 @@ def test_training_the_loaded_model_leaves_the_file_alone(saved):
     assert sha256(saved / SINGLE) == before
 
 
+def test_the_model_does_not_depend_on_the_file_once_loaded(saved):
+    model = BertForSequenceClassification.from_pretrained(saved)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with open(saved / SINGLE, "r+b") as file:  # the same file, not a new one of its name
+        file.write(bytes((saved / SINGLE).stat().st_size))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
 # Official files
 
 
