@@ -135,7 +135,8 @@ def test_run_json_says_what_is_needed_to_repeat_the_run(learned, tiny, moods):
     assert record["errors_and_confusion_are_of"] == "test"
     assert len(record["epochs"]) == 8 and not record["stopped_early"]
     best = max(
-        record["epochs"], key=lambda epoch: (epoch["metrics"]["accuracy"], -epoch["metrics"]["loss"])
+        record["epochs"],
+        key=lambda epoch: (epoch["metrics"]["accuracy"], -epoch["metrics"]["loss"]),
     )
     assert record["best_epoch"] == best["epoch"]
 
