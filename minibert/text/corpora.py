@@ -173,7 +173,8 @@ def read(
             None: the labels of the file, sorted. Whole numbers are taken as indices into names
             that are not numbers themselves.
         split: which part of a folder or Hub data set: "train", "test", or with a folder's name
-            before it where there are several ("unsplit/train").
+            before it where there are several ("unsplit/train"). A source may name its part itself,
+            after a colon: "owner/name:unsplit/train".
         revision: branch, tag or commit of a Hub data set.
 
     Raises:
@@ -181,6 +182,8 @@ def read(
             not UTF-8; a label is unknown. File, line, what is there and what was asked for are
             named.
     """
+    if not Path(source).exists() and ":" in str(source):
+        source, _, split = str(source).rpartition(":")
     columns = _Columns(text, text_pair, label)
     records: list[_Record] = []
     files, labelled = _find(source, split, revision)
@@ -358,7 +361,7 @@ def _split_files(source: str | Path, split: str, revision: str | None) -> tuple[
             path=source,
             key=split,
             found=folders,
-            hint=f"Say which, such as split='{folders[0]}/{part}'.",
+            hint=f"Say which, such as {source}:{folders[0]}/{part}.",
         )
     return tuple(found)
 
