@@ -37,6 +37,13 @@ from minibert.files import sha256
 Format = Literal["csv", "tsv", "jsonl", "parquet", "conll", "lines", "folder"]
 Label = int | float | tuple[float, ...]
 
+PROBLEM_TYPES = (
+    "single_label_classification",
+    "multi_label_classification",
+    "regression",
+    "token_classification",
+)
+
 SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -154,6 +161,7 @@ def read(
     text_pair: str | None = None,
     label: str | None = "label",
     label_names: Sequence[str] | None = None,
+    problem_type: str | None = None,
     split: str | None = None,
     revision: str | None = None,
 ) -> Corpus:
@@ -172,6 +180,9 @@ def read(
         label_names: the classes in their order, as when validation data follow training data.
             None: the labels of the file, sorted. Whole numbers are taken as indices into names
             that are not numbers themselves.
+        problem_type: what the labels are, one of PROBLEM_TYPES. "regression" takes them as numbers
+            even if all are whole (ratings from 1 to 5), the others as names of classes. None:
+            labels are for regression where they are numbers and not all of them whole.
         split: which part of a folder or Hub data set: "train", "test", or with a folder's name
             before it where there are several ("unsplit/train"). A source may name its part itself,
             after a colon: "owner/name:unsplit/train".
@@ -181,7 +192,15 @@ def read(
         DataError: the file is missing, empty or damaged; a column is missing; a line is ragged or
             not UTF-8; a label is unknown. File, line, what is there and what was asked for are
             named.
+        ConfigError: there is no such format or problem type.
     """
+    if problem_type not in (None, *PROBLEM_TYPES):
+        raise ConfigError(
+            f"There is no problem type {problem_type!r}.",
+            key="problem_type",
+            expected=PROBLEM_TYPES,
+            found=problem_type,
+        )
     if not Path(source).exists() and ":" in str(source):
         source, _, split = str(source).rpartition(":")
     columns = _Columns(text, text_pair, label)
@@ -216,7 +235,8 @@ def read(
             )
     if not records:
         raise DataError(f"{source} holds no examples.", path=source, expected="examples", found=0)
-    return _corpus(records, label_names, stored_names, str(source), files)
+    labels, found_names = _labels(records, label_names or stored_names, problem_type)
+    return Corpus(_examples(records, labels), found_names, str(source), files)
 
 
 def split(
@@ -588,13 +608,10 @@ def _record(path: Path, line: int, values: Mapping[str, Any], columns: _Columns)
 # From labels as spelled to indices
 
 
-def _corpus(
-    records: Sequence[_Record],
-    label_names: Sequence[str] | None,
-    stored_names: Sequence[str] | None,
-    source: str,
-    files: tuple[Path, ...],
-) -> Corpus:
+def _labels(
+    records: Sequence[_Record], names: Sequence[str] | None, problem_type: str | None
+) -> tuple[list[Any], tuple[str, ...] | None]:
+    """The label of each record as an `Example` holds it, and the names that indices stand for."""
     labels: list[Any] = [record.label for record in records]
     for record in records:
         if isinstance(record.label, list) != isinstance(labels[0], list):
@@ -605,21 +622,23 @@ def _corpus(
                 expected=type(labels[0]).__name__,
                 found=type(record.label).__name__,
             )
-    names = label_names or stored_names
     if labels[0] is None:
-        names = None
-    elif names is None and _are_numbers(labels):
-        labels = [_number(record) for record in records]
-    else:
-        names = tuple(names or _sorted_names(records))
-        labels = [_indices(record, names) for record in records]
-    examples: list[Any] = [
+        return labels, None
+    if problem_type is None and names is None and _are_numbers(labels):
+        problem_type = "regression"
+    if problem_type == "regression":
+        return [_number(record) for record in records], None
+    names = tuple(names or _sorted_names(records))
+    return [_indices(record, names) for record in records], names
+
+
+def _examples(records: Sequence[_Record], labels: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(
         TaggedExample(record.text, label, record.where)
         if isinstance(record.text, tuple)
         else Example(record.text, record.text_pair, label, record.where)
         for record, label in zip(records, labels, strict=True)
-    ]
-    return Corpus(tuple(examples), names, source, files)
+    )
 
 
 def _are_numbers(labels: Sequence[Any]) -> bool:

@@ -168,6 +168,28 @@ def test_regression(tmp_path, name, content):
     assert corpus.label_counts == {}
 
 
+def test_whole_numbers_are_for_regression_where_that_is_said(tmp_path):
+    path = write(tmp_path, "a.tsv", "text\tlabel\na\t3\nb\t1\n")
+    assert read(path).problem_type == "single_label_classification"
+    for names in (None, ["LABEL_0"]):
+        corpus = read(path, problem_type="regression", label_names=names)
+        assert [example.label for example in corpus] == [3.0, 1.0]
+        assert all(isinstance(example.label, float) for example in corpus)
+        assert corpus.problem_type == "regression" and corpus.label_names is None
+    named = tmp_path / "named.parquet"
+    parquet(named, [{"text": "a", "label": 0}], ["worse"])
+    with pytest.raises(DataError, match="has the label 'worse' among numbers"):
+        read(named, problem_type="regression")
+
+
+def test_numbers_are_names_where_that_is_said(tmp_path):
+    path = write(tmp_path, "a.tsv", "text\tlabel\na\t4.5\nb\t4\n")
+    corpus = read(path, problem_type="single_label_classification")
+    assert corpus.label_names == ("4", "4.5") and [example.label for example in corpus] == [1, 0]
+    with pytest.raises(ConfigError, match="no problem type 'regress'"):
+        read(path, problem_type="regress")
+
+
 def test_several_labels(tmp_path):
     content = '{"text": "a", "label": ["y", "x"]}\n{"text": "b", "label": []}\n'
     corpus = read(write(tmp_path, "a.jsonl", content), label_names=["x", "z", "y"])
