@@ -45,6 +45,8 @@ class Dataset(torch.utils.data.Dataset):
         cut: how many rows truncation made shorter.
         cut_labels: how many word tags have no piece left to carry them: they were cut off, or
             nothing is left of the word once it is cleaned (a lone variation selector).
+        word_ids: for tagged sentences, which word each piece of each row belongs to (None for
+            special tokens), as in `Encoded`; for texts None.
 
     Raises:
         DataError: there are no examples, or a text cannot be used; see `BertTokenizer`.
@@ -65,6 +67,8 @@ class Dataset(torch.utils.data.Dataset):
         self._token_types = "token_type_ids" in tokenizer.model_inputs
         self._items: list[dict[str, Any]] = []
         self.cut_labels = 0
+        words = isinstance(rows[0], TaggedExample)
+        self.word_ids: list[list[int | None]] | None = [] if words else None
         cuts: list[int] = []
         bar = tqdm(total=len(rows), desc="tokenising", unit="text", disable=not progress)
         for start in range(0, len(rows), _CHUNK):
@@ -73,13 +77,15 @@ class Dataset(torch.utils.data.Dataset):
                 *_texts(chunk, start),
                 max_length=max_length,
                 truncation=truncation,
-                words=isinstance(chunk[0], TaggedExample),
+                words=words,
                 first_row=start,
             )
             cuts += [row.cut for row in encoded]
             self._items += [
                 self._item(example, row) for example, row in zip(chunk, encoded, strict=True)
             ]
+            if self.word_ids is not None:
+                self.word_ids += [row.word_ids for row in encoded]
             bar.update(len(chunk))
         bar.close()
         self.lengths = [len(item["input_ids"]) for item in self._items]

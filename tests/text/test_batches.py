@@ -28,6 +28,7 @@ def test_rows_are_what_the_tokenizer_says(tokenizer):
     examples = [Example("a b", "c", 1), Example("abc", "", 0)]
     rows = Dataset(examples, tokenizer)
     assert len(rows) == 2 and rows.lengths == [6, 6] and rows.cut == 0
+    assert rows.word_ids is None
     assert rows[0]["input_ids"].tolist() == [2, 5, 6, 3, 7, 3]
     assert rows[0]["token_type_ids"].tolist() == [0, 0, 0, 0, 1, 1]
     batch = collate([rows[0], rows[1]])
@@ -77,6 +78,7 @@ def test_the_first_piece_carries_the_tag(tokenizer):
         *("[CLS]", "a", "##b", "##c", "b", "[UNK]", "[SEP]")
     ]
     assert rows[0]["labels"].tolist() == [-100, 1, -100, -100, 0, 2, -100]
+    assert rows.word_ids == [[None, 0, 0, 0, 1, 2, None], [None, 0, None]]
     batch = collate([rows[0], rows[1]])
     assert batch["labels"].tolist()[1] == [-100, 1, -100, -100, -100, -100, -100]
     left = collate([rows[0], rows[1]], padding_side="left")
