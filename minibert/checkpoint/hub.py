@@ -22,6 +22,7 @@ from huggingface_hub import constants, errors
 from minibert.errors import CheckpointError, HubError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_KINDS = {"model": "model", "dataset": "data set"}
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
 
 
@@ -50,7 +51,8 @@ def resolve(
     """Finds a folder, or fetches the files of a Hub repository that match.
 
     Args:
-        source: a folder, or a Hub id such as "google-bert/bert-base-uncased".
+        source: a folder, or a Hub id such as "google-bert/bert-base-uncased". The folder of a run
+            stands for the `model/` inside it.
         patterns: file names, which may hold `*` and `?`; only these are fetched.
         revision: branch, tag or commit of the repository; by default its main branch.
         repo_type: "model" or "dataset".
@@ -59,17 +61,25 @@ def resolve(
         The folder, with the commit that a Hub id was resolved to.
 
     Raises:
-        CheckpointError: there is no such folder, and the text is not a Hub id; or the repository
-            has no file that matches.
+        CheckpointError: there is no such folder, and the text is not a Hub id; the folder is a
+            run that has no model yet; or the repository has no file that matches.
         HubError: the download failed, or the files are not in the cache in offline mode.
     """
+    if source == "":
+        raise CheckpointError(
+            f"The name of the {_KINDS[repo_type]} is empty.",
+            key="source",
+            found=source,
+            hint="Name a folder, or a Hub id: owner/name.",
+        )
     path = Path(source).expanduser()
     if path.is_dir():
         if revision is not None:
             raise CheckpointError(
                 f"{path} is a folder, which has no revision {revision!r}.", path=path
             )
-        return Local(path, None, _files_in(path))
+        folder = _model_folder(path) if repo_type == "model" else path
+        return Local(folder, None, _files_in(folder))
     if path.exists():
         raise CheckpointError(
             f"{path} is a file, not a folder.", path=path, hint="Name the folder that it is in."
@@ -110,6 +120,22 @@ class _Repository:
     def __str__(self) -> str:
         what = self.name if self.kind == "model" else f"{self.kind} {self.name}"
         return what if self.revision is None else f"{what} at revision {self.revision!r}"
+
+
+def _model_folder(folder: Path) -> Path:
+    """The folder itself, unless it is that of a run, whose model is in `model/`."""
+    inside = folder / "model"
+    if (folder / "config.json").is_file():
+        return folder
+    if (inside / "config.json").is_file():
+        return inside
+    if (folder / "run.json").is_file():
+        raise CheckpointError(
+            f"{folder} is a run that has not finished: there is no model in it.",
+            path=inside,
+            hint="Wait until it has, or train again.",
+        )
+    return folder
 
 
 def _files_in(folder: Path) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import pytest
 
 from minibert.checkpoint.hub import resolve
 from minibert.errors import CheckpointError
+from minibert.model import BertForSequenceClassification
 from tests.checkpoint.conftest import random_model
 from tests.checkpoint.hub_server import COMMIT, OLD_COMMIT, HubServer, files_of
 
@@ -268,3 +269,29 @@ def test_a_file_is_not_a_folder(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match="is a file"):
         resolve(tmp_path / "model.safetensors", WEIGHTS)
+
+
+def test_a_run_folder_stands_for_the_model_in_it(saved, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="has not finished: there is no model in it"):
+        resolve(run, WEIGHTS)
+    saved.rename(run / "model")
+    assert resolve(run, WEIGHTS).folder == run / "model"
+    assert resolve(str(run), WEIGHTS).listing == ("config.json", "model.safetensors")
+    BertForSequenceClassification.from_pretrained(run)
+    assert resolve(run, ("*.csv",), repo_type="dataset").folder == run
+
+
+def test_a_folder_with_a_config_of_its_own_is_not_a_run(saved):
+    (saved / "model").mkdir()
+    (saved / "model" / "config.json").write_text("{}")
+    assert resolve(saved, WEIGHTS).folder == saved
+
+
+@pytest.mark.parametrize(("kind", "words"), [("model", "the model"), ("dataset", "the data set")])
+def test_an_empty_name_is_not_the_current_folder(kind, words):
+    with pytest.raises(CheckpointError, match=f"name of {words} is empty") as caught:
+        resolve("", WEIGHTS, repo_type=kind)
+    assert caught.value.hint is not None

@@ -107,6 +107,12 @@ def test_an_unknown_class_is_opened_as_the_bare_model(architectures, saved):
     assert [entry.status for entry in found.entries if entry.name is None] == ["left out"] * 2
 
 
+def test_a_run_folder_stands_for_its_model(saved, tmp_path):
+    saved.rename(tmp_path / "model")
+    (tmp_path / "run.json").write_text("{}")
+    assert ledger(tmp_path).model == "BertForSequenceClassification"
+
+
 def test_it_is_ready_for_json(saved):
     values = json.loads(json.dumps(ledger(saved).as_dict()))
     assert values["parameters"] == sum(part["parameters"] for part in values["parts"])
