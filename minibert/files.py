@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         DiskError: the folder cannot be written to, or the disk is full.
     """
     path = Path(path)
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
-        temporary = Path(name)
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)  # safetensors puts a file of its own in the place, for its owner only
         _flush_to_disk(temporary)
-        temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
         _flush_to_disk(path.parent)
     except OSError as error:
@@ -51,8 +50,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             hint="Check the free space and the permissions of the folder.",
         ) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -62,13 +61,6 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    """The process's umask: mkstemp makes files that only their owner can read."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -104,6 +96,23 @@ def read_json(path: str | Path, error: type[MinibertError] = CheckpointError) ->
         raise error(f"{path} could not be read: {problem.strerror}.", path=path) from problem
     except (ValueError, RecursionError) as problem:
         raise error(f"{path} is not valid JSON: {problem}.", path=path) from problem
+
+
+def read_object(path: str | Path, error: type[MinibertError] = CheckpointError) -> dict[str, Any]:
+    """Reads a JSON file that has to hold an object, as `read_json` does.
+
+    Raises:
+        error: as for `read_json`, or the file holds a list, a string or another value.
+    """
+    value = read_json(path, error)
+    if not isinstance(value, dict):
+        raise error(
+            f"{path} is not a JSON object.",
+            path=path,
+            expected="object",
+            found=type(value).__name__,
+        )
+    return value
 
 
 def sha256(path: str | Path) -> str:
