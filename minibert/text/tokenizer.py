@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import tokenizers
@@ -29,7 +29,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from minibert.checkpoint import hub
 from minibert.errors import ConfigError, DataError, InputError, TokenizerError
-from minibert.files import read_json, write_json, write_text
+from minibert.files import read_object, write_json, write_text
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "config.json")
@@ -167,17 +167,18 @@ class BertTokenizer:
 
         Raises:
             TokenizerError: no vocabulary there, another kind of tokenizer, a piece twice, a
-                special token missing, or more pieces than the model has embeddings for.
+                special token missing, a value of the wrong kind, or more pieces than the model
+                has embeddings for.
         """
         folder = hub.resolve(source, FILES, revision=revision).folder
-        settings = _optional_json(folder / "tokenizer_config.json")
-        config = _optional_json(folder / "config.json")
+        settings = _Fields.of_file(folder / "tokenizer_config.json")
+        config = _Fields.of_file(folder / "config.json")
         if (folder / "tokenizer.json").exists():
             path = folder / "tokenizer.json"
             vocabulary, added_tokens, stored = _read_tokenizer_json(path)
         elif (folder / "vocab.txt").exists():
             path = folder / "vocab.txt"
-            vocabulary, added_tokens, stored = read_vocab(path), [], {}
+            vocabulary, added_tokens, stored = read_vocab(path), [], _Fields(path, {})
         else:
             raise TokenizerError(
                 f"{folder} has neither tokenizer.json nor vocab.txt.",
@@ -190,12 +191,13 @@ class BertTokenizer:
             added_tokens=added_tokens,
             max_length=_max_length(settings, config),
             token_types=(
-                config.get("model_type") != "distilbert" and config.get("type_vocab_size", 2) > 1
+                config.values.get("model_type") != "distilbert"
+                and config.number("type_vocab_size", 2) > 1
             ),
             source=path,
-            **_flags(folder / "tokenizer_config.json", settings, stored),
+            **_flags(settings, stored),
         )
-        table = config.get("vocab_size")
+        table = config.number("vocab_size", None)
         if table is not None and tokenizer.vocab_size > table:
             raise TokenizerError(
                 f"{path} has {tokenizer.vocab_size} pieces, but the model has embeddings for "
@@ -568,30 +570,65 @@ def _plain(ids: Sequence[int] | torch.Tensor) -> list[int]:
     return [int(number) for number in ids]
 
 
-def _optional_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    value = read_json(path, TokenizerError)
-    if not isinstance(value, dict):
-        raise TokenizerError(f"{path} is not a JSON object.", path=path)
-    return value
+@dataclass(frozen=True)
+class _Fields:
+    """A JSON object of a file; a value of the wrong kind is an error that names file and key."""
+
+    path: Path
+    values: Mapping[str, Any]
+
+    @classmethod
+    def of_file(cls, path: Path) -> _Fields:
+        """The object in a file, empty where there is no file."""
+        return cls(path, read_object(path, TokenizerError) if path.exists() else {})
+
+    def number(self, key: str, default: Any) -> Any:
+        """A whole number from 0; null counts as absent."""
+        value = self.values.get(key)
+        if value is None:
+            return default
+        return value if _is_count(value) else self.refuse(key, value, "a whole number")
+
+    def flag(self, key: str, default: bool | None) -> bool | None:
+        """true or false; null where that is what the setting is without a value."""
+        value = self.values.get(key, default)
+        right = isinstance(value, bool) or value is default
+        return value if right else self.refuse(key, value, "true or false")
+
+    def inside(self, key: str) -> _Fields:
+        """An object inside this one, empty for null and where it is absent."""
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, dict):
+            self.refuse(key, value, "an object")
+        return _Fields(self.path, value or {})
+
+    def refuse(self, key: str, value: object, expected: str) -> NoReturn:
+        raise TokenizerError(
+            f"{self.path} has {key} {value!r:.50}, which is not {expected}.",
+            path=self.path,
+            key=key,
+            expected=expected,
+            found=value,
+        )
 
 
-def _read_tokenizer_json(
-    path: Path,
-) -> tuple[dict[str, int], list[dict[str, Any]], dict[str, Any]]:
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
+def _read_tokenizer_json(path: Path) -> tuple[dict[str, int], list[dict[str, Any]], _Fields]:
     """Vocabulary, added tokens and normalizer settings of a `tokenizer.json`.
 
     The tokenizer is built anew from these three, so that no setting comes along unseen.
     """
-    content = _optional_json(path)
+    content = _Fields.of_file(path)
     kinds = {
         "model": "WordPiece",
         "normalizer": "BertNormalizer",
         "pre_tokenizer": "BertPreTokenizer",
     }
     for part, kind in kinds.items():
-        found = (content.get(part) or {}).get("type")
+        found = content.inside(part).values.get("type")
         if found != kind:
             raise TokenizerError(
                 f"{path} is not a BERT tokenizer: its {part} is {found}, not {kind}.",
@@ -600,9 +637,7 @@ def _read_tokenizer_json(
                 expected=kind,
                 found=found,
             )
-    model = content["model"]
-    if not isinstance(model.get("vocab"), dict):
-        raise TokenizerError(f"{path} has no vocabulary in its model.", path=path, key="vocab")
+    model = content.inside("model").values
     fixed = {
         "unk_token": "[UNK]",
         "continuing_subword_prefix": "##",
@@ -617,13 +652,45 @@ def _read_tokenizer_json(
                 expected=value,
                 found=model[key],
             )
-    added = [
-        token for token in content.get("added_tokens", []) if token["content"] not in SPECIAL_TOKENS
-    ]
-    return model["vocab"], added, content["normalizer"]
+    return _vocabulary(path, model), _added_tokens(content), content.inside("normalizer")
 
 
-def _flags(path: Path, settings: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+def _vocabulary(path: Path, model: Mapping[str, Any]) -> dict[str, int]:
+    vocabulary = model.get("vocab")
+    if not isinstance(vocabulary, dict):
+        raise TokenizerError(f"{path} has no vocabulary in its model.", path=path, key="vocab")
+    for piece, number in vocabulary.items():
+        if not _is_count(number):
+            raise TokenizerError(
+                f"{path} gives the piece {piece!r:.50} the id {number!r:.50}, which is not a "
+                "whole number.",
+                path=path,
+                key=piece,
+                expected="a whole number",
+                found=number,
+            )
+    return vocabulary
+
+
+def _added_tokens(content: _Fields) -> list[dict[str, Any]]:
+    """What `tokenizer.json` lists beside the vocabulary, without BERT's own special tokens."""
+    tokens = content.values.get("added_tokens", [])
+    if not isinstance(tokens, list):
+        content.refuse("added_tokens", tokens, "a list")
+    places = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    for token in tokens:
+        if not (
+            isinstance(token, dict)
+            and isinstance(token.get("content"), str)
+            and _is_count(token.get("id"))
+            and set(token) <= {"content", "id", *places}
+            and all(isinstance(token.get(place, False), bool) for place in places)
+        ):
+            content.refuse("the added token", token, "an object with content, id and flags")
+    return [token for token in tokens if token["content"] not in SPECIAL_TOKENS]
+
+
+def _flags(settings: _Fields, stored: _Fields) -> dict[str, Any]:
     """How to normalise: `tokenizer_config.json` over `tokenizer.json` over the original code."""
     result = {}
     for name, key, stored_key, default in (
@@ -631,22 +698,26 @@ def _flags(path: Path, settings: dict[str, Any], stored: dict[str, Any]) -> dict
         ("strip_accents", "strip_accents", "strip_accents", None),
         ("chinese_characters", "tokenize_chinese_chars", "handle_chinese_chars", True),
     ):
-        result[name] = settings.get(key, stored.get(stored_key, default))
-        if key in settings and stored_key in stored and settings[key] != stored[stored_key]:
+        beside = stored.flag(stored_key, default)
+        result[name] = settings.flag(key, default) if key in settings.values else beside
+        if stored_key in stored.values and result[name] != beside:
             warnings.warn(
-                f"{path} says {key} {settings[key]}, tokenizer.json beside it says "
-                f"{stored[stored_key]}; the former counts, as in transformers.",
+                f"{settings.path} says {key} {result[name]}, tokenizer.json beside it says "
+                f"{beside}; the former counts, as in transformers.",
                 stacklevel=3,
             )
     return result
 
 
-def _max_length(settings: dict[str, Any], config: dict[str, Any]) -> int:
+def _max_length(settings: _Fields, config: _Fields) -> int:
     """The smaller of what the tokenizer and the model say.
 
     Files without a limit hold 1e30 as `model_max_length`; the model's limit then counts.
     """
-    known = [settings.get("model_max_length"), config.get("max_position_embeddings")]
-    return min(
-        [int(value) for value in known if value is not None and value < 1e9] or [DEFAULT_MAX_LENGTH]
-    )
+    stored = settings.values.get("model_max_length")
+    unlimited = isinstance(stored, (int, float)) and stored >= 1e9
+    limits = [
+        None if unlimited else settings.number("model_max_length", None),
+        config.number("max_position_embeddings", None),
+    ]
+    return min([limit for limit in limits if limit is not None] or [DEFAULT_MAX_LENGTH])

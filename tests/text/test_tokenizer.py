@@ -407,6 +407,78 @@ def test_a_wrong_vocabulary_is_one_clear_sentence(tmp_path, files, message):
     assert error.value.path is not None
 
 
+def stored(**changes) -> dict:
+    """A whole `tokenizer.json` with some of its parts changed."""
+    pieces = PIECES.decode().split()
+    return {
+        "model": {"type": "WordPiece", "vocab": {piece: n for n, piece in enumerate(pieces)}},
+        "normalizer": {"type": "BertNormalizer"},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        **changes,
+    }
+
+
+def test_what_may_be_null(tmp_path):
+    files = {
+        "tokenizer": stored(post_processor=None),
+        "config": {"type_vocab_size": None, "vocab_size": None, "max_position_embeddings": None},
+        "tokenizer_config": {"model_max_length": None, "strip_accents": None},
+    }
+    tokenizer = BertTokenizer.from_pretrained(folder_of(tmp_path, **files))
+    assert tokenizer.max_length == 512 and "token_type_ids" in tokenizer.model_inputs
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config", [], "is not a JSON object"),
+        ("config", {"type_vocab_size": "2"}, "has type_vocab_size '2', which is not a whole"),
+        ("config", {"vocab_size": [7]}, r"has vocab_size \[7\], which is not a whole number"),
+        ("config", {"max_position_embeddings": 0.5}, "max_position_embeddings 0.5, which is not"),
+        ("tokenizer_config", "x", "is not a JSON object"),
+        ("tokenizer_config", {"model_max_length": "512"}, "has model_max_length '512', which"),
+        ("tokenizer_config", {"model_max_length": -1}, "has model_max_length -1, which"),
+        ("tokenizer_config", {"model_max_length": True}, "has model_max_length True, which"),
+        ("tokenizer_config", {"do_lower_case": "yes"}, "do_lower_case 'yes', which is not true or"),
+        ("tokenizer_config", {"do_lower_case": None}, "do_lower_case None, which is not true or"),
+        ("tokenizer_config", {"strip_accents": 1}, "has strip_accents 1, which is not true or"),
+        ("tokenizer", stored(model="x"), "has model 'x', which is not an object"),
+        ("tokenizer", stored(model=[1]), r"has model \[1\], which is not an object"),
+        ("tokenizer", stored(normalizer=3), "has normalizer 3, which is not an object"),
+        (
+            "tokenizer",
+            stored(normalizer={"type": "BertNormalizer", "lowercase": 0}),
+            "has lowercase 0, which is not true or false",
+        ),
+        (
+            "tokenizer",
+            stored(model={"type": "WordPiece", "vocab": {"a": "0"}}),
+            "gives the piece 'a' the id '0', which is not a whole number",
+        ),
+        (
+            "tokenizer",
+            stored(model={"type": "WordPiece", "vocab": {"a": -1}}),
+            "gives the piece 'a' the id -1, which is not a whole number",
+        ),
+        ("tokenizer", stored(added_tokens=None), "has added_tokens None, which is not a list"),
+        ("tokenizer", stored(added_tokens=["a"]), "has the added token 'a', which is not an"),
+        ("tokenizer", stored(added_tokens=[{"id": 7}]), "has the added token {'id': 7}, which"),
+        ("tokenizer", stored(added_tokens=[{"content": "b"}]), "has the added token {'content'"),
+        (
+            "tokenizer",
+            stored(added_tokens=[{"content": "b", "id": 7, "lstrip": "no"}]),
+            "has the added token .* which is not an object with content, id and flags",
+        ),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(tmp_path, file, content, message):
+    files = {"tokenizer": stored(), file: content}
+    with pytest.raises(TokenizerError, match=message) as error:
+        BertTokenizer.from_pretrained(folder_of(tmp_path, **files))
+    assert error.value.path == tmp_path / f"{file}.json"
+    assert str(error.value.path) in str(error.value)
+
+
 def test_unknown_ids_and_pieces(uncased):
     with pytest.raises(InputError, match="id 30522 has no piece"):
         uncased.tokens([101, 30522])
