@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 import torch
 
 import minibert.model
-from minibert.checkpoint import hub, names
+from minibert.checkpoint import hub, pretrained, weights
 from minibert.errors import CheckpointError, ConfigError
-from minibert.files import read_json
 from minibert.model import BertForSequenceClassification, Layout
 from minibert.model.bert import BertBase
 from minibert.text.batches import Dataset, collate, plan_batches
@@ -44,25 +43,10 @@ def model_class(source: str | Path, *, revision: str | None = None) -> type[Bert
     """The class that the `architectures` of a checkpoint's config.json name; BertModel if none do.
 
     Raises:
-        CheckpointError: there is no config.json, or it names an architecture of another kind.
+        CheckpointError: config.json is missing, is no JSON object, or names other classes.
     """
-    path = hub.resolve(source, ("config.json",), revision=revision).folder / "config.json"
-    architectures = read_json(path).get("architectures") or ["BertModel"]
-    known = {
-        official: ours
-        for family in names.ARCHITECTURES.values()
-        for ours, official in family.items()
-    }
-    for architecture in architectures:
-        if architecture in known:
-            return getattr(minibert.model, known[architecture])
-    raise CheckpointError(
-        f"{path} names the architecture {architectures}, which is not one of minibert's.",
-        path=path,
-        key="architectures",
-        expected=sorted(known),
-        found=architectures,
-    )
+    local = hub.resolve(source, (weights.CONFIG,), revision=revision)
+    return getattr(minibert.model, pretrained.class_name(local.folder))
 
 
 def require_class(source: str | Path, revision: str | None, *wanted: type[BertBase]) -> type[Any]:
@@ -138,20 +122,3 @@ def shorten(text: str, width: int = 60) -> str:
     """A text on one line of at most `width` characters."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 3] + "..."
-
-
-def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
-    """Rows as text in aligned columns; numbers to the right."""
-    cells = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    number = [
-        all(not isinstance(row[column], str) for row in rows) for column in range(len(header))
-    ]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, number, strict=True)
-        ).rstrip()
-        for row in cells
-    )
-    return "\n".join(lines)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from minibert.errors import DataError
 from minibert.files import write_json, write_text
 from minibert.model import BertForSequenceClassification, BertForTokenClassification
+from minibert.tables import table
 from minibert.tasks.common import (
     model_source,
     pick_device,
@@ -24,7 +25,6 @@ from minibert.tasks.common import (
     prepare_on,
     require_class,
     shorten,
-    table,
 )
 from minibert.text.batches import Dataset
 from minibert.text.corpora import Corpus, TaggedExample, read

@@ -447,9 +447,11 @@ def _make_folder(output: str | None) -> Path:
         Path("runs").mkdir(exist_ok=True)
         for number in itertools.count(1):
             folder = Path("runs") / f"{number:03}"
-            if not folder.exists():
+            try:
                 folder.mkdir()
                 break
+            except FileExistsError:
+                continue  # also where another run has just made it
         return folder
     except OSError as error:
         where = output or "runs"

@@ -234,6 +234,21 @@ def test_runs_are_numbered_where_no_folder_is_named(tiny, moods, tmp_path, monke
         assert run(settings).folder == Path("runs") / number
 
 
+def test_a_number_that_another_run_takes_at_the_same_moment_is_passed_over(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    real = Path.mkdir
+
+    def mkdir(self, *arguments, **options):
+        if self.name == "001":
+            real(self)  # the other run was faster
+        real(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert finetune_module._make_folder(None) == Path("runs/002")
+
+
 # The same bits
 
 
