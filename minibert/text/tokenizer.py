@@ -374,11 +374,15 @@ class BertTokenizer:
         return [self.unk_id if number is None else number for number in found]
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes the files that transformers and `from_pretrained` open."""
+        """Writes the files that transformers and `from_pretrained` open.
+
+        A `vocab.txt`, where the line number is the id, is left out if the ids have a gap.
+        """
         folder = Path(folder)
         write_text(folder / "tokenizer.json", self._tokenizer.to_str(pretty=True))
         pieces = sorted(self.vocabulary, key=self.vocabulary.__getitem__)
-        write_text(folder / "vocab.txt", "".join(piece + "\n" for piece in pieces))
+        if [self.vocabulary[piece] for piece in pieces] == list(range(len(pieces))):
+            write_text(folder / "vocab.txt", "".join(piece + "\n" for piece in pieces))
         names = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL_TOKENS}
         write_json(folder / "special_tokens_map.json", names)
         write_json(

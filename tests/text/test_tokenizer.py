@@ -332,6 +332,21 @@ def test_added_tokens_come_along(tmp_path, minilm):
     assert again(text)["input_ids"] == theirs(text)["input_ids"]
 
 
+def test_ids_with_a_gap_stay_what_they_are(tmp_path):
+    pieces = PIECES.decode().split()
+    vocabulary = {piece: 10 * number for number, piece in enumerate(pieces)}
+    ours = BertTokenizer(vocabulary)
+    ours.save_pretrained(tmp_path)
+    # A vocab.txt would number the pieces by its lines.
+    assert not (tmp_path / "vocab.txt").exists()
+    again = BertTokenizer.from_pretrained(tmp_path)
+    assert again.vocabulary == vocabulary and again.vocab_size == 61
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert (
+        again("a ab")["input_ids"].tolist() == [[20, 50, 50, 60, 30]] == [theirs("a ab").input_ids]
+    )
+
+
 def test_the_settings_file_counts_and_says_so(tmp_path, minilm):
     shutil.copy(minilm / "tokenizer.json", tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
