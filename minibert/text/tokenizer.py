@@ -253,6 +253,7 @@ class BertTokenizer:
         Raises:
             DataError: a text is not a string, or is too long where truncation is off.
             InputError: `max_length` is more than the model takes.
+            ConfigError: there is no such padding or padding side.
         """
         rows = self.encode(
             texts,
@@ -263,12 +264,13 @@ class BertTokenizer:
         )
         limit = self._limit(max_length)
         warn_of_cuts([row.cut for row in rows], limit, stacklevel=2)
-        if padding not in ("longest", "max_length"):
+        _check_choice("padding", padding, ("longest", "max_length"))
+        if pad_to_multiple_of < 1:
             raise ConfigError(
-                f"padding is {padding!r}, and not one of 'longest' and 'max_length'.",
-                key="padding",
-                expected=("longest", "max_length"),
-                found=padding,
+                f"pad_to_multiple_of is {pad_to_multiple_of}, and has to be 1 or more.",
+                key="pad_to_multiple_of",
+                expected="1 or more",
+                found=pad_to_multiple_of,
             )
         columns = limit if padding == "max_length" else 0
         columns = max([columns, *(len(row.input_ids) for row in rows)])
@@ -505,6 +507,7 @@ def pad_rows(
     rows: Sequence[Sequence[int] | np.ndarray], value: int, *, columns: int, side: Side
 ) -> torch.Tensor:
     """Rows of unequal length as one int64 tensor (B, S), filled up with `value`."""
+    _check_choice("padding_side", side, ("left", "right"))
     result = np.full((len(rows), columns), value, dtype=np.int64)  # (B, S)
     for number, row in enumerate(rows):
         if side == "right":
@@ -522,6 +525,16 @@ def warn_of_cuts(cuts: Sequence[int], limit: int, *, stacklevel: int) -> None:
             f"{number} of {len(cuts)} texts had more than {limit} tokens and were cut "
             f"({sum(cuts)} tokens lost).",
             stacklevel=stacklevel + 1,
+        )
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, str]) -> None:
+    if value not in choices:
+        raise ConfigError(
+            f"{name} is {value!r}, and not one of {choices[0]!r} and {choices[1]!r}.",
+            key=name,
+            expected=choices,
+            found=value,
         )
 
 

@@ -54,6 +54,8 @@ def test_collate_pads_on_either_side(tokenizer, side):
     assert torch.equal(batch["token_type_ids"], expected["token_type_ids"])
     short = batch["input_ids"][0].tolist()
     assert short == ([2, 5, 3, 9, 9] if side == "right" else [9, 9, 2, 5, 3])
+    with pytest.raises(ConfigError, match="padding_side is 'middle'"):
+        collate([rows[0]], padding_side="middle")
 
 
 @pytest.mark.parametrize(

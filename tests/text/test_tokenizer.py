@@ -223,6 +223,11 @@ def test_never_more_than_the_model_takes(uncased):
         uncased("text", "pair", max_length=2)
     with pytest.raises(ConfigError, match="padding is True"):
         uncased("text", padding=True)
+    with pytest.raises(ConfigError, match="padding_side is 'middle', and not one of 'left' and"):
+        uncased("text", padding_side="middle")
+    for multiple in (0, -8):
+        with pytest.raises(ConfigError, match=f"pad_to_multiple_of is {multiple}, and has to be 1"):
+            uncased("text", pad_to_multiple_of=multiple)
 
 
 def test_padding_to_a_multiple(uncased):
