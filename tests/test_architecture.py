@@ -43,8 +43,9 @@ ARROWS = {
     "minibert.training": set(),
     "minibert.files": set(),
     "minibert.errors": set(),
+    "minibert.tables": set(),
 }
-FOR_ALL = {"minibert.errors", "minibert.files"}
+FOR_ALL = {"minibert.errors", "minibert.files", "minibert.tables"}
 
 # What is imported from elsewhere -> the one module that may, or None: any.
 OUTSIDE = {

@@ -266,6 +266,33 @@ _SAFETENSORS_DTYPES = {
 }
 
 
+def class_name(folder: Path) -> str:
+    """The class here that `architectures` in a folder's config.json names; BertModel if none is.
+
+    Raises:
+        CheckpointError: config.json is missing, is no JSON object, or names other classes.
+    """
+    path = folder / weights.CONFIG
+    stated = _read_object(path).get("architectures") or []
+    ours = {
+        official: name
+        for family in names.ARCHITECTURES.values()
+        for name, official in family.items()
+    }
+    are_names = isinstance(stated, list) and all(isinstance(name, str) for name in stated)
+    known = [ours[name] for name in stated if name in ours] if are_names else []
+    if stated and not known:
+        raise CheckpointError(
+            f"{path} names the architectures {stated!r}, none of which minibert has: it has "
+            f"{', '.join(ours)}.",
+            path=path,
+            key="architectures",
+            expected=sorted(ours),
+            found=stated,
+        )
+    return known[0] if known else names.BARE_MODEL
+
+
 def _read_config(config_class: Any, path: Path) -> Any:
     """The config of a folder, with DistilBERT's keys translated.
 
@@ -273,9 +300,7 @@ def _read_config(config_class: Any, path: Path) -> Any:
         CheckpointError: no config.json, or not an object of JSON.
         ConfigError: a value that no model can be built from.
     """
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds no JSON object.", path=path, found=type(values))
+    values = _read_object(path)
     family = str(values.get("model_type", "bert"))
     if family not in names.CONFIG_KEYS:
         family = "bert"  # whose from_official refuses a family that is not known
@@ -284,8 +309,20 @@ def _read_config(config_class: Any, path: Path) -> Any:
     try:
         return config_class.from_official({**translated, **names.CONFIG_FACTS[family]})
     except ConfigError as error:
-        error.path = path
-        raise
+        raise ConfigError(
+            f"{path}: {error}",
+            path=path,
+            key=error.key,
+            expected=error.expected,
+            found=error.found,
+        ) from error
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds no JSON object.", path=path, found=type(values))
+    return values
 
 
 def _with_labels(

@@ -8,7 +8,6 @@ reason; the parameters of the parts are added up and held against those of the m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
@@ -18,10 +17,11 @@ import torch
 
 import minibert.model
 from minibert.checkpoint import names, weights
+from minibert.checkpoint.pretrained import class_name
 from minibert.errors import CheckpointError
-from minibert.files import read_json
 from minibert.model import BertConfig
 from minibert.model.bert import BertBase
+from minibert.tables import table
 
 _PARTS = re.compile(r"(?:bert\.)?(embeddings\.\w+|encoder\.layers\.\d+|pooler|\w+)\.")
 
@@ -56,20 +56,20 @@ class Ledger:
 
     def lines(self) -> list[str]:
         """The ledger as text, for people."""
-        rows = [("official name", "name here", "shape", "dtype")]
-        rows += [
+        where = self.source if self.revision is None else f"{self.source} at {self.revision}"
+        used = [entry for entry in self.entries if entry.name is not None]
+        apart = [entry for entry in self.entries if entry.name is None]
+        tensors = [
             (entry.official, entry.name or "-", _shape(entry), entry.dtype or entry.status)
             for entry in self.entries
         ]
-        where = self.source if self.revision is None else f"{self.source} at {self.revision}"
-        used = [entry for entry in self.entries if entry.name is not None]
-        lines = [f"{self.model} from {where}", "", *_columns(rows), "", "Not in the model:"]
-        apart = [entry for entry in self.entries if entry.name is None]
+        sizes = [(part.name, part.tensors, part.parameters) for part in self.parts]
+        sizes += [("sum", len(used), self.parameters)]
+        lines = [f"{self.model} from {where}", ""]
+        lines += table(tensors, ("official name", "name here", "shape", "dtype")).split("\n")
+        lines += ["", "Not in the model:"]
         lines += [f"  {e.official} {e.status}: {e.reason}" for e in apart] or ["  nothing"]
-        sizes = [("part", "tensors", "parameters")]
-        sizes += [(part.name, f"{part.tensors:,}", f"{part.parameters:,}") for part in self.parts]
-        sizes += [("sum", f"{len(used):,}", f"{self.parameters:,}")]
-        return [*lines, "", *_columns(sizes, numbers=True)]
+        return [*lines, "", *table(sizes, ("part", "tensors", "parameters")).split("\n")]
 
     def as_dict(self) -> dict[str, Any]:
         """The same for programs, ready for JSON."""
@@ -87,14 +87,14 @@ def ledger(source: str | Path, *, revision: str | None = None) -> Ledger:
         revision: branch, tag or commit on the Hub.
 
     Raises:
-        CheckpointError: the files are missing or do not fit, or the parts do not add up.
+        CheckpointError: the files are missing or do not fit, config.json names a class that is not
+            known here, or the parts do not add up.
         ConfigError: config.json holds a value that no model can be built from.
         HubError: a download failed.
     """
     local, _ = weights.find(source, revision)
-    config = read_json(local.folder / weights.CONFIG)
-    architectures = config.get("architectures") if isinstance(config, dict) else None
-    model = _class_of(architectures).from_pretrained(source, revision=local.revision or revision)
+    kind: type[BertBase] = getattr(minibert.model, class_name(local.folder))
+    model = kind.from_pretrained(source, revision=local.revision or revision)
     assert model.load_report is not None
     entries = model.load_report.entries
     sizes = {entry.name: entry.parameters for entry in entries if entry.name is not None}
@@ -130,28 +130,5 @@ def parts_of(sizes: dict[str, int]) -> tuple[Part, ...]:
     return tuple(Part(name, len(each), sum(each)) for name, each in grouped.items())
 
 
-def _class_of(architectures: Any) -> type[BertBase]:
-    """The class of `architectures` that is known here, else the bare model."""
-    stated = architectures if isinstance(architectures, list) else ()
-    for family in names.ARCHITECTURES.values():
-        for name, official in family.items():
-            if official in stated:
-                return getattr(minibert.model, name)
-    return minibert.model.BertModel
-
-
 def _shape(entry: weights.Entry) -> str:
     return " x ".join(map(str, entry.shape))
-
-
-def _columns(rows: Iterable[tuple[str, ...]], numbers: bool = False) -> list[str]:
-    """Rows of text in columns as wide as their widest cell; numbers stand to the right."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if numbers and place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

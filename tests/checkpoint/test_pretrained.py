@@ -11,10 +11,12 @@ from safetensors.torch import load_file, save_file
 
 import minibert.model
 from minibert.checkpoint import names
+from minibert.checkpoint.pretrained import class_name
 from minibert.checkpoint.weights import SINGLE
-from minibert.errors import CheckpointError, ConfigError
+from minibert.errors import CheckpointError, ConfigError, MinibertError
 from minibert.files import read_json, sha256, write_json
 from minibert.model import (
+    BertConfig,
     BertForMaskedLM,
     BertForPreTraining,
     BertForQuestionAnswering,
@@ -459,6 +461,51 @@ def test_a_config_that_is_none(text, message, saved):
     with pytest.raises((CheckpointError, ConfigError), match=message) as caught:
         BertForSequenceClassification.from_pretrained(saved)
     assert caught.value.path == saved / "config.json"
+    assert str(saved / "config.json") in str(caught.value)
+
+
+@pytest.mark.parametrize("key", [*BertConfig.__dataclass_fields__, "label2id", "num_labels"])
+def test_a_config_with_a_value_of_any_type_loads_or_is_refused_by_name(key, saved):
+    values = read_json(saved / "config.json")
+    for value in (None, True, "x", -1, 1.5, [], [["a"]], ["a", "b", "c"], {}, {"a": {}}, {"0": []}):
+        write_json(saved / "config.json", {**values, key: value})
+        try:
+            BertForSequenceClassification.from_pretrained(saved)
+        except MinibertError as error:
+            assert str(saved) in str(error), value
+
+
+# The class that a config names
+
+
+@pytest.mark.parametrize(("family", "name"), CASES)
+def test_the_class_is_the_one_that_the_config_names(family, name, tmp_path):
+    random_model(family, name).save_pretrained(tmp_path)
+    assert class_name(tmp_path) == name
+
+
+@pytest.mark.parametrize("values", [{}, {"architectures": None}, {"architectures": []}])
+def test_a_config_that_names_no_class_is_that_of_a_bare_model(values, tmp_path):
+    write_json(tmp_path / "config.json", values)
+    assert class_name(tmp_path) == "BertModel"
+
+
+@pytest.mark.parametrize(
+    "stated", [["RobertaModel"], "BertForMaskedLM", 7, True, {"a": 1}, [["a"]], [{}], [None], [7]]
+)
+def test_a_class_that_is_not_known_is_named_with_those_that_are(stated, tmp_path):
+    write_json(tmp_path / "config.json", {"architectures": stated})
+    with pytest.raises(CheckpointError) as caught:
+        class_name(tmp_path)
+    assert repr(stated) in str(caught.value) and "DistilBertForMaskedLM" in str(caught.value)
+    assert caught.value.path == tmp_path / "config.json" and caught.value.key == "architectures"
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"BertModel"'])
+def test_a_config_that_is_no_object_names_no_class(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match="config.json holds no JSON object"):
+        class_name(tmp_path)
 
 
 def test_a_missing_config_is_named(saved):
