@@ -81,11 +81,11 @@ class Settings:
         precision, device, seed, threads: how and where; None threads: torch's own choice.
     """
 
-    model: str
-    train: str
-    validation: str | None = None
-    test: str | None = None
-    output: str | None = None
+    model: str | Path
+    train: str | Path
+    validation: str | Path | None = None
+    test: str | Path | None = None
+    output: str | Path | None = None
     revision: str | None = None
     format: str | None = None
     sep: str | None = None
@@ -186,6 +186,7 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     watch = _watched(settings, corpora["train"])
     record = _record(settings, model, precision, splits, watch)
     folder = _make_folder(settings.output)
+    record["folder"] = str(folder)
     write_json(folder / "run.json", {"status": "unfinished", **record})
     _say(progress, f"{folder}: {record['summary']}")
 
@@ -437,7 +438,7 @@ def _write(run: Run, record: dict[str, Any]) -> None:
     write_json(run.folder / "run.json", {"status": "finished", **record, **outcome})
 
 
-def _make_folder(output: str | None) -> Path:
+def _make_folder(output: str | Path | None) -> Path:
     """Creates the run folder: the one named, or the next free number in runs/."""
     try:
         if output is not None:
@@ -473,7 +474,10 @@ def _record(
     return {
         "summary": f"{settings.model} ({parameters:,} parameters), {counts} examples, "
         f"{precision.name} on {precision.device} ({precision.reason})",
-        "settings": asdict(settings),
+        "settings": {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in asdict(settings).items()
+        },
         "model": {
             "class": type(model).__name__,
             "commit": model.load_report.revision if model.load_report else None,

@@ -115,6 +115,7 @@ def test_run_json_says_what_is_needed_to_repeat_the_run(learned, tiny, moods):
     assert record["settings"] == json.loads(
         json.dumps(settings_for(tiny, moods, learned.folder, epochs=8).__dict__)
     )
+    assert record["folder"] == str(learned.folder)
     assert record["threads"] == torch.get_num_threads()
     assert record["versions"]["minibert"] == minibert.__version__
     assert record["versions"]["torch"] == torch.__version__
@@ -139,6 +140,15 @@ def test_run_json_says_what_is_needed_to_repeat_the_run(learned, tiny, moods):
         key=lambda epoch: (epoch["metrics"]["accuracy"], -epoch["metrics"]["loss"]),
     )
     assert record["best_epoch"] == best["epoch"]
+
+
+def test_paths_are_settings_too(tiny, moods, tmp_path):
+    places = {name: moods / f"{name}.csv" for name in ("train", "validation", "test")}
+    settings = Settings(tiny, **places, output=tmp_path / "run", epochs=1, precision="fp32")
+    record = read_json(run(settings).folder / "run.json")
+    assert record["settings"]["model"] == str(tiny)
+    assert record["settings"]["test"] == str(places["test"])
+    assert record["folder"] == record["settings"]["output"] == str(tmp_path / "run")
 
 
 def test_log_csv_has_a_row_for_every_step(learned):
@@ -231,7 +241,9 @@ def test_runs_are_numbered_where_no_folder_is_named(tiny, moods, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     for number in ("001", "002"):
         settings = replace(settings_for(tiny, moods, tmp_path, epochs=1), output=None)
-        assert run(settings).folder == Path("runs") / number
+        folder = run(settings).folder
+        assert folder == Path("runs") / number
+        assert read_json(folder / "run.json")["folder"] == f"runs/{number}"
 
 
 def test_a_number_that_another_run_takes_at_the_same_moment_is_passed_over(
