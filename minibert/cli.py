@@ -214,11 +214,10 @@ def _lines(file: str | None) -> list[str]:
     except UnicodeDecodeError as error:
         name = file or "standard input"
         raise DataError(f"{name} is not UTF-8 text: {error}.", path=name) from error
-    lines = [line.removesuffix("\r") for line in content.split("\n")]
-    texts = [line for line in lines if line.strip()]
-    if not texts:
+    if not content:
         raise DataError(f"{file or 'Standard input'} holds no text.", path=file)
-    return texts
+    # A blank line is an empty text, so that the n-th result is that of the n-th line.
+    return [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")]
 
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:

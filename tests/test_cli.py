@@ -168,7 +168,7 @@ def test_options_of_train_reach_the_run(command, tiny, moods, tmp_path):
 
 def test_texts_come_from_arguments_a_file_or_standard_input(command, classifier, tmp_path):
     texts = ["one happy day", "so, angry", "naïve 東京"]
-    (tmp_path / "texts.txt").write_bytes(("\ufeff" + "\r\n\r\n".join(texts) + "\n").encode())
+    (tmp_path / "texts.txt").write_bytes(("\ufeff" + "\r\n".join(texts) + "\n").encode())
     expected = command("predict", classifier, *texts)
     assert expected[0] == 0 and len(expected[1].splitlines()) == 3
     assert command("predict", classifier, "--file", "texts.txt") == expected
@@ -183,6 +183,14 @@ def test_texts_come_from_arguments_a_file_or_standard_input(command, classifier,
             env={**os.environ, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1"},
         )
         assert (done.returncode, done.stdout.decode()) == expected[:2]
+
+
+def test_every_line_of_a_file_has_a_result_blank_ones_too(command, classifier, tmp_path):
+    lines = ["", "one day", " ", "", "so angry", ""]
+    (tmp_path / "texts.txt").write_text("\n".join(lines) + "\n")
+    code, output, _ = command("predict", classifier, "--file", "texts.txt", "--json")
+    assert code == 0
+    assert [json.loads(line)["text"] for line in output.splitlines()] == lines
 
 
 def test_json_lines_can_be_parsed(command, classifier, tiny, tmp_path):
@@ -286,7 +294,7 @@ def test_an_empty_file(command, tiny, moods, classifier, tmp_path):
     (tmp_path / "x.csv").write_text("text,label\n")
     result = command(*train_arguments(tiny, moods, train="x.csv"), "--quiet")
     assert_refused(result, tmp_path, "x.csv", "no rows")
-    (tmp_path / "x.txt").write_text("\n \n")
+    (tmp_path / "x.txt").write_text("")
     result = command("predict", classifier, "--file", "x.txt")
     assert_refused(result, tmp_path, "x.txt", "holds no text")
 
