@@ -15,6 +15,7 @@ The only module that imports `tokenizers`.
 
 from __future__ import annotations
 
+import functools
 import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -434,6 +435,13 @@ class BertTokenizer:
                 )
         return result
 
+    @functools.cached_property
+    def _splitting_tokenizer(self) -> tokenizers.Tokenizer:
+        """One for `split_special_tokens`: a switch in the first would hold in every thread."""
+        result = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        result.encode_special_tokens = True
+        return result
+
     def _limit(self, max_length: int | None) -> int:
         if max_length is None:
             return self.max_length
@@ -462,11 +470,9 @@ class BertTokenizer:
         """The pieces of each text, without special tokens around them."""
         for row, text in enumerate(texts, start=first_row):
             _check_text(row, text, words)
-        self._tokenizer.encode_special_tokens = split_special_tokens
+        tokenizer = self._splitting_tokenizer if split_special_tokens else self._tokenizer
         try:
-            return self._tokenizer.encode_batch(
-                texts, is_pretokenized=words, add_special_tokens=False
-            )
+            return tokenizer.encode_batch(texts, is_pretokenized=words, add_special_tokens=False)
         except (TypeError, UnicodeError):
             # A str may hold half of a surrogate pair, which no UTF-8 text can.
             for row, text in enumerate(texts, start=first_row):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -271,6 +272,19 @@ def test_special_tokens_in_a_text_are_a_choice(data, uncased):
     assert uncased.mask_id not in plain and plain.count(uncased.sep_id) == 1
     # The choice holds for one call only.
     assert uncased(text)["input_ids"].tolist() == [theirs(text)["input_ids"]]
+
+
+def test_threads_do_not_see_each_others_choice(uncased):
+    texts = ["an [MASK] and [SEP]here"] * 20
+
+    def masks(split: bool) -> list[int]:
+        rows = uncased.encode(texts, split_special_tokens=split)
+        return [row.input_ids.count(uncased.mask_id) for row in rows]
+
+    choices = [False, True] * 200
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(masks, choices))
+    assert found == [[0 if split else 1] * len(texts) for split in choices]
 
 
 # Files in and out
