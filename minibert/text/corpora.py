@@ -201,7 +201,7 @@ def read(
             expected=PROBLEM_TYPES,
             found=problem_type,
         )
-    if not Path(source).exists() and ":" in str(source):
+    if re.fullmatch(r"[\w.-]+/[\w.-]+:.+", str(source)) and not Path(source).exists():
         source, _, split = str(source).rpartition(":")
     columns = _Columns(text, text_pair, label)
     records: list[_Record] = []
