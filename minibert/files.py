@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,18 @@ def read_json(path: str | Path, error: type[MinibertError] = CheckpointError) ->
         error: (the class given) the file is missing, not UTF-8, not JSON, or has a key twice.
     """
     path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique(path, error))
+    except OSError as problem:
+        raise error(f"{path} could not be read: {problem.strerror}.", path=path) from problem
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path} is not valid JSON: {problem}.", path=path) from problem
+
+
+def _unique(
+    path: Path, error: type[MinibertError]
+) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """What `json.loads` makes an object with, if a key that is there twice is to be an error."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -90,12 +102,7 @@ def read_json(path: str | Path, error: type[MinibertError] = CheckpointError) ->
             result[key] = value
         return result
 
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
-    except OSError as problem:
-        raise error(f"{path} could not be read: {problem.strerror}.", path=path) from problem
-    except (ValueError, RecursionError) as problem:
-        raise error(f"{path} is not valid JSON: {problem}.", path=path) from problem
+    return unique
 
 
 def read_object(path: str | Path, error: type[MinibertError] = CheckpointError) -> dict[str, Any]:
@@ -128,9 +135,13 @@ def tensor_shapes(path: str | Path) -> dict[str, tuple[tuple[int, ...], str]]:
         name -> (shape, dtype as safetensors writes it, such as "F32").
 
     Raises:
-        CheckpointError: the file is missing or is not a safetensors file.
+        CheckpointError: the file is missing, is not a safetensors file, or has a name twice.
     """
+    path = Path(path)
     with _opened(path) as file:
+        with path.open("rb") as header:  # of two tensors of one name the library takes the last
+            size = int.from_bytes(header.read(8), "little")
+            json.loads(header.read(size), object_pairs_hook=_unique(path, CheckpointError))
         return {
             name: (tuple(file.get_slice(name).get_shape()), file.get_slice(name).get_dtype())
             for name in file.keys()  # noqa: SIM118 (not a dict)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from minibert.checkpoint import names, weights
 from minibert.errors import CheckpointError, ConfigError
-from minibert.files import read_json, write_json, write_tensors
+from minibert.files import read_object, write_json, write_tensors
 
 
 class Pretrained(nn.Module):
@@ -273,7 +273,7 @@ def class_name(folder: Path) -> str:
         CheckpointError: config.json is missing, is no JSON object, or names other classes.
     """
     path = folder / weights.CONFIG
-    stated = _read_object(path).get("architectures") or []
+    stated = read_object(path).get("architectures") or []
     ours = {
         official: name
         for family in names.ARCHITECTURES.values()
@@ -300,7 +300,7 @@ def _read_config(config_class: Any, path: Path) -> Any:
         CheckpointError: no config.json, or not an object of JSON.
         ConfigError: a value that no model can be built from.
     """
-    values = _read_object(path)
+    values = read_object(path)
     family = str(values.get("model_type", "bert"))
     if family not in names.CONFIG_KEYS:
         family = "bert"  # whose from_official refuses a family that is not known
@@ -316,13 +316,6 @@ def _read_config(config_class: Any, path: Path) -> Any:
             expected=error.expected,
             found=error.found,
         ) from error
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds no JSON object.", path=path, found=type(values))
-    return values
 
 
 def _with_labels(

@@ -448,7 +448,7 @@ def test_a_config_with_another_number_of_layers_is_named(layers, saved):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "no JSON object"),
+        ("[]", "not a JSON object"),
         ('{"vocab_size": 99, "vocab_size": 98}', "vocab_size.*twice"),
         ("{", "not valid JSON"),
         ('{"model_type": "roberta"}', "model_type"),
@@ -504,7 +504,7 @@ def test_a_class_that_is_not_known_is_named_with_those_that_are(stated, tmp_path
 @pytest.mark.parametrize("text", ["[]", "3", "null", '"BertModel"'])
 def test_a_config_that_is_no_object_names_no_class(text, tmp_path):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(CheckpointError, match="config.json holds no JSON object"):
+    with pytest.raises(CheckpointError, match="config.json is not a JSON object"):
         class_name(tmp_path)
 
 

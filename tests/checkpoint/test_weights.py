@@ -139,6 +139,23 @@ def test_a_file_that_was_cut(kept, saved):
         BertForSequenceClassification.from_pretrained(saved)
 
 
+@pytest.mark.parametrize("name", ["classifier.bias", "dtype"])
+def test_a_header_with_a_key_twice(name, saved):
+    whole = (saved / SINGLE).read_bytes()
+    size = int.from_bytes(whole[:8], "little")
+    header = whole[8 : 8 + size].decode().rstrip()
+    bias = json.dumps(json.loads(header)["classifier.bias"], separators=(",", ":"))
+    twice = {
+        "classifier.bias": (header[:-1] + f',"classifier.bias":{bias}' + "}"),
+        "dtype": header.replace('"dtype":"F32"', '"dtype":"F16","dtype":"F32"', 1),
+    }[name]
+    assert twice != header
+    body = whole[8 + size :]
+    (saved / SINGLE).write_bytes(len(twice).to_bytes(8, "little") + twice.encode() + body)
+    with pytest.raises(CheckpointError, match=name):
+        BertForSequenceClassification.from_pretrained(saved)
+
+
 def test_the_report_is_one_line_a_group():
     entries = (
         Entry("bert.a.weight", "bert.a.weight", (2, 3), "float32", "loaded"),
