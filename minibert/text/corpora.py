@@ -337,7 +337,7 @@ def _find(
         )
         if labelled:
             return tuple(file for part in labelled for file in sorted(part.glob("*.txt"))), True
-    elif str(source).count("/") != 1 or str(source).endswith((*SUFFIXES, ".gz")):
+    elif _is_local(str(source)):
         raise DataError(
             f"There is no file or folder {source}.",
             path=path,
@@ -351,6 +351,17 @@ def _find(
             hint="Say split='train' or another.",
         )
     return _split_files(source, split, revision), False
+
+
+def _is_local(source: str) -> bool:
+    """Whether a text that is no file and no folder was meant as one, and not as a Hub id.
+
+    A mistyped path must not become a request to the Hub. A number after a point is a version, as
+    in "owner/name-1.0", other endings are those of files.
+    """
+    path = Path(source)
+    ending = path.suffix.removeprefix(".").isalpha()
+    return source.count("/") != 1 or ending or path.parent.is_dir()
 
 
 def _split_files(source: str | Path, split: str, revision: str | None) -> tuple[Path, ...]:

@@ -346,6 +346,19 @@ def test_no_such_file(tmp_path):
             read(missing)
 
 
+@pytest.mark.parametrize("source", ["sets/trian", "./sset", "none/train.json", "none/train.xlsx"])
+def test_a_mistyped_path_is_not_asked_of_the_hub(tmp_path, monkeypatch, source):
+    def resolve(*_, **__):
+        raise AssertionError("the Hub was asked")
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sets").mkdir()
+    monkeypatch.setattr("minibert.checkpoint.hub.resolve", resolve)
+    for name in (source, f"{source}:train"):
+        with pytest.raises(DataError, match=f"There is no file or folder {source}"):
+            read(name, split="train")
+
+
 def test_no_such_format(tmp_path):
     with pytest.raises(ConfigError, match="no format 'xml'"):
         read(write(tmp_path, "a.csv", "text,label\na,b\n"), format="xml")
