@@ -445,6 +445,15 @@ def _lines(path: Path) -> list[str]:
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
+def _empty_line(path: Path, line: int) -> DataError:
+    return DataError(
+        f"{path}, line {line} is empty.",
+        path=path,
+        key=f"line {line}",
+        hint="Remove it, or fill it in.",
+    )
+
+
 def _read_separated(
     path: Path, columns: _Columns, sep: str, names: Sequence[str] | None, quoting: bool
 ) -> list[_Record]:
@@ -457,6 +466,8 @@ def _read_separated(
     records = []
     for line, row in rows:
         if len(row) != len(names):
+            if len(row) < 2 and not "".join(row).strip():
+                raise _empty_line(path, line)
             raise DataError(
                 f"{path}, line {line} has {len(row)} columns, not {len(names)}.",
                 path=path,
@@ -497,6 +508,8 @@ def _split_rows(path: Path, sep: str, quoting: bool) -> Iterator[tuple[int, list
 def _read_jsonl(path: Path, columns: _Columns) -> list[_Record]:
     records = []
     for line, content in enumerate(_lines(path), start=1):
+        if not content.strip():
+            raise _empty_line(path, line)
         try:
             value = json.loads(content)
         except (ValueError, RecursionError) as problem:
