@@ -39,6 +39,14 @@ def model_source(source: str | Path) -> str | Path:
     return folder / "model"
 
 
+def commit_of(source: str | Path, revision: str | None) -> str | None:
+    """The commit that a branch or tag names now, so that all files come from one version.
+
+    None for a folder.
+    """
+    return hub.resolve(source, ("config.json",), revision=revision).revision
+
+
 def model_class(source: str | Path, *, revision: str | None = None) -> type[BertBase]:
     """The class that the `architectures` of a checkpoint's config.json name; BertModel if none do.
 

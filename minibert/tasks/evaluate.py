@@ -19,6 +19,7 @@ from minibert.files import write_json, write_text
 from minibert.model import BertForSequenceClassification, BertForTokenClassification
 from minibert.tables import table
 from minibert.tasks.common import (
+    commit_of,
     model_source,
     pick_device,
     planned,
@@ -144,6 +145,7 @@ def evaluate_file(
         DataError: the file cannot be read, or has labels that the model does not know.
     """
     source = model_source(source)
+    revision = commit_of(source, revision)
     kinds = (BertForSequenceClassification, BertForTokenClassification)
     kind = require_class(source, revision, *kinds)
     model = kind.from_pretrained(source, revision=revision)

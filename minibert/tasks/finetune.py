@@ -31,7 +31,7 @@ import minibert
 from minibert.errors import ConfigError, DataError, DiskError
 from minibert.files import write_json
 from minibert.model import BertForSequenceClassification, BertForTokenClassification
-from minibert.tasks.common import model_source, pick_device, planned, prepare_on
+from minibert.tasks.common import commit_of, model_source, pick_device, planned, prepare_on
 from minibert.tasks.evaluate import METRICS, Classifier, Report, evaluate, require_kind, write_csv
 from minibert.tasks.report import pictures
 from minibert.text.batches import Dataset
@@ -173,9 +173,10 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
         torch.set_num_threads(settings.threads)
     precision = choose_precision(settings.precision, pick_device(settings.device))
     source = model_source(settings.model)
-    tokenizer = BertTokenizer.from_pretrained(source, revision=settings.revision)
+    revision = commit_of(source, settings.revision)
+    tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
     corpora = _read_splits(settings)
-    model = _build_model(settings, corpora["train"]).to(precision.device)
+    model = _build_model(settings, corpora["train"], revision).to(precision.device)
     splits = {
         name: _Split(
             corpus,
@@ -308,7 +309,7 @@ def _has_classes(corpus: Corpus) -> bool:
     return corpus.problem_type == "single_label_classification"
 
 
-def _build_model(settings: Settings, corpus: Corpus) -> Classifier:
+def _build_model(settings: Settings, corpus: Corpus, revision: str | None) -> Classifier:
     """The pre-trained body with a fresh head for this corpus's labels."""
     kind = corpus.problem_type
     tagging = kind == "token_classification"
@@ -316,7 +317,7 @@ def _build_model(settings: Settings, corpus: Corpus) -> Classifier:
     names = corpus.label_names
     model = model_type.from_pretrained(
         model_source(settings.model),
-        revision=settings.revision,
+        revision=revision,
         labels=names,
         num_labels=1 if names is None else None,
         problem_type=None if tagging else kind,

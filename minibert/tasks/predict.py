@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from minibert.checkpoint import hub
 from minibert.errors import CheckpointError, ConfigError, DataError
-from minibert.files import atomic_path, read_json
+from minibert.files import atomic_path, read_json, read_object
 from minibert.model import (
     BertForMaskedLM,
     BertForPreTraining,
@@ -30,6 +30,7 @@ from minibert.model import (
     Layout,
 )
 from minibert.tasks.common import (
+    commit_of,
     model_class,
     model_source,
     pick_device,
@@ -125,6 +126,7 @@ class Predictor:
                 that was never trained, whose predictions would be noise.
         """
         source = model_source(source)
+        revision = commit_of(source, revision)
         kinds = (BertForSequenceClassification, BertForTokenClassification)
         kind: type[Any] = BertForSequenceClassification
         if not allow_untrained or model_class(source, revision=revision) in kinds:
@@ -136,7 +138,7 @@ class Predictor:
     def __call__(
         self,
         texts: str | Sequence[str],
-        pairs: Sequence[str] | None = None,
+        pairs: str | Sequence[str] | None = None,
         *,
         batch_size: int = 32,
         max_length: int | None = None,
@@ -149,6 +151,7 @@ class Predictor:
                 texts, or for a model that tags words.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
+        pairs = [pairs] if isinstance(pairs, str) else pairs
         if not texts:
             return []
         tagging = isinstance(self.model, BertForTokenClassification)
@@ -242,6 +245,7 @@ class MaskFiller:
             CheckpointError: it has none.
         """
         source = model_source(source)
+        revision = commit_of(source, revision)
         kind = require_class(source, revision, BertForMaskedLM, BertForPreTraining)
         model = kind.from_pretrained(source, revision=revision)
         tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
@@ -356,12 +360,24 @@ class Embedder:
                 defaults are "mean" and no scaling.
 
         Raises:
-            CheckpointError: `modules.json` names a module that is not known here.
+            CheckpointError: `modules.json` names a module that is not known here, or texts are to
+                be in lower case and the tokenizer keeps capitals.
         """
         source = model_source(source)
+        revision = commit_of(source, revision)
         tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
         model = BertModel.from_pretrained(source, revision=revision)
         recipe = sentence_recipe(source, revision=revision)
+        if recipe.lowercase and not tokenizer.lowercase:
+            raise CheckpointError(
+                f"{source} asks for texts in lower case (sentence_bert_config.json), but its "
+                "tokenizer keeps capitals.",
+                path=source,
+                key="do_lower_case",
+                expected=False,
+                found=True,
+                hint="Make texts lower-case yourself and set do_lower_case to false there.",
+            )
         encoder = SentenceEncoder(
             model,
             recipe.pooling if pooling is None else pooling,
@@ -405,14 +421,19 @@ class Embedder:
 
 @dataclass(frozen=True)
 class SentenceRecipe:
-    """How a checkpoint's hidden states become sentence vectors."""
+    """How a checkpoint's hidden states become sentence vectors.
+
+    `lowercase` asks for texts in lower case, whatever the tokenizer does.
+    """
 
     pooling: str = "mean"
     normalize: bool = False
     max_length: int | None = None
+    lowercase: bool = False
 
 
-_RECIPE_FILES = ("modules.json", "sentence_bert_config.json", "*_Pooling/config.json")
+# config.json is there in every model: a repository that has none of the others is one all the same.
+_RECIPE_FILES = ("config.json", "modules.json", "sentence_bert_config.json", "*_Pooling/config.json")
 
 
 def sentence_recipe(source: str | Path, *, revision: str | None = None) -> SentenceRecipe:
@@ -444,13 +465,14 @@ def sentence_recipe(source: str | Path, *, revision: str | None = None) -> Sente
                 found=kind,
             )
     limits = folder / "sentence_bert_config.json"
-    longest = read_json(limits).get("max_seq_length") if limits.exists() else None
-    return SentenceRecipe(pooling, normalize, longest)
+    stored = read_object(limits) if limits.exists() else {}
+    lowercase = stored.get("do_lower_case") is True
+    return SentenceRecipe(pooling, normalize, stored.get("max_seq_length"), lowercase)
 
 
 def _pooling(path: Path) -> str:
     """The one pooling that a file switches on, in either of the two forms such files have."""
-    settings = read_json(path)
+    settings = read_object(path)
     known = {"mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "cls"}
     known |= {"max": "max", "max_tokens": "max"}
     prefix = "pooling_mode_"

@@ -90,6 +90,7 @@ def test_pairs_are_read_as_pairs(classifier):
         np.testing.assert_allclose(found, logits.softmax(dim=-1).numpy(), rtol=0, atol=FP32)
     with pytest.raises(DataError, match="There are 6 texts and 2 second texts"):
         predictor(firsts, seconds[:2])
+    assert predictor("good", "bad") == predictor(["good"], ["bad"])
 
 
 def test_a_long_text_is_cut_with_one_warning(classifier):
@@ -405,6 +406,17 @@ def test_odd_sentence_recipes_are_refused(tmp_path, written, pooling, message):
         (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     with pytest.raises(CheckpointError, match=message):
         sentence_recipe(tmp_path)
+
+
+def test_lower_case_that_the_tokenizer_does_not_make_is_refused(tmp_path):
+    folder = save_model(tmp_path / "model", BertModel)
+    (folder / "modules.json").write_text(modules("Transformer"))
+    (folder / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
+    upper, lower = Embedder.from_pretrained(folder)(["One Day", "one day"])
+    np.testing.assert_array_equal(upper, lower)  # this tokenizer makes it
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    with pytest.raises(CheckpointError, match=r"in lower case .*its tokenizer keeps capitals"):
+        Embedder.from_pretrained(folder)
 
 
 def test_both_spellings_of_a_pooling(tmp_path):
