@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ import pytest
 from minibert.errors import ConfigError, DataError
 from minibert.files import sha256
 from minibert.text.corpora import Corpus, Example, TaggedExample, read, split, subset
+from tests.conftest import missing
 
 
 def write(tmp_path, name: str, content: str | bytes):
@@ -213,14 +215,17 @@ def test_conll_with_documents_and_four_columns(tmp_path):
 
 
 def parquet(path, rows: list[dict], names: list[str] | None = None) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
+    if importlib.util.find_spec("pyarrow") is None:
+        missing("pyarrow is not installed (pip install 'minibert[test]')")
+    import pyarrow.parquet
+
     table = pyarrow.Table.from_pylist(rows)
     if names:
         features = {"label": {"names": names, "_type": "ClassLabel"}}
         metadata = {"huggingface": json.dumps({"info": {"features": features}})}
         table = table.replace_schema_metadata(metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pytest.importorskip("pyarrow.parquet").write_table(table, path)
+    pyarrow.parquet.write_table(table, path)
 
 
 def test_parquet_in_pieces_with_stored_names(tmp_path):
@@ -345,9 +350,9 @@ def test_a_cut_gz_file(tmp_path):
 
 
 def test_no_such_file(tmp_path):
-    for missing in (tmp_path / "none.csv", "none.csv", "data/none.jsonl.gz", tmp_path / "folder"):
+    for path in (tmp_path / "none.csv", "none.csv", "data/none.jsonl.gz", tmp_path / "folder"):
         with pytest.raises(DataError, match="There is no file or folder"):
-            read(missing)
+            read(path)
 
 
 @pytest.mark.parametrize("source", ["sets/trian", "./sset", "none/train.json", "none/train.xlsx"])
