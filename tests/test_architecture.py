@@ -181,8 +181,11 @@ def test_no_pickle_and_no_code_from_data(module):
 
 
 MODEL = [module for module in MODULES if _within(module, "minibert.model")]
-RESHAPING = re.compile(r"\.(view|transpose|reshape|permute|unflatten|flatten|expand)\(")
-SHAPE = re.compile(r"# (as \w+|.*\([^)]*\).*)$")
+METHODS = "view|transpose|reshape|permute|unflatten|flatten|expand|index_select|unbind|gather"
+MAKERS = "new_full|new_zeros|new_ones|new_empty|new_tensor|stack|cat"
+RESHAPING = re.compile(rf"\.({METHODS}|{MAKERS})\(")
+# A shape: "(B, N, S, H)", "(T,)", "()"; a letter of the legend is in it, or a comma, or nothing.
+SHAPE = re.compile(r"# (as \w+|.*\(([^()]*\b[BSTDNHFLVC]\b[^()]*|[^()]*,[^()]*|)\).*)$")
 
 
 @pytest.mark.parametrize("module", MODEL)
@@ -195,17 +198,41 @@ def test_every_line_that_reshapes_a_tensor_says_the_shape(module):
 SOURCED = ("attention", "bert", "config", "embeddings", "encoder", "heads", "layers")
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_module_says_what_it_holds(module):
-    docstring = ast.get_docstring(_tree(module))
-    if MODULES[module].name == "__init__.py" and not MODULES[module].read_text():
-        return
-    assert docstring and re.match(r".*[.:?!]", docstring, re.DOTALL), module
+TITLE = re.compile(r"(\S+ ){4,}\S+[.?!]")  # five words or more, and a stop, on one line
+SOURCE = re.compile(r"[A-Z]\w+ (et al\. |and [A-Z]\w+ )?\d{4}.*?\bsections? [A-Z]?\d", re.DOTALL)
+
+
+def test_every_module_says_on_one_line_what_it_holds():
+    titles = [
+        (ast.get_docstring(_tree(module)) or "").split("\n")[0]
+        for module, path in MODULES.items()
+        if path.name != "__init__.py" or path.read_text()
+    ]
+    assert [title for title in titles if not TITLE.fullmatch(title)] == []
+    assert len(set(titles)) == len(titles), "two modules say the same"
 
 
 @pytest.mark.parametrize("name", SOURCED)
 def test_modules_of_the_network_name_their_source(name):
-    assert "section" in (ast.get_docstring(_tree(f"minibert.model.{name}")) or "")
+    assert SOURCE.search(ast.get_docstring(_tree(f"minibert.model.{name}")) or "")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "right", "wrong"),
+    [
+        (TITLE, "The heads: what hidden states are turned into.", "Heads. And much more of it"),
+        (SOURCE, "Devlin et al. 2019, section 3.1", "This section is of 2019"),
+        (SHAPE, "x = y.view(-1)  # (T, D)", "x = y.view(-1)  # flat (it is quicker)"),
+        (SHAPE, "x = y.view(-1)  # (T,), of the mask", "x = y.view(-1)  # (Better)"),
+        (SHAPE, "x = y.sum().reshape(())  # ()", "x = y.reshape(B, S)"),
+        (RESHAPING, "x = torch.stack(rows)", "x = stacked(rows)"),
+        (RESHAPING, "x = y.index_select(0, rows)", "x = y.index(0)"),
+        (RESHAPING, "x = y.new_full((3,), 0)", "x = y.fill_(0)"),
+    ],
+)
+def test_the_rules_above_tell_right_from_wrong(pattern, right, wrong):
+    search = pattern.fullmatch if pattern is TITLE else pattern.search
+    assert search(right) and not search(wrong)
 
 
 def test_the_legend_stands_at_the_top_of_the_package():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from minibert.model import BertForMaskedLM, BertModel
-from tests.conftest import BOUNDS
+from tests.conftest import BOUNDS, missing
 
 # [CLS] the cat sat on the mat . [SEP] | [CLS] yes , that is . [SEP] | [CLS] it [SEP] was [SEP]
 IDS = torch.tensor(
@@ -44,13 +44,21 @@ SAVED_MASKED_LM = {
 
 
 @pytest.fixture(scope="module")
+def transformers():
+    try:
+        import transformers
+    except ImportError:
+        missing("the package transformers is not installed (pip install 'minibert[test]')")
+    return transformers
+
+
+@pytest.fixture(scope="module")
 def ours(minilm):
     return BertModel.from_pretrained(minilm)
 
 
 @pytest.fixture(scope="module")
-def theirs(minilm):
-    transformers = pytest.importorskip("transformers")
+def theirs(minilm, transformers):
     return transformers.BertModel.from_pretrained(minilm, attn_implementation="eager").eval()
 
 
@@ -132,8 +140,7 @@ def test_all_layers_in_fp32(ours, theirs, side, implementation):
     ours.use_attention("auto")
 
 
-def test_bf16_is_as_near_to_the_truth_as_the_reference(minilm):
-    transformers = pytest.importorskip("transformers")
+def test_bf16_is_as_near_to_the_truth_as_the_reference(minilm, transformers):
     half = {"dtype": torch.bfloat16}
     theirs = transformers.BertModel.from_pretrained(minilm, attn_implementation="sdpa", **half)
     ours = BertModel.from_pretrained(minilm, **half)
@@ -151,9 +158,8 @@ def test_bf16_is_as_near_to_the_truth_as_the_reference(minilm):
     assert errors[1] <= BOUNDS["model bf16 ratio"] * errors[0]
 
 
-def test_every_gradient_in_fp64(minilm):
+def test_every_gradient_in_fp64(minilm, transformers):
     """The loss weighs every output number differently, so that no error can cancel."""
-    transformers = pytest.importorskip("transformers")
     theirs = transformers.BertModel.from_pretrained(minilm, attn_implementation="eager")
     theirs, ours = theirs.double().eval(), BertModel.from_pretrained(minilm).double()
     for model in (theirs, ours):
@@ -171,8 +177,7 @@ def test_every_gradient_in_fp64(minilm):
         assert (found[name] - gradient).norm() / size <= BOUNDS["fp64"], name
 
 
-def test_logits_of_the_masked_lm_with_old_names(old_names):
-    transformers = pytest.importorskip("transformers")
+def test_logits_of_the_masked_lm_with_old_names(old_names, transformers):
     theirs = transformers.BertForMaskedLM.from_pretrained(old_names).eval()
     ours = BertForMaskedLM.from_pretrained(old_names)
     labels = torch.where(MASK.bool(), IDS, -100)
