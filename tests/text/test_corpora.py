@@ -254,6 +254,36 @@ def test_a_part_in_several_folders(tmp_path):
     assert len(read(tmp_path, split="unsplit/train")) == 2
 
 
+def test_a_source_names_its_part_after_a_colon(tmp_path, monkeypatch):
+    rows = [{"text": "a", "label": 0}]
+    parquet(tmp_path / "split/train-0.parquet", rows)
+    parquet(tmp_path / "unsplit/train-0.parquet", rows * 2)
+    parquet(tmp_path / "unsplit/test-0.parquet", rows * 3)
+    asked = set()
+
+    def resolve(source, patterns, **_):
+        asked.add(source)
+        return SimpleNamespace(folder=tmp_path)
+
+    monkeypatch.setattr("minibert.checkpoint.hub.resolve", resolve)
+    assert len(read("owner/name:split/train")) == 1
+    assert len(read("owner/name:unsplit/train")) == 2
+    # What the source says counts over the part that a caller takes by itself.
+    assert len(read("owner/name:test", split="train")) == 3
+    assert asked == {"owner/name"}
+    with pytest.raises(DataError, match="which one to read was not said"):
+        read("owner/name:")
+
+
+def test_a_colon_in_a_file_name_is_a_colon(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sets").mkdir()
+    write(tmp_path, "sets/a:b.csv", "text,label\na,b\n")
+    assert len(read("sets/a:b.csv")) == 1
+    with pytest.raises(DataError, match="There is no file or folder https://host/train.csv"):
+        read("https://host/train.csv")
+
+
 def test_a_data_set_of_the_hub(tmp_path, monkeypatch):
     asked = {}
 
