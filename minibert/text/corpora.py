@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import json
 import math
+import os
 import re
 import zlib
 from collections import Counter
@@ -36,6 +38,8 @@ from minibert.files import sha256
 
 Format = Literal["csv", "tsv", "jsonl", "parquet", "conll", "lines", "folder"]
 Label = int | float | tuple[float, ...]
+
+_FILES_LISTED = 20  # above it a record holds one sum for all files
 
 PROBLEM_TYPES = (
     "single_label_classification",
@@ -141,12 +145,17 @@ class Corpus:
         return "\n".join(_row(example, self.label_names) for example in self.examples[:count])
 
     def fingerprint(self) -> dict[str, Any]:
-        """What was read, for the record of a run: counts, and the sha256 sum of each file."""
+        """What was read, for the record of a run: counts, and the sha256 sum of each file.
+
+        Of more than 20 files (a folder with a file for each text) one sum, so that the record
+        stays readable: that of the lines "name sum", sorted, the name as seen from the folder
+        that holds them all.
+        """
         return {
             "source": self.source,
             "examples": len(self),
             "labels": self.label_counts,
-            "files": {str(path): sha256(path) for path in self.files},
+            "files": _sums(self.files),
         }
 
 
@@ -282,6 +291,15 @@ def subset(corpus: Corpus, count: int, *, seed: int, stratify: bool = True) -> C
             found=count,
         )
     return _take(corpus, _draw(corpus, count, seed, stratify))
+
+
+def _sums(files: Sequence[Path]) -> dict[str, Any]:
+    """The sha256 sum of each file, or for many files their count and one sum."""
+    if len(files) <= _FILES_LISTED:
+        return {str(path): sha256(path) for path in files}
+    folder = os.path.commonpath(files)
+    lines = sorted(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n" for path in files)
+    return {"count": len(files), "sha256": hashlib.sha256("".join(lines).encode()).hexdigest()}
 
 
 class _Columns(NamedTuple):

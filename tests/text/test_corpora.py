@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import importlib.util
 import json
 import sys
@@ -97,6 +98,29 @@ def test_acl_imdb_folder(tmp_path):
         read(tmp_path)
     with pytest.raises(DataError, match="has no file for the part 'dev'"):
         read(tmp_path, split="dev")
+
+
+def test_many_files_have_one_sum(tmp_path):
+    def folder_of(name: str, count: int, last: str = "good") -> dict:
+        for label in ("neg", "pos"):
+            (tmp_path / name / label).mkdir(parents=True)
+            for number in range(count):
+                (tmp_path / name / label / f"{number}.txt").write_text("good")
+        (tmp_path / name / "pos/0.txt").write_text(last)
+        return read(tmp_path / name).fingerprint()["files"]
+
+    few = folder_of("few", 10)
+    assert len(few) == 20 and few[f"{tmp_path}/few/pos/0.txt"] == sha256(tmp_path / "few/pos/0.txt")
+    many = folder_of("many", 11)
+    lines = [
+        f"{label}/{name}.txt {hashlib.sha256(b'good').hexdigest()}\n"
+        for label in ("neg", "pos")
+        for name in sorted(map(str, range(11)))
+    ]
+    expected = hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+    assert many == {"count": 22, "sha256": expected}
+    # The folder's own name does not count, one changed text does.
+    assert folder_of("elsewhere", 11) == many != folder_of("changed", 11, last="bad")
 
 
 # Formats
