@@ -178,7 +178,7 @@ class BertBase(Pretrained, nn.Module):
             new.normal_(0.0, self.config.initializer_range, generator=generator)
         kept = min(rows, len(old))
         new = new.to(old.device)
-        new[:kept] = old.detach()[:kept]
+        new[:kept] = old.detach()[:kept]  # (V, ...)
         return nn.Parameter(new, requires_grad=old.requires_grad)
 
 
@@ -207,9 +207,19 @@ class BertModel(BertBase):
     def body(self) -> BertModel:
         return self
 
-    def forward(self, input_ids: Tensor | None = None, *args: Any, **inputs: Any) -> BertOutput:
-        """Runs the network; the arguments are those of `encode`."""
-        encoded = self.encode(input_ids, *args, **inputs)
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **options: Any,
+    ) -> BertOutput:
+        """Runs the network; `encode` explains the arguments and has the options' names."""
+        encoded = self.encode(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **options
+        )
         last = encoded.layout.pad(encoded.hidden)  # (B, S, D)
         return BertOutput(last, encoded.pooled, *encoded.finish())
 
@@ -234,7 +244,7 @@ class BertModel(BertBase):
             position_ids: (B, S) or (1, S); None: the column, whatever side the padding is on.
             inputs_embeds: (B, S, D) vectors in place of the word table's rows for input_ids.
             output_hidden_states, output_attentions: whether the output holds them.
-            layout: the Layout of attention_mask, if it has been made already.
+            layout: the Layout of attention_mask, if it has been made already; it then counts.
             trace: reads and replaces values on the way (see trace.py).
 
         Raises:
@@ -245,6 +255,7 @@ class BertModel(BertBase):
         if layout is None:
             mask = self._mask(words, attention_mask)
             layout = Layout.from_mask(mask.cpu()).to(words.device)
+        _require_shape("layout", layout.mask, tuple(words.shape[:2]))
         if position_ids is None:
             positions = layout.cells % layout.columns  # (T,)
         else:
@@ -271,7 +282,7 @@ class BertModel(BertBase):
             warnings.warn(
                 "input_ids holds padding but there is no attention_mask, so padding is read as "
                 "text; hand the tokenizer's attention_mask to the model.",
-                stacklevel=4,
+                stacklevel=_LEVELS_TO_CALLER,
             )
         return torch.ones(words.shape[:2], dtype=torch.bool)  # (B, S)
 
@@ -301,7 +312,7 @@ class BertModel(BertBase):
         else:
             _require_below("input_ids", words, config.vocab_size, "vocab_size")
         if position_ids is not None:
-            rows = 1 if len(position_ids) == 1 else table[0]
+            rows = 1 if position_ids.shape[:1] == (1,) else table[0]
             _require_shape("position_ids", position_ids, (rows, table[1]))
             _require_below(
                 "position_ids", position_ids, config.max_position_embeddings, "positions"
@@ -319,6 +330,10 @@ class BertModel(BertBase):
             )
 
 
+# From the warning in _mask up to whoever called the model: encode, forward, and torch's two calls.
+_LEVELS_TO_CALLER = 6
+
+
 def _words(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
     """The one of ids (B, S) and vectors (B, S, D) that was given."""
     if (input_ids is None) == (inputs_embeds is None):
@@ -326,15 +341,20 @@ def _words(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
     words = input_ids if input_ids is not None else inputs_embeds
     assert words is not None
     name, dimensions = ("input_ids", 2) if inputs_embeds is None else ("inputs_embeds", 3)
-    if words.dim() != dimensions or words.is_floating_point() != (inputs_embeds is not None):
+    right_kind = words.is_floating_point() if inputs_embeds is not None else _is_integer(words)
+    if words.dim() != dimensions or not right_kind:
         raise InputError(
             f"{name} has shape {tuple(words.shape)} and {words.dtype}.",
             key=name,
             expected="(B, S) integers" if inputs_embeds is None else "(B, S, D) numbers",
             found=tuple(words.shape),
-            hint="A batch of ids is (B, S), of integers; one of vectors is (B, S, D).",
+            hint="A batch of ids is (B, S), int64 or int32; one of vectors is (B, S, D).",
         )
     return words
+
+
+def _is_integer(ids: Tensor) -> bool:
+    return ids.dtype in (torch.int64, torch.int32)
 
 
 def _require_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
@@ -348,6 +368,13 @@ def _require_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def _require_below(name: str, ids: Tensor, size: int, size_name: str) -> None:
+    if not _is_integer(ids):
+        raise InputError(
+            f"{name} is {ids.dtype}, but ids are int64 or int32.",
+            key=name,
+            expected="int64 or int32",
+            found=ids.dtype,
+        )
     if ids.numel() == 0:
         return
     smallest, largest = (int(number) for number in ids.aminmax())

@@ -62,6 +62,7 @@ class BertConfig:
     def __post_init__(self):
         self._check_types()
         self._check_ranges()
+        self._check_labels()
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} is not a multiple of "
@@ -111,7 +112,7 @@ class BertConfig:
         for key, supported in _ONLY_SUPPORTED.items():
             if values.get(key, supported) not in (supported, None):
                 raise ConfigError(
-                    f"config.json has {key} = {values[key]!r}, which is not supported.",
+                    f"The configuration has {key} = {values[key]!r}, which is not supported.",
                     key=key,
                     expected=supported,
                     found=values[key],
@@ -140,7 +141,7 @@ class BertConfig:
             value = getattr(self, item.name)
             if not _has_type(value, str(item.type)):
                 raise ConfigError(
-                    f"config.json has {item.name} = {value!r}, but it must be of type {item.type}.",
+                    f"The configuration has {item.name} = {value!r}, but its type is {item.type}.",
                     key=item.name,
                     expected=item.type,
                     found=value,
@@ -157,6 +158,8 @@ class BertConfig:
             rate = getattr(self, key)
             self._require(key, rate is None or 0 <= rate < 1, "at least 0 and below 1")
         self._require("type_vocab_size", 0 <= self.type_vocab_size < 2**31, "0 or more")
+        no_segments = not self.is_distilbert or self.type_vocab_size == 0
+        self._require("type_vocab_size", no_segments, "0 for a DistilBERT, which has no segments")
         self._require("initializer_range", 0 < self.initializer_range < 1e6, "above 0 and finite")
         self._require("layer_norm_eps", 0 < self.layer_norm_eps < 1, "above 0 and below 1")
         in_table = self.pad_token_id is None or 0 <= self.pad_token_id < self.vocab_size
@@ -166,11 +169,17 @@ class BertConfig:
         known_problem = self.problem_type in (None, *PROBLEM_TYPES)
         self._require("problem_type", known_problem, f"one of {PROBLEM_TYPES}")
 
+    def _check_labels(self) -> None:
+        names = self.id2label
+        right = isinstance(names, Mapping) and list(names) == list(range(len(names)))
+        right = right and len(names) > 0 and all(isinstance(name, str) for name in names.values())
+        self._require("id2label", right, "a mapping of 0, 1, 2, ... to names")
+
     def _require(self, key: str, holds: bool, expected: str) -> None:
         if not holds:
             value = getattr(self, key)
             raise ConfigError(
-                f"config.json has {key} = {value!r}, but it must be {expected}.",
+                f"The configuration has {key} = {value!r}, but it must be {expected}.",
                 key=key,
                 expected=expected,
                 found=value,
@@ -196,26 +205,16 @@ def _labels(values: Mapping[str, Any]) -> dict[str, Any]:
         if count is None:
             return {}
         if not isinstance(count, int) or not 1 <= count <= 1_000_000:
-            raise ConfigError(f"config.json has num_labels = {count!r}.", key="num_labels")
+            raise ConfigError(f"The configuration has num_labels = {count!r}.", key="num_labels")
         return {"id2label": {number: f"LABEL_{number}" for number in range(count)}}
-    try:
-        id2label = {int(number): names[number] for number in names}
-    except (TypeError, ValueError):
-        id2label = {}
-    in_order = sorted(id2label) == list(range(len(id2label)))
-    if not id2label or not in_order or not all(isinstance(n, str) for n in id2label.values()):
-        raise ConfigError(
-            f"config.json has id2label = {names!r}, but it must map 0, 1, 2, ... to names.",
-            key="id2label",
-            found=names,
-        )
-    id2label = dict(sorted(id2label.items()))
+    if isinstance(names, Mapping) and all(str(number).isdecimal() for number in names):
+        names = {number: names[key] for number, key in sorted((int(key), key) for key in names)}
     stated = values.get("label2id")
-    if stated is not None and stated != {name: number for number, name in id2label.items()}:
+    if stated is not None and stated != {name: number for number, name in names.items()}:
         raise ConfigError(
-            f"config.json has id2label {id2label} and label2id {stated}, which disagree.",
+            f"The configuration has id2label {names} and label2id {stated}, which disagree.",
             key="label2id",
-            expected=id2label,
+            expected=names,
             found=stated,
         )
-    return {"id2label": id2label}
+    return {"id2label": names}

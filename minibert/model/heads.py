@@ -7,7 +7,7 @@ its own.
 
 Every head returns logits, never probabilities. With labels it also returns `loss`, transformers'
 mean, and `loss_terms`: name -> (sum, count), which a training loop adds up over a whole accumulated
-batch before it divides. A label of -100 never counts. `count_labels` gives the counts before the
+batch before it divides. A class of -100 never counts. `count_labels` gives the counts before the
 forward pass. Names in a trace: head.dense, .activation, .norm, .logits, those that the head has;
 (T, ...) for heads over tokens, (B, ...) for heads over rows.
 """
@@ -196,12 +196,14 @@ class BertForMaskedLM(ModelWithHead):
     def forward(
         self,
         input_ids: Tensor | None = None,
-        *args: Any,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
         labels: Tensor | None = None,
-        **inputs: Any,
+        **options: Any,
     ) -> HeadOutput:
-        """Args are those of BertModel.encode; labels (B, S): a piece id, or -100 to be ignored."""
-        encoded = self.bert.encode(input_ids, *args, **inputs)
+        """As BertModel.encode; labels (B, S): a piece id, or -100 to be ignored."""
+        encoded = self.bert.encode(input_ids, attention_mask, token_type_ids, **options)
         table = self.bert.embeddings.word.weight  # (V, D)
         logits = self.head(encoded.hidden, table, encoded.scope.inside("head"))  # (T, V)
         terms = {} if labels is None else {"masked_lm": _token_loss(logits, labels, encoded.layout)}
@@ -227,12 +229,14 @@ class BertForNextSentencePrediction(ModelWithHead):
     def forward(
         self,
         input_ids: Tensor | None = None,
-        *args: Any,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
         labels: Tensor | None = None,
-        **inputs: Any,
+        **options: Any,
     ) -> HeadOutput:
-        """Args are those of BertModel.encode; labels (B,): 0 it followed, 1 it did not."""
-        encoded = self.bert.encode(input_ids, *args, **inputs)
+        """As BertModel.encode; labels (B,): 0 it followed, 1 it did not."""
+        encoded = self.bert.encode(input_ids, attention_mask, token_type_ids, **options)
         logits = self.head(encoded.pooled, encoded.scope.inside("head"))  # (B, 2)
         logits = encoded.layout.zero_empty_rows(logits)  # (B, 2)
         terms = {} if labels is None else {"next_sentence": _class_loss(logits, labels)}
@@ -257,13 +261,15 @@ class BertForPreTraining(ModelWithHead):
     def forward(
         self,
         input_ids: Tensor | None = None,
-        *args: Any,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
         labels: Tensor | None = None,
         next_sentence_label: Tensor | None = None,
-        **inputs: Any,
+        **options: Any,
     ) -> PreTrainingOutput:
-        """Args are those of BertModel.encode; labels (B, S) and next_sentence_label (B,)."""
-        encoded = self.bert.encode(input_ids, *args, **inputs)
+        """As BertModel.encode; labels (B, S) and next_sentence_label (B,)."""
+        encoded = self.bert.encode(input_ids, attention_mask, token_type_ids, **options)
         layout, scope = encoded.layout, encoded.scope
         table = self.bert.embeddings.word.weight  # (V, D)
         pieces = self.masked_lm(encoded.hidden, table, scope.inside("masked_lm"))  # (T, V)
@@ -279,7 +285,8 @@ class BertForPreTraining(ModelWithHead):
 
     def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
         names = {"masked_lm": "labels", "next_sentence": "next_sentence_label"}
-        return {term: _count(batch[key]) for term, key in names.items() if key in batch}
+        given = {term: batch.get(key) for term, key in names.items()}
+        return {term: _count(labels) for term, labels in given.items() if labels is not None}
 
     def _vocabulary_heads(self) -> list[Any]:
         return [self.masked_lm]
@@ -301,12 +308,14 @@ class BertForSequenceClassification(ModelWithHead):
     def forward(
         self,
         input_ids: Tensor | None = None,
-        *args: Any,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
         labels: Tensor | None = None,
-        **inputs: Any,
+        **options: Any,
     ) -> HeadOutput:
-        """Args are those of BertModel.encode; labels (B,) class numbers, or (B, C) numbers."""
-        encoded = self.bert.encode(input_ids, *args, **inputs)
+        """As BertModel.encode; labels (B,) class numbers, or (B, C) numbers."""
+        encoded = self.bert.encode(input_ids, attention_mask, token_type_ids, **options)
         logits = self.head(encoded)  # (B, C)
         terms = {} if labels is None else {"label": self._loss(logits, labels)}
         return HeadOutput(_mean(terms), terms, logits, *encoded.finish())
@@ -330,7 +339,8 @@ class BertForSequenceClassification(ModelWithHead):
         problem_type = self.problem_type(labels)
         if problem_type == "single_label_classification":
             return _class_loss(logits, labels)
-        if labels.numel() != logits.numel():
+        one_number_each = logits.shape[1] == 1 and labels.shape == logits.shape[:1]
+        if labels.shape != logits.shape and not one_number_each:
             raise InputError(
                 f"labels have shape {tuple(labels.shape)}, but {problem_type} with "
                 f"{self.config.num_labels} outputs needs {tuple(logits.shape)}.",
@@ -341,7 +351,7 @@ class BertForSequenceClassification(ModelWithHead):
         logits = _precise(logits)  # (B, C)
         labels = labels.view(logits.shape).to(logits.dtype)  # (B, C)
         if problem_type == "regression":
-            return F.mse_loss(logits, labels, reduction="sum"), labels.numel()
+            return F.mse_loss(logits, labels, reduction="sum"), labels.numel()  # ()
         loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")  # ()
         return loss, labels.numel()
 
@@ -358,12 +368,14 @@ class BertForTokenClassification(ModelWithHead):
     def forward(
         self,
         input_ids: Tensor | None = None,
-        *args: Any,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
         labels: Tensor | None = None,
-        **inputs: Any,
+        **options: Any,
     ) -> HeadOutput:
-        """Args are those of BertModel.encode; labels (B, S): a class, or -100 to be ignored."""
-        encoded = self.bert.encode(input_ids, *args, **inputs)
+        """As BertModel.encode; labels (B, S): a class, or -100 to be ignored."""
+        encoded = self.bert.encode(input_ids, attention_mask, token_type_ids, **options)
         logits = self.head(encoded)  # (T, C)
         terms = {} if labels is None else {"token": _token_loss(logits, labels, encoded.layout)}
         return HeadOutput(_mean(terms), terms, encoded.layout.pad(logits), *encoded.finish())
@@ -388,17 +400,19 @@ class BertForQuestionAnswering(ModelWithHead):
     def forward(
         self,
         input_ids: Tensor | None = None,
-        *args: Any,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
-        **inputs: Any,
+        **options: Any,
     ) -> SpanOutput:
-        """Args are those of BertModel.encode.
+        """As BertModel.encode.
 
         start_positions, end_positions: (B,) columns; -100, or a column beyond S (an answer that was
         cut off), does not count.
         """
-        encoded = self.bert.encode(input_ids, *args, **inputs)
+        encoded = self.bert.encode(input_ids, attention_mask, token_type_ids, **options)
         layout = encoded.layout
         logits = layout.pad(self.head(encoded), value=-torch.inf)  # (B, S, 2)
         start_logits, end_logits = logits.unbind(dim=-1)  # (B, S), (B, S)
@@ -409,7 +423,8 @@ class BertForQuestionAnswering(ModelWithHead):
         return SpanOutput(_mean(terms), terms, start_logits, end_logits, *encoded.finish())
 
     def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
-        columns = batch["input_ids"].shape[1]
+        words = batch.get("input_ids")
+        columns = (batch["inputs_embeds"] if words is None else words).shape[1]
         return {
             "start": int(_inside(batch["start_positions"], columns).sum()),
             "end": int(_inside(batch["end_positions"], columns).sum()),
@@ -433,27 +448,40 @@ class BertForMultipleChoice(ModelWithHead):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
-        **inputs: Any,
+        **options: Any,
     ) -> HeadOutput:
-        """Args are those of BertModel.encode with (B, choices, S) for (B, S); labels (B,).
+        """As BertModel.encode, with (B, choices, S) for (B, S); labels (B,).
 
         Hidden states, attentions, layout and trace have B * choices rows.
         """
         words = input_ids if input_ids is not None else inputs_embeds
         if words is None or words.dim() < 3:
             raise InputError("Multiple choice needs input_ids of shape (B, choices, S).")
-        tables = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         ids, mask, segments, positions, vectors = (
-            None if table is None else table.flatten(0, 1)  # (B * choices, S, ...)
-            for table in tables
+            _flat(table, words)  # (B * choices, S, ...)
+            for table in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         )
-        encoded = self.bert.encode(ids, mask, segments, positions, vectors, **inputs)
+        encoded = self.bert.encode(ids, mask, segments, positions, vectors, **options)
         logits = self.head(encoded).view(words.shape[:2])  # (B, choices)
         terms = {} if labels is None else {"choice": _class_loss(logits, labels)}
         return HeadOutput(_mean(terms), terms, logits, *encoded.finish())
 
     def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
         return {"choice": _count(batch["labels"])}
+
+
+def _flat(table: Tensor | None, words: Tensor) -> Tensor | None:
+    """(B, choices, S, ...) -> (B * choices, S, ...)."""
+    if table is None:
+        return None
+    if table.shape[:3] != words.shape[:3]:
+        raise InputError(
+            f"A table of shape {tuple(table.shape)} was given, but with choices it is "
+            f"(B, choices, S) = {tuple(words.shape[:3])}.",
+            expected=tuple(words.shape[:3]),
+            found=tuple(table.shape),
+        )
+    return table.flatten(0, 1)  # (B * choices, S, ...)
 
 
 def _count(labels: Tensor) -> int:

@@ -67,14 +67,14 @@ class Layout:
         row, column = mask[order].nonzero(as_tuple=True)  # (T,), (T,)
         cells = order[row] * columns + column  # (T,)
         sorted_lengths = lengths[order]  # (rows with a token,)
-        sizes, counts = sorted_lengths.unique_consecutive(return_counts=True)
+        sizes, counts = sorted_lengths.unique_consecutive(return_counts=True)  # (groups,) each
         starts = sorted_lengths.cumsum(dim=0) - sorted_lengths  # (rows with a token,)
         return cls(
             batch_size=batch_size,
             columns=columns,
             cells=cells,
             groups=tuple(zip(counts.tolist(), sizes.tolist(), strict=True)),
-            first=starts[order.argsort()],  # back in the order of the batch
+            first=starts[order.argsort()],  # (rows with a token,), in the order of the batch
             occupied=lengths > 0,  # (B,)
             mask=mask,
         )
@@ -96,16 +96,17 @@ class Layout:
         return Layout(
             self.batch_size,
             self.columns,
-            self.cells.to(device, non_blocking=True),
+            self.cells.to(device),
             self.groups,
-            self.first.to(device, non_blocking=True),
-            self.occupied.to(device, non_blocking=True),
-            self.mask.to(device, non_blocking=True),
+            self.first.to(device),
+            self.occupied.to(device),
+            self.mask.to(device),
         )
 
     def pad(self, packed: Tensor, value: float = 0.0) -> Tensor:
         """Spreads packed values (T, ...) over the table (B, S, ...), with `value` at padding."""
-        table = packed.new_full((self.batch_size * self.columns, *packed.shape[1:]), value)
+        cells = self.batch_size * self.columns
+        table = packed.new_full((cells, *packed.shape[1:]), value)  # (B * S, ...)
         table = table.index_copy(0, self.cells, packed)  # (B * S, ...)
         return table.unflatten(0, (self.batch_size, self.columns))  # (B, S, ...)
 

@@ -40,6 +40,8 @@ from minibert.model.layout import Layout
 
 Replacement = Callable[[Tensor], Tensor]
 
+_OF_ROWS = ("pooler.", "next_sentence.")  # values with one line for each row, not for each token
+
 
 class Trace:
     """Reads and replaces values of one forward pass.
@@ -74,7 +76,8 @@ class Trace:
         """A packed value (T, ...) spread over its columns: (B, S, ...), zeros at padding."""
         value = self[name]
         assert self.layout is not None
-        if value.shape[0] != self.layout.tokens or name.endswith((".scores", ".pattern")):
+        not_packed = name.startswith(_OF_ROWS) or name.endswith((".scores", ".pattern"))
+        if not_packed or value.shape[0] != self.layout.tokens:
             raise InputError(f"{name} has shape {tuple(value.shape)}: it is not packed.", key=name)
         return self.layout.pad(value)  # (B, S, ...)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import minibert.model
 from minibert.errors import ConfigError, InputError
-from minibert.model import BertConfig, BertModel
+from minibert.model import BertConfig, BertForMaskedLM, BertModel, Layout
 from tests.conftest import BOUNDS
 from tests.model.reference import CASES, B, D, L, S, V, batch, our_config, pair, reference_config
 
@@ -70,6 +70,19 @@ REFUSED = {
     ),
     "a 3-D mask": ({"input_ids": _ids(), "attention_mask": torch.ones(B, S, S)}, "3-D, 4-D"),
     "a 4-D mask": ({"input_ids": _ids(), "attention_mask": torch.ones(B, 1, 1, S)}, "3-D, 4-D"),
+    "a layout of another batch": (
+        {"input_ids": _ids(), "layout": Layout.from_mask(torch.ones(B + 1, S))},
+        r"layout has shape \(4, 7\), but the batch needs \(3, 7\)",
+    ),
+    "ids of a short type": ({"input_ids": _ids().short()}, "input_ids has shape .*int16"),
+    "segments that are numbers": (
+        {"input_ids": _ids(), "token_type_ids": torch.zeros(B, S)},
+        "token_type_ids is torch.float32",
+    ),
+    "one position without an axis": (
+        {"input_ids": _ids(), "position_ids": torch.tensor(0)},
+        "position_ids has shape",
+    ),
     "an additive mask": (
         {"input_ids": _ids(), "attention_mask": torch.tensor([[0.0] * 6 + [-10000.0]] * B)},
         "added to the scores",
@@ -100,7 +113,8 @@ def test_padding_without_a_mask_is_warned_about(model):
     ids[1, -2:] = 0
     with pytest.warns(UserWarning, match="holds padding but there is no attention_mask") as caught:
         model(ids)
-    assert len(caught) == 1
+        BertForMaskedLM(model.config)(ids)
+    assert [warning.filename for warning in caught] == [__file__] * 2  # where the mask is missing
 
 
 def test_position_ids_of_one_row_serve_all_rows(model):

@@ -171,5 +171,16 @@ def test_a_config_is_frozen_and_checked_again_when_replaced():
 def test_which_rate_is_the_classifier_s():
     assert BertConfig(hidden_dropout_prob=0.3).head_dropout == 0.3
     assert BertConfig(classifier_dropout=0.0).head_dropout == 0.0
-    distilbert = BertConfig(model_type="distilbert", classifier_dropout=0.4)
+    distilbert = BertConfig(model_type="distilbert", type_vocab_size=0, classifier_dropout=0.4)
     assert distilbert.head_dropout == 0.1
+
+
+@pytest.mark.parametrize("names", [{}, {5: "x"}, {0: 1}, ["a"], {"0": "a"}, {1: "b", 0: "a"}])
+def test_label_names_go_by_0_1_2(names):
+    with pytest.raises(ConfigError, match="id2label"):
+        BertConfig(id2label=names)
+
+
+def test_a_distilbert_has_no_segments():
+    with pytest.raises(ConfigError, match="type_vocab_size = 2, .* 0 for a DistilBERT"):
+        BertConfig(model_type="distilbert")
