@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,25 @@ _INK, _GOLD = "#2a4d8f", "#c2701c"
 
 
 def pictures(history: History, report: Report, folder: Path) -> list[Path]:
-    """Draws curves.png and confusion.png; draws nothing where matplotlib is not installed."""
+    """Draws curves.png and confusion.png; draws nothing where matplotlib is not installed.
+
+    A picture that cannot be drawn is a warning: the numbers of a run do not hang on it.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return []
-    drawn = [
-        _save(
-            _curves(Figure(figsize=(9, 3.6), layout="constrained"), history), folder / "curves.png"
-        )
-    ]
-    if report.confusion is not None and len(report.label_names) <= 30:
-        size = 2.6 + 0.55 * len(report.label_names)
-        figure = Figure(figsize=(size + 1, size), layout="constrained")
-        drawn.append(_save(_confusion(figure, report), folder / "confusion.png"))
+    drawn = []
+    try:
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        drawn.append(_save(_curves(figure, history), folder / "curves.png"))
+        if report.confusion is not None and len(report.label_names) <= 30:
+            size = 2.6 + 0.55 * len(report.label_names)
+            figure = Figure(figsize=(size + 1, size), layout="constrained")
+            drawn.append(_save(_confusion(figure, report), folder / "confusion.png"))
+    except Exception as error:  # whatever matplotlib makes of fonts, labels and backends
+        problem = f"{type(error).__name__}: {error}".splitlines()[0]
+        warnings.warn(f"A picture of {folder} could not be drawn: {problem}.", stacklevel=2)
     return drawn
 
 
@@ -73,8 +79,9 @@ def _confusion(figure: Any, report: Report) -> Any:
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     places = range(len(report.label_names))
-    axes.set_xticks(places, report.label_names, rotation=45, ha="right")
-    axes.set_yticks(places, report.label_names)
+    names = [name.replace("$", r"\$") for name in report.label_names]  # "$" begins a formula
+    axes.set_xticks(places, names, rotation=45, ha="right")
+    axes.set_yticks(places, names)
     axes.set(xlabel="prediction", ylabel="label", title=f"{report.split}: share of each label")
     for row in places:
         for column in places:
