@@ -21,7 +21,7 @@ from typing import Any
 from minibert import __version__
 from minibert.errors import DataError, MinibertError
 from minibert.study.ledger import ledger
-from minibert.tasks.evaluate import evaluate_file
+from minibert.tasks.evaluate import METRICS, evaluate_file, finite
 from minibert.tasks.finetune import Settings, finetune
 from minibert.tasks.predict import Embedder, MaskFiller, Predictor, tokenize
 
@@ -118,7 +118,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     if options.output is not None:
         report.write(Path(options.output))
-    print(json.dumps(report.metrics) if options.json else report.summary())
+    print(json.dumps(finite(report.metrics)) if options.json else report.summary())
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -129,10 +129,8 @@ def _predict(options: argparse.Namespace) -> None:
         precision=options.precision,
         allow_untrained=options.allow_untrained,
     )
-    texts = _texts(options)
     predictions = predictor(
-        texts,
-        None if options.pair is None else [options.pair] * len(texts),
+        *_texts_and_pairs(options),
         batch_size=options.batch_size,
         max_length=options.max_length,
         progress=not options.quiet,
@@ -183,9 +181,7 @@ def _weights(options: argparse.Namespace) -> None:
 
 
 def _tokenize(options: argparse.Namespace) -> None:
-    for row in tokenize(
-        options.model, _texts(options), revision=options.revision, pair=options.pair
-    ):
+    for row in tokenize(options.model, *_texts_and_pairs(options), revision=options.revision):
         print(json.dumps(asdict(row), ensure_ascii=False) if options.json else row)
 
 
@@ -201,6 +197,23 @@ def _texts(options: argparse.Namespace) -> list[str]:
     if options.file is None and sys.stdin.isatty():
         print("Type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
     return _lines(options.file)
+
+
+def _texts_and_pairs(options: argparse.Namespace) -> tuple[list[str], list[str] | None]:
+    """The texts, and the second text of each: the one of --pair, or with --pairs after a tab."""
+    texts = _texts(options)
+    if not options.pairs:
+        return texts, None if options.pair is None else [options.pair] * len(texts)
+    rows = [text.split("\t") for text in texts]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != 2:
+            raise DataError(
+                f"Text {number} has {len(row) - 1} tabs, but --pairs needs one, between two texts.",
+                key="--pairs",
+                expected=1,
+                found=len(row) - 1,
+            )
+    return [first for first, _ in rows], [second for _, second in rows]
 
 
 def _lines(file: str | None) -> list[str]:
@@ -292,6 +305,12 @@ def _add_train(commands: Any) -> None:
     )
     data.add_argument("--test-subset", type=int, metavar="N", help="test on N examples, stratified")
     _add_reading(data)
+    data.add_argument(
+        "--problem-type",
+        choices=tuple(METRICS),
+        help="what the labels are (default: as they look; "
+        "whole numbers are classes unless this says regression)",
+    )
     data.add_argument("--max-length", type=int, metavar="N", help="cut texts to N tokens")
     how = parser.add_argument_group("training")
     how.add_argument("--epochs", type=int, default=3, metavar="N", help="default 3")
@@ -350,7 +369,9 @@ def _add_evaluate(commands: Any) -> None:
         "evaluate",
         _evaluate,
         "measure a fine-tuned model on labelled text",
-        "Prints the scores of a fine-tuned model on labelled text, with 95%% intervals.",
+        "Prints the scores of a fine-tuned model on labelled text, with 95%% intervals. It "
+        "computes in fp32 unless --precision says otherwise; training measures in its run's own "
+        "precision, so that the last digits may differ.",
     )
     parser.add_argument("model", help="run folder, model folder or Hub id")
     parser.add_argument("data", help="labelled text, with the labels that the model knows")
@@ -482,7 +503,11 @@ def _add_texts(parser: Any) -> None:
 
 
 def _add_pair(parser: Any) -> None:
-    parser.add_argument("--pair", metavar="TEXT", help="a second text after each, to make a pair")
+    second = parser.add_mutually_exclusive_group()
+    second.add_argument("--pair", metavar="TEXT", help="a second text after each, to make a pair")
+    second.add_argument(
+        "--pairs", action="store_true", help="each text is a pair: two texts with a tab between"
+    )
 
 
 def _add_reading(parser: Any) -> None:

@@ -19,6 +19,7 @@ import minibert.cli
 from minibert.cli import main
 from minibert.files import read_json
 from minibert.model import BertForSequenceClassification
+from tests.conftest import BOUNDS
 from tests.tasks.conftest import (
     MOODS,
     VOCABULARY,
@@ -218,6 +219,21 @@ def test_a_second_text_makes_pairs(command, classifier):
     _, alone, _ = command("predict", classifier, "one day", "--json")
     _, paired, _ = command("predict", classifier, "one day", "--json", "--pair", "so happy")
     assert json.loads(alone)["probability"] != json.loads(paired)["probability"]
+
+
+def test_a_file_of_pairs_has_a_tab_in_each_line(command, classifier, tmp_path):
+    (tmp_path / "pairs.txt").write_text("one day\tso happy\nthe rain\t\n")
+    code, output, _ = command("predict", classifier, "--file", "pairs.txt", "--pairs", "--json")
+    first, second = (json.loads(line) for line in output.splitlines())
+    assert code == 0 and [first["text"], second["text"]] == ["one day", "the rain"]
+    _, output, _ = command("predict", classifier, "one day", "--json", "--pair", "so happy")
+    assert json.loads(output)["label"] == first["label"]
+    assert json.loads(output)["probability"] == pytest.approx(
+        first["probability"], abs=BOUNDS["official model fp32"]
+    )
+    (tmp_path / "pairs.txt").write_text("one\ttwo\none day\n")
+    result = command("predict", classifier, "--file", "pairs.txt", "--pairs")
+    assert_refused(result, tmp_path, "Text 2 has 0 tabs", "--pairs")
 
 
 def test_embed_prints_or_writes_vectors(command, tiny, tmp_path):
