@@ -21,24 +21,6 @@ from minibert.training.loop import Batch, move
 Model = TypeVar("Model", bound=BertBase)
 
 
-def model_source(source: str | Path) -> str | Path:
-    """The model that a source names: a run folder stands for the `model/` inside it.
-
-    Raises:
-        CheckpointError: it is a run folder without a model, since the run has not finished.
-    """
-    folder = Path(source)
-    if (folder / "config.json").is_file() or not (folder / "run.json").is_file():
-        return source
-    if not (folder / "model" / "config.json").is_file():
-        raise CheckpointError(
-            f"{folder} is a run that has not finished: there is no model in it.",
-            path=folder / "model",
-            hint="Wait until it has, or train again.",
-        )
-    return folder / "model"
-
-
 def commit_of(source: str | Path, revision: str | None) -> str | None:
     """The commit that a branch or tag names now, so that all files come from one version.
 

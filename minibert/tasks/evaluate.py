@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,6 @@ from minibert.model import BertForSequenceClassification, BertForTokenClassifica
 from minibert.tables import table
 from minibert.tasks.common import (
     commit_of,
-    model_source,
     pick_device,
     planned,
     prepare_on,
@@ -110,7 +110,7 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Writes metrics.json, confusion.csv and errors.csv."""
-        write_json(folder / "metrics.json", {self.split: self.metrics})
+        write_json(folder / "metrics.json", {self.split: finite(self.metrics)})
         self.write_tables(folder)
 
     def write_tables(self, folder: Path) -> None:
@@ -144,14 +144,19 @@ def evaluate_file(
         CheckpointError: the model is not a classifier of texts or words, or was never trained.
         DataError: the file cannot be read, or has labels that the model does not know.
     """
-    source = model_source(source)
     revision = commit_of(source, revision)
     kinds = (BertForSequenceClassification, BertForTokenClassification)
     kind = require_class(source, revision, *kinds)
     model = kind.from_pretrained(source, revision=revision)
     tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
-    corpus = read(data, label_names=label_names(model), **(reading or {}))
-    require_kind(corpus, problem_type(model), "the model")
+    kind_of_labels = problem_type(model)
+    corpus = read(
+        data,
+        label_names=label_names(model),
+        problem_type="regression" if kind_of_labels == "regression" else None,
+        **(reading or {}),
+    )
+    require_kind(corpus, kind_of_labels, "the model")
     chosen = choose_precision(precision, pick_device(device))
     model.to(chosen.device)
     dataset = Dataset(corpus, tokenizer, max_length=max_length, progress=progress)
@@ -162,7 +167,6 @@ def evaluate_file(
         dataset,
         split=Path(data).name,
         batch_size=batch_size,
-        max_length=max_length,
         precision=chosen,
         progress=progress,
     )
@@ -207,7 +211,6 @@ def evaluate(
     split: str,
     precision: Precision,
     batch_size: int = 32,
-    max_length: int | None = None,
     progress: bool = True,
     intervals: bool = True,
 ) -> Report:
@@ -215,7 +218,6 @@ def evaluate(
 
     Args:
         split: what to call the data.
-        max_length: that of the data set.
         intervals: whether to draw the intervals that need a thousand resamples.
     """
     result = loop.evaluate(
@@ -227,16 +229,8 @@ def evaluate(
     )
     scored = _Scored(split, corpus, label_names(model) or (), intervals)
     kind = problem_type(model)
-    if kind == "token_classification":
-        word_ids = [
-            encoded.word_ids
-            for encoded in tokenizer.encode(
-                [example.words for example in corpus if isinstance(example, TaggedExample)],
-                max_length=max_length,
-                words=True,
-            )
-        ]
-        return scored.tags(result.loss, result.logits, word_ids)
+    if dataset.word_ids is not None:
+        return scored.tags(result.loss, result.logits, dataset.word_ids)
     logits = torch.stack(result.logits)  # (examples, C)
     if kind == "regression":
         return scored.numbers(result.loss, logits)
@@ -433,6 +427,15 @@ class _Scored:
     ) -> Report:
         rows.sort(key=lambda row: -row["loss"])
         return Report(self.split, problem_type, self.names, result, confusion, rows)
+
+
+def finite(value: Any) -> Any:
+    """A value for JSON, which has no NaN and no infinity: None (null) where one of them is."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_csv(path: Path, header: Sequence[object], rows: Sequence[Sequence[object]]) -> None:

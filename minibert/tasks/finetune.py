@@ -31,8 +31,16 @@ import minibert
 from minibert.errors import ConfigError, DataError, DiskError
 from minibert.files import write_json
 from minibert.model import BertForSequenceClassification, BertForTokenClassification
-from minibert.tasks.common import commit_of, model_source, pick_device, planned, prepare_on
-from minibert.tasks.evaluate import METRICS, Classifier, Report, evaluate, require_kind, write_csv
+from minibert.tasks.common import commit_of, pick_device, planned, prepare_on
+from minibert.tasks.evaluate import (
+    METRICS,
+    Classifier,
+    Report,
+    evaluate,
+    finite,
+    require_kind,
+    write_csv,
+)
 from minibert.tasks.report import pictures
 from minibert.text.batches import Dataset
 from minibert.text.corpora import Corpus, read, split, subset
@@ -68,12 +76,13 @@ class Settings:
             the best epoch's weights.
         output: the run folder; None: the next free number in runs/.
         revision: of the model on the Hub: a branch, tag or commit.
-        format, sep, names, quoting, text, text_pair, label: see `corpora.read`.
+        format, sep, names, quoting, text, text_pair, label, problem_type: see `corpora.read`.
         train_subset, test_subset: so many examples only, drawn with each class's share kept.
         epochs, batch_size, accumulate: an update sees batch_size * accumulate examples.
         learning_rate, weight_decay, warmup, schedule, clip_norm: of AdamW; `warmup` is the share of
             all updates over which the rate rises.
-        max_length: texts are cut to so many tokens; None: as many as the model takes.
+        max_length: texts are cut to so many tokens, in the run and by the model that it saves;
+            None: as many as the model takes.
         patience: stop after so many epochs without a gain on validation; None: never.
         watch: the validation metric that chooses the epoch; None: the main one of the task.
         freeze: train the head alone.
@@ -94,6 +103,7 @@ class Settings:
     text: str = "text"
     text_pair: str | None = None
     label: str = "label"
+    problem_type: str | None = None
     validation_fraction: float = 0.1
     train_subset: int | None = None
     test_subset: int | None = None
@@ -172,15 +182,15 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     precision = choose_precision(settings.precision, pick_device(settings.device))
-    source = model_source(settings.model)
-    revision = commit_of(source, settings.revision)
-    tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
+    revision = commit_of(settings.model, settings.revision)
+    tokenizer = BertTokenizer.from_pretrained(settings.model, revision=revision)
+    _shorten_to(tokenizer, settings.max_length)
     corpora = _read_splits(settings)
     model = _build_model(settings, corpora["train"], revision).to(precision.device)
     splits = {
         name: _Split(
             corpus,
-            Dataset(corpus, tokenizer, max_length=settings.max_length, progress=progress),
+            Dataset(corpus, tokenizer, progress=progress),
         )
         for name, corpus in corpora.items()
     }
@@ -200,7 +210,6 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
             split=name,
             precision=precision,
             batch_size=settings.batch_size,
-            max_length=settings.max_length,
             progress=progress,
             intervals=intervals,
         )
@@ -261,14 +270,32 @@ def _is_taken(folder: Path) -> bool:
     return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
 
 
+def _shorten_to(tokenizer: BertTokenizer, max_length: int | None) -> None:
+    """Gives the tokenizer the run's limit, which is saved with it: texts are cut so ever after."""
+    if max_length is None:
+        return
+    if max_length > tokenizer.max_length:
+        raise ConfigError(
+            f"max_length is {max_length}, but the model takes {tokenizer.max_length} tokens.",
+            key="max_length",
+            expected=tokenizer.max_length,
+            found=max_length,
+        )
+    tokenizer.max_length = max_length
+
+
 def _read_splits(settings: Settings) -> dict[str, Corpus]:
     """Reads the data, the same labels in every split."""
-    columns = ("format", "sep", "names", "quoting", "text", "text_pair", "label")
+    columns = ("format", "sep", "names", "quoting", "text", "text_pair", "label", "problem_type")
     reading: dict[str, Any] = {key: getattr(settings, key) for key in columns}
     corpora = {"train": read(settings.train, split="train", **reading)}
     if corpora["train"].problem_type is None:
         raise DataError(f"{settings.train} has no labels to learn from.", path=settings.train)
+    if settings.problem_type is not None:
+        require_kind(corpora["train"], settings.problem_type, "problem_type")
     reading["label_names"] = corpora["train"].label_names
+    if corpora["train"].problem_type == "regression":
+        reading["problem_type"] = "regression"  # also where a part holds whole numbers alone
     if len(corpora["train"].label_counts) == 1 and not _has_several(corpora["train"]):
         [label] = corpora["train"].label_counts
         raise DataError(
@@ -316,7 +343,7 @@ def _build_model(settings: Settings, corpus: Corpus, revision: str | None) -> Cl
     model_type = BertForTokenClassification if tagging else BertForSequenceClassification
     names = corpus.label_names
     model = model_type.from_pretrained(
-        model_source(settings.model),
+        settings.model,
         revision=revision,
         labels=names,
         num_labels=1 if names is None else None,
@@ -418,14 +445,14 @@ def _write_log(folder: Path, log: Sequence[StepRecord]) -> None:
 
 
 def _write(run: Run, record: dict[str, Any]) -> None:
-    """Writes the results; the model before the record that says the run is finished."""
+    """Writes the results: the model first, last the record that says the run is finished."""
     final = list(run.reports.values())[-1]
     metrics = {name: report.metrics for name, report in run.reports.items()}
-    write_json(run.folder / "metrics.json", metrics)
+    run.tokenizer.save_pretrained(run.folder / "model")
+    run.model.save_pretrained(run.folder / "model")
+    write_json(run.folder / "metrics.json", finite(metrics))
     final.write_tables(run.folder)
     pictures(run.history, final, run.folder)
-    run.model.save_pretrained(run.folder / "model")
-    run.tokenizer.save_pretrained(run.folder / "model")
     state = run.history.state
     outcome = {
         "seconds": round(run.seconds, 1),
@@ -436,7 +463,7 @@ def _write(run: Run, record: dict[str, Any]) -> None:
         "errors_and_confusion_are_of": final.split,
         "epochs": [asdict(epoch) for epoch in run.history.epochs],
     }
-    write_json(run.folder / "run.json", {"status": "finished", **record, **outcome})
+    write_json(run.folder / "run.json", finite({"status": "finished", **record, **outcome}))
 
 
 def _make_folder(output: str | Path | None) -> Path:

@@ -8,6 +8,8 @@ for prediction in predictor(["what a lovely day", "go away"]):
 from __future__ import annotations
 
 import io
+import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +34,6 @@ from minibert.model import (
 from minibert.tasks.common import (
     commit_of,
     model_class,
-    model_source,
     pick_device,
     planned,
     prepare_on,
@@ -41,8 +42,8 @@ from minibert.tasks.common import (
 )
 from minibert.tasks.evaluate import problem_type
 from minibert.text.batches import Dataset
-from minibert.text.corpora import Corpus, Example
-from minibert.text.tokenizer import BertTokenizer, Encoded
+from minibert.text.corpora import Corpus, Example, TaggedExample
+from minibert.text.tokenizer import BertTokenizer
 from minibert.training.loop import evaluate
 from minibert.training.precision import Precision, choose_precision
 
@@ -85,7 +86,10 @@ class TaggedWord:
 
 @dataclass(frozen=True)
 class TaggedText:
-    """What a token classifier says of one text: a tag for each word."""
+    """What a token classifier says of one text: a tag for each word that it has read.
+
+    A word that truncation cut off, or of which cleaning leaves nothing, is not among them.
+    """
 
     text: str
     words: list[TaggedWord]
@@ -125,7 +129,6 @@ class Predictor:
             CheckpointError: it holds another kind of model, or (unless `allow_untrained`) a head
                 that was never trained, whose predictions would be noise.
         """
-        source = model_source(source)
         revision = commit_of(source, revision)
         kinds = (BertForSequenceClassification, BertForTokenClassification)
         kind: type[Any] = BertForSequenceClassification
@@ -137,7 +140,7 @@ class Predictor:
 
     def __call__(
         self,
-        texts: str | Sequence[str],
+        texts: str | Sequence[str] | Sequence[Sequence[str]],
         pairs: str | Sequence[str] | None = None,
         *,
         batch_size: int = 32,
@@ -146,38 +149,45 @@ class Predictor:
     ) -> list[Prediction] | list[TaggedText]:
         """Predicts each text (or pair), in the order given; batches are planned by length.
 
+        A model that tags words takes each text as it is, to be split at white space, or as a
+        sequence of its words: words are split into pieces as in training either way.
+
         Raises:
-            DataError: something among the texts is not a string; pairs of another number than
-                texts, or for a model that tags words.
+            DataError: something among the texts is not a string (or sequence of words); pairs of
+                another number than texts, or for a model that tags words.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        rows: list[Any] = [texts] if isinstance(texts, str) else list(texts)
         pairs = [pairs] if isinstance(pairs, str) else pairs
-        if not texts:
+        if not rows:
             return []
         tagging = isinstance(self.model, BertForTokenClassification)
-        if pairs is not None and (tagging or len(pairs) != len(texts)):
+        if pairs is not None and (tagging or len(pairs) != len(rows)):
             raise DataError(
                 "A model that tags words takes no second text."
                 if tagging
-                else f"There are {len(texts)} texts and {len(pairs)} second texts.",
+                else f"There are {len(rows)} texts and {len(pairs)} second texts.",
                 key="pairs",
-                expected=0 if tagging else len(texts),
+                expected=0 if tagging else len(rows),
                 found=len(pairs),
             )
-        seconds: Sequence[str | None] = [None] * len(texts) if pairs is None else pairs
-        examples = tuple(map(Example, texts, seconds))
+        seconds: Sequence[Any] = [None] * len(rows) if pairs is None else pairs
+        sentences = [_Sentence.of(row, text) for row, text in enumerate(rows)] if tagging else []
+        examples: tuple[Any, ...] = (
+            tuple(TaggedExample(sentence.words) for sentence in sentences)
+            if tagging
+            else tuple(map(Example, rows, seconds))
+        )
         dataset = Dataset(Corpus(examples), self.tokenizer, max_length=max_length)
         result = evaluate(
             self.model,
             planned(dataset, self.tokenizer, batch_size=batch_size, shuffle=False),
             precision=self.precision,
             prepare=prepare_on(self.precision.device),
-            progress="predicting" if progress and len(texts) > batch_size else None,
+            progress="predicting" if progress and len(rows) > batch_size else None,
         )
-        if tagging:
-            encoded = self.tokenizer.encode(texts, max_length=max_length)
-            return list(map(self._tagged, texts, encoded, result.logits))
-        return list(map(self._classified, texts, result.logits))
+        if dataset.word_ids is not None:
+            return list(map(self._tagged, sentences, dataset.word_ids, result.logits))
+        return list(map(self._classified, rows, result.logits))
 
     def _classified(self, text: str, logits: Tensor) -> Prediction:
         kind = problem_type(self.model)
@@ -194,20 +204,47 @@ class Predictor:
         best, chance = next(iter(ranked.items()))
         return Prediction(text, best, chance, ranked)
 
-    def _tagged(self, text: str, encoded: Encoded, logits: Tensor) -> TaggedText:
+    def _tagged(
+        self, sentence: _Sentence, word_ids: Sequence[int | None], logits: Tensor
+    ) -> TaggedText:
         """The first piece of a word speaks for it, as it did in training."""
         chances = logits.softmax(dim=-1)  # (S, C)
-        places: dict[int, list[int]] = {}
-        for place, word in enumerate(encoded.word_ids):
-            if word is not None:
-                places.setdefault(word, []).append(place)
         words = []
-        for pieces in places.values():
-            start, end = encoded.offsets[pieces[0]][0], encoded.offsets[pieces[-1]][1]
-            chance, tag = chances[pieces[0]].max(dim=-1)  # (), ()
-            name = self.model.config.id2label[int(tag)]
-            words.append(TaggedWord(text[start:end], start, end, name, chance.item()))
-        return TaggedText(text, words)
+        before = None
+        for place, number in enumerate(word_ids):
+            if number is not None and number != before:
+                word, start = sentence.words[number], sentence.starts[number]
+                chance, tag = chances[place].max(dim=-1)  # (), ()
+                name = self.model.config.id2label[int(tag)]
+                words.append(TaggedWord(word, start, start + len(word), name, chance.item()))
+            before = number
+        return TaggedText(sentence.text, words)
+
+
+@dataclass(frozen=True)
+class _Sentence:
+    """A text as words, with the place in the text at which each begins."""
+
+    text: str
+    words: tuple[str, ...]
+    starts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, row: int, given: Any) -> Self:
+        """Splits a text at white space; words that are given stay as they are."""
+        if isinstance(given, str):
+            found = list(re.finditer(r"\S+", given))
+            words = tuple(match.group() for match in found)
+            return cls(given, words, tuple(match.start() for match in found))
+        if not isinstance(given, Sequence) or not all(isinstance(word, str) for word in given):
+            raise DataError(
+                f"Row {row} is neither a string nor a sequence of words but {given!r:.50}.",
+                key=str(row),
+                expected="a string or a sequence of words",
+                found=type(given).__name__,
+            )
+        starts = itertools.accumulate((len(word) + 1 for word in given), initial=0)
+        return cls(" ".join(given), tuple(given), tuple(starts)[: len(given)])
 
 
 @dataclass(frozen=True)
@@ -244,7 +281,6 @@ class MaskFiller:
         Raises:
             CheckpointError: it has none.
         """
-        source = model_source(source)
         revision = commit_of(source, revision)
         kind = require_class(source, revision, BertForMaskedLM, BertForPreTraining)
         model = kind.from_pretrained(source, revision=revision)
@@ -363,7 +399,6 @@ class Embedder:
             CheckpointError: `modules.json` names a module that is not known here, or texts are to
                 be in lower case and the tokenizer keeps capitals.
         """
-        source = model_source(source)
         revision = commit_of(source, revision)
         tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
         model = BertModel.from_pretrained(source, revision=revision)
@@ -432,8 +467,13 @@ class SentenceRecipe:
     lowercase: bool = False
 
 
-# config.json is there in every model: a repository that has none of the others is one all the same.
-_RECIPE_FILES = ("config.json", "modules.json", "sentence_bert_config.json", "*_Pooling/config.json")
+# config.json is there in every model, so that one without the others is found as well.
+_RECIPE_FILES = (
+    "config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "*_Pooling/config.json",
+)
 
 
 def sentence_recipe(source: str | Path, *, revision: str | None = None) -> SentenceRecipe:
@@ -512,13 +552,12 @@ class TokenizedText:
 def tokenize(
     source: str | Path,
     texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
     *,
-    pair: str | None = None,
     revision: str | None = None,
 ) -> list[TokenizedText]:
-    """The pieces of each text (each with `pair` as the second text, if one is given)."""
-    tokenizer = BertTokenizer.from_pretrained(model_source(source), revision=revision)
-    pairs = None if pair is None else [pair] * len(texts)
+    """The pieces of each text, or of each pair of texts."""
+    tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
     rows = []
     for text, encoded in zip(texts, tokenizer.encode(list(texts), pairs), strict=True):
         places = zip(encoded.tokens, encoded.input_ids, encoded.offsets, strict=True)

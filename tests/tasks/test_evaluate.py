@@ -55,6 +55,7 @@ def model_of(kind, problem_type=None, labels=MOODS, **changes):
 def report_of(model, tokenizer, examples, names, **options):
     corpus = Corpus(tuple(examples), names, "memory")
     dataset = Dataset(corpus, tokenizer, max_length=options.get("max_length"))
+    options.pop("max_length", None)
     return evaluate(
         model, tokenizer, corpus, dataset, split="test", precision=FP32, progress=False, **options
     )

@@ -18,7 +18,8 @@ from minibert.errors import ConfigError, DataError, MinibertError
 from minibert.files import read_json, sha256
 from minibert.model import BertModel
 from minibert.tasks import finetune as finetune_module
-from minibert.tasks.evaluate import METRICS
+from minibert.tasks import report as report_module
+from minibert.tasks.evaluate import METRICS, evaluate_file
 from minibert.tasks.finetune import Settings, finetune
 from minibert.text.corpora import read
 from tests.conftest import BOUNDS
@@ -204,6 +205,41 @@ def test_errors_csv_has_every_example_the_highest_loss_first(learned, moods):
         assert (row["label"] == row["prediction"]) or float(row["loss"]) > 0.69
 
 
+def test_a_label_that_looks_like_a_formula_can_be_drawn(tiny, moods, tmp_path, recwarn):
+    for name in ("train", "validation", "test"):
+        text = (moods / f"{name}.csv").read_text().replace(",calm\n", r",$\foo$" + "\n")
+        (tmp_path / f"{name}.csv").write_text(text)
+    folder = run(settings_for(tiny, tmp_path, tmp_path / "run", epochs=1)).folder
+    assert read_json(folder / "run.json")["status"] == "finished"
+    if importlib.util.find_spec("matplotlib"):
+        assert (folder / "confusion.png").exists()
+        assert not [warning for warning in recwarn if "picture" in str(warning.message)]
+
+
+def test_the_model_is_saved_whatever_becomes_of_scores_and_pictures(
+    tiny, moods, tmp_path, monkeypatch
+):
+    real = finetune_module.evaluate
+
+    def measure(*arguments, split, **options):
+        report = real(*arguments, split=split, **options)
+        if split == "test":
+            report.metrics["accuracy"] = {"value": float("nan")}
+        return report
+
+    def fail(*_):
+        raise ValueError("no such font")
+
+    monkeypatch.setattr(finetune_module, "evaluate", measure)
+    monkeypatch.setattr(report_module, "_curves", fail)
+    pytest.importorskip("matplotlib")
+    with pytest.warns(UserWarning, match="could not be drawn: ValueError: no such font"):
+        folder = run(settings_for(tiny, moods, tmp_path / "run", epochs=1)).folder
+    assert read_json(folder / "run.json")["status"] == "finished"
+    assert read_json(folder / "metrics.json")["test"]["accuracy"] == {"value": None}
+    assert minibert.Predictor.from_pretrained(folder)("one happy day")
+
+
 def test_pictures_are_drawn(learned):
     pytest.importorskip("matplotlib")
     for name in ("curves.png", "confusion.png"):
@@ -246,9 +282,7 @@ def test_runs_are_numbered_where_no_folder_is_named(tiny, moods, tmp_path, monke
         assert read_json(folder / "run.json")["folder"] == f"runs/{number}"
 
 
-def test_a_number_that_another_run_takes_at_the_same_moment_is_passed_over(
-    tmp_path, monkeypatch
-):
+def test_a_number_that_another_run_takes_at_the_same_moment_is_passed_over(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     real = Path.mkdir
 
@@ -450,6 +484,23 @@ def test_regression(tiny, tmp_path):
     assert theirs.config.num_labels == 1
 
 
+def test_whole_numbers_are_numbers_where_the_task_is_regression(tiny, tmp_path):
+    draw = random.Random(0)
+    for name, labels in {"train": "1.5 2.0", "validation": "3 1", "test": "3 1"}.items():
+        rows = [(sentence(draw, "happy"), label) for label in labels.split() * 4]
+        write_table(tmp_path / f"{name}.csv", ["text", "label"], rows)
+    result = run(settings_for(tiny, tmp_path, tmp_path / "a", epochs=1))
+    assert {row["label"] for row in result.reports["test"].rows} == {1.0, 3.0}
+    report = evaluate_file(result.folder, tmp_path / "test.csv", progress=False)
+    assert set(report.values()) == set(METRICS["regression"])
+    ratings = settings_for(tiny, tmp_path, tmp_path / "b", epochs=1, problem_type="regression")
+    result = run(replace(ratings, train=tmp_path / "test.csv"))
+    assert result.model.config.problem_type == "regression"
+    with pytest.raises(DataError, match="regression"):
+        other = settings_for(tiny, tmp_path, tmp_path / "c", problem_type="token_classification")
+        run(other)
+
+
 def test_several_labels_at_once(tiny, tmp_path):
     """Which of the names are in the text: none, one, or several."""
     draw = random.Random(0)
@@ -517,6 +568,11 @@ def test_cut_texts_are_counted(tiny, moods, tmp_path):
         len(text.split()) > 4 for text in (example.text for example in read(moods / "test.csv"))
     ]
     assert data["test"]["cut_texts"] == sum(long) > 0
+    with pytest.warns(UserWarning, match="more than 6 tokens"):  # the model keeps the run's limit
+        report = evaluate_file(result.folder, moods / "test.csv", progress=False)
+    assert report.values()["loss"] == pytest.approx(
+        result.reports["test"].values()["loss"], rel=BOUNDS["official model fp32"]
+    )
 
 
 # What is refused, before anything is written

@@ -18,6 +18,7 @@ from minibert.model import (
     BertForTokenClassification,
     BertModel,
 )
+from minibert.tasks.evaluate import evaluate_file
 from minibert.tasks.predict import Embedder, MaskFiller, Predictor, sentence_recipe, tokenize
 from tests.conftest import BOUNDS
 from tests.tasks.conftest import MOODS, save_model, sentence
@@ -157,12 +158,12 @@ def test_tags_are_those_of_the_first_piece_of_each_word(tmp_path):
     texts = ["Anna is  in the zoo.", *mixed_texts()[:9]]
     predictor = Predictor.from_pretrained(folder)
     predictions = predictor(texts, batch_size=3)
-    assert [word.word for word in predictions[0].words] == ["Anna", "is", "in", "the", "zoo", "."]
+    assert [word.word for word in predictions[0].words] == ["Anna", "is", "in", "the", "zoo."]
     theirs = their_logits(folder, transformers.BertForTokenClassification, texts)
     tokenizer = transformers.BertTokenizer.from_pretrained(folder)
     seen = set()
     for prediction, logits, text in zip(predictions, theirs, texts, strict=True):
-        word_ids = tokenizer(text).word_ids()
+        word_ids = tokenizer(text.split(), is_split_into_words=True).word_ids()
         for number, word in enumerate(prediction.words):
             chances = logits[word_ids.index(number)].softmax(dim=-1)
             assert word.tag == names[int(chances.argmax())]
@@ -173,6 +174,28 @@ def test_tags_are_those_of_the_first_piece_of_each_word(tmp_path):
     assert len(seen) > 1
     with pytest.raises(DataError, match="takes no second text"):
         predictor(["one"], ["two"])
+    with pytest.raises(DataError, match="Row 1 is neither"):
+        predictor(["one", None])
+
+
+def test_words_are_split_into_pieces_as_in_training(tmp_path):
+    """Predictions are those of an evaluation, whose corpus says what a word is."""
+    names = ("B-person", "I-person", "O")
+    folder = save_classifier(
+        tmp_path / "model", BertForTokenClassification, id2label=dict(enumerate(names))
+    )
+    words = ["@anna", "can't", "walk", "so.very", "far", "e-g", "#rain"]
+    (tmp_path / "x.conll").write_text("".join(f"{word}\tO\n" for word in words))
+    report = evaluate_file(folder, tmp_path / "x.conll", progress=False)
+    predictor = Predictor.from_pretrained(folder)
+    for given in (" ".join(words), words):
+        [prediction] = predictor([given])
+        assert [word.word for word in prediction.words] == words
+        assert " ".join(word.tag for word in prediction.words) == report.rows[0]["prediction"]
+        for word in prediction.words:
+            assert prediction.text[word.start : word.end] == word.word
+    assert len(set(report.rows[0]["prediction"].split())) > 1
+    assert predictor([" "])[0].words == predictor([[]])[0].words == []
 
 
 # What is refused
@@ -432,7 +455,7 @@ def test_both_spellings_of_a_pooling(tmp_path):
 
 
 def test_tokenized_texts_can_be_read(tiny):
-    [row] = tokenize(tiny, ["Happy zoo"], pair="one day")
+    [row] = tokenize(tiny, ["Happy zoo"], ["one day"])
     assert row.pieces[:5] == [
         ("[CLS]", 2, 0, 0),
         ("happy", row.pieces[1][1], 0, 5),
