@@ -12,7 +12,7 @@ import torch
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# The only tolerances of the test suite, each with its reason. A looser number elsewhere is a defect.
+# The only tolerances of the tests, each with its reason. A looser number elsewhere is a defect.
 BOUNDS = {
     # One module on the reference's own input: rounding of one product and one reduction.
     "module fp32": 1e-5,

@@ -207,14 +207,16 @@ def _labels(values: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(count, int) or not 1 <= count <= 1_000_000:
             raise ConfigError(f"The configuration has num_labels = {count!r}.", key="num_labels")
         return {"id2label": {number: f"LABEL_{number}" for number in range(count)}}
-    if isinstance(names, Mapping) and all(str(number).isdecimal() for number in names):
-        names = {number: names[key] for number, key in sorted((int(key), key) for key in names)}
+    if not isinstance(names, Mapping) or not all(str(number).isdecimal() for number in names):
+        return {"id2label": names}  # which BertConfig refuses
+    in_order = sorted((int(number), number) for number in names)
+    id2label = {number: names[key] for number, key in in_order}
     stated = values.get("label2id")
-    if stated is not None and stated != {name: number for number, name in names.items()}:
+    if stated is not None and stated != {str(name): number for number, name in id2label.items()}:
         raise ConfigError(
-            f"The configuration has id2label {names} and label2id {stated}, which disagree.",
+            f"The configuration has id2label {id2label} and label2id {stated}, which disagree.",
             key="label2id",
-            expected=names,
+            expected=id2label,
             found=stated,
         )
-    return {"id2label": names}
+    return {"id2label": id2label}
