@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from sklearn import metrics as sklearn_metrics
 
 from minibert.errors import CheckpointError, DataError
 from minibert.files import read_json
@@ -30,7 +31,6 @@ from tests.tasks.conftest import (
     write_table,
 )
 
-sklearn_metrics = pytest.importorskip("sklearn.metrics")
 FP32 = choose_precision("fp32", "cpu")
 TAGS = ("B-person", "I-person", "O")
 

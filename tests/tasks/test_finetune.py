@@ -232,7 +232,6 @@ def test_the_model_is_saved_whatever_becomes_of_scores_and_pictures(
 
     monkeypatch.setattr(finetune_module, "evaluate", measure)
     monkeypatch.setattr(report_module, "_curves", fail)
-    pytest.importorskip("matplotlib")
     with pytest.warns(UserWarning, match="could not be drawn: ValueError: no such font"):
         folder = run(settings_for(tiny, moods, tmp_path / "run", epochs=1)).folder
     assert read_json(folder / "run.json")["status"] == "finished"
@@ -241,7 +240,6 @@ def test_the_model_is_saved_whatever_becomes_of_scores_and_pictures(
 
 
 def test_pictures_are_drawn(learned):
-    pytest.importorskip("matplotlib")
     for name in ("curves.png", "confusion.png"):
         assert (learned.folder / name).read_bytes().startswith(b"\x89PNG")
 

@@ -340,7 +340,8 @@ def variant(minilm, folder, pooling=None, normalize=True, **limits):
 
 
 def their_vectors(folder, texts) -> np.ndarray:
-    sentence_transformers = pytest.importorskip("sentence_transformers")
+    import sentence_transformers  # seconds to import, for this alone
+
     model = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
     return model.encode(texts, show_progress_bar=False, batch_size=16)
 
