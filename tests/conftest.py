@@ -43,7 +43,7 @@ def data() -> Path:
     """The folder of real data sets and vocabularies that MINIBERT_DATA names."""
     folder = os.environ.get("MINIBERT_DATA")
     if not folder or not Path(folder).is_dir():
-        missing("MINIBERT_DATA does not name a folder (see the README, 'Tests')")
+        missing("MINIBERT_DATA does not name a folder of data sets (see the README, 'The tests')")
     assert folder is not None
     return Path(folder)
 

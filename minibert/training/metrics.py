@@ -57,17 +57,22 @@ def confusion_matrix(
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Precision, recall and F1 of each class, and how often each class is the label; all (C,)."""
+    """Precision, recall and F1 of each class, and how often it is the label, the prediction; (C,).
+
+    A class that is neither anywhere has no scores; its 0 stands for "none".
+    """
 
     precision: Floats
     recall: Floats
     f1: Floats
     support: NDArray[np.int64]
+    predicted: NDArray[np.int64]
 
     @property
     def macro_f1(self) -> float:
-        """The plain mean of the classes' F1: rare classes weigh as much as common ones."""
-        return float(np.mean(self.f1))
+        """The plain mean of F1 over the classes that occur: rare ones weigh as much as common."""
+        occurs = (self.support + self.predicted) > 0  # (C,)
+        return float(np.mean(self.f1[occurs])) if occurs.any() else 0.0
 
     @property
     def weighted_f1(self) -> float:
@@ -98,7 +103,7 @@ def multilabel_scores(labels: ArrayLike, predictions: ArrayLike) -> dict[str, fl
     overall = _scores((truth & predicted).sum(), predicted=predicted.sum(), support=truth.sum())
     return {
         "micro_f1": float(overall.f1),
-        "macro_f1": by_class.macro_f1,
+        "macro_f1": float(np.mean(by_class.f1)),
         "subset_accuracy": float(np.mean((truth == predicted).all(axis=1))),
     }
 
@@ -253,6 +258,7 @@ def _scores(right: ArrayLike, *, predicted: ArrayLike, support: ArrayLike) -> Cl
         recall=_divide(right, support),
         f1=_divide(2 * np.asarray(right), total),
         support=np.asarray(support),
+        predicted=np.asarray(predicted),
     )
 
 

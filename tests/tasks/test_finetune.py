@@ -494,7 +494,7 @@ def test_whole_numbers_are_numbers_where_the_task_is_regression(tiny, tmp_path):
     ratings = settings_for(tiny, tmp_path, tmp_path / "b", epochs=1, problem_type="regression")
     result = run(replace(ratings, train=tmp_path / "test.csv"))
     assert result.model.config.problem_type == "regression"
-    with pytest.raises(DataError, match="regression"):
+    with pytest.raises(DataError, match="those of problem_type for token_classification"):
         other = settings_for(tiny, tmp_path, tmp_path / "c", problem_type="token_classification")
         run(other)
 
