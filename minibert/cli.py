@@ -247,13 +247,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     argparse takes no more texts after an option that follows the model, as in
     `predict MODEL --json "a text"`: what it leaves over are texts, unless they look like options.
+    After `--` everything is a text.
     """
     options, rest = _parser().parse_known_args(arguments)
-    wrong = [item for item in rest if item.startswith("-") and item != "--"]
+    end = rest.index("--") if "--" in rest else len(rest)
+    wrong = [item for item in rest[:end] if item.startswith("-")]
     if wrong or (rest and not hasattr(options, "file")):
         options.parser.error(f"unrecognized arguments: {' '.join(wrong or rest)}")
     if rest:
-        options.text += [item for item in rest if item != "--"]
+        options.text = [*options.text, *rest[:end], *rest[end + 1 :]]
     return options
 
 
@@ -369,7 +371,7 @@ def _add_evaluate(commands: Any) -> None:
         "evaluate",
         _evaluate,
         "measure a fine-tuned model on labelled text",
-        "Prints the scores of a fine-tuned model on labelled text, with 95%% intervals. It "
+        "Prints the scores of a fine-tuned model on labelled text, with 95% intervals. It "
         "computes in fp32 unless --precision says otherwise; training measures in its run's own "
         "precision, so that the last digits may differ.",
     )
@@ -496,7 +498,10 @@ def _command(
 
 
 def _add_texts(parser: Any) -> None:
-    parser.add_argument("text", nargs="*", help="a text; without any, one a line from --file")
+    # Without a default argparse would call texts required, though they may come from a file.
+    parser.add_argument(
+        "text", nargs="*", default=[], help="a text; without any, one a line from --file"
+    )
     parser.add_argument(
         "--file", metavar="FILE", help="one text a line; - or nothing: standard input"
     )

@@ -188,8 +188,8 @@ def _from_cache(repository: _Repository, patterns: Sequence[str]) -> Local:
         folder = repository.snapshot(patterns, local_files_only=True)
     except (OSError, ValueError, errors.EntryNotFoundError) as problem:
         raise HubError(
-            f"{repository} is not, or not whole, in the cache {constants.HF_HUB_CACHE}, and the "
-            "Hub is not asked in offline mode.",
+            f"{_no_folder(repository)} {repository} is not, or not whole, in the cache "
+            f"{constants.HF_HUB_CACHE}; the Hub is not asked in offline mode.",
             path=constants.HF_HUB_CACHE,
             key=repository.name,
             hint="Fetch it once with a network (without HF_HUB_OFFLINE), or name a folder.",
@@ -211,11 +211,11 @@ def _explain(repository: _Repository, problem: Exception) -> HubError:
         what = f"{repository.name} on {host} has no revision {repository.revision!r}"
         hint = "Name a branch, a tag or a whole commit."
     elif isinstance(problem, errors.RepositoryNotFoundError):
-        what = f"{host} has no {repository.kind} {repository.name}, or it is private"
-        hint = (
-            "Check the spelling; for a private one set HF_TOKEN to your token; "
-            "if you meant a folder, there is none of this name here."
+        what = (
+            f"{_no_folder(repository)} {host} has no {_KINDS[repository.kind]} {repository.name}, "
+            "or it is private"
         )
+        hint = "Check the spelling; for a private one set HF_TOKEN to your token."
     elif isinstance(problem, errors.LocalEntryNotFoundError) and not _causes(
         problem, ConnectionError
     ):
@@ -232,12 +232,18 @@ def _explain(repository: _Repository, problem: Exception) -> HubError:
     elif status is not None:
         what = f"{host} failed to serve {repository} (status {status})"
     elif isinstance(problem, errors.HFValidationError):
-        what = f"{repository.name!r} is not a Hub id"
-        hint = "A Hub id is owner/name; if you meant a folder, there is none of this name here."
+        what = f"{_no_folder(repository)} {repository.name!r} is not a Hub id"
+        hint = "A Hub id is owner/name."
     else:
-        what = f"{repository} could not be fetched: {_network_failure(problem, host)}"
+        failure = _network_failure(problem, host)
+        what = f"{_no_folder(repository)} {repository} could not be fetched: {failure}"
         hint = "Check the network; HF_HUB_OFFLINE=1 uses what is in the cache."
     return HubError(f"{what}.", path=None, key=repository.name, found=status, hint=hint)
+
+
+def _no_folder(repository: _Repository) -> str:
+    """The beginning of a sentence: a mistyped folder looks like a Hub id."""
+    return f"There is no folder {repository.name!r} here, and"
 
 
 def _network_failure(problem: Exception, host: str) -> str:

@@ -67,6 +67,13 @@ def pick_device(name: str = "auto") -> torch.device:
     Raises:
         ConfigError: the device is not there.
     """
+    if name.partition(":")[0] not in ("auto", "cuda", "mps", "cpu"):
+        raise ConfigError(
+            f"The device {name!r} cannot be used: it must be auto, cuda, mps or cpu.",
+            key="device",
+            expected="auto, cuda, mps or cpu",
+            found=name,
+        )
     if name != "auto":
         try:
             torch.empty(0, device=name)

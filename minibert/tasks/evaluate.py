@@ -94,7 +94,7 @@ class Report:
         if 0 < len(classes) <= 30:
             rows = [
                 (name, *(f"{scores[key]:.3f}" for key in ("precision", "recall", "f1")))
-                + (str(scores["support"]),)
+                + (int(scores["support"]),)
                 for name, scores in classes.items()
             ]
             lines += ["", table(rows, ("class", "precision", "recall", "f1", "support"))]
@@ -103,7 +103,12 @@ class Report:
     def worst(self, count: int = 5) -> str:
         """The examples of the highest loss, as text for people."""
         rows = [
-            (f"{row['loss']:.3f}", str(row["label"]), str(row["prediction"]), shorten(row["text"]))
+            (
+                f"{row['loss']:.3f}",
+                _cell(row["label"]),
+                _cell(row["prediction"]),
+                shorten(row["text"]),
+            )
             for row in self.rows[:count]
         ]
         return table(rows, ("loss", "label", "prediction", "text"))

@@ -290,7 +290,11 @@ def _read_splits(settings: Settings) -> dict[str, Corpus]:
     reading: dict[str, Any] = {key: getattr(settings, key) for key in columns}
     corpora = {"train": read(settings.train, split="train", **reading)}
     if corpora["train"].problem_type is None:
-        raise DataError(f"{settings.train} has no labels to learn from.", path=settings.train)
+        raise DataError(
+            f"{settings.train} has no labels to learn from.",
+            path=settings.train,
+            hint="For a table in a .txt file say sep and names (--sep ';' --names text label).",
+        )
     if settings.problem_type is not None:
         require_kind(corpora["train"], settings.problem_type, "problem_type")
     reading["label_names"] = corpora["train"].label_names

@@ -70,7 +70,7 @@ class Dataset(torch.utils.data.Dataset):
         words = isinstance(rows[0], TaggedExample)
         self.word_ids: list[list[int | None]] | None = [] if words else None
         cuts: list[int] = []
-        bar = tqdm(total=len(rows), desc="tokenising", unit="text", disable=not progress)
+        bar = tqdm(total=len(rows), desc="tokenising", unit="text", disable=None if progress else True)
         for start in range(0, len(rows), _CHUNK):
             chunk = rows[start : start + _CHUNK]
             encoded = tokenizer.encode(

@@ -23,6 +23,7 @@ import json
 import math
 import os
 import re
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,16 @@ Format = Literal["csv", "tsv", "jsonl", "parquet", "conll", "lines", "folder"]
 Label = int | float | tuple[float, ...]
 
 _FILES_LISTED = 20  # above it a record holds one sum for all files
+_NAMES_LISTED = 6  # of the label names in a warning
+
+_NAME_THE_COLUMNS = (
+    "Name the columns to read: text, text_pair, label "
+    "(on the command line --text, --text-pair, --label)."
+)
+_NO_HEADER = (
+    "Has the file no header line? Then name its columns: names "
+    "(on the command line --names text label)."
+)
 
 PROBLEM_TYPES = (
     "single_label_classification",
@@ -188,7 +199,7 @@ def read(
         text, text_pair, label: the columns to read. `label=None` reads texts without labels.
         label_names: the classes in their order, as when validation data follow training data.
             None: the labels of the file, sorted. Whole numbers are taken as indices into names
-            that are not numbers themselves.
+            that are not numbers themselves, which a warning tells.
         problem_type: what the labels are, one of PROBLEM_TYPES. "regression" takes them as numbers
             even if all are whole (ratings from 1 to 5), the others as names of classes. None:
             labels are for regression where they are numbers and not all of them whole.
@@ -366,7 +377,7 @@ def _find(
             f"{source} has several parts, and which one to read was not said.",
             path=path,
             key="split",
-            hint="Say split='train' or another.",
+            hint="Say split='train' or another (on the command line --split train).",
         )
     return _split_files(source, split, revision), False
 
@@ -425,7 +436,7 @@ def _format(path: Path, columns: object) -> str:
             path=path,
             expected=tuple(SUFFIXES),
             found=suffix,
-            hint="Say the format.",
+            hint="Say the format (on the command line --format csv, or another).",
         )
     return SUFFIXES[suffix]
 
@@ -477,10 +488,11 @@ def _read_separated(
 ) -> list[_Record]:
     rows = _split_rows(path, sep, quoting)
     if names is None:
-        _, names = next(rows)
+        line, names = next(rows)
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise DataError(f"{path} has the column {twice[0]!r} twice.", path=path, key=twice[0])
+        _require_columns(path, line, names, columns, hint=f"{_NAME_THE_COLUMNS} {_NO_HEADER}")
     records = []
     for line, row in rows:
         if len(row) != len(names):
@@ -517,7 +529,8 @@ def _split_rows(path: Path, sep: str, quoting: bool) -> Iterator[tuple[int, list
             f"{path}, line {rows.line_num} cannot be parsed: {problem}.",
             path=path,
             key=f"line {rows.line_num}",
-            hint="Is a quote left open? quoting=False takes a quote as a plain character.",
+            hint="Is a quote left open? quoting=False (on the command line --no-quoting) takes a "
+            "quote as a plain character.",
         ) from problem
     finally:
         csv.field_size_limit(before)
@@ -616,16 +629,7 @@ def _read_conll(path: Path, sep: str, tagged: bool) -> list[_Record]:
 
 def _record(path: Path, line: int, values: Mapping[str, Any], columns: _Columns) -> _Record:
     """The columns that were asked for, of one row."""
-    for column in columns:
-        if column is not None and column not in values:
-            raise DataError(
-                f"{path}, line {line} has no column {column!r}; there are {', '.join(values)}.",
-                path=path,
-                key=column,
-                expected=column,
-                found=list(values),
-                hint="Name the columns to read (text, text_pair, label), or the file's (names).",
-            )
+    _require_columns(path, line, list(values), columns, hint=_NAME_THE_COLUMNS)
     for column in (columns.text, columns.text_pair):
         if column is not None and not isinstance(values[column], str):
             raise DataError(
@@ -641,10 +645,26 @@ def _record(path: Path, line: int, values: Mapping[str, Any], columns: _Columns)
             f"{path}, line {line} has no label.",
             path=path,
             key=f"line {line}",
-            hint="Texts without labels are read with label=None.",
+            hint="Fill it in, or remove the line; from Python label=None reads texts alone.",
         )
     pair = values[columns.text_pair] if columns.text_pair else None
     return _Record(f"{path}:{line}", values[columns.text], pair, label)
+
+
+def _require_columns(
+    path: Path, line: int, names: Sequence[str], columns: _Columns, hint: str
+) -> None:
+    for column in columns:
+        if column is not None and column not in names:
+            # Without a header line the names are a whole text.
+            raise DataError(
+                f"{path}, line {line} has no column {column!r}; there are {', '.join(names):.200}.",
+                path=path,
+                key=column,
+                expected=column,
+                found=list(names),
+                hint=hint,
+            )
 
 
 # From labels as spelled to indices
@@ -671,7 +691,9 @@ def _labels(
     if problem_type == "regression":
         return [_number(record) for record in records], None
     names = tuple(names or _sorted_names(records))
-    return [_indices(record, names) for record in records], names
+    indices = [_indices(record, names) for record in records]
+    _warn_of_positions(records, names)
+    return indices, names
 
 
 def _examples(records: Sequence[_Record], labels: Sequence[Any]) -> tuple[Any, ...]:
@@ -749,6 +771,19 @@ def _indices(record: _Record, names: tuple[str, ...]) -> int | tuple[int, ...] |
     if isinstance(record.label, list):
         return tuple(float(index in found) for index in range(len(names)))
     return found[0]
+
+
+def _warn_of_positions(records: Sequence[_Record], names: tuple[str, ...]) -> None:
+    """Says which name each number was taken for: the file may count its classes otherwise."""
+    for record in records:
+        if not set(_names(record)).issubset(names):
+            file = record.where.rpartition(":")[0]
+            read_as = [f"{index} = {name}" for index, name in enumerate(names[:_NAMES_LISTED])]
+            rest = ", ..." if len(names) > _NAMES_LISTED else ""
+            warnings.warn(
+                f"labels of {file} are numbers: read as {', '.join(read_as)}{rest}", stacklevel=4
+            )
+            return
 
 
 # Drawing examples

@@ -188,7 +188,7 @@ def train(
     best_weights = None
     optimizer.zero_grad(set_to_none=True)
     total = count_steps(batches_of_epoch, epochs, accumulate)
-    with tqdm(total=total, unit="step", disable=not progress, dynamic_ncols=True) as bar:
+    with tqdm(total=total, unit="step", disable=None if progress else True, dynamic_ncols=True) as bar:
         for epoch in range(epochs):
             model.train()  # dropout on, but for the parts that a model keeps frozen
             batches = batches_of_epoch(epoch)
@@ -377,7 +377,7 @@ def evaluate(
 
     Args:
         batches: in any order; the rows of the result are sorted by the examples' indices.
-        progress: the title of a progress bar on standard error; None for none.
+        progress: the title of a progress bar on standard error, if that is a terminal; None for none.
     """
     prepare = prepare or (lambda inputs: move(inputs, precision.device))
     modes = [(module, module.training) for module in model.modules()]
@@ -385,7 +385,7 @@ def evaluate(
     terms = LossSums()
     rows: dict[int, Tensor] = {}
     try:
-        for batch in tqdm(batches, progress, disable=progress is None, leave=False, unit="batch"):
+        for batch in tqdm(batches, progress, disable=None if progress else True, leave=False, unit="batch"):
             with torch.inference_mode(), precision.autocast():
                 output = model(**prepare(batch.load()))
             logits = output.logits.float().cpu()

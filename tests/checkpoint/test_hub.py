@@ -147,7 +147,8 @@ def test_offline_uses_the_cache_and_asks_nobody(server, fetch):
 def test_offline_without_a_copy_names_the_cache(server, fetch, tmp_path):
     found = fetch("owner/tiny", HF_HUB_OFFLINE="1")
     assert found["error"] == "HubError" and found["code"] == 1
-    assert str(tmp_path / "hub_home") in found["text"] and "owner/tiny" in found["text"]
+    assert found["text"].startswith("There is no folder 'owner/tiny' here, and owner/tiny is not")
+    assert str(tmp_path / "hub_home") in found["text"]
     assert not server.requests
 
 
@@ -161,7 +162,11 @@ def test_the_cache_stands_in_for_a_hub_that_cannot_be_reached_and_says_so(server
 REFUSALS = [
     ("owner/gated", None, ["is gated", "Ask for access", "HF_TOKEN"]),
     ("owner/private", None, ["has no model owner/private", "private"]),
-    ("owner/missing", None, ["has no model owner/missing", "spelling", "folder"]),
+    (
+        "owner/missing",
+        None,
+        ["no folder 'owner/missing' here, and http", "has no model owner/missing"],
+    ),
     ("owner/refused", None, ["refused access", "403", "HF_TOKEN"]),
     ("owner/busy", None, ["too many requests", "7 seconds"]),
     ("owner/broken", None, ["status 500", "Try again later"]),
@@ -192,6 +197,7 @@ def test_each_network_failure_has_its_own_sentence(endpoint, words, server, fetc
     endpoint = server.endpoint.replace("http", "https") if endpoint == "https" else endpoint
     found = fetch("owner/tiny", HF_ENDPOINT=endpoint)
     assert found["error"] == "HubError"
+    assert found["text"].startswith("There is no folder 'owner/tiny' here, and owner/tiny could")
     assert words in found["text"] and endpoint in found["text"]
 
 

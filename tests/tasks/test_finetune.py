@@ -638,7 +638,7 @@ def test_splits_of_different_kinds(tiny, moods, tmp_path):
         run(settings)
     (tmp_path / "test.txt").write_text("a text without a label\n")
     settings = settings_for(tiny, moods, tmp_path / "run")
-    with pytest.raises(DataError, match="has no labels to learn from"):
+    with pytest.raises(DataError, match=r"has no labels to learn from\. .* --names text label"):
         run(replace(settings, train=str(tmp_path / "test.txt")))
     assert not (tmp_path / "run").exists()
 

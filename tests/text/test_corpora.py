@@ -173,11 +173,26 @@ def test_numbers_keep_their_order(tmp_path):
 
 def test_names_for_numbers(tmp_path):
     path = write(tmp_path, "a.tsv", "text\tlabel\nbad\t0\ngood\t1\n")
-    corpus = read(path, label_names=["negative", "positive"])
+    with pytest.warns(UserWarning) as told:
+        corpus = read(path, label_names=["negative", "positive"])
+    (warning,) = told
+    assert str(warning.message) == (
+        f"labels of {path} are numbers: read as 0 = negative, 1 = positive"
+    )
+    with pytest.warns(UserWarning, match=r"4 = e, 5 = f, \.\.\.$"):
+        read(path, label_names=list("abcdefg"))
     assert [example.label for example in corpus] == [0, 1]
     assert corpus.label_counts == {"negative": 1, "positive": 1}
     # Names that are numbers are names: 1 is the first of ("1", "0").
     assert [example.label for example in read(path, label_names=["1", "0"])] == [1, 0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_and_numbers_that_are_names_need_no_warning(tmp_path):
+    numbers = write(tmp_path, "a.tsv", "text\tlabel\nbad\t0\ngood\t1\n")
+    assert len(read(numbers)) == len(read(numbers, label_names=["1", "0"])) == 2
+    names = write(tmp_path, "b.tsv", "text\tlabel\nbad\tno\ngood\tyes\n")
+    assert len(read(names, label_names=["yes", "no"])) == 2
 
 
 @pytest.mark.parametrize(
@@ -394,6 +409,24 @@ def test_a_fault_is_one_clear_sentence(tmp_path, name, content, options, message
     with pytest.raises(DataError, match=message) as error:
         read(path, **options)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("a.csv", "i feel fine,joy"), ("a.tsv", "i feel fine\tjoy")]
+)
+def test_a_table_without_a_header_line(tmp_path, name, line):
+    path = write(tmp_path, name, f"{line}\n{line}\n")
+    with pytest.raises(DataError, match="line 1 has no column 'text'") as error:
+        read(path)
+    assert str(error.value).endswith(
+        "Has the file no header line? Then name its columns: names "
+        "(on the command line --names text label)."
+    )
+    assert len(read(path, names=["text", "label"])) == 2
+    long = write(tmp_path, f"long_{name}", "word " * 1000 + line)
+    with pytest.raises(DataError) as error:
+        read(long)
+    assert len(str(error.value)) < 1000
 
 
 def test_a_cut_gz_file(tmp_path):
