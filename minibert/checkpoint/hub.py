@@ -212,7 +212,7 @@ def _explain(repository: _Repository, problem: Exception) -> HubError:
         hint = "Name a branch, a tag or a whole commit."
     elif isinstance(problem, errors.RepositoryNotFoundError):
         what = (
-            f"{_no_folder(repository)} {host} has no {_KINDS[repository.kind]} {repository.name}, "
+            f"{_no_folder(repository)} {host} has no {repository.kind} {repository.name}, "
             "or it is private"
         )
         hint = "Check the spelling; for a private one set HF_TOKEN to your token."
