@@ -106,6 +106,7 @@ def test_help_of_a_command_says_what_a_newcomer_needs(capsys, name, words):
         main([name, "--help"])
     assert stop.value.code == 0
     output = " ".join(capsys.readouterr().out.split())
+    assert "%%" not in output
     for word in words.split():
         assert word in output, word
 
@@ -122,6 +123,13 @@ def test_the_version_and_a_command_that_does_not_exist(capsys):
         assert capsys.readouterr().err.startswith("usage: minibert")
 
 
+def test_texts_are_not_required_as_they_may_come_from_a_file(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["predict"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.endswith("are required: model\n")
+
+
 # The commands
 
 
@@ -131,7 +139,7 @@ def test_train_then_evaluate_then_predict(command, tiny, moods, tmp_path):
     assert "test: 36 examples" in output and "95% interval" in output
     assert 'use it:  minibert predict runs/001 "your text"' in output
     assert "epoch 1: training loss" in messages and "(best so far)" in messages
-    assert "fp32 on cpu" in messages
+    assert "fp32 on cpu" in messages and "\r" not in messages
     assert "Traceback" not in messages
 
     code, output, _ = command("evaluate", "runs/001", moods / "test.csv", "--json", "--quiet")
@@ -184,6 +192,30 @@ def test_texts_come_from_arguments_a_file_or_standard_input(command, classifier,
             env={**os.environ, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1"},
         )
         assert (done.returncode, done.stdout.decode()) == expected[:2]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["one day", "--json"]])
+def test_everything_after_two_dashes_is_text(command, classifier, options):
+    code, output, _ = command("predict", classifier, *options, "--", "-5 degrees", "--json")
+    assert code == 0
+    texts = ["one day"] * ("one day" in options) + ["-5 degrees", "--json"]
+    lines = output.splitlines()
+    if "--json" in options:
+        assert [json.loads(line)["text"] for line in lines] == texts
+    else:
+        assert [line.split("  ")[-1] for line in lines] == texts
+    with pytest.raises(SystemExit):
+        command("predict", classifier, "--json", "--bogus", "--", "-5 degrees")
+
+
+def test_progress_bars_are_for_terminals_alone(command, classifier, moods, monkeypatch):
+    _, _, messages = command("evaluate", classifier, moods / "test.csv")
+    assert messages == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    _, _, messages = command("evaluate", classifier, moods / "test.csv")
+    assert "tokenising" in messages and "evaluating test.csv" in messages
+    _, _, messages = command("evaluate", classifier, moods / "test.csv", "--quiet")
+    assert messages == ""
 
 
 def test_every_line_of_a_file_has_a_result_blank_ones_too(command, classifier, tmp_path):
@@ -364,6 +396,7 @@ def test_a_folder_with_a_pickle_only(command, moods, classifier, tmp_path):
         (["predict", "CLASSIFIER", "one", "--batch-size", "0"], ["batch_size is 0"]),
         (["predict", "CLASSIFIER", "one", "--max-length", "900"], ["900", "30"]),
         (["predict", "CLASSIFIER", "one", "--device", "abacus"], ["abacus"]),
+        (["predict", "CLASSIFIER", "one", "--device", "tpu"], ["auto, cuda, mps or cpu."]),
         (["evaluate", "CLASSIFIER", "absent.csv"], ["no file or folder absent.csv"]),
         (["embed", "TINY", ""], []),
     ],

@@ -452,6 +452,11 @@ def write_csv(path: Path, header: Sequence[object], rows: Sequence[Sequence[obje
     write_text(path, text.getvalue())
 
 
+def _cell(value: Any) -> str:
+    """A label or a prediction, short enough that the text beside it stays in sight."""
+    return f"{value:.4f}" if isinstance(value, float) else shorten(str(value), width=24)
+
+
 def _with_interval(value: float, interval: tuple[float, float]) -> dict[str, float]:
     return {"value": value, "low": interval[0], "high": interval[1]}
 

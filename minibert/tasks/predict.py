@@ -95,11 +95,9 @@ class TaggedText:
     words: list[TaggedWord]
 
     def __str__(self) -> str:
-        if all(word.tag == "O" for word in self.words):
-            return f"{self.text}  (no entities)"
-        return " ".join(
-            word.word if word.tag == "O" else f"{word.word}/{word.tag}" for word in self.words
-        )
+        words = [word.word if word.tag == "O" else f"{word.word}/{word.tag}" for word in self.words]
+        nothing = all(word.tag == "O" for word in self.words)
+        return " ".join(words) + ("  (no entities)" if nothing else "")
 
 
 class Predictor:

@@ -38,7 +38,7 @@ class Dataset(torch.utils.data.Dataset):
         tokenizer: cuts the texts.
         max_length: the most tokens for each row; None means as many as the model takes.
         truncation: longer rows are cut, with one warning; if False they are an error.
-        progress: shows a bar on standard error.
+        progress: shows a bar on standard error, if that is a terminal.
 
     Attributes:
         lengths: the number of tokens of each row.
@@ -70,7 +70,9 @@ class Dataset(torch.utils.data.Dataset):
         words = isinstance(rows[0], TaggedExample)
         self.word_ids: list[list[int | None]] | None = [] if words else None
         cuts: list[int] = []
-        bar = tqdm(total=len(rows), desc="tokenising", unit="text", disable=None if progress else True)
+        bar = tqdm(
+            total=len(rows), desc="tokenising", unit="text", disable=None if progress else True
+        )
         for start in range(0, len(rows), _CHUNK):
             chunk = rows[start : start + _CHUNK]
             encoded = tokenizer.encode(

@@ -174,7 +174,7 @@ def train(
             "mse", else higher.
         patience: stop after so many epochs without a gain; None to go through all.
         on_step, on_epoch: are handed each record, for a log.
-        progress: a progress bar on standard error.
+        progress: a progress bar on standard error, if that is a terminal.
 
     Raises:
         TrainingError: settings that no run can have, no batches, or a loss or gradient that is no
@@ -188,7 +188,9 @@ def train(
     best_weights = None
     optimizer.zero_grad(set_to_none=True)
     total = count_steps(batches_of_epoch, epochs, accumulate)
-    with tqdm(total=total, unit="step", disable=None if progress else True, dynamic_ncols=True) as bar:
+    with tqdm(
+        total=total, unit="step", disable=None if progress else True, dynamic_ncols=True
+    ) as bar:
         for epoch in range(epochs):
             model.train()  # dropout on, but for the parts that a model keeps frozen
             batches = batches_of_epoch(epoch)
@@ -377,7 +379,7 @@ def evaluate(
 
     Args:
         batches: in any order; the rows of the result are sorted by the examples' indices.
-        progress: the title of a progress bar on standard error, if that is a terminal; None for none.
+        progress: the title of a progress bar on standard error (a terminal); None for none.
     """
     prepare = prepare or (lambda inputs: move(inputs, precision.device))
     modes = [(module, module.training) for module in model.modules()]
@@ -385,7 +387,9 @@ def evaluate(
     terms = LossSums()
     rows: dict[int, Tensor] = {}
     try:
-        for batch in tqdm(batches, progress, disable=None if progress else True, leave=False, unit="batch"):
+        for batch in tqdm(
+            batches, progress, disable=None if progress else True, leave=False, unit="batch"
+        ):
             with torch.inference_mode(), precision.autocast():
                 output = model(**prepare(batch.load()))
             logits = output.logits.float().cpu()

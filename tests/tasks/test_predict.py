@@ -18,8 +18,16 @@ from minibert.model import (
     BertForTokenClassification,
     BertModel,
 )
-from minibert.tasks.evaluate import evaluate_file
-from minibert.tasks.predict import Embedder, MaskFiller, Predictor, sentence_recipe, tokenize
+from minibert.tasks.evaluate import Report, evaluate_file
+from minibert.tasks.predict import (
+    Embedder,
+    MaskFiller,
+    Predictor,
+    TaggedText,
+    TaggedWord,
+    sentence_recipe,
+    tokenize,
+)
 from tests.conftest import BOUNDS
 from tests.tasks.conftest import MOODS, save_model, sentence
 
@@ -172,6 +180,9 @@ def test_tags_are_those_of_the_first_piece_of_each_word(tmp_path):
             seen.add(word.tag)
             assert (f"{word.word}/{word.tag}" in str(prediction)) == (word.tag != "O")
     assert len(seen) > 1
+    unfound = [TaggedWord("so", 0, 2, "O", 0.9), TaggedWord("far", 3, 6, "O", 0.9)]
+    assert str(TaggedText("so far", unfound)) == "so far  (no entities)"
+    assert "(no entities)" not in str(TaggedText("a b", [TaggedWord("a", 0, 1, "B-person", 0.9)]))
     with pytest.raises(DataError, match="takes no second text"):
         predictor(["one"], ["two"])
     with pytest.raises(DataError, match="Row 1 is neither"):
@@ -196,6 +207,23 @@ def test_words_are_split_into_pieces_as_in_training(tmp_path):
             assert prediction.text[word.start : word.end] == word.word
     assert len(set(report.rows[0]["prediction"].split())) > 1
     assert predictor([" "])[0].words == predictor([[]])[0].words == []
+
+
+def test_a_report_keeps_its_columns_narrow_and_its_numbers_aligned():
+    tags = "O " * 40
+    row = {"loss": 1.5, "label": tags, "prediction": tags, "text": "so far"}
+    line = Report("test", "token_classification", (), {}, None, [row]).worst().splitlines()[1]
+    assert line.endswith("...  so far") and len(line) == 5 + 2 * (2 + 24) + 2 + len("so far")
+    row = {**row, "label": 4.0, "prediction": 3.141592653589793}
+    line = Report("test", "regression", (), {}, None, [row]).worst().splitlines()[1]
+    assert line.split() == ["1.500", "4.0000", "3.1416", "so", "far"]
+    scores = {"precision": 1.0, "recall": 1.0, "f1": 1.0}
+    metrics = {
+        "examples": 1207,
+        "classes": {"a": {**scores, "support": 7}, "b": {**scores, "support": 1200}},
+    }
+    summary = Report("test", "single_label_classification", ("a", "b"), metrics, None, []).summary()
+    assert [line[-7:] for line in summary.splitlines()[-3:]] == ["support", "      7", "  1,200"]
 
 
 # What is refused

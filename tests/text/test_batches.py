@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import numpy as np
@@ -131,6 +132,9 @@ def test_chunks_make_no_difference(tokenizer, monkeypatch, capsys):
     examples = [Example("a b c"[: n % 5], label=n) for n in range(50)]
     whole = Dataset(examples, tokenizer)
     monkeypatch.setattr("minibert.text.batches._CHUNK", 7)
+    Dataset(examples, tokenizer, progress=True)
+    assert capsys.readouterr().err == ""  # a bar is for a terminal
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     parts = Dataset(Corpus(tuple(examples)), tokenizer, progress=True)
     for row in range(50):
         np.testing.assert_equal(parts[row], whole[row])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -597,7 +598,8 @@ def test_no_batches_is_an_error():
         run(Tagger(), [])
 
 
-def test_the_progress_bar_goes_to_standard_error(capsys):
+def test_the_progress_bar_goes_to_standard_error(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     run(Tagger(), split(make_examples(), [4, 4]), progress=True)
     out, err = capsys.readouterr()
     assert out == ""
