@@ -118,6 +118,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     if options.output is not None:
         report.write(Path(options.output))
+        print(f"metrics.json and errors.csv are in {options.output}", file=sys.stderr)
     print(json.dumps(finite(report.metrics)) if options.json else report.summary())
 
 
@@ -290,11 +291,16 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("--model", required=True, help="model folder, run folder or Hub id")
     data = parser.add_argument_group("data")
-    data.add_argument("--train", required=True, metavar="FILE", help="training data")
     data.add_argument(
-        "--validation", metavar="FILE", help="chooses the epoch; default: a share of --train"
+        "--train",
+        required=True,
+        metavar="DATA",
+        help="training data: a file, a folder, or a Hub data set (owner/name, owner/name:part)",
     )
-    data.add_argument("--test", metavar="FILE", help="measured once, at the end")
+    data.add_argument(
+        "--validation", metavar="DATA", help="chooses the epoch; default: a share of --train"
+    )
+    data.add_argument("--test", metavar="DATA", help="measured once, at the end")
     data.add_argument(
         "--validation-fraction",
         type=float,
@@ -313,7 +319,12 @@ def _add_train(commands: Any) -> None:
         help="what the labels are (default: as they look; "
         "whole numbers are classes unless this says regression)",
     )
-    data.add_argument("--max-length", type=int, metavar="N", help="cut texts to N tokens")
+    data.add_argument(
+        "--max-length",
+        type=int,
+        metavar="N",
+        help="cut texts to N tokens (default: as many as the model takes); kept with the model",
+    )
     how = parser.add_argument_group("training")
     how.add_argument("--epochs", type=int, default=3, metavar="N", help="default 3")
     how.add_argument("--batch-size", type=int, default=32, metavar="N", help="default 32")
@@ -341,7 +352,12 @@ def _add_train(commands: Any) -> None:
     how.add_argument(
         "--warmup", type=float, default=0.1, metavar="SHARE", help="of all updates (default 0.1)"
     )
-    how.add_argument("--schedule", choices=("linear", "cosine", "constant"), default="linear")
+    how.add_argument(
+        "--schedule",
+        choices=("linear", "cosine", "constant"),
+        default="linear",
+        help="of the learning rate after the warm-up (default linear, down to 0)",
+    )
     how.add_argument("--clip-norm", type=float, default=1.0, metavar="NORM", help="default 1.0")
     how.add_argument(
         "--patience", type=int, metavar="N", help="stop after N epochs without a gain on validation"
@@ -549,7 +565,8 @@ def _add_machine(parser: Any, precision: str | None) -> None:
             "--precision",
             choices=("auto", "bf16", "fp16", "fp32"),
             default=precision,
-            help=f"default {precision}",
+            help=f"default {precision}; auto is bf16 where the hardware has it, else fp16 on cuda, "
+            "else fp32",
         )
 
 

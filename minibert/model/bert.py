@@ -368,6 +368,10 @@ def _require_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def _require_below(name: str, ids: Tensor, size: int, size_name: str) -> None:
+    """Refuses ids that the table of this size has no row for.
+
+    A GPU is waited for here. The lookup itself would end the process there, without a word.
+    """
     if not _is_integer(ids):
         raise InputError(
             f"{name} is {ids.dtype}, but ids are int64 or int32.",

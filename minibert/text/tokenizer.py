@@ -221,6 +221,13 @@ class BertTokenizer:
     def __len__(self) -> int:
         return self.vocab_size
 
+    def __repr__(self) -> str:
+        case = "lower-casing" if self.lowercase else "cased"
+        return (
+            f"BertTokenizer({self.vocab_size} pieces, {case}, at most {self.max_length} tokens, "
+            f"for {', '.join(self.model_inputs)})"
+        )
+
     def __call__(
         self,
         texts: str | Sequence[str],
