@@ -366,6 +366,15 @@ def _does_not_fit(
 
 def _no_weights(source: str | Path, local: Local) -> CheckpointError:
     pickles = [name for name in local.listing if is_pickle(name)]
+    tensorflow = [name for name in local.listing if ".ckpt." in name]
+    if tensorflow and not pickles:
+        return CheckpointError(
+            f"{source} holds a TensorFlow checkpoint, {tensorflow[0]}, and no {SINGLE}.",
+            path=local.folder,
+            key=SINGLE,
+            found=tensorflow,
+            hint="Convert it to safetensors first; the Hub has the official models in that form.",
+        )
     if not pickles:
         return CheckpointError(
             f"{source} holds no {SINGLE}.",

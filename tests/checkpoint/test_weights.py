@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from minibert.checkpoint.weights import INDEX, SINGLE, Entry, LoadReport
+from minibert.checkpoint.weights import INDEX, SINGLE, Entry, LoadReport, find
 from minibert.errors import CheckpointError
 from minibert.files import read_json, write_json
 from minibert.model import BertForSequenceClassification, BertModel
@@ -112,6 +112,11 @@ def test_a_pickle_is_not_opened_and_the_way_out_is_said(pickle, saved):
     with pytest.raises(CheckpointError, match="save_pretrained") as caught:
         BertForSequenceClassification.from_pretrained(saved)
     assert pickle in str(caught.value) and caught.value.expected == SINGLE
+
+
+def test_a_tensorflow_checkpoint_is_called_by_its_name(data):
+    with pytest.raises(CheckpointError, match="TensorFlow checkpoint, bert_model.ckpt.*Convert"):
+        find(data / "tiny_tf_bert")
 
 
 def test_a_pickle_beside_good_weights_is_not_looked_at(saved):
