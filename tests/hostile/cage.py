@@ -1,0 +1,232 @@
+"""The cage: opens a folder in a forked child with a memory limit, and reports all that it did.
+
+The parent has imported everything and opened the good folder once, so a case costs milliseconds
+and what is measured is the case alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from minibert.errors import MinibertError
+from tests.hostile.case import Case, Group, Outcome, write_good_folder
+
+SECONDS = 2.0  # the most that a case may take
+MEGABYTES = 200.0  # the most memory that it may take above the base line; also enforced
+LONGEST_MESSAGE = 5_000  # characters; a terminal is not flooded
+HANG = 20  # seconds after which the child is killed
+
+# Audit events that opening a folder must never raise, whatever is in it.
+_FORBIDDEN = ("socket.", "subprocess.", "shutil.", "pickle.", "ctypes.dlopen", "os.system")
+_FORBIDDEN += ("os.exec", "os.posix_spawn", "os.fork", "os.remove", "os.rename", "os.mkdir")
+_FORBIDDEN += ("os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown")
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+# Python's own files, which an import may open.
+_LIBRARIES = tuple({str(Path(place).resolve()) for place in (sys.prefix, sys.base_prefix)})
+
+
+@dataclass
+class Result:
+    """What came of one case.
+
+    Attributes:
+        kind: "error" (one of minibert's own), "warning", "loaded", "crash" (another error, named
+            in `text`) or "killed".
+        text: the message of the error or of the warnings.
+        path, key: the fields of the error.
+        seconds, megabytes: what opening took; the memory is the peak above the base line.
+        misdeeds: what it did that it must not: files opened outside the folder, anything written,
+            connections, programs, pickles.
+    """
+
+    kind: str
+    text: str = ""
+    path: str = ""
+    key: str = ""
+    seconds: float = 0.0
+    megabytes: float = 0.0
+    misdeeds: list[str] = field(default_factory=list)
+
+    def complaint(self, outcome: Outcome) -> str:
+        """How this differs from what had to come out; empty if it does not."""
+        if self.misdeeds:
+            return "; ".join(self.misdeeds)
+        if self.kind != outcome.kind:
+            return f"{self.kind} in place of {outcome.kind}: {self.text}"
+        for name in (outcome.file, outcome.key):
+            if name not in self.text:
+                return f"{name!r} is not named in: {self.text}"
+        if self.kind == "error" and not self.path:
+            return f"the error has no path: {self.text}"
+        if len(self.text) > LONGEST_MESSAGE:
+            return f"a message of {len(self.text)} characters"
+        if not all(line.isprintable() for line in self.text.splitlines()):
+            return f"a message with control characters: {self.text!r}"
+        if self.seconds > SECONDS or self.megabytes > MEGABYTES:
+            return f"{self.seconds:.1f} s, {self.megabytes:.0f} MB"
+        return ""
+
+
+def run(groups: Sequence[Group]) -> Iterator[tuple[Group, Case, Result]]:
+    """Tries every case of the groups, each in a child of its own."""
+    good = _good_files()
+    with tempfile.TemporaryDirectory() as temporary:
+        warm = Path(temporary, "warm")
+        _fill(warm, good)
+        for group in groups:
+            group.open(warm)
+        gc.freeze()
+        numbered = ((group, case) for group in groups for case in group.cases)
+        for number, (group, case) in enumerate(numbered):
+            place = Path(temporary, str(number), "place")  # room for what lies outside the folder
+            folder = place / "model"
+            _fill(folder, good)
+            folder = case.spoil(folder) or folder
+            before = _state(place)
+            result = in_child(lambda group=group, folder=folder: _open(group.open, folder))
+            result.text = result.text.replace(f"{place}{os.sep}", "")
+            if _state(place) != before:
+                result.misdeeds.append("the disk is not as it was")
+            yield group, case, result
+
+
+def in_child(work: Callable[[], Result]) -> Result:
+    """Runs `work` in a forked child whose memory is limited, and brings back what it returns."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reader)
+            answer = json.dumps(asdict(work())).encode()
+            with os.fdopen(writer, "wb") as pipe:
+                pipe.write(answer)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    answer = _read(reader, child)
+    _, status = os.waitpid(child, 0)
+    if not answer:
+        return Result("killed", f"the child ended with status {status}")
+    return Result(**json.loads(answer))
+
+
+def limit_memory() -> None:
+    """No more than MEGABYTES beyond what this process has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + int(MEGABYTES * 2**20)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _read(reader: int, child: int) -> bytes:
+    """All that the child writes; it is killed if it is silent for too long."""
+    answer = b""
+    with os.fdopen(reader, "rb") as pipe:
+        if not select.select([pipe], [], [], HANG)[0]:
+            os.kill(child, signal.SIGKILL)
+        answer = pipe.read()
+    return answer
+
+
+def _open(opens: Callable[[Path], object], folder: Path) -> Result:
+    base = _memory("VmRSS")
+    limit_memory()
+    with warnings.catch_warnings(record=True) as caught, _silence():
+        warnings.simplefilter("always")
+        misdeeds = _watch(folder)
+        start = time.perf_counter()
+        result = _attempt(lambda: opens(folder))
+        result.seconds = time.perf_counter() - start
+        result.misdeeds = list(misdeeds)
+    result.megabytes = max(0.0, _memory("VmHWM") - base)
+    if result.kind == "loaded" and caught:
+        result.kind = "warning"
+        result.text = "\n".join(str(warning.message) for warning in caught)
+    return result
+
+
+def _attempt(work: Callable[[], object]) -> Result:
+    try:
+        work()
+    except MinibertError as error:
+        path = "" if error.path is None else str(error.path)
+        return Result("error", str(error), path, error.key or "")
+    except BaseException as problem:  # a panic in Rust is no Exception
+        return Result("crash", f"{type(problem).__name__}: {problem}"[:LONGEST_MESSAGE])
+    return Result("loaded")
+
+
+def _watch(folder: Path) -> list[str]:
+    """From here on every event of Python's audit that opening a folder must not raise is noted."""
+    misdeeds: list[str] = []
+    allowed = (*_LIBRARIES, str(folder.resolve()))
+    if folder.resolve().parent.name == "snapshots":  # of a Hub cache, which link to its blobs
+        allowed += (str(folder.resolve().parents[1] / "blobs"),)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, _, flags = arguments
+            if isinstance(path, int):
+                return
+            if isinstance(flags, int) and flags & _WRITES:
+                misdeeds.append(f"{path} was opened to write")
+            elif not str(Path(os.fsdecode(path)).resolve()).startswith(allowed):
+                misdeeds.append(f"{path} was opened")
+        elif event.startswith(_FORBIDDEN):
+            misdeeds.append(f"{event} {arguments!r:.200}")
+
+    sys.addaudithook(hook)
+    return misdeeds
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Standard output and error go nowhere: a panic in Rust prints to them."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 2)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def _memory(what: str) -> float:
+    """VmRSS, what this process has in memory now, or VmHWM, the most it had; in megabytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(what):
+            return int(line.split()[1]) / 1024
+    raise LookupError(what)
+
+
+def _good_files() -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "good")
+        write_good_folder(folder)
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _fill(folder: Path, files: dict[str, bytes]) -> None:
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def _state(place: Path) -> list[tuple[str, int, int]]:
+    """Every file with its size and time of change."""
+    found = []
+    for path in sorted(place.rglob("*")):
+        status = path.lstat()
+        found.append((str(path), status.st_size, status.st_mtime_ns))
+    return found
