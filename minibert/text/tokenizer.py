@@ -15,13 +15,13 @@ The only module that imports `tokenizers`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 import tokenizers
@@ -30,13 +30,19 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from minibert.checkpoint import hub
 from minibert.errors import ConfigError, DataError, InputError, TokenizerError
-from minibert.files import read_object, write_json, write_text
+from minibert.files import write_json, write_text
+from minibert.text.tokenizer_files import (
+    DEFAULT_MAX_LENGTH,
+    FILES,
+    SPECIAL_TOKENS,
+    check_vocabulary,
+    read_folder,
+    read_vocab,
+)
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "config.json")
-
-# The length of the position table of every published BERT; counts where no file says another.
-DEFAULT_MAX_LENGTH = 512
+# Of one text. What is cut off has been read before it is cut: a million characters take seconds
+# and, in Chinese, a gigabyte, and both grow with the length.
+MOST_CHARACTERS = 1_000_000
 
 Side = Literal["left", "right"]
 
@@ -103,6 +109,7 @@ class BertTokenizer:
         chinese_characters: each Chinese character is a word (`tokenize_chinese_chars`).
         added_tokens: further pieces that are found whole in any text, each as it stands in the
             list of that name in `tokenizer.json`.
+        split_special_tokens: what calls do that do not say it; see there.
         max_length: the most tokens that the model takes.
         token_types: whether the model has a segment table (BERT has, DistilBERT has not).
         source: where the vocabulary came from, for messages.
@@ -115,7 +122,8 @@ class BertTokenizer:
         model_inputs: the names of the tensors that the model takes.
 
     Raises:
-        TokenizerError: a special token is missing from the vocabulary.
+        TokenizerError: a special token is missing from the vocabulary, a piece is no text, an id
+            no whole number, or two pieces have the same one.
     """
 
     def __init__(
@@ -126,23 +134,17 @@ class BertTokenizer:
         strip_accents: bool | None = None,
         chinese_characters: bool = True,
         added_tokens: Sequence[Mapping[str, Any]] = (),
+        split_special_tokens: bool = False,
         max_length: int = DEFAULT_MAX_LENGTH,
         token_types: bool = True,
         source: str | Path = "the vocabulary",
     ):
-        missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
-        if missing:
-            raise TokenizerError(
-                f"{source} has no {', '.join(missing)}.",
-                path=source,
-                expected=SPECIAL_TOKENS,
-                found=[token for token in SPECIAL_TOKENS if token in vocabulary],
-                hint="Is it the vocab.txt of a BERT model?",
-            )
+        check_vocabulary(source, vocabulary)
         self.vocabulary = dict(vocabulary)
         self.lowercase = lowercase
         self.strip_accents = strip_accents
         self.chinese_characters = chinese_characters
+        self.split_special_tokens = split_special_tokens
         self.max_length = max_length
         self.source = source
         self.special_tokens = {token: vocabulary[token] for token in SPECIAL_TOKENS}
@@ -152,64 +154,35 @@ class BertTokenizer:
         self.model_inputs: tuple[str, ...] = ("input_ids", "attention_mask")
         if token_types:
             self.model_inputs += ("token_type_ids",)
-        self._tokenizer = self._build(added_tokens)
+        with _errors_of_the_library(source):
+            self._tokenizer = self._build(added_tokens)
         self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
     @classmethod
     def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> BertTokenizer:
         """Opens the tokenizer of a model folder or Hub id.
 
-        It is made from `tokenizer.json` if there is one, else from `vocab.txt`. What
-        `tokenizer_config.json` says about lower-casing, accents and Chinese characters counts, as
-        in transformers 5; where it is silent, `tokenizer.json` counts, and then the defaults of
-        the original code (lower-casing on). Padding and truncation stored in `tokenizer.json` are
-        left out: they belong to one use of the model. `config.json` tells how many positions,
-        segments and pieces the model has.
+        It is made from `tokenizer.json` if there is one, else from `vocab.txt`, and the tokens that
+        `tokenizer_config.json` or `added_tokens.json` add. What `tokenizer_config.json` says about
+        lower-casing, accents and Chinese characters counts, as in transformers 5; where it is
+        silent, `tokenizer.json` counts, and then the defaults of the original code (lower-casing
+        on). Padding and truncation stored in `tokenizer.json` are left out: they belong to one use
+        of the model. `config.json` tells how many positions, segments and pieces the model has.
 
         Raises:
-            TokenizerError: no vocabulary there, another kind of tokenizer, a piece twice, a
-                special token missing, a value of the wrong kind, or more pieces than the model
-                has embeddings for.
+            TokenizerError: no vocabulary there, another kind of tokenizer, a piece or an id twice,
+                a special token missing or with another name, a value of the wrong kind, two files
+                that disagree, or more pieces than the model has embeddings for.
         """
-        folder = hub.resolve(source, FILES, revision=revision).folder
-        settings = _Fields.of_file(folder / "tokenizer_config.json")
-        config = _Fields.of_file(folder / "config.json")
-        if (folder / "tokenizer.json").exists():
-            path = folder / "tokenizer.json"
-            vocabulary, added_tokens, stored = _read_tokenizer_json(path)
-        elif (folder / "vocab.txt").exists():
-            path = folder / "vocab.txt"
-            vocabulary, added_tokens, stored = read_vocab(path), [], _Fields(path, {})
-        else:
-            raise TokenizerError(
-                f"{folder} has neither tokenizer.json nor vocab.txt.",
-                path=folder,
-                expected="tokenizer.json or vocab.txt",
-                hint="Copy the tokenizer files of the model into its folder.",
-            )
-        tokenizer = cls(
-            vocabulary,
-            added_tokens=added_tokens,
-            max_length=_max_length(settings, config),
-            token_types=(
-                config.values.get("model_type") != "distilbert"
-                and config.number("type_vocab_size", 2) > 1
-            ),
-            source=path,
-            **_flags(settings, stored),
+        files = read_folder(hub.resolve(source, FILES, revision=revision).folder)
+        return cls(
+            files.vocabulary,
+            added_tokens=files.added_tokens,
+            max_length=files.max_length,
+            token_types=files.token_types,
+            source=files.path,
+            **files.flags,
         )
-        table = config.number("vocab_size", None)
-        if table is not None and tokenizer.vocab_size > table:
-            raise TokenizerError(
-                f"{path} has {tokenizer.vocab_size} pieces, but the model has embeddings for "
-                f"{table} ({folder / 'config.json'}, vocab_size).",
-                path=path,
-                key="vocab_size",
-                expected=table,
-                found=tokenizer.vocab_size,
-                hint="The vocabulary belongs to another model.",
-            )
-        return tokenizer
 
     @classmethod
     def from_vocab(
@@ -238,7 +211,7 @@ class BertTokenizer:
         padding: Literal["longest", "max_length"] = "longest",
         padding_side: Side = "right",
         pad_to_multiple_of: int = 1,
-        split_special_tokens: bool = False,
+        split_special_tokens: bool | None = None,
     ) -> dict[str, torch.Tensor]:
         """A padded batch, ready for `model(**batch)`.
 
@@ -251,15 +224,18 @@ class BertTokenizer:
             padding: "longest" pads to the longest row, "max_length" to `max_length`.
             padding_side: where the padding goes.
             pad_to_multiple_of: rounds the number of columns up, as far as the model goes.
-            split_special_tokens: "[SEP]" in a text is a special token, as in transformers;
-                True reads it as the plain characters that it is.
+            split_special_tokens: whether "[SEP]" in a text is read as the plain characters that it
+                is. False makes it a special token, as in transformers: a text from a stranger can
+                then end itself and begin a second one. None means as the tokenizer says
+                (`split_special_tokens` in its `tokenizer_config.json`), by default False.
 
         Returns:
             int64 tensors on the CPU, all (B, S), named as in `model_inputs`; attention_mask is 1
             at real tokens and 0 at padding.
 
         Raises:
-            DataError: a text is not a string, or is too long where truncation is off.
+            DataError: a text is not a string, has half of a surrogate pair or more than
+                MOST_CHARACTERS, or is too long where truncation is off.
             InputError: `max_length` is more than the model takes.
             ConfigError: there is no such padding or padding side.
         """
@@ -302,7 +278,7 @@ class BertTokenizer:
         max_length: int | None = None,
         truncation: bool = True,
         words: bool = False,
-        split_special_tokens: bool = False,
+        split_special_tokens: bool | None = None,
         first_row: int = 0,
     ) -> list[Encoded]:
         """Each text on its own, unpadded, with offsets and word ids.
@@ -336,9 +312,8 @@ class BertTokenizer:
                 expected=1 + len(columns),
                 found=limit,
             )
-        encoded = [
-            self._pieces(column, words, split_special_tokens, first_row) for column in columns
-        ]
+        split = self.split_special_tokens if split_special_tokens is None else split_special_tokens
+        encoded = [self._pieces(column, words, split, first_row) for column in columns]
         rows = []
         for row, parts in enumerate(zip(*encoded, strict=True), start=first_row):
             lengths = [len(part) for part in parts]
@@ -406,6 +381,7 @@ class BertTokenizer:
                 "do_lower_case": self.lowercase,
                 "strip_accents": self.strip_accents,
                 "tokenize_chinese_chars": self.chinese_characters,
+                "split_special_tokens": self.split_special_tokens,
                 "model_max_length": self.max_length,
                 **names,
             },
@@ -478,42 +454,23 @@ class BertTokenizer:
         for row, text in enumerate(texts, start=first_row):
             _check_text(row, text, words)
         tokenizer = self._splitting_tokenizer if split_special_tokens else self._tokenizer
-        try:
+        with _errors_of_the_library(self.source):
             return tokenizer.encode_batch(texts, is_pretokenized=words, add_special_tokens=False)
-        except (TypeError, UnicodeError):
-            # A str may hold half of a surrogate pair, which no UTF-8 text can.
-            for row, text in enumerate(texts, start=first_row):
-                _check_surrogates(row, text)
-            raise
 
 
-def read_vocab(path: str | Path) -> dict[str, int]:
-    """Reads a `vocab.txt`: one piece a line, the id is the line number from 0.
-
-    Raises:
-        TokenizerError: the file is missing, not UTF-8, empty, or has a piece twice.
-    """
-    path = Path(path)
+@contextlib.contextmanager
+def _errors_of_the_library(source: str | Path) -> Iterator[None]:
+    """What goes wrong inside `tokenizers` comes out as an error of ours, a panic in Rust too."""
     try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as problem:
+        yield
+    except BaseException as problem:
+        panic = type(problem).__name__ == "PanicException"  # no Exception, and not to be imported
+        if isinstance(problem, TokenizerError) or not (panic or isinstance(problem, Exception)):
+            raise
         raise TokenizerError(
-            f"{path} could not be read: {problem.strerror}.", path=path
+            f"{source} is more than the library tokenizers can take: {str(problem)!r:.200}.",
+            path=source,
         ) from problem
-    except UnicodeDecodeError as problem:
-        raise TokenizerError(f"{path} is not UTF-8 text: {problem}.", path=path) from problem
-    # Not splitlines(): pieces such as U+2028 and U+0085 are lines of their own to it.
-    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
-    vocabulary: dict[str, int] = {}
-    for number, piece in enumerate(lines):
-        if piece in vocabulary:
-            raise TokenizerError(
-                f"{path} has {piece!r} twice, on lines {vocabulary[piece] + 1} and {number + 1}.",
-                path=path,
-                key=piece,
-            )
-        vocabulary[piece] = number
-    return vocabulary
 
 
 def pad_rows(
@@ -568,7 +525,7 @@ def _as_list(texts: Any, words: bool) -> list[Any]:
     return [rows] if words and rows and isinstance(rows[0], str) else rows
 
 
-def _check_text(row: int, text: object, words: bool) -> None:
+def _check_text(row: int, text: Any, words: bool) -> None:
     if not words:
         right = isinstance(text, str)
     else:
@@ -581,10 +538,15 @@ def _check_text(row: int, text: object, words: bool) -> None:
             expected=expected,
             found=type(text).__name__,
         )
-
-
-def _check_surrogates(row: int, text: str | Sequence[str]) -> None:
-    whole = text if isinstance(text, str) else " ".join(text)
+    whole = " ".join(text) if words else text
+    if len(whole) > MOST_CHARACTERS:
+        raise DataError(
+            f"Row {row} has {len(whole)} characters, and a text may have {MOST_CHARACTERS}.",
+            key=str(row),
+            expected=MOST_CHARACTERS,
+            found=len(whole),
+            hint="Split it into several texts, or keep its beginning alone.",
+        )
     try:
         whole.encode("utf-8")
     except UnicodeEncodeError as problem:
@@ -597,157 +559,13 @@ def _check_surrogates(row: int, text: str | Sequence[str]) -> None:
 
 
 def _plain(ids: Sequence[int] | torch.Tensor) -> list[int]:
-    return [int(number) for number in ids]
-
-
-@dataclass(frozen=True)
-class _Fields:
-    """A JSON object of a file; a value of the wrong kind is an error that names file and key."""
-
-    path: Path
-    values: Mapping[str, Any]
-
-    @classmethod
-    def of_file(cls, path: Path) -> _Fields:
-        """The object in a file, empty where there is no file."""
-        return cls(path, read_object(path, TokenizerError) if path.exists() else {})
-
-    def number(self, key: str, default: Any) -> Any:
-        """A whole number from 0; null counts as absent."""
-        value = self.values.get(key)
-        if value is None:
-            return default
-        return value if _is_count(value) else self.refuse(key, value, "a whole number")
-
-    def flag(self, key: str, default: bool | None) -> bool | None:
-        """true or false; null where that is what the setting is without a value."""
-        value = self.values.get(key, default)
-        right = isinstance(value, bool) or value is default
-        return value if right else self.refuse(key, value, "true or false")
-
-    def inside(self, key: str) -> _Fields:
-        """An object inside this one, empty for null and where it is absent."""
-        value = self.values.get(key)
-        if value is not None and not isinstance(value, dict):
-            self.refuse(key, value, "an object")
-        return _Fields(self.path, value or {})
-
-    def refuse(self, key: str, value: object, expected: str) -> NoReturn:
-        raise TokenizerError(
-            f"{self.path} has {key} {value!r:.50}, which is not {expected}.",
-            path=self.path,
-            key=key,
-            expected=expected,
-            found=value,
-        )
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
-
-
-def _read_tokenizer_json(path: Path) -> tuple[dict[str, int], list[dict[str, Any]], _Fields]:
-    """Vocabulary, added tokens and normalizer settings of a `tokenizer.json`.
-
-    The tokenizer is built anew from these three, so that no setting comes along unseen.
-    """
-    content = _Fields.of_file(path)
-    kinds = {
-        "model": "WordPiece",
-        "normalizer": "BertNormalizer",
-        "pre_tokenizer": "BertPreTokenizer",
-    }
-    for part, kind in kinds.items():
-        found = content.inside(part).values.get("type")
-        if found != kind:
-            raise TokenizerError(
-                f"{path} is not a BERT tokenizer: its {part} is {found}, not {kind}.",
-                path=path,
-                key=part,
-                expected=kind,
-                found=found,
-            )
-    model = content.inside("model").values
-    fixed = {
-        "unk_token": "[UNK]",
-        "continuing_subword_prefix": "##",
-        "max_input_chars_per_word": 100,
-    }
-    for key, value in fixed.items():
-        if model.get(key, value) != value:
-            raise TokenizerError(
-                f"{path} has {key} {json.dumps(model[key])}, where BERT has {json.dumps(value)}.",
-                path=path,
-                key=key,
-                expected=value,
-                found=model[key],
-            )
-    return _vocabulary(path, model), _added_tokens(content), content.inside("normalizer")
-
-
-def _vocabulary(path: Path, model: Mapping[str, Any]) -> dict[str, int]:
-    vocabulary = model.get("vocab")
-    if not isinstance(vocabulary, dict):
-        raise TokenizerError(f"{path} has no vocabulary in its model.", path=path, key="vocab")
-    for piece, number in vocabulary.items():
-        if not _is_count(number):
-            raise TokenizerError(
-                f"{path} gives the piece {piece!r:.50} the id {number!r:.50}, which is not a "
-                "whole number.",
-                path=path,
-                key=piece,
-                expected="a whole number",
+    numbers = [int(number) for number in ids]
+    for number in numbers:
+        if not 0 <= number < 2**32:
+            raise InputError(
+                f"{number} is not the id of a piece.",
+                key="input_ids",
+                expected="0 or more",
                 found=number,
             )
-    return vocabulary
-
-
-def _added_tokens(content: _Fields) -> list[dict[str, Any]]:
-    """What `tokenizer.json` lists beside the vocabulary, without BERT's own special tokens."""
-    tokens = content.values.get("added_tokens", [])
-    if not isinstance(tokens, list):
-        content.refuse("added_tokens", tokens, "a list")
-    places = ("single_word", "lstrip", "rstrip", "normalized", "special")
-    for token in tokens:
-        if not (
-            isinstance(token, dict)
-            and isinstance(token.get("content"), str)
-            and _is_count(token.get("id"))
-            and set(token) <= {"content", "id", *places}
-            and all(isinstance(token.get(place, False), bool) for place in places)
-        ):
-            content.refuse("the added token", token, "an object with content, id and flags")
-    return [token for token in tokens if token["content"] not in SPECIAL_TOKENS]
-
-
-def _flags(settings: _Fields, stored: _Fields) -> dict[str, Any]:
-    """How to normalise: `tokenizer_config.json` over `tokenizer.json` over the original code."""
-    result = {}
-    for name, key, stored_key, default in (
-        ("lowercase", "do_lower_case", "lowercase", True),
-        ("strip_accents", "strip_accents", "strip_accents", None),
-        ("chinese_characters", "tokenize_chinese_chars", "handle_chinese_chars", True),
-    ):
-        beside = stored.flag(stored_key, default)
-        result[name] = settings.flag(key, default) if key in settings.values else beside
-        if stored_key in stored.values and result[name] != beside:
-            warnings.warn(
-                f"{settings.path} says {key} {result[name]}, tokenizer.json beside it says "
-                f"{beside}; the former counts, as in transformers.",
-                stacklevel=3,
-            )
-    return result
-
-
-def _max_length(settings: _Fields, config: _Fields) -> int:
-    """The smaller of what the tokenizer and the model say.
-
-    Files without a limit hold 1e30 as `model_max_length`; the model's limit then counts.
-    """
-    stored = settings.values.get("model_max_length")
-    unlimited = isinstance(stored, (int, float)) and stored >= 1e9
-    limits = [
-        None if unlimited else settings.number("model_max_length", None),
-        config.number("max_position_embeddings", None),
-    ]
-    return min([limit for limit in limits if limit is not None] or [DEFAULT_MAX_LENGTH])
+    return numbers

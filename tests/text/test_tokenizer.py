@@ -408,16 +408,19 @@ def test_a_vocabulary_with_windows_line_ends(tmp_path):
     ("files", "message"),
     [
         ({}, "has neither tokenizer.json nor vocab.txt"),
-        ({"vocabulary": b""}, r"has no \[PAD\], \[UNK\], \[CLS\], \[SEP\], \[MASK\]"),
+        ({"vocabulary": b"a\n"}, r"has no \[PAD\], \[UNK\], \[CLS\], \[SEP\], \[MASK\]"),
+        ({"vocabulary": b""}, "line 1 is empty"),
+        ({"vocabulary": PIECES + b"\nb\n"}, "line 8 is empty"),
         ({"vocabulary": PIECES.replace(b"[SEP]\n", b"")}, r"has no \[SEP\]\."),
         ({"vocabulary": PIECES + b"a\n"}, "has 'a' twice, on lines 6 and 8"),
         ({"vocabulary": PIECES + b"\xff\n"}, "is not UTF-8"),
         (
             {"vocabulary": PIECES, "config": {"vocab_size": 6}},
-            r"has 7 pieces, but the model has embeddings for 6 \(.*config.json, vocab_size\)",
+            r"has 7 pieces \(the last is '##b'\), but the model has embeddings for 6 "
+            r"\(.*config.json, vocab_size\)",
         ),
-        ({"tokenizer": {"model": {"type": "BPE"}}}, "its model is BPE, not WordPiece"),
-        ({"tokenizer": {"model": {"type": "Unigram"}}}, "its model is Unigram, not WordPiece"),
+        ({"tokenizer": {"model": {"type": "BPE"}}}, "its model is 'BPE', not WordPiece"),
+        ({"tokenizer": {"model": {"type": "Unigram"}}}, "its model is 'Unigram', not WordPiece"),
         (
             {"tokenizer": {"model": {"type": "WordPiece"}, "normalizer": None}},
             "its normalizer is None, not BertNormalizer",
