@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+_LONGEST = 4_000  # characters of a message
+
 
 class MinibertError(Exception):
     """Something is wrong with what was handed in: a file, a setting, a batch.
@@ -16,7 +18,8 @@ class MinibertError(Exception):
         found: what was there.
         hint: what to do about it, one sentence.
 
-    `str(error)` is the message followed by the hint.
+    `str(error)` is the message followed by the hint, with control characters escaped, since keys
+    come from files, and cut if it is very long: `found` has the whole.
     """
 
     exit_code = 2
@@ -36,7 +39,8 @@ class MinibertError(Exception):
         self.expected = expected
         self.found = found
         self.hint = hint
-        super().__init__(message if hint is None else f"{message} {hint}")
+        text = _for_a_terminal(message)
+        super().__init__(text if hint is None else f"{text} {_for_a_terminal(hint)}")
 
 
 class ConfigError(MinibertError):
@@ -73,3 +77,15 @@ class DiskError(MinibertError):
     """A write that failed: a full disk, a folder without permission. The exit code is 1."""
 
     exit_code = 1
+
+
+def _for_a_terminal(text: str) -> str:
+    """The text on one line, which can be printed anywhere and steers no terminal."""
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]} ... (and {len(text) - _LONGEST} more characters)"
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )

@@ -2,6 +2,7 @@
 
 Every file of the project is written here: into a temporary file beside its target, flushed to the
 disk, then renamed over it. A reader sees the old file or the new one, never half of one.
+What is read is taken to be hostile: sizes and types first, content after them.
 The only module that imports `safetensors`.
 """
 
@@ -10,17 +11,35 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
+import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import safetensors
 import safetensors.torch
 import torch
 
 from minibert.errors import CheckpointError, DiskError, MinibertError
+
+# The largest JSON that is read, in bytes; the value made of it takes up to 27 times as much.
+LARGEST_JSON = 32 * 2**20
+# The same for what describes one model, its config, header or index: BERT-large needs 50 KB.
+LARGEST_DESCRIPTION = 4 * 2**20
+
+# Bytes of one value, by the names that safetensors gives to dtypes.
+_ITEM_SIZES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64"), 8),
+}
+_MOST_AXES = 8  # no tensor of a BERT has more than two
+_HALF_A_PAIR = re.compile(r"[\ud800-\udfff]")
 
 
 @contextlib.contextmanager
@@ -74,44 +93,42 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path, error: type[MinibertError] = CheckpointError) -> Any:
-    """Reads a JSON file; duplicate keys are refused, since which one counts would be a guess.
+def read_json(
+    path: str | Path, error: type[MinibertError] = CheckpointError, *, largest: int = LARGEST_JSON
+) -> Any:
+    """Reads a JSON file of at most `largest` bytes; what is no JSON is refused to the letter.
+
+    Duplicate keys are, since which one counts would be a guess; NaN, infinite numbers and halves of
+    surrogate pairs are, since they could not be written back.
 
     Raises:
-        error: (the class given) the file is missing, not UTF-8, not JSON, or has a key twice.
+        error: (the class given) the file is missing, too large, not UTF-8, not JSON, or has a key
+            twice.
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique(path, error))
+        size = _size_of_file(path, error)
+        if size > largest:
+            raise error(
+                f"{path} has {size} bytes, and at most {largest} are read.",
+                path=path,
+                expected=largest,
+                found=size,
+            )
+        return _parse(path, path.read_bytes(), error)
     except OSError as problem:
         raise error(f"{path} could not be read: {problem.strerror}.", path=path) from problem
-    except (ValueError, RecursionError) as problem:
-        raise error(f"{path} is not valid JSON: {problem}.", path=path) from problem
 
 
-def _unique(
-    path: Path, error: type[MinibertError]
-) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
-    """What `json.loads` makes an object with, if a key that is there twice is to be an error."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in result:
-                raise error(f"{path} has the key {key!r} twice.", path=path, key=key)
-            result[key] = value
-        return result
-
-    return unique
-
-
-def read_object(path: str | Path, error: type[MinibertError] = CheckpointError) -> dict[str, Any]:
+def read_object(
+    path: str | Path, error: type[MinibertError] = CheckpointError, *, largest: int = LARGEST_JSON
+) -> dict[str, Any]:
     """Reads a JSON file that has to hold an object, as `read_json` does.
 
     Raises:
         error: as for `read_json`, or the file holds a list, a string or another value.
     """
-    value = read_json(path, error)
+    value = read_json(path, error, largest=largest)
     if not isinstance(value, dict):
         raise error(
             f"{path} is not a JSON object.",
@@ -120,6 +137,28 @@ def read_object(path: str | Path, error: type[MinibertError] = CheckpointError) 
             found=type(value).__name__,
         )
     return value
+
+
+def inside(folder: Path, name: str, error: type[MinibertError] = CheckpointError) -> Path:
+    """The file of that name in a folder; a link that leads out of the folder is refused.
+
+    The snapshots of the Hub's cache are folders of links to `blobs` beside them, which may be.
+
+    Raises:
+        error: (the class given) the file is a link to somewhere else.
+    """
+    home = Path(os.path.realpath(folder))
+    homes = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
+    target = Path(os.path.realpath(folder / name))
+    if not any(target.is_relative_to(place) for place in homes):
+        raise error(
+            f"{folder / name} is a link that leads out of its folder, to {target}.",
+            path=folder / name,
+            key=name,
+            found=str(target),
+            hint="If that is the file you mean, put a copy of it in the folder.",
+        )
+    return folder / name
 
 
 def sha256(path: str | Path) -> str:
@@ -131,27 +170,46 @@ def sha256(path: str | Path) -> str:
 def tensor_shapes(path: str | Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Names, shapes and dtypes of a safetensors file, read from its header alone.
 
+    The header is checked here before the library sees the file: every value of the file belongs to
+    one tensor, whose shape and dtype agree with the place that it has.
+
     Returns:
         name -> (shape, dtype as safetensors writes it, such as "F32").
 
     Raises:
-        CheckpointError: the file is missing, is not a safetensors file, or has a name twice.
+        CheckpointError: the file is missing, is not a whole safetensors file, or its header lies.
     """
     path = Path(path)
-    with _opened(path) as file:
-        with path.open("rb") as header:  # of two tensors of one name the library takes the last
-            size = int.from_bytes(header.read(8), "little")
-            json.loads(header.read(size), object_pairs_hook=_unique(path, CheckpointError))
-        return {
-            name: (tuple(file.get_slice(name).get_shape()), file.get_slice(name).get_dtype())
-            for name in file.keys()  # noqa: SIM118 (not a dict)
-        }
+    header, size = _header(path)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        _damaged(path, "its __metadata__ is not an object of strings", "__metadata__")
+    places: list[tuple[int, int, str]] = []
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {}
+    for name, entry in header.items():
+        shape, dtype, start, end = _checked_entry(path, name, entry)
+        places.append((start, end, name))
+        shapes[name] = shape, dtype
+    _check_places(path, places, size)
+    return shapes
 
 
-def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
-    """All tensors of a safetensors file, on the CPU, in the file's own dtypes."""
+def read_tensors(path: str | Path, names: Collection[str] | None = None) -> dict[str, torch.Tensor]:
+    """Tensors of a safetensors file, on the CPU, in the file's own dtypes.
+
+    Args:
+        path: the file, whose header is checked as by `tensor_shapes`.
+        names: which ones; None: all. No memory is taken for the others.
+    """
+    stored = tensor_shapes(path)
+    wanted = stored if names is None else [name for name in stored if name in names]
     with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return {name: file.get_tensor(name) for name in wanted}
+
+
+def tensor_bytes(shape: Iterable[int], dtype: str) -> int:
+    """How many bytes of a safetensors file a tensor takes."""
+    return math.prod(shape) * _ITEM_SIZES[dtype]
 
 
 @contextlib.contextmanager
@@ -183,3 +241,110 @@ def write_tensors(
             safetensors.torch.save_file(whole, temporary, dict(metadata or {"format": "pt"}))
         except safetensors.SafetensorError as problem:
             raise DiskError(f"{path} could not be written: {problem}.", path=path) from problem
+
+
+def _size_of_file(path: Path, error: type[MinibertError]) -> int:
+    """The size in bytes of what has to be a plain file: opening a pipe could wait for ever."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise error(f"{path} is not a file.", path=path)
+    return status.st_size
+
+
+def _parse(path: Path, raw: bytes, error: type[MinibertError]) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in result:
+                raise error(f"{path} has the key {key!r} twice.", path=path, key=key)
+            if not (_is_json(key) and _is_json(value)):
+                raise error(
+                    f"{path} has {key!r}: {value!r:.50}, which is not JSON.",
+                    path=path,
+                    key=key,
+                    found=value,
+                )
+            result[key] = value
+        return result
+
+    try:
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path} is not valid JSON: {problem}.", path=path) from problem
+
+
+def _is_json(value: object) -> bool:
+    """Whether Python's reader, which takes more than JSON, read what can be written again."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    return not isinstance(value, str) or value.isascii() or not _HALF_A_PAIR.search(value)
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and how many bytes of tensors stand after it."""
+    try:
+        whole = _size_of_file(path, CheckpointError)
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if whole < 8 or size > whole - 8:
+                _damaged(path, f"its header needs {8 + size} bytes and the file has {whole}")
+            if size > LARGEST_DESCRIPTION:
+                _damaged(
+                    path, f"its header has {size} bytes and at most {LARGEST_DESCRIPTION} are read"
+                )
+            raw = file.read(size)
+    except OSError as problem:
+        raise CheckpointError(
+            f"{path} could not be read: {problem.strerror}.", path=path
+        ) from problem
+    if not raw.startswith(b"{"):
+        _damaged(path, f"its header starts with {raw[:1]!r} and not with {{")
+    return _parse(path, raw, CheckpointError), whole - 8 - size
+
+
+def _checked_entry(path: Path, name: str, entry: Any) -> tuple[tuple[int, ...], str, int, int]:
+    """(shape, dtype, start, end) of one tensor, if they agree with each other."""
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        _damaged(path, f"{name} is not described by dtype, shape and data_offsets", name)
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _ITEM_SIZES:
+        _damaged(path, f"{name} has the dtype {dtype!r:.50}, which is not known", name)
+    if not _are_counts(shape) or len(shape) > _MOST_AXES:
+        _damaged(path, f"{name} has the shape {shape!r:.50}", name)
+    if not _are_counts(offsets) or len(offsets) != 2:
+        _damaged(path, f"{name} has the data_offsets {offsets!r:.50}", name)
+    needed, taken = tensor_bytes(shape, dtype), offsets[1] - offsets[0]
+    if needed != taken:
+        _damaged(
+            path, f"{name} {tuple(shape)} needs {needed} bytes of {dtype} and has {taken}", name
+        )
+    return tuple(shape), dtype, offsets[0], offsets[1]
+
+
+def _are_counts(values: object) -> bool:
+    """Whether this is a list of whole numbers from 0 that a file could hold."""
+    return isinstance(values, list) and all(type(n) is int and 0 <= n < 2**63 for n in values)
+
+
+def _check_places(path: Path, places: list[tuple[int, int, str]], size: int) -> None:
+    """The tensors fill the file from end to end: no hole, where anything could hide, no overlap."""
+    at = 0
+    for start, end, name in sorted(places):
+        if start != at:
+            what = "overlaps the one before it" if start < at else "leaves a hole before it"
+            _damaged(path, f"{name} starts at byte {start} where {at} is due, which {what}", name)
+        at = end
+    if at != size:
+        last = max(places)[2] if places else None
+        _damaged(path, f"its tensors end at byte {at} and the file's data at {size}", last)
+
+
+def _damaged(path: Path, what: str, key: str | None = None) -> NoReturn:
+    raise CheckpointError(
+        f"{path} is not a whole safetensors file: {what}.",
+        path=path,
+        key=key,
+        hint="Download it again, or convert the model with the tool that made it.",
+    )

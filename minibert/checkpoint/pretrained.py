@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 from minibert.checkpoint import names, weights
 from minibert.errors import CheckpointError, ConfigError
-from minibert.files import read_object, write_json, write_tensors
+from minibert.files import (
+    LARGEST_DESCRIPTION,
+    inside,
+    read_object,
+    write_json,
+    write_tensors,
+)
 
 
 class Pretrained(nn.Module):
@@ -43,6 +49,7 @@ class Pretrained(nn.Module):
         fresh_head: bool = False,
         dtype: torch.dtype = torch.float32,
         generator: torch.Generator | None = None,
+        allow_nonfinite: bool = False,
     ) -> Self:
         """Loads a model, in eval mode, from a folder or from the Hub. Strict: all or nothing.
 
@@ -61,6 +68,7 @@ class Pretrained(nn.Module):
             fresh_head: whether a head that is not in the file is drawn anew.
             dtype: of the parameters.
             generator: where new weights come from; None: one with seed 0.
+            allow_nonfinite: whether weights that are NaN or infinite are a warning, not an error.
 
         Raises:
             CheckpointError: the files are missing, damaged, pickles, or do not fit this class.
@@ -68,7 +76,7 @@ class Pretrained(nn.Module):
             HubError: a download failed.
         """
         local, files = weights.find(source, revision)
-        stored_config = _read_config(cls.config_class, local.folder / weights.CONFIG)
+        stored_config = _read_config(cls.config_class, local.folder)
         stored = weights.stored_shapes(files)
         weights.check_layers(stored, stored_config.num_hidden_layers, local.folder)
         if cls.__name__ not in names.HEADS[stored_config.model_type]:
@@ -90,14 +98,15 @@ class Pretrained(nn.Module):
             stored,
             fresh=fresh,
             ignored=ignored,
-            where=str(source),
+            where=files.main,
         )
         tensors = weights.assemble(
             entries,
-            weights.read(files),
+            weights.read(files, entries),
             dtype=dtype,
             tied=config.tie_word_embeddings,
-            where=str(source),
+            allow_nonfinite=allow_nonfinite,
+            where=files.main,
         )
         drawn = _draw(entries, config.initializer_range, generator)
         tensors.update({name: tensor.to(dtype, copy=True) for name, tensor in drawn.items()})
@@ -272,8 +281,8 @@ def class_name(folder: Path) -> str:
     Raises:
         CheckpointError: config.json is missing, is no JSON object, or names other classes.
     """
-    path = folder / weights.CONFIG
-    stated = read_object(path).get("architectures") or []
+    path, values = _config_object(folder)
+    stated = values.get("architectures") or []
     ours = {
         official: name
         for family in names.ARCHITECTURES.values()
@@ -293,18 +302,34 @@ def class_name(folder: Path) -> str:
     return known[0] if known else names.BARE_MODEL
 
 
-def _read_config(config_class: Any, path: Path) -> Any:
+def _config_object(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """A folder's config.json, and the JSON object that is in it."""
+    path = inside(folder, weights.CONFIG)
+    return path, read_object(path, largest=LARGEST_DESCRIPTION)
+
+
+def _read_config(config_class: Any, folder: Path) -> Any:
     """The config of a folder, with DistilBERT's keys translated.
 
     Raises:
         CheckpointError: no config.json, or not an object of JSON.
         ConfigError: a value that no model can be built from.
     """
-    values = read_object(path)
+    path, values = _config_object(folder)
     family = str(values.get("model_type", "bert"))
     if family not in names.CONFIG_KEYS:
         family = "bert"  # whose from_official refuses a family that is not known
     ours = {official: name for name, official in names.CONFIG_KEYS[family].items()}
+    for official, name in ours.items():
+        if official in values and values.get(name, values[official]) != values[official]:
+            raise ConfigError(
+                f"{path} has {official} {values[official]!r} and {name} {values[name]!r}, which "
+                "mean the same.",
+                path=path,
+                key=official,
+                expected=values[name],
+                found=values[official],
+            )
     translated: dict[Any, Any] = {ours.get(key, key): value for key, value in values.items()}
     try:
         return config_class.from_official({**translated, **names.CONFIG_FACTS[family]})

@@ -7,9 +7,11 @@ is loaded, fresh (drawn anew), tied (a second copy of another) or left out, with
 
 from __future__ import annotations
 
+import os
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
@@ -19,7 +21,14 @@ from torch import Tensor
 from minibert.checkpoint import names
 from minibert.checkpoint.hub import Local, is_pickle, resolve
 from minibert.errors import CheckpointError
-from minibert.files import read_json, read_tensors, tensor_shapes
+from minibert.files import (
+    LARGEST_DESCRIPTION,
+    inside,
+    read_object,
+    read_tensors,
+    tensor_bytes,
+    tensor_shapes,
+)
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
@@ -30,7 +39,7 @@ Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _SAME_NUMBERS = "the same numbers as {}, kept once"
-_LAYER = re.compile(r"\blayers?\.(\d+)\.")
+_LAYER = re.compile(r"\blayers?\.(0|[1-9][0-9]{0,8})\.")
 _PLAIN_FILE_NAME = re.compile(r"[\w][\w.-]{0,200}")
 
 
@@ -146,52 +155,95 @@ def bare_name(official: str) -> str:
     return official
 
 
-def find(source: str | Path, revision: str | None = None) -> tuple[Local, list[Path]]:
+@dataclass(frozen=True)
+class Files:
+    """The safetensors files of one model.
+
+    Attributes:
+        paths: the files.
+        index: the index of shards; None for a single file.
+        weight_map: what the index says: tensor -> file name.
+        total_size: what the index says: the bytes of all tensors; None where it is silent.
+    """
+
+    paths: tuple[Path, ...]
+    index: Path | None = None
+    weight_map: Mapping[str, str] = field(default_factory=dict)
+    total_size: object = None
+
+    @property
+    def main(self) -> Path:
+        """The file that stands for all in messages: the index, or the only one."""
+        return self.index or self.paths[0]
+
+
+def find(source: str | Path, revision: str | None = None) -> tuple[Local, Files]:
     """The folder of a model and the safetensors files in it, fetched if need be.
 
     Raises:
-        CheckpointError: there are no safetensors files, or the index of shards cannot be trusted.
+        CheckpointError: there are no safetensors files, the index of shards cannot be trusted, or
+            a file is a link that leads out of the folder.
         HubError: a download failed.
     """
     local = resolve(source, (CONFIG, SINGLE, INDEX), revision=revision)
-    if (local.folder / SINGLE).exists():
-        return local, [local.folder / SINGLE]
-    if not (local.folder / INDEX).exists():
+    if os.path.lexists(local.folder / SINGLE):
+        return local, Files((inside(local.folder, SINGLE),))
+    if not os.path.lexists(local.folder / INDEX):
         raise _no_weights(source, local)
-    shards = _shards(local.folder / INDEX)
+    index = inside(local.folder, INDEX)
+    weight_map, total_size = _read_index(index)
+    shards = sorted(set(weight_map.values()))
     if local.revision is not None:
         resolve(source, shards, revision=local.revision)
     for shard in shards:
-        if not (local.folder / shard).exists():
+        if not os.path.lexists(local.folder / shard):
             raise CheckpointError(
-                f"{local.folder / INDEX} names {shard}, which is not there.",
-                path=local.folder / INDEX,
+                f"{index} names {shard}, which is not there.",
+                path=index,
                 key=shard,
                 hint="Download the model again.",
             )
-    return local, [local.folder / shard for shard in shards]
+    paths = tuple(inside(local.folder, shard) for shard in shards)
+    return local, Files(paths, index, weight_map, total_size)
 
 
-def stored_shapes(files: Sequence[Path]) -> dict[str, tuple[tuple[int, ...], str]]:
+def stored_shapes(files: Files) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shapes and dtypes of all tensors of the files, from their headers.
 
     Raises:
-        CheckpointError: a file is damaged, or two files hold a tensor of the same name.
+        CheckpointError: a file is damaged, two files hold a tensor of the same name, or a tensor is
+            not in the file that the index names.
     """
     stored: dict[str, tuple[tuple[int, ...], str]] = {}
-    for file in files:
-        shapes = tensor_shapes(file)
-        for name in stored.keys() & shapes.keys():
+    place: dict[str, str] = {}
+    for path in files.paths:
+        shapes = tensor_shapes(path)
+        for name in sorted(stored.keys() & shapes.keys()):
             raise CheckpointError(
-                f"{file} holds {name}, and another file of the model does too.", path=file, key=name
+                f"{path} holds {name}, and another file of the model does too: {place[name]}.",
+                path=path,
+                key=name,
             )
         stored.update(shapes)
+        place.update(dict.fromkeys(shapes, path.name))
+    if files.index is not None:
+        _compare_with_index(files, files.index, place)
+        size = sum(tensor_bytes(*tensor) for tensor in stored.values())
+        if files.total_size not in (None, size):
+            warnings.warn(
+                f"{files.index} has total_size {files.total_size!r:.50}, and the tensors of its "
+                f"files have {size} bytes.",
+                stacklevel=3,
+            )
     return stored
 
 
-def read(files: Sequence[Path]) -> dict[str, Tensor]:
-    """All tensors of the files, under their official names."""
-    return {name: tensor for file in files for name, tensor in read_tensors(file).items()}
+def read(files: Files, entries: Iterable[Entry]) -> dict[str, Tensor]:
+    """The tensors that are loaded or tied, under their official names; no others are read."""
+    wanted = {entry.official for entry in entries if entry.status in ("loaded", "tied")}
+    return {
+        name: tensor for path in files.paths for name, tensor in read_tensors(path, wanted).items()
+    }
 
 
 def check_layers(stored: Shapes, layers: int, path: Path) -> None:
@@ -200,12 +252,12 @@ def check_layers(stored: Shapes, layers: int, path: Path) -> None:
     Raises:
         CheckpointError: config.json and the weights disagree.
     """
-    found = 1 + max((int(m.group(1)) for m in map(_LAYER.search, stored) if m), default=-1)
+    found = len({match.group(1) for match in map(_LAYER.search, stored) if match})
     if found != layers:
         raise CheckpointError(
             f"{path / CONFIG} says num_hidden_layers {layers}, but the weights beside it have "
             f"{found} layers.",
-            path=path,
+            path=path / CONFIG,
             key="num_hidden_layers",
             expected=layers,
             found=found,
@@ -221,7 +273,7 @@ def match(
     *,
     fresh: Mapping[str, str] | None = None,
     ignored: Mapping[str, str] | None = None,
-    where: str = "The state dict",
+    where: str | Path = "The state dict",
 ) -> tuple[Entry, ...]:
     """Decides what becomes of every tensor, from names, shapes and dtypes alone.
 
@@ -231,7 +283,7 @@ def match(
         stored: what there is, under official names of any age, with or without prefix.
         fresh: parameters that may be missing -> the reason they are drawn anew.
         ignored: stored tensors not to be used -> the reason.
-        where: what the error calls the place the tensors came from.
+        where: the file that the tensors come from, or what the error calls their place.
 
     Raises:
         CheckpointError: one error for all tensors that are missing, unexpected, of another shape,
@@ -278,6 +330,12 @@ def match(
         status, why = "left out", ignored.get(key)
         if why is None and bare in copies:
             status, why = "tied", _SAME_NUMBERS.format(copies[bare])
+            original = found.get(copies[bare])
+            if original is not None and stored[original] != (shape, dtype):
+                faults.setdefault("unlike the tensor that they repeat", []).append(
+                    f"{key} is {dtype} {shape} and {original} is "
+                    f"{stored[original][1]} {stored[original][0]}"
+                )
         why = why or _reason_left_out(bare, expected)
         if why is None:
             faults.setdefault("unexpected", []).append(f"{key} {shape}")
@@ -295,32 +353,52 @@ def assemble(
     *,
     dtype: torch.dtype | None = None,
     tied: bool = True,
-    where: str = "The state dict",
+    allow_nonfinite: bool = False,
+    where: str | Path = "The state dict",
 ) -> dict[str, Tensor]:
     """The loaded tensors under our names: fresh copies of the stored ones, cast to `dtype`.
 
     Raises:
-        CheckpointError: a value is NaN or infinite (or too large for `dtype`), or two tensors that
-            should be one differ.
+        CheckpointError: a value is NaN or infinite (or too large for `dtype`) and that is not
+            allowed, two tensors that should be one differ, or they do not fit into memory.
     """
     loaded = {e.official: e.name for e in entries if e.status == "loaded" and e.name is not None}
     for entry in entries:
         if tied and entry.status == "tied":
             _require_equal(entry, tensors, where)
-    result = {
-        name: tensors[official].detach().to(dtype or tensors[official].dtype, copy=True)
-        for official, name in loaded.items()
-    }
-    broken = [key for key, name in loaded.items() if not torch.isfinite(result[name]).all()]
-    if broken:
+    try:
+        result = {
+            name: tensors[official].detach().to(dtype or tensors[official].dtype, copy=True)
+            for official, name in loaded.items()
+        }
+        broken = [key for key, name in loaded.items() if not torch.isfinite(result[name]).all()]
+    except (MemoryError, RuntimeError) as problem:  # the latter is torch's for a full memory
+        values = sum(entry.parameters for entry in entries if entry.status == "loaded")
         raise CheckpointError(
+            f"{where} has {values:,} values, which do not fit into the memory.",
+            path=_path(where),
+            found=values,
+        ) from problem
+    if broken:
+        what = (
             f"{where} holds values that are NaN, infinite or too large for "
-            f"{result[loaded[broken[0]]].dtype} in: {', '.join(broken)}.",
-            key=broken[0],
-            found=broken,
-            hint="The training that wrote it diverged, or the file is damaged.",
+            f"{result[loaded[broken[0]]].dtype} in: {', '.join(broken)}."
         )
+        if not allow_nonfinite:
+            raise CheckpointError(
+                what,
+                path=_path(where),
+                key=broken[0],
+                found=broken,
+                hint="The training that wrote it diverged, or the file is damaged; "
+                "allow_nonfinite=True opens it to look at.",
+            )
+        warnings.warn(what, stacklevel=3)
     return result
+
+
+def _path(where: str | Path) -> Path | None:
+    return where if isinstance(where, Path) else None
 
 
 def _reason_left_out(bare: str, expected: set[str]) -> str | None:
@@ -331,20 +409,21 @@ def _reason_left_out(bare: str, expected: set[str]) -> str | None:
     return None
 
 
-def _require_equal(entry: Entry, tensors: Mapping[str, Tensor], where: str) -> None:
+def _require_equal(entry: Entry, tensors: Mapping[str, Tensor], where: str | Path) -> None:
     """Holds a tied tensor against the one that it repeats."""
     for key, tensor in tensors.items():
         repeated = entry.reason == _SAME_NUMBERS.format(bare_name(key))
         if repeated and not torch.equal(tensor, tensors[entry.official]):
             raise CheckpointError(
                 f"{where} holds {entry.official} and {key}, which should be one tensor and differ.",
+                path=_path(where),
                 key=entry.official,
                 hint="If they were trained apart, set tie_word_embeddings to false in config.json.",
             )
 
 
 def _does_not_fit(
-    class_name: str, where: str, faults: Mapping[str, Sequence[str]]
+    class_name: str, where: str | Path, faults: Mapping[str, Sequence[str]]
 ) -> CheckpointError:
     listed = "; ".join(
         f"{len(keys)} {'tensor' if len(keys) == 1 else 'tensors'} {what}: {', '.join(keys)}"
@@ -356,6 +435,7 @@ def _does_not_fit(
     )
     return CheckpointError(
         f"{where} does not fit {class_name}: {listed}.",
+        path=_path(where),
         key=next(iter(faults.values()))[0].split(" ")[0],
         found={what: list(keys) for what, keys in faults.items()},
         hint="To train a new head, give label names (or num_labels, or fresh_head=True)."
@@ -396,23 +476,38 @@ def _no_weights(source: str | Path, local: Local) -> CheckpointError:
     )
 
 
-def _shards(index: Path) -> tuple[str, ...]:
-    """The files that an index names: plain names of safetensors files in its own folder."""
-    content = read_json(index)
-    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+def _read_index(path: Path) -> tuple[dict[str, str], object]:
+    """(weight_map, total_size) of an index, whose files are plain names in its own folder."""
+    content = read_object(path, largest=LARGEST_DESCRIPTION)
+    weight_map = content.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index} has no weight_map.", path=index, key="weight_map")
+        raise CheckpointError(f"{path} has no weight_map.", path=path, key="weight_map")
     for key, file in weight_map.items():
         plain = isinstance(file, str) and _PLAIN_FILE_NAME.fullmatch(file)
         if not plain or not file.endswith(".safetensors"):
             raise CheckpointError(
-                f"{index} keeps {key} in {file!r}, which is not the plain name of a safetensors "
+                f"{path} keeps {key} in {file!r}, which is not the plain name of a safetensors "
                 "file in the same folder.",
-                path=index,
+                path=path,
                 key=key,
                 found=file,
             )
-    return tuple(sorted(set(weight_map.values())))
+    metadata = content.get("metadata")
+    return weight_map, metadata.get("total_size") if isinstance(metadata, dict) else None
+
+
+def _compare_with_index(files: Files, index: Path, place: Mapping[str, str]) -> None:
+    """Holds where the index says that each tensor is against where it was found."""
+    for key in sorted(files.weight_map.keys() | place.keys()):
+        stated, found = files.weight_map.get(key), place.get(key)
+        if stated != found:
+            raise CheckpointError(
+                f"{index} has {key} in {stated or 'no file'}, and it is in {found or 'none'}.",
+                path=index,
+                key=key,
+                expected=stated,
+                found=found,
+            )
 
 
 def _count(entries: Sequence[Entry]) -> str:

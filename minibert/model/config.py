@@ -20,9 +20,13 @@ PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_class
 # Keys that would make another network out of the same weights: each value but this one is refused.
 _ONLY_SUPPORTED = {
     "is_decoder": False,
+    "is_encoder_decoder": False,
     "add_cross_attention": False,
     "position_embedding_type": "absolute",
+    "pruned_heads": {},
+    "quantization_config": None,
 }
+_MOST_LABELS = 100_000
 
 
 @dataclass(frozen=True)
@@ -152,12 +156,13 @@ class BertConfig:
         rates += ["qa_dropout", "seq_classif_dropout"]
         sizes = ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"]
         sizes += ["intermediate_size", "max_position_embeddings"]
-        for key in sizes:
-            self._require(key, 1 <= getattr(self, key) <= 2**31 - 1, "from 1 to 2147483647")
+        for key in sizes:  # two of them make the largest table, counted in 64 bits
+            self._require(key, 1 <= getattr(self, key) <= 2**30, f"from 1 to {2**30}")
+        self._require("num_hidden_layers", self.num_hidden_layers <= 1000, "at most 1000")
         for key in rates:
             rate = getattr(self, key)
             self._require(key, rate is None or 0 <= rate < 1, "at least 0 and below 1")
-        self._require("type_vocab_size", 0 <= self.type_vocab_size < 2**31, "0 or more")
+        self._require("type_vocab_size", 0 <= self.type_vocab_size <= 2**30, f"from 0 to {2**30}")
         no_segments = not self.is_distilbert or self.type_vocab_size == 0
         self._require("type_vocab_size", no_segments, "0 for a DistilBERT, which has no segments")
         self._require("initializer_range", 0 < self.initializer_range < 1e6, "above 0 and finite")
@@ -199,19 +204,27 @@ def _has_type(value: object, annotation: str) -> bool:
 
 def _labels(values: Mapping[str, Any]) -> dict[str, Any]:
     """`id2label` with int keys 0..C-1 in order, from whichever of the three label keys is there."""
-    names = values.get("id2label")
-    if names is None:
-        count = values.get("num_labels")
-        if count is None:
-            return {}
-        if not isinstance(count, int) or not 1 <= count <= 1_000_000:
-            raise ConfigError(f"The configuration has num_labels = {count!r}.", key="num_labels")
-        return {"id2label": {number: f"LABEL_{number}" for number in range(count)}}
-    if not isinstance(names, Mapping) or not all(str(number).isdecimal() for number in names):
+    count, names, stated = (values.get(key) for key in ("num_labels", "id2label", "label2id"))
+    if count is not None and (type(count) is not int or not 1 <= count <= _MOST_LABELS):
+        raise ConfigError(
+            f"The configuration has num_labels = {count!r}, but it must be from 1 to "
+            f"{_MOST_LABELS}.",
+            key="num_labels",
+            found=count,
+        )
+    if names is None and count is None and stated is None:
+        return {}
+    placeholders = {number: f"LABEL_{number}" for number in range(count or 2)}
+    id2label = placeholders if names is None else _in_order(names)
+    if id2label is None:
         return {"id2label": names}  # which BertConfig refuses
-    in_order = sorted((int(number), number) for number in names)
-    id2label = {number: names[key] for number, key in in_order}
-    stated = values.get("label2id")
+    if count not in (None, len(id2label)):
+        raise ConfigError(
+            f"The configuration has {len(id2label)} names in id2label and num_labels {count}.",
+            key="num_labels",
+            expected=len(id2label),
+            found=count,
+        )
     if stated is not None and stated != {str(name): number for number, name in id2label.items()}:
         raise ConfigError(
             f"The configuration has id2label {id2label} and label2id {stated}, which disagree.",
@@ -220,3 +233,11 @@ def _labels(values: Mapping[str, Any]) -> dict[str, Any]:
             found=stated,
         )
     return {"id2label": id2label}
+
+
+def _in_order(names: object) -> dict[int, Any] | None:
+    """A mapping of "0", "1", "2", ... to names, with numbers as keys; None if it is none."""
+    by_number = {str(key): names[key] for key in names} if isinstance(names, Mapping) else {}
+    if not by_number or by_number.keys() != {str(number) for number in range(len(by_number))}:
+        return None
+    return {number: by_number[str(number)] for number in range(len(by_number))}

@@ -437,7 +437,7 @@ def test_a_failed_load_leaves_the_model_as_it_was():
             assert torch.equal(tensor, before[name]), name
 
 
-@pytest.mark.parametrize("layers", [1, 3, 10_000_000])
+@pytest.mark.parametrize("layers", [1, 3, 1000])
 def test_a_config_with_another_number_of_layers_is_named(layers, saved):
     values = read_json(saved / "config.json")
     write_json(saved / "config.json", {**values, "num_hidden_layers": layers})
@@ -454,6 +454,7 @@ def test_a_config_with_another_number_of_layers_is_named(layers, saved):
         ('{"model_type": "roberta"}', "model_type"),
         ('{"model_type": ["bert"]}', "model_type"),
         ('{"hidden_size": 1e400}', "hidden_size"),
+        ('{"num_hidden_layers": 10000000}', "num_hidden_layers = 10000000.*at most 1000"),
     ],
 )
 def test_a_config_that_is_none(text, message, saved):
