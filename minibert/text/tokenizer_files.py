@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minibert.errors import TokenizerError
-from minibert.files import read_object
+from minibert.files import inside, read_object
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FILES = (
     "tokenizer.json",
-    "tokenizer_config.json",
     "vocab.txt",
-    "added_tokens.json",
+    "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "config.json",
 )
 
@@ -81,10 +81,10 @@ def read_folder(folder: Path) -> TokenizerFiles:
     Raises:
         TokenizerError: as `BertTokenizer.from_pretrained` says.
     """
-    settings = _Fields.of_file(folder / "tokenizer_config.json")
-    config = _Fields.of_file(folder / "config.json")
-    path, vocab_txt = folder / "tokenizer.json", folder / "vocab.txt"
+    files = [inside(folder, name, TokenizerError) for name in FILES]
+    path, vocab_txt = files[:2]
     content = _Fields.of_file(path)
+    settings, names, older, config = map(_Fields.of_file, files[2:])
     listed: list[tuple[_Fields, dict[str, Any]]] = []
     if path.exists():
         vocabulary = _stored_vocabulary(content)
@@ -101,15 +101,15 @@ def read_folder(folder: Path) -> TokenizerFiles:
             hint="Copy the tokenizer files of the model into its folder.",
         )
     check_vocabulary(path, vocabulary)
-    listed += _tokens_beside(folder, settings)
+    listed += _tokens_beside(settings, older)
     added_tokens = _merged(listed, vocabulary)
     every_id = vocabulary | {token["content"]: token["id"] for token in added_tokens}
     if path != vocab_txt:
         _check_post_processor(content, vocabulary)
         if vocab_txt.exists():
             _compare(path, vocabulary, every_id, vocab_txt)
-    for file in (settings, _Fields.of_file(folder / "special_tokens_map.json")):
-        _check_names(file, every_id)
+    _check_names(settings, every_id)
+    _check_names(names, every_id)
     _check_table(path, every_id, config)
     return TokenizerFiles(
         path,
@@ -356,12 +356,11 @@ def _stored_tokens(content: _Fields) -> list[dict[str, Any]]:
     return tokens if isinstance(tokens, list) else content.refuse("added_tokens", tokens, "a list")
 
 
-def _tokens_beside(folder: Path, settings: _Fields) -> Iterator[tuple[_Fields, Any]]:
+def _tokens_beside(settings: _Fields, older: _Fields) -> Iterator[tuple[_Fields, Any]]:
     """What the two other places list, in the form of `tokenizer.json`, each with its file."""
     for number, token in settings.inside("added_tokens_decoder").values.items():
         token = {**token, "id": _number_of(number)} if isinstance(token, dict) else token
         yield settings, token
-    older = _Fields.of_file(folder / "added_tokens.json")
     for piece, number in older.values.items():
         yield older, {"content": piece, "id": number}
 

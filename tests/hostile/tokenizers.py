@@ -121,7 +121,8 @@ VOCABULARIES = cases(
     ("100 MB of empty lines", vocab(grow(VOCAB, HUGE, b"\n")), str(HUGE)),
     ("a folder", vocab(remove(VOCAB), lambda folder: (folder / VOCAB).mkdir()), "is not a file"),
     ("a pipe", vocab(fifo(VOCAB)), "is not a file"),
-    ("a device", vocab(link(VOCAB, "/dev/zero")), "is not a file"),
+    ("a device", vocab(link(VOCAB, "/dev/zero")), "/dev/zero"),
+    ("a link out of the folder", vocab(link(VOCAB, "../secret")), "out of its folder"),
     ("a link to nothing", vocab(link(VOCAB, "none")), refused("model", VOCAB)),
     ("no file at all", both(remove(VOCAB, TOKENIZER)), refused("model", VOCAB)),
 )
