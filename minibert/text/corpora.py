@@ -11,46 +11,35 @@ One call reads any of them:
 A label that a file spells as a name (or as a whole number) becomes an index into `label_names`;
 names are sorted, numbers by value. Validation and test data are read with the training data's
 `label_names`, so that an index means the same class everywhere. Nothing is dropped: a line that
-cannot be used is an error that names it.
+cannot be used is an error that names it; `readers.py` beside this file knows the formats.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import json
 import math
 import os
 import re
 import warnings
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 
 from minibert.checkpoint import hub
 from minibert.errors import ConfigError, DataError
 from minibert.files import sha256
+from minibert.text import readers
+from minibert.text.readers import Columns, Record
 
 Format = Literal["csv", "tsv", "jsonl", "parquet", "conll", "lines", "folder"]
 Label = int | float | tuple[float, ...]
 
 _FILES_LISTED = 20  # above it a record holds one sum for all files
 _NAMES_LISTED = 6  # of the label names in a warning
-
-_NAME_THE_COLUMNS = (
-    "Name the columns to read: text, text_pair, label "
-    "(on the command line --text, --text-pair, --label)."
-)
-_NO_HEADER = (
-    "Has the file no header line? Then name its columns: names "
-    "(on the command line --names text label)."
-)
 
 PROBLEM_TYPES = (
     "single_label_classification",
@@ -221,31 +210,34 @@ def read(
             expected=PROBLEM_TYPES,
             found=problem_type,
         )
-    if re.fullmatch(r"[\w.-]+/[\w.-]+:.+", str(source)) and not Path(source).exists():
-        source, _, split = str(source).rpartition(":")
-    columns = _Columns(text, text_pair, label)
-    records: list[_Record] = []
-    files, labelled = _find(source, split, revision)
+    columns = Columns(text, text_pair, label)
+    records: list[Record] = []
+    try:
+        if re.fullmatch(r"[\w.-]+/[\w.-]+:.+", str(source)) and not Path(source).exists():
+            source, _, split = str(source).rpartition(":")
+        files, labelled = _find(source, split, revision)
+    except OSError as problem:  # a folder without permission, a name that is too long
+        raise DataError(
+            f"{source!s:.200} could not be read: {problem.strerror}.", path=source
+        ) from problem
     stored_names: Sequence[str] | None = None
     for path in files:
         kind = "review" if labelled else format or _format(path, sep or names)
         if kind == "review":
-            name = path.parent.name if label else None
-            records.append(_Record(str(path), _decoded(path), None, name))
+            records.append(readers.review(path, path.parent.name if label else None))
         elif kind == "lines":
-            lines = enumerate(_lines(path), start=1)
-            records += [_Record(f"{path}:{line}", text, None, None) for line, text in lines]
+            records += readers.lines(path)
         elif kind == "conll":
-            records += _read_conll(path, sep or "\t", tagged=label is not None)
+            records += readers.conll(path, sep or "\t", tagged=label is not None)
         elif kind == "jsonl":
-            records += _read_jsonl(path, columns)
+            records += readers.jsonl(path, columns)
         elif kind == "parquet":
-            found, stored_names = _read_parquet(path, columns)
+            found, stored_names = readers.parquet(path, columns)
             records += found
         elif kind in ("csv", "tsv"):
             quoted = ".csv" in path.suffixes if quoting is None else quoting
             comma = sep or ("," if kind == "csv" else "\t")
-            records += _read_separated(path, columns, comma, names, quoted)
+            records += readers.separated(path, columns, comma, names, quoted)
         else:
             raise ConfigError(
                 f"There is no format {kind!r}.",
@@ -313,21 +305,6 @@ def _sums(files: Sequence[Path]) -> dict[str, Any]:
     return {"count": len(files), "sha256": hashlib.sha256("".join(lines).encode()).hexdigest()}
 
 
-class _Columns(NamedTuple):
-    text: str
-    text_pair: str | None
-    label: str | None
-
-
-class _Record(NamedTuple):
-    """What a file says, before labels become indices."""
-
-    where: str  # file and line
-    text: str | tuple[str, ...]
-    text_pair: str | None
-    label: Any  # as the file spells it; one for each word of a tagged sentence
-
-
 def _label(example: Example | TaggedExample) -> Any:
     return example.tags if isinstance(example, TaggedExample) else example.label
 
@@ -366,6 +343,8 @@ def _find(
         )
         if labelled:
             return tuple(file for part in labelled for file in sorted(part.glob("*.txt"))), True
+    elif path.exists():
+        raise DataError(f"{source} is neither a file nor a folder.", path=path)
     elif _is_local(str(source)):
         raise DataError(
             f"There is no file or folder {source}.",
@@ -441,237 +420,11 @@ def _format(path: Path, columns: object) -> str:
     return SUFFIXES[suffix]
 
 
-# What each format says
-
-
-def _decoded(path: Path) -> str:
-    """The whole text of a file, unpacked if it ends in .gz."""
-    try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as problem:
-        raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as problem:
-        line = data.count(b"\n", 0, problem.start) + 1
-        raise DataError(
-            f"{path}, line {line} is not UTF-8: byte 0x{data[problem.start]:02x}.",
-            path=path,
-            key=f"line {line}",
-            expected="UTF-8",
-            found=f"0x{data[problem.start]:02x}",
-            hint="Convert the file (iconv -t utf-8).",
-        ) from problem
-
-
-def _lines(path: Path) -> list[str]:
-    """The lines of a text file; only a line feed ends a line, with or without a return."""
-    text = _decoded(path)
-    if not text.strip():
-        raise DataError(f"{path} is empty.", path=path)
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-
-
-def _empty_line(path: Path, line: int) -> DataError:
-    return DataError(
-        f"{path}, line {line} is empty.",
-        path=path,
-        key=f"line {line}",
-        hint="Remove it, or fill it in.",
-    )
-
-
-def _read_separated(
-    path: Path, columns: _Columns, sep: str, names: Sequence[str] | None, quoting: bool
-) -> list[_Record]:
-    rows = _split_rows(path, sep, quoting)
-    if names is None:
-        line, names = next(rows)
-        twice = [name for name, count in Counter(names).items() if count > 1]
-        if twice:
-            raise DataError(f"{path} has the column {twice[0]!r} twice.", path=path, key=twice[0])
-        _require_columns(path, line, names, columns, hint=f"{_NAME_THE_COLUMNS} {_NO_HEADER}")
-    records = []
-    for line, row in rows:
-        if len(row) != len(names):
-            if len(row) < 2 and not "".join(row).strip():
-                raise _empty_line(path, line)
-            raise DataError(
-                f"{path}, line {line} has {len(row)} columns, not {len(names)}.",
-                path=path,
-                key=f"line {line}",
-                expected=len(names),
-                found=len(row),
-                hint=f"Is {sep!r} the separator, and does a text hold it?",
-            )
-        records.append(_record(path, line, dict(zip(names, row, strict=True)), columns))
-    if not records:
-        raise DataError(
-            f"{path} has a header line and no rows.", path=path, expected="rows", found=0
-        )
-    return records
-
-
-def _split_rows(path: Path, sep: str, quoting: bool) -> Iterator[tuple[int, list[str]]]:
-    """Line number (of the row's last line) and columns of each row."""
-    lines = _lines(path)
-    if not quoting:
-        yield from ((line, row.split(sep)) for line, row in enumerate(lines, start=1))
-        return
-    before = csv.field_size_limit(sum(map(len, lines)) + len(lines))
-    rows = csv.reader((line + "\n" for line in lines), delimiter=sep, strict=True)
-    try:
-        yield from ((rows.line_num, row) for row in rows)
-    except csv.Error as problem:
-        raise DataError(
-            f"{path}, line {rows.line_num} cannot be parsed: {problem}.",
-            path=path,
-            key=f"line {rows.line_num}",
-            hint="Is a quote left open? quoting=False (on the command line --no-quoting) takes a "
-            "quote as a plain character.",
-        ) from problem
-    finally:
-        csv.field_size_limit(before)
-
-
-def _read_jsonl(path: Path, columns: _Columns) -> list[_Record]:
-    records = []
-    for line, content in enumerate(_lines(path), start=1):
-        if not content.strip():
-            raise _empty_line(path, line)
-        try:
-            value = json.loads(content)
-        except (ValueError, RecursionError) as problem:
-            raise DataError(
-                f"{path}, line {line} is not JSON: {problem}.", path=path, key=f"line {line}"
-            ) from problem
-        if not isinstance(value, dict):
-            raise DataError(
-                f"{path}, line {line} is {type(value).__name__}, not a JSON object.",
-                path=path,
-                key=f"line {line}",
-                expected="object",
-                found=type(value).__name__,
-            )
-        records.append(_record(path, line, value, columns))
-    return records
-
-
-def _read_parquet(path: Path, columns: _Columns) -> tuple[list[_Record], tuple[str, ...] | None]:
-    """The rows, and the label names that data sets of the Hub keep in the file's metadata."""
-    try:
-        import pyarrow.lib
-        import pyarrow.parquet
-    except ImportError as problem:
-        raise DataError(
-            f"{path} is a parquet file, and pyarrow is not installed.",
-            path=path,
-            hint="pip install 'minibert[parquet]'",
-        ) from problem
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (OSError, pyarrow.lib.ArrowException) as problem:
-        raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
-    metadata = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = metadata.get("info", {}).get("features", {})
-    names = _stored_names(features.get(columns.label)) if columns.label else None
-    rows = enumerate(table.to_pylist(), start=1)
-    records = [_record(path, row, values, columns) for row, values in rows]
-    if not records:
-        raise DataError(f"{path} has no rows.", path=path, expected="rows", found=0)
-    if names is None:
-        return records, None
-    named = dict(enumerate(names))
-    return [record._replace(label=_replaced(record.label, named)) for record in records], names
-
-
-def _stored_names(feature: Any) -> tuple[str, ...] | None:
-    """The names of a class label, or of a list of them, in the metadata of a Hub data set."""
-    while isinstance(feature, dict) and "names" not in feature and "feature" in feature:
-        feature = feature["feature"]
-    return tuple(feature["names"]) if isinstance(feature, dict) and "names" in feature else None
-
-
-def _replaced(label: Any, names: Mapping[int, str]) -> Any:
-    if isinstance(label, list):
-        return [names.get(one, one) for one in label]
-    return names.get(label, label)
-
-
-def _read_conll(path: Path, sep: str, tagged: bool) -> list[_Record]:
-    """Sentences: the first column is the word, the last one its tag; a blank line ends one.
-
-    Lines that begin with -DOCSTART-, which part documents in CoNLL-2003, are no words.
-    """
-    records: list[_Record] = []
-    rows: list[list[str]] = []
-    lines = _lines(path)
-    for line, content in enumerate([*lines, ""], start=1):
-        if content.strip() and not content.startswith("-DOCSTART-"):
-            rows.append(content.split(sep))
-            if tagged and len(rows[-1]) < 2:
-                raise DataError(
-                    f"{path}, line {line} has a word without a tag: {content!r:.50}.",
-                    path=path,
-                    key=f"line {line}",
-                    expected=f"word{sep}tag",
-                    found=content,
-                )
-        elif rows:
-            words = tuple(row[0] for row in rows)
-            tags = tuple(row[-1].strip() for row in rows) if tagged else None
-            records.append(_Record(f"{path}:{line - len(rows)}", words, None, tags))
-            rows = []
-    return records
-
-
-def _record(path: Path, line: int, values: Mapping[str, Any], columns: _Columns) -> _Record:
-    """The columns that were asked for, of one row."""
-    _require_columns(path, line, list(values), columns, hint=_NAME_THE_COLUMNS)
-    for column in (columns.text, columns.text_pair):
-        if column is not None and not isinstance(values[column], str):
-            raise DataError(
-                f"{path}, line {line} has {values[column]!r:.50} as {column!r}, which is not text.",
-                path=path,
-                key=f"line {line}",
-                expected="text",
-                found=type(values[column]).__name__,
-            )
-    label = values[columns.label] if columns.label else None
-    if columns.label and label in (None, ""):
-        raise DataError(
-            f"{path}, line {line} has no label.",
-            path=path,
-            key=f"line {line}",
-            hint="Fill it in, or remove the line; from Python label=None reads texts alone.",
-        )
-    pair = values[columns.text_pair] if columns.text_pair else None
-    return _Record(f"{path}:{line}", values[columns.text], pair, label)
-
-
-def _require_columns(
-    path: Path, line: int, names: Sequence[str], columns: _Columns, hint: str
-) -> None:
-    for column in columns:
-        if column is not None and column not in names:
-            # Without a header line the names are a whole text.
-            raise DataError(
-                f"{path}, line {line} has no column {column!r}; there are {', '.join(names):.200}.",
-                path=path,
-                key=column,
-                expected=column,
-                found=list(names),
-                hint=hint,
-            )
-
-
 # From labels as spelled to indices
 
 
 def _labels(
-    records: Sequence[_Record], names: Sequence[str] | None, problem_type: str | None
+    records: Sequence[Record], names: Sequence[str] | None, problem_type: str | None
 ) -> tuple[list[Any], tuple[str, ...] | None]:
     """The label of each record as an `Example` holds it, and the names that indices stand for."""
     labels: list[Any] = [record.label for record in records]
@@ -696,7 +449,7 @@ def _labels(
     return indices, names
 
 
-def _examples(records: Sequence[_Record], labels: Sequence[Any]) -> tuple[Any, ...]:
+def _examples(records: Sequence[Record], labels: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(
         TaggedExample(record.text, label, record.where)
         if isinstance(record.text, tuple)
@@ -713,13 +466,13 @@ def _are_numbers(labels: Sequence[Any]) -> bool:
 
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_WHOLE = re.compile(r"-?\d+")
+_WHOLE = re.compile(r"-?\d{1,18}")  # longer ones name something, such as an account
 
 
-def _number(record: _Record) -> float:
+def _number(record: Record) -> float:
     try:
         number = float(record.label)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise DataError(
@@ -731,13 +484,13 @@ def _number(record: _Record) -> float:
     return number
 
 
-def _sorted_names(records: Sequence[_Record]) -> list[str]:
+def _sorted_names(records: Sequence[Record]) -> list[str]:
     names = {name for record in records for name in _names(record)}
     whole = all(map(_WHOLE.fullmatch, names))
     return sorted(names, key=int if whole else None)
 
 
-def _names(record: _Record) -> list[str]:
+def _names(record: Record) -> list[str]:
     """The label, or each of several, as text."""
     several = record.label if isinstance(record.label, (list, tuple)) else [record.label]
     for label in several:
@@ -751,7 +504,7 @@ def _names(record: _Record) -> list[str]:
     return [str(label) for label in several]
 
 
-def _indices(record: _Record, names: tuple[str, ...]) -> int | tuple[int, ...] | tuple[float, ...]:
+def _indices(record: Record, names: tuple[str, ...]) -> int | tuple[int, ...] | tuple[float, ...]:
     numbered = not any(map(_WHOLE.fullmatch, names))
     found = []
     for name in _names(record):
@@ -773,7 +526,7 @@ def _indices(record: _Record, names: tuple[str, ...]) -> int | tuple[int, ...] |
     return found[0]
 
 
-def _warn_of_positions(records: Sequence[_Record], names: tuple[str, ...]) -> None:
+def _warn_of_positions(records: Sequence[Record], names: tuple[str, ...]) -> None:
     """Says which name each number was taken for: the file may count its classes otherwise."""
     for record in records:
         if not set(_names(record)).issubset(names):

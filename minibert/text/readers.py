@@ -1,0 +1,443 @@
+"""Readers: files of labelled text to records, one function for each format.
+
+A file is taken to be wrong until it is read: nothing is dropped in silence, and what cannot be used
+is an error that names the file, the line and the column. Files are read line by line, and a line
+has a largest length, as has what a packed file unpacks to, so that no file fills the memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import itertools
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from minibert.errors import ConfigError, DataError
+
+# Bytes. A text of a million characters, the most that is tokenised, takes 12 MB at worst, in JSON.
+LONGEST_LINE = 32 * 2**20
+
+# Text packs to a third or a tenth of its size. Above 100 MB, a file that unpacks to more than 200
+# times its size was made to fill a memory.
+_MOST_UNPACKED = 200
+_NEVER_TOO_MUCH = 100 * 2**20
+
+_ROWS_AT_ONCE = 256  # of a parquet file, where a few bytes can stand for many long texts
+
+_NAME_THE_COLUMNS = (
+    "Name the columns to read: text, text_pair, label "
+    "(on the command line --text, --text-pair, --label)."
+)
+_NO_HEADER = (
+    "Has the file no header line? Then name its columns: names "
+    "(on the command line --names text label)."
+)
+
+
+class Columns(NamedTuple):
+    """The names of the columns to read."""
+
+    text: str
+    text_pair: str | None
+    label: str | None
+
+
+class Record(NamedTuple):
+    """What a file says, before labels become indices."""
+
+    where: str  # file and line
+    text: str | tuple[str, ...]
+    text_pair: str | None
+    label: Any  # as the file spells it; one for each word of a tagged sentence
+
+
+def lines(path: Path) -> list[Record]:
+    """A text on each line, no labels."""
+    return [Record(f"{path}:{line}", text, None, None) for line, text in _lines(path)]
+
+
+def review(path: Path, label: str | None) -> Record:
+    """One text, the whole file, with its label."""
+    return Record(str(path), "".join(text for _, text in _raw_lines(path)), None, label)
+
+
+def separated(
+    path: Path, columns: Columns, sep: str, names: Sequence[str] | None, quoting: bool
+) -> list[Record]:
+    """Values with a separator between them; a header line, unless `names` are given."""
+    if quoting and (len(sep) != 1 or sep in '"\r\n'):
+        raise ConfigError(
+            f"The separator is {sep!r}, and has to be one character in a file where '\"' quotes.",
+            key="sep",
+            expected="one character",
+            found=sep,
+            hint="quoting=False (on the command line --no-quoting) takes any.",
+        )
+    rows = _split_rows(path, sep, quoting)
+    if names is None:
+        line, names = next(rows)
+        if not "".join(names).strip():
+            raise _empty_line(path, line)
+        _check_once(path, names)
+        _require_columns(path, line, names, columns, hint=f"{_NAME_THE_COLUMNS} {_NO_HEADER}")
+    records = []
+    for line, row in rows:
+        if len(row) != len(names):
+            if len(row) < 2 and not "".join(row).strip():
+                raise _empty_line(path, line)
+            raise DataError(
+                f"{path}, line {line} has {len(row)} columns, not {len(names)}.",
+                path=path,
+                key=f"line {line}",
+                expected=len(names),
+                found=len(row),
+                hint=f"Is {sep!r} the separator, and does a text hold it?",
+            )
+        records.append(_record(path, line, dict(zip(names, row, strict=True)), columns))
+    if not records:
+        raise DataError(
+            f"{path} has a header line and no rows.", path=path, expected="rows", found=0
+        )
+    return records
+
+
+def jsonl(path: Path, columns: Columns) -> list[Record]:
+    """A JSON object on each line."""
+    records = []
+    for line, content in _lines(path):
+        if not content.strip():
+            raise _empty_line(path, line)
+        value = _json_of_line(path, line, content)
+        if not isinstance(value, dict):
+            raise DataError(
+                f"{path}, line {line} is {type(value).__name__}, not a JSON object.",
+                path=path,
+                key=f"line {line}",
+                expected="object",
+                found=type(value).__name__,
+            )
+        records.append(_record(path, line, value, columns))
+    return records
+
+
+def conll(path: Path, sep: str, tagged: bool) -> list[Record]:
+    """Sentences: the first column is the word, the last one its tag; a blank line ends one.
+
+    Lines that begin with -DOCSTART-, which part documents in CoNLL-2003, are no words.
+    """
+    records: list[Record] = []
+    rows: list[list[str]] = []
+    start = width = 0
+
+    def sentence() -> Record:
+        tags = tuple(row[-1].strip() for row in rows) if tagged else None
+        return Record(f"{path}:{start}", tuple(row[0] for row in rows), None, tags)
+
+    for line, content in _lines(path):
+        if content.strip() and not content.startswith("-DOCSTART-"):
+            row = content.split(sep)
+            width = width or len(row)
+            _check_word(path, line, row, sep, width, tagged)
+            start = line if not rows else start
+            rows.append(row)
+        elif rows:
+            records.append(sentence())
+            rows = []
+    return [*records, sentence()] if rows else records
+
+
+def parquet(path: Path, columns: Columns) -> tuple[list[Record], tuple[str, ...] | None]:
+    """The rows, and the label names that data sets of the Hub keep in the file's metadata."""
+    try:
+        import pyarrow.lib
+        import pyarrow.parquet
+    except ImportError as problem:
+        raise DataError(
+            f"{path} is a parquet file, and pyarrow is not installed.",
+            path=path,
+            hint="pip install 'minibert[parquet]'",
+        ) from problem
+    _check_file(path)
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        names = file.schema_arrow.names
+        _check_once(path, names)
+        _require_columns(path, 1, names, columns, hint=_NAME_THE_COLUMNS)
+        wanted = [column for column in columns if column is not None]
+        rows: list[dict[str, Any]] = []
+        unpacked = 0
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):
+            unpacked += batch.nbytes
+            _check_unpacked(path, unpacked)
+            rows += batch.to_pylist()
+    except (OSError, ValueError, pyarrow.lib.ArrowException) as problem:
+        raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
+    records = [_record(path, row, values, columns) for row, values in enumerate(rows, start=1)]
+    if not records:
+        raise DataError(f"{path} has no rows.", path=path, expected="rows", found=0)
+    stored = _stored_names(path, file.schema_arrow.metadata or {}, columns.label)
+    if stored is None:
+        return records, None
+    named = dict(enumerate(stored))
+    return [record._replace(label=_replaced(record.label, named)) for record in records], stored
+
+
+# Lines
+
+
+def _raw_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line with its end, unpacked if the file ends in .gz.
+
+    Only a line feed ends a line. A byte-order mark at the beginning is no part of the text.
+    """
+    _check_file(path)
+    unpacked = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            for line in itertools.count(1):
+                raw = file.readline(LONGEST_LINE + 1)
+                if not raw:
+                    return
+                unpacked += len(raw)
+                _check_unpacked(path, unpacked)
+                yield line, _decoded(path, line, raw)
+    except (OSError, EOFError, zlib.error) as problem:
+        raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
+
+
+def _decoded(path: Path, line: int, raw: bytes) -> str:
+    if len(raw) > LONGEST_LINE:
+        raise DataError(
+            f"{path}, line {line} has more than {LONGEST_LINE} bytes.",
+            path=path,
+            key=f"line {line}",
+            expected=LONGEST_LINE,
+            hint="Is it a text file? A text on one line may have a million characters.",
+        )
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        column = len(raw[: problem.start].decode("utf-8")) + 1
+        raise DataError(
+            f"{path}, line {line}, column {column} is not UTF-8: byte 0x{raw[problem.start]:02x}.",
+            path=path,
+            key=f"line {line}",
+            expected="UTF-8",
+            found=f"0x{raw[problem.start]:02x}",
+            hint="Convert the file (iconv -t utf-8).",
+        ) from problem
+    return text.removeprefix("\ufeff") if line == 1 else text
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line, without the line feed and a return before it."""
+    blank = True
+    for line, text in _raw_lines(path):
+        text = text.removesuffix("\n").removesuffix("\r")
+        blank = blank and not text.strip()
+        yield line, text
+    if blank:
+        raise DataError(f"{path} is empty.", path=path)
+
+
+def _split_rows(path: Path, sep: str, quoting: bool) -> Iterator[tuple[int, list[str]]]:
+    """Number of the line that a row begins on, and the columns of the row."""
+    if not quoting:
+        yield from ((line, row.split(sep)) for line, row in _lines(path))
+        return
+    before = csv.field_size_limit(LONGEST_LINE)
+    rows = csv.reader((line + "\n" for _, line in _lines(path)), delimiter=sep, strict=True)
+    start = 1
+    try:
+        for row in rows:
+            yield start, row
+            start = rows.line_num + 1
+    except csv.Error as problem:
+        raise DataError(
+            f"{path}, line {start} cannot be parsed: {problem}.",
+            path=path,
+            key=f"line {start}",
+            hint="Is a quote left open? quoting=False (on the command line --no-quoting) takes a "
+            "quote as a plain character.",
+        ) from problem
+    finally:
+        csv.field_size_limit(before)
+
+
+def _json_of_line(path: Path, line: int, content: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        _check_once(path, [key for key, _ in pairs], f", line {line}")
+        return dict(pairs)
+
+    try:
+        return json.loads(content, object_pairs_hook=unique)
+    except json.JSONDecodeError as problem:
+        where = f"{path}, line {line}, column {problem.colno}"
+        raise DataError(
+            f"{where} is not JSON: {problem.msg}.", path=path, key=f"line {line}"
+        ) from problem
+    except (ValueError, RecursionError) as problem:  # a number of 5,000 digits; too deep
+        raise DataError(
+            f"{path}, line {line} is not JSON: {problem}.", path=path, key=f"line {line}"
+        ) from problem
+
+
+# Faults
+
+
+def _check_file(path: Path) -> None:
+    """A plain file, or none: to open a pipe could be to wait for ever."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is not a file.", path=path, expected="a file")
+
+
+def _check_unpacked(path: Path, unpacked: int) -> None:
+    if unpacked <= _NEVER_TOO_MUCH:
+        return
+    largest = max(_NEVER_TOO_MUCH, _MOST_UNPACKED * path.stat().st_size)
+    if unpacked > largest:
+        raise DataError(
+            f"{path} has {path.stat().st_size} bytes and unpacks to more than {largest}.",
+            path=path,
+            expected=largest,
+            found=unpacked,
+            hint="If that is right, unpack it first.",
+        )
+
+
+def _check_once(path: Path, names: Sequence[str], where: str = "") -> None:
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise DataError(f"{path}{where} has the column {name!r:.50} twice.", path=path, key=name)
+
+
+def _check_word(
+    path: Path, line: int, row: Sequence[str], sep: str, width: int, tagged: bool
+) -> None:
+    """One line of a CoNLL file: a word, its tag, as many columns as the lines before."""
+    fault = None
+    if not row[0].strip():
+        fault = "a tag without a word"
+    elif tagged and (len(row) < 2 or not row[-1].strip()):
+        fault = "a word without a tag"
+    elif len(row) != width:
+        fault = f"{len(row)} columns, not {width}"
+    if fault:
+        raise DataError(
+            f"{path}, line {line} has {fault}: {sep.join(row)!r:.50}.",
+            path=path,
+            key=f"line {line}",
+            expected=width,
+            found=len(row),
+            hint=f"Is {sep!r} the separator?",
+        )
+
+
+def _empty_line(path: Path, line: int) -> DataError:
+    return DataError(
+        f"{path}, line {line} is empty.",
+        path=path,
+        key=f"line {line}",
+        hint="Remove it, or fill it in.",
+    )
+
+
+def _require_columns(
+    path: Path, line: int, names: Sequence[str], columns: Columns, hint: str
+) -> None:
+    for column in columns:
+        if column is not None and column not in names:
+            # Without a header line the names are a whole text.
+            raise DataError(
+                f"{path}, line {line} has no column {column!r}; there are {', '.join(names):.200}.",
+                path=path,
+                key=column,
+                expected=column,
+                found=list(names),
+                hint=hint,
+            )
+
+
+# Records
+
+
+def _record(path: Path, line: int, values: Mapping[str, Any], columns: Columns) -> Record:
+    """The columns that were asked for, of one row."""
+    _require_columns(path, line, list(values), columns, hint=_NAME_THE_COLUMNS)
+    for column in (columns.text, columns.text_pair):
+        if column is not None and not isinstance(values[column], str):
+            raise DataError(
+                f"{path}, line {line} has {values[column]!r:.50} as {column!r}, which is not text.",
+                path=path,
+                key=f"line {line}",
+                expected="text",
+                found=type(values[column]).__name__,
+            )
+    label = values[columns.label] if columns.label else None
+    if columns.label and label in (None, ""):
+        raise DataError(
+            f"{path}, line {line} has no label in the column {columns.label!r}.",
+            path=path,
+            key=f"line {line}",
+            hint="Fill it in, or remove the line; from Python label=None reads texts alone.",
+        )
+    for column in columns:
+        if column is not None:
+            _check_surrogates(path, line, column, values[column])
+    pair = values[columns.text_pair] if columns.text_pair else None
+    return Record(f"{path}:{line}", values[columns.text], pair, label)
+
+
+def _check_surrogates(path: Path, line: int, column: str, value: Any) -> None:
+    """JSON can spell half of a surrogate pair, which is no text and cannot be written."""
+    for text in value if isinstance(value, list) else [value]:
+        try:
+            str(text).encode("utf-8")
+        except UnicodeEncodeError as problem:
+            raise DataError(
+                f"{path}, line {line} has half of a surrogate pair "
+                f"(U+{ord(str(text)[problem.start]):04X}) in the column {column!r}, at character "
+                f"{problem.start}.",
+                path=path,
+                key=f"line {line}",
+                hint="Write the file again from the text that it was made of.",
+            ) from problem
+
+
+def _stored_names(
+    path: Path, metadata: Mapping[bytes, bytes], column: str | None
+) -> tuple[str, ...] | None:
+    """The names of a class label, or of a list of them, in the metadata of a Hub data set."""
+    try:
+        feature = json.loads(metadata.get(b"huggingface", b"{}"))
+        for key in ("info", "features", column):
+            feature = feature.get(key, {})
+        while "names" not in feature and "feature" in feature:
+            feature = feature["feature"]
+        names = feature.get("names")
+    except (ValueError, RecursionError, AttributeError, TypeError) as problem:
+        raise _no_features(path) from problem
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _no_features(path)
+    return tuple(names)
+
+
+def _no_features(path: Path) -> DataError:
+    return DataError(
+        f"{path} has metadata 'huggingface' in which the columns are not described.",
+        path=path,
+        key="huggingface",
+    )
+
+
+def _replaced(label: Any, names: Mapping[int, str]) -> Any:
+    if isinstance(label, list):
+        return [_replaced(one, names) for one in label]
+    return names.get(label, label) if isinstance(label, int) else label
