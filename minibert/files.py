@@ -29,7 +29,7 @@ from minibert.errors import CheckpointError, DiskError, MinibertError
 # The largest JSON that is read, in bytes; the value made of it takes up to 27 times as much.
 LARGEST_JSON = 32 * 2**20
 # The same for what describes one model, its config, header or index: BERT-large needs 50 KB.
-LARGEST_DESCRIPTION = 4 * 2**20
+LARGEST_DESCRIPTION = 2 * 2**20
 
 # Bytes of one value, by the names that safetensors gives to dtypes.
 _ITEM_SIZES = {
@@ -220,6 +220,11 @@ def _opened(path: str | Path) -> Iterator[Any]:
             yield file
     except OSError as problem:
         raise CheckpointError(f"{path} could not be read: {problem}.", path=path) from problem
+    except MemoryError as problem:
+        size = path.stat().st_size
+        raise CheckpointError(
+            f"{path} has {size} bytes, which do not fit into the memory.", path=path, found=size
+        ) from problem
     except safetensors.SafetensorError as problem:
         raise CheckpointError(
             f"{path} is not a whole safetensors file: {problem}.",

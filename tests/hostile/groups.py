@@ -1,5 +1,11 @@
 """All groups of cases, in the order of the table."""
 
-from tests.hostile import headers, tokenizers
+from tests.hostile import configs, headers, shards, tokenizers, weights
 
-GROUPS = (*headers.GROUPS, *tokenizers.GROUPS)
+GROUPS = (
+    *headers.GROUPS,
+    *configs.GROUPS,
+    *shards.GROUPS,
+    *weights.GROUPS,
+    *tokenizers.GROUPS,
+)
