@@ -9,7 +9,8 @@ rows, since everything but attention runs on real tokens alone. The plan is a pu
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,10 @@ from minibert.text.tokenizer import BertTokenizer, Encoded, Side, pad_rows, warn
 # Never counts in a loss: torch.nn.functional.cross_entropy's own ignore_index.
 IGNORED_LABEL = -100
 
-_CHUNK = 1000  # texts tokenised at a time, between two movements of the progress bar
+# Tokenised at a time, between two movements of the progress bar: so many texts, and of long ones as
+# many as have so many characters, since all pieces of a chunk are in memory, the cut ones too.
+_CHUNK = 1000
+_CHUNK_CHARACTERS = 1_000_000
 
 
 class Dataset(torch.utils.data.Dataset):
@@ -44,7 +48,8 @@ class Dataset(torch.utils.data.Dataset):
         lengths: the number of tokens of each row.
         cut: how many rows truncation made shorter.
         cut_labels: how many word tags have no piece left to carry them: they were cut off, or
-            nothing is left of the word once it is cleaned (a lone variation selector).
+            nothing is left of the word once it is cleaned (a lone variation selector). A warning
+            tells.
         word_ids: for tagged sentences, which word each piece of each row belongs to (None for
             special tokens), as in `Encoded`; for texts None.
 
@@ -73,8 +78,7 @@ class Dataset(torch.utils.data.Dataset):
         bar = tqdm(
             total=len(rows), desc="tokenising", unit="text", disable=None if progress else True
         )
-        for start in range(0, len(rows), _CHUNK):
-            chunk = rows[start : start + _CHUNK]
+        for start, chunk in _chunks(rows):
             encoded = tokenizer.encode(
                 *_texts(chunk, start),
                 max_length=max_length,
@@ -93,6 +97,14 @@ class Dataset(torch.utils.data.Dataset):
         self.lengths = [len(item["input_ids"]) for item in self._items]
         self.cut = sum(cut > 0 for cut in cuts)
         warn_of_cuts(cuts, max_length or tokenizer.max_length, stacklevel=2)
+        if self.cut_labels:
+            tagged = [example for example in rows if isinstance(example, TaggedExample)]
+            tags = sum(len(example.tags or ()) for example in tagged)
+            warnings.warn(
+                f"{self.cut_labels} of {tags} word tags have no piece to carry them and count for "
+                "nothing: their words were cut off, or cleaning left nothing of them.",
+                stacklevel=2,
+            )
 
     def __len__(self) -> int:
         return len(self._items)
@@ -242,6 +254,25 @@ def _mixed(seed: int, epoch: int) -> int:
     """One 63-bit seed of two numbers, so that (0, 1) and (1, 0) have nothing in common."""
     digest = hashlib.sha256(f"{seed} {epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _chunks(rows: Sequence[Any]) -> Iterator[tuple[int, Sequence[Any]]]:
+    """Parts of `rows`, each with the number of its first row."""
+    start = characters = 0
+    for row, example in enumerate(rows):
+        size = _characters(example)
+        if row - start == _CHUNK or (row > start and characters + size > _CHUNK_CHARACTERS):
+            yield start, rows[start:row]
+            start, characters = row, 0
+        characters += size
+    yield start, rows[start:]
+
+
+def _characters(example: Example | TaggedExample) -> int:
+    """Roughly how long; whether it is text at all is asked later."""
+    if isinstance(example, TaggedExample):
+        return len(str(example.words))
+    return len(str(example.text)) + len(str(example.text_pair))
 
 
 def _texts(

@@ -95,18 +95,33 @@ def test_tags_lost_to_truncation_are_counted(tokenizer):
         rows = Dataset(
             [TaggedExample(words, (0, 1, 2, 3, 4, 5)), TaggedExample(("a",), (0,))], tokenizer
         )
-    assert caught[0].filename == __file__
+    assert caught[0].filename == caught[1].filename == __file__
+    assert str(caught[1].message).startswith("2 of 7 word tags have no piece to carry them")
     assert (rows.cut, rows.cut_labels, rows.lengths) == (1, 2, [8, 3])
     assert rows[0]["labels"].tolist() == [-100, 0, 1, 2, -100, -100, 3, -100]
 
 
 def test_every_tag_of_wnut_is_kept(data, uncased):
     corpus = read(data / "wnut17/dev.conll.gz")
-    rows = Dataset(corpus, uncased)
+    with pytest.warns(UserWarning, match=r"^4 of 15733 word tags have no piece to carry them"):
+        rows = Dataset(corpus, uncased)
     kept = sum(int((rows[row]["labels"] >= 0).sum()) for row in range(len(rows)))
     # A word of characters that all vanish (a variation selector, say) has no piece for its tag.
     assert kept == sum(corpus.label_counts.values()) - rows.cut_labels
-    assert rows.cut == 0 and rows.cut_labels < 10
+    assert (rows.cut, rows.cut_labels) == (0, 4)
+
+
+def test_tags_of_words_that_vanish_are_counted(tokenizer):
+    with pytest.warns(UserWarning, match="1 of 3 word tags have no piece to carry them") as caught:
+        rows = Dataset([TaggedExample(("a", "\ufe0f", "b"), (0, 1, 2))], tokenizer)
+    assert len(caught) == 1 and (rows.cut, rows.cut_labels) == (0, 1)
+    assert rows[0]["labels"].tolist() == [-100, 0, 2, -100]
+
+
+def test_tags_that_would_be_lost_are_an_error_without_truncation(tokenizer):
+    with pytest.raises(DataError, match="Row 1 has 11 tokens, and 8 are allowed"):
+        rows = [TaggedExample(("a",), (0,)), TaggedExample(("a",) * 9, (0,) * 9)]
+        Dataset(rows, tokenizer, truncation=False)
 
 
 def test_too_long_where_truncation_is_off(tokenizer):
@@ -140,6 +155,27 @@ def test_chunks_make_no_difference(tokenizer, monkeypatch, capsys):
         np.testing.assert_equal(parts[row], whole[row])
     printed = capsys.readouterr()
     assert printed.out == "" and "50/50" in printed.err
+
+
+@pytest.mark.parametrize("examples", [[Example("a b c" * 9)], [TaggedExample(("a", "b") * 20)]])
+def test_long_texts_come_in_smaller_chunks(tokenizer, monkeypatch, examples):
+    sizes = []
+    encode = tokenizer.encode
+
+    def counted(texts, *arguments, **options):
+        sizes.append(len(texts))
+        return encode(texts, *arguments, **options)
+
+    monkeypatch.setattr(tokenizer, "encode", counted)
+    monkeypatch.setattr("minibert.text.batches._CHUNK_CHARACTERS", 500)
+    with warnings.catch_warnings(action="ignore"):
+        assert len(Dataset(examples * 20, tokenizer)) == sum(sizes) == 20
+    assert 1 < max(sizes) < 12
+    sizes.clear()
+    monkeypatch.setattr("minibert.text.batches._CHUNK_CHARACTERS", 5)  # less than one text has
+    with warnings.catch_warnings(action="ignore"):
+        Dataset(examples * 3, tokenizer)
+    assert sizes == [1, 1, 1]
 
 
 def test_a_fault_is_named_by_its_row_in_the_whole(tokenizer, monkeypatch):
@@ -241,3 +277,4 @@ def test_plans_that_cannot_be(options, message):
 def test_no_warning_where_nothing_was_cut(tokenizer):
     with warnings.catch_warnings(action="error"):
         Dataset([Example("a b c")], tokenizer)
+        Dataset([TaggedExample(("a", "b"), (0, 1))], tokenizer)

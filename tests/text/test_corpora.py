@@ -378,7 +378,12 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
         ("a.tsv", "text\tlabel\na\tx\n", {"text_pair": "b"}, "no column 'b'"),
         ("a.tsv", "text\tlabel\na\t\n", {}, "line 2 has no label"),
         ("a.tsv", "a\tx\n", {"names": ["text"]}, "line 1 has 2 columns, not 1"),
-        ("a.jsonl", '{"text": "a", "label": 1}\n{"text"', {}, "line 2, column 8 is not JSON: Expec"),
+        (
+            "a.jsonl",
+            '{"text": "a", "label": 1}\n{"text"',
+            {},
+            "line 2, column 8 is not JSON: Expec",
+        ),
         ("a.jsonl", "[]\n", {}, "line 1 is list, not a JSON object"),
         ("a.jsonl", '{"text": 3, "label": 1}\n', {}, "line 1 has 3 as 'text', which is not text"),
         ("a.jsonl", '{"text": "a", "label": null}\n', {}, "line 1 has no label"),
