@@ -1,0 +1,113 @@
+"""The command line of the benchmarks; see the package's docstring for the commands."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.benchmarks.clock import is_idle, processors
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    notes = _settle(options)
+    # Only now: the libraries read the number of threads when they are imported.
+    from tests.benchmarks.cases import all_cases, chosen
+
+    cases = chosen(all_cases(options.quick), options.only)
+    if options.list:
+        print("\n".join(case.name for case in cases))
+    else:
+        _measure(cases, options, notes)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description="Measures minibert beside transformers on the same work, in one process.",
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="PATTERN", help="cases with this in their name"
+    )
+    parser.add_argument("--list", action="store_true", help="print the names of the cases")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a tiny model, made-up texts, two rounds: shows that everything runs, and no more",
+    )
+    parser.add_argument("--threads", type=int, help="default: all on an idle machine, else one")
+    parser.add_argument(
+        "--clock",
+        choices=("auto", "wall", "cpu"),
+        default="auto",
+        help="auto: wall on an idle machine, else the processor time of one thread",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/benchmarks"),
+        help="where the results go: OUTPUT.json and OUTPUT.md (default runs/benchmarks)",
+    )
+    return parser
+
+
+def _settle(options: argparse.Namespace) -> list[str]:
+    """Decides on clock and threads by the state of the machine; the lines that say so."""
+    idle = is_idle()
+    if options.clock == "auto":
+        options.clock = "wall" if idle else "cpu"
+    if options.threads is None:
+        options.threads = processors() if options.clock == "wall" else 1
+    if options.quick:
+        options.rounds = 2
+    os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = str(options.threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # tests/conftest.py switches it off otherwise
+    notes = [] if idle else ["OTHER PROCESSES WERE RUNNING when this was started."]
+    if options.quick:
+        notes.append("A trial run with tiny models: its numbers mean nothing.")
+    return notes
+
+
+def _measure(cases: list, options: argparse.Namespace, notes: list[str]) -> None:
+    import torch
+
+    from tests.benchmarks import machine, report
+    from tests.benchmarks.measure import measure
+
+    torch.set_num_threads(options.threads)
+    setting = machine.describe() | {
+        "threads": options.threads,
+        "clock": options.clock,
+        "rounds": options.rounds,
+        "notes": notes,
+        "matrix peak": machine.matrix_peaks(options.clock),
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    results = []
+    started = time.perf_counter()
+    for number, case in enumerate(cases, 1):
+        _say(f"{time.perf_counter() - started:5.0f} s  {number}/{len(cases)}  {case.name}")
+        result = measure(
+            case, rounds=options.rounds, clock=options.clock, peaks=setting["matrix peak"], say=_say
+        )
+        results.append(result)
+        for name in result.values:
+            _say(f"         {result.ratio(name):6.2f}  {name}")
+        record = {"machine": setting, "results": [asdict(result) for result in results]}
+        options.output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+        options.output.with_suffix(".md").write_text(report.markdown(results, setting))
+    print(report.summary(results))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

