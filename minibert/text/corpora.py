@@ -431,8 +431,8 @@ def _labels(
     for record in records:
         if isinstance(record.label, list) != isinstance(labels[0], list):
             raise DataError(
-                f"{record.where} has the label {record.label!r}, where {records[0].where} has "
-                f"{labels[0]!r}: either all are lists of labels, or none is.",
+                f"{record.where} has the label {record.label!r:.50}, where {records[0].where} has "
+                f"{labels[0]!r:.50}: either all are lists of labels, or none is.",
                 key=record.where,
                 expected=type(labels[0]).__name__,
                 found=type(record.label).__name__,
@@ -466,7 +466,7 @@ def _are_numbers(labels: Sequence[Any]) -> bool:
 
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_WHOLE = re.compile(r"-?\d{1,18}")  # longer ones name something, such as an account
+_WHOLE = re.compile(r"-?\d{1,4000}")  # Python refuses to count with more digits
 
 
 def _number(record: Record) -> float:
@@ -476,7 +476,7 @@ def _number(record: Record) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise DataError(
-            f"{record.where} has the label {record.label!r} among numbers.",
+            f"{record.where} has the label {record.label!r:.50} among numbers.",
             key=record.where,
             expected="a finite number",
             found=record.label,
@@ -496,7 +496,8 @@ def _names(record: Record) -> list[str]:
     for label in several:
         if not isinstance(label, (str, int)):
             raise DataError(
-                f"{record.where} has the label {label!r}, which is no name and no whole number.",
+                f"{record.where} has the label {label!r:.50}, which is no name and no whole "
+                "number.",
                 key=record.where,
                 expected="a name or a whole number",
                 found=label,
@@ -514,7 +515,8 @@ def _indices(record: Record, names: tuple[str, ...]) -> int | tuple[int, ...] | 
             found.append(int(name))
         else:
             raise DataError(
-                f"{record.where} has the label {name!r}, which is not one of {', '.join(names)}.",
+                f"{record.where} has the label {name!r:.50}, which is not one of "
+                f"{', '.join(names):.200}.",
                 key=record.where,
                 expected=names,
                 found=name,

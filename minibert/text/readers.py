@@ -23,11 +23,12 @@ from minibert.errors import ConfigError, DataError
 LONGEST_LINE = 32 * 2**20
 
 # Text packs to a third or a tenth of its size. Above 100 MB, a file that unpacks to more than 200
-# times its size was made to fill a memory.
+# times its size was made to fill a memory. A line counts for what a record takes beside its text.
 _MOST_UNPACKED = 200
 _NEVER_TOO_MUCH = 100 * 2**20
+_BYTES_OF_A_LINE = 100
 
-_ROWS_AT_ONCE = 256  # of a parquet file, where a few bytes can stand for many long texts
+_ROWS_AT_ONCE = 64  # of a parquet file, where a few bytes can stand for many long texts
 
 _NAME_THE_COLUMNS = (
     "Name the columns to read: text, text_pair, label "
@@ -172,9 +173,9 @@ def parquet(path: Path, columns: Columns) -> tuple[list[Record], tuple[str, ...]
         rows: list[dict[str, Any]] = []
         unpacked = 0
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):
-            unpacked += batch.nbytes
-            _check_unpacked(path, unpacked)
             rows += batch.to_pylist()
+            unpacked += sum(map(_size_of_row, rows[-batch.num_rows :]))
+            _check_unpacked(path, unpacked)
     except (OSError, ValueError, pyarrow.lib.ArrowException) as problem:
         raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
     records = [_record(path, row, values, columns) for row, values in enumerate(rows, start=1)]
@@ -203,7 +204,7 @@ def _raw_lines(path: Path) -> Iterator[tuple[int, str]]:
                 raw = file.readline(LONGEST_LINE + 1)
                 if not raw:
                     return
-                unpacked += len(raw)
+                unpacked += len(raw) + _BYTES_OF_A_LINE
                 _check_unpacked(path, unpacked)
                 yield line, _decoded(path, line, raw)
     except (OSError, EOFError, zlib.error) as problem:
@@ -308,6 +309,11 @@ def _check_unpacked(path: Path, unpacked: int) -> None:
             found=unpacked,
             hint="If that is right, unpack it first.",
         )
+
+
+def _size_of_row(row: Mapping[str, Any]) -> int:
+    sizes = (len(value) for value in row.values() if isinstance(value, (str, list)))
+    return _BYTES_OF_A_LINE + sum(sizes)
 
 
 def _check_once(path: Path, names: Sequence[str], where: str = "") -> None:

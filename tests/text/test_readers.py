@@ -1,0 +1,433 @@
+"""Readers: every fault by file, line and column; nothing dropped; no file that fills the memory."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minibert.errors import ConfigError, DataError
+from minibert.text import readers
+from minibert.text.corpora import TaggedExample, read
+from tests.conftest import missing
+
+try:
+    import pyarrow
+    import pyarrow.parquet
+except ImportError:
+    pyarrow = None
+
+DEEP = "[" * 100_000
+DIGITS = "9" * 5_000
+
+
+def write(tmp_path: Path, name: str, content: str | bytes) -> Path:
+    path = tmp_path / name
+    data = content if isinstance(content, bytes) else content.encode("utf-8")
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return path
+
+
+# What is wrong with a file, and where it is said to be
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "where"),
+    [
+        ("a.csv", "text,label\na,x\nb\n", "line 3 has 1 columns, not 2"),
+        ("a.tsv", "text\tlabel\na\tx\tmore\n", "line 2 has 3 columns, not 2"),
+        ("a.csv", "words,label\na,x\n", "line 1 has no column 'text'"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n', "line 2 has no column 'label'"),
+        (
+            "a.csv",
+            "text,label\na,x\ncaf\xe9,x\n".encode("latin-1"),
+            "line 3, column 4 is not UTF-8",
+        ),
+        ("a.csv", "text,label\na,x\n".encode("utf-16"), "line 1, column 1 is not UTF-8"),
+        ("a.csv", 'text,label\na,x\n"b,x\nc,x\n', "line 3 cannot be parsed"),
+        ("a.csv", 'text,label\na,x\n"b" c,x\n', "line 3 cannot be parsed"),
+        ("a.csv", "text,label\na\rb,x\n", "line 2 cannot be parsed"),
+        ("a.csv", "", "a.csv is empty"),
+        ("a.tsv", "text\tlabel\n", "has a header line and no rows"),
+        ("a.csv", "text,label,text\na,x,b\n", "has the column 'text' twice"),
+        ("a.csv", "\ntext,label\na,x\n", "line 1 is empty"),
+        ("a.tsv", "text\tlabel\na\tx\nb\t\n", "line 3 has no label in the column 'label'"),
+        (
+            "a.jsonl",
+            '{"text": "a", "label": "x", "text": "b"}\n',
+            "line 1 has the column 'text' twice",
+        ),
+        (
+            "a.jsonl",
+            '{"text": "a", "label": {"x": 1, "x": 2}}\n',
+            "line 1 has the column 'x' twice",
+        ),
+        ("a.jsonl", '{"text": "a", "label": "x"}\n{"text": "b" "label"}\n', "line 2, column 14 is"),
+        ("a.jsonl", '{"text": "a", "label": "x"},\n', "line 1, column 28 is not JSON: Extra data"),
+        ("a.jsonl", '{"text": ["a"], "label": "x"}\n', "line 1 has ['a'] as 'text', which is not"),
+        ("a.jsonl", '{"text": NaN, "label": "x"}\n', "line 1 has nan as 'text', which is not text"),
+        ("a.jsonl", '{"text": "a", "label": NaN}\n', "a.jsonl:1 has the label nan among numbers"),
+        ("a.jsonl", f'{{"text": {DEEP}', "line 1 is not JSON"),
+        ("a.jsonl", f'{{"text": "a", "label": {DIGITS}}}\n', "line 1 is not JSON"),
+        (
+            "a.jsonl",
+            f'{{"text": "a", "label": 0.5}}\n{{"text": "b", "label": {"9" * 400}}}\n',
+            ":2 has",
+        ),
+        (
+            "a.jsonl",
+            '{"text": "b\\ud83d", "label": "x"}\n',
+            "(U+D83D) in the column 'text', at character 1",
+        ),
+        ("a.jsonl", '{"text": "b", "label": "\\udc00"}\n', "(U+DC00) in the column 'label'"),
+        ("a.jsonl", '{"text": "b", "label": ["x", "\\udc00"]}\n', "(U+DC00) in the column 'label'"),
+        ("a.conll", "a\tO\n\nb\tO\nc\n", "line 4 has a word without a tag: 'c'"),
+        ("a.conll", "a\tO\nb\t \n", "line 2 has a word without a tag"),
+        ("a.conll", "a\tO\n\tO\n", "line 2 has a tag without a word"),
+        ("a.conll", "a\tNN\tO\nb\tO\n", "line 2 has 2 columns, not 3"),
+        (
+            "a.conll",
+            "a O\nb O\n",
+            "line 1 has a word without a tag: 'a O'. Is '\\t' the separator?",
+        ),
+        ("a.csv.gz", b"", "a.csv.gz is empty"),
+    ],
+)
+def test_a_fault_names_file_line_and_column(tmp_path, name, content, where):
+    path = write(tmp_path, name, content)
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert str(path) in str(error.value) and where in str(error.value)
+    assert error.value.path == path or error.value.key.startswith(str(path))
+    assert len(str(error.value)) < 600 and str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("a.csv", b"\xef\xbb\xbftext,label\r\na,x\r\n", "a"),
+        ("a.jsonl", b'\xef\xbb\xbf{"text": "a", "label": "x"}\r\n', "a"),
+        ("a.csv", b"text,label\na\0b,x\n", "a\0b"),
+        ("a.csv", b'text,label\n"a\tb",x\n', "a\tb"),
+        ("a.csv", b'text,label\n"a\r\nb",x\n', "a\nb"),
+        ("a.tsv", b'text\tlabel\n"a\tx\n', '"a'),
+        ("a.tsv", b"text\tlabel\na\rb\tx\n", "a\rb"),
+        ("a.tsv", "text\tlabel\na\u2028b\x85c\x0cd\tx\n".encode(), "a\u2028b\x85c\x0cd"),
+        ("a.jsonl", b'{"text": "\\ud83d\\ude00", "label": "x"}', "\U0001f600"),
+        ("a.csv", b"text,label\na,x", "a"),
+    ],
+)
+def test_what_is_odd_but_right(tmp_path, name, content, text):
+    (example,) = read(write(tmp_path, name, content))
+    assert example.text == text
+
+
+def test_a_separator_that_cannot_be(tmp_path):
+    path = write(tmp_path, "a.csv", "text||label\na||x\n")
+    for sep in ("||", '"', "\n"):
+        with pytest.raises(ConfigError, match="has to be one character in a file where"):
+            read(path, sep=sep)
+    assert read(path, sep="||", quoting=False)[0].text == "a"
+
+
+def test_column_names_twice(tmp_path):
+    with pytest.raises(DataError, match="has the column 'text' twice"):
+        read(write(tmp_path, "a.tsv", "text\ttext\tlabel\na\tb\tx\n"))
+    with pytest.raises(DataError, match="has no column 'label'"):
+        read(write(tmp_path, "b.tsv", "a\tx\n"), names=["text", "labels"])
+
+
+def test_numbers_too_long_to_count_with_are_names(tmp_path):
+    path = write(tmp_path, "a.tsv", f"text\tlabel\na\t{DIGITS}\nb\t7\n")
+    with pytest.raises(DataError, match="among numbers"):
+        read(path)  # not whole numbers, so numbers for regression, and one is infinite
+    assert read(path, problem_type="single_label_classification").label_names == ("7", DIGITS)
+
+
+# Nothing is dropped: what was read and what parts it are all the lines
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\ufeff"), max_size=30)
+WORD = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=8)
+ROWS = st.lists(st.tuples(TEXT, st.sampled_from(["x", "y"])), min_size=1, max_size=20)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ROWS, st.sampled_from(["\n", "\r\n"]), st.sampled_from(["", ".gz"]))
+def test_every_row_of_a_csv_file_is_read(tmp_path_factory, rows, end, packed):
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, lineterminator=end).writerows([("text", "label"), *rows])
+    path = write(tmp_path_factory.mktemp("rows"), f"a.csv{packed}", buffer.getvalue())
+    corpus = read(path)
+    assert [(e.text, corpus.label_names[e.label]) for e in corpus] == rows
+    starts = [int(example.guid.rpartition(":")[2]) for example in corpus]
+    lengths = [1 + text.count("\n") for text, _ in rows]
+    assert starts == [2 + sum(lengths[:row]) for row in range(len(rows))]
+
+
+@settings(max_examples=60, deadline=None)
+@given(ROWS)
+def test_every_row_of_a_jsonl_file_is_read(tmp_path_factory, rows):
+    lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
+    corpus = read(write(tmp_path_factory.mktemp("rows"), "a.jsonl", "\n".join(lines)))
+    assert [(e.text, corpus.label_names[e.label]) for e in corpus] == rows
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(WORD, min_size=1, max_size=6), min_size=1, max_size=8), st.data())
+def test_every_line_of_a_conll_file_is_read_or_parts_sentences(tmp_path_factory, sentences, draw):
+    gaps = [draw.draw(st.sampled_from(["\n", "\n \n\n", "\n-DOCSTART-\tO\n\n"])) for _ in sentences]
+    blocks = ["\n".join(f"{word}\tO" for word in words) for words in sentences]
+    content = "".join(block + "\n" + gap for block, gap in zip(blocks, gaps, strict=True))
+    corpus = read(write(tmp_path_factory.mktemp("rows"), "a.conll", content))
+    assert [list(sentence.words) for sentence in corpus] == sentences
+    parting = [
+        line
+        for line in content.removesuffix("\n").split("\n")
+        if not line.strip() or line.startswith("-DOCSTART-")
+    ]
+    words = sum(len(sentence.words) for sentence in corpus if isinstance(sentence, TaggedExample))
+    assert words + len(parting) == content.removesuffix("\n").count("\n") + 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"a", b"\t", b",", b'"', b"x", b"\n", b"\r\n", b"\0", b"\xff", b"\xc3\xa9"]
+        ),
+        max_size=40,
+    ),
+    st.sampled_from(["a.csv", "a.tsv", "a.txt", "a.conll"]),
+)
+def test_random_bytes_are_read_whole_or_refused(tmp_path_factory, pieces, name):
+    raw = b"".join(pieces)
+    path = write(tmp_path_factory.mktemp("random"), name, raw)
+    options = {} if name in ("a.txt", "a.conll") else {"names": ["text", "label"]}
+    try:
+        corpus = read(path, **options)
+    except DataError:
+        return
+    assert b"\xff" not in raw
+    lines = raw.removesuffix(b"\n").split(b"\n")
+    if name in ("a.tsv", "a.txt"):
+        assert len(corpus) == len(lines)
+    if name == "a.csv":
+        assert sum(1 + e.text.count("\n") + _breaks_in_label(corpus, e) for e in corpus) == len(
+            lines
+        )
+
+
+def _breaks_in_label(corpus, example) -> int:
+    return corpus.label_names[example.label].count("\n") if corpus.label_names else 0
+
+
+# Files that are no files, and files too large
+
+
+@pytest.fixture(scope="module")
+def bounded(tmp_path_factory):
+    """Opens hostile files in a child with a gigabyte of memory, and a minute for all of them."""
+    folder = tmp_path_factory.mktemp("bounded")
+    with open(folder / "line.jsonl", "wb") as file:
+        file.truncate(2**30)  # no byte of it is on the disk
+    with open(folder / "quote.csv", "wb") as file:
+        file.write(b'text,label\n"a\n')
+        file.truncate(2**30)
+    with open(folder / "open.csv", "wb") as file:
+        file.write(b'text,label\na,x\n"' + (b"open " * 10_000 + b"\n") * 1_000)
+    zeros, rows = gzip.compress(bytes(2**24)), gzip.compress((b"a" * 2000 + b"\tx\n") * 2**13)
+    (folder / "line.tsv.gz").write_bytes(zeros * 64)
+    (folder / "rows.tsv.gz").write_bytes(gzip.compress(b"text\tlabel\n") + rows * 64)
+    (folder / "bomb.csv.gz").write_bytes(gzip.compress(gzip.compress(zeros * 64)))
+    os.mkfifo(folder / "pipe.csv")
+    (folder / "set/pos").mkdir(parents=True)
+    (folder / "set/pos/1.txt").write_text("good")
+    os.mkfifo(folder / "set/pos/2.txt")
+    (folder / "folders/neg/1.txt").mkdir(parents=True)
+    (folder / "links/neg").mkdir(parents=True)
+    (folder / "links/neg/1.txt").symlink_to("nowhere")
+    (folder / "zero.csv").symlink_to("/dev/zero")
+    (folder / "loop.csv").symlink_to("loop.csv")
+    if pyarrow:
+        _write_parquet_bomb(folder / "bomb.parquet")
+    paths = sorted(str(path) for path in folder.iterdir())
+    paths += [f"{folder}/{'long' * 2000}", "/dev/zero", "/dev/null"]
+    command = [sys.executable, "-c", BOUNDED, *paths]
+    # Arrow's own allocator takes more addresses than memory, which the limit counts.
+    environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    answers = dict(map(json.loads, done.stdout.splitlines()))
+    return answers | {"stderr": done.stderr}
+
+
+# Each path is read in a child of its own, which has a gigabyte more than it begins with.
+BOUNDED = """
+import json, os, resource, sys
+from pathlib import Path
+from minibert.errors import MinibertError
+from minibert.text.corpora import read
+try:
+    import pyarrow.parquet
+except ImportError:
+    pass
+
+for path in map(Path, sys.argv[1:]):
+    if os.fork() == 0:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + 2**30
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        try:
+            said = f"read {len(read(path))}"
+        except (MinibertError, MemoryError) as error:
+            said = f"{type(error).__name__}: {error}"
+        print(json.dumps([path.name, said]), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def _write_parquet_bomb(path: Path) -> None:
+    """One long text, and 30,000 rows of two bytes that say "the same"."""
+    texts = pyarrow.array(["a" * 1_000_000]).dictionary_encode()
+    many = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 30_000), texts.dictionary)
+    table = pyarrow.table({"text": many, "label": [0] * 30_000})
+    pyarrow.parquet.write_table(table, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("line.jsonl", "line 1 has more than 33554432 bytes"),
+        ("line.tsv.gz", "line 1 has more than 33554432 bytes"),
+        ("quote.csv", "line 3 has more than 33554432 bytes"),
+        ("open.csv", "line 3 cannot be parsed: field larger than field limit"),
+        ("rows.tsv.gz", "and unpacks to more than"),
+        ("bomb.csv.gz", "line 1, column 2 is not UTF-8: byte 0x8b"),
+        ("bomb.parquet", "and unpacks to more than 104857600"),
+        ("pipe.csv", "pipe.csv is neither a file nor a folder"),
+        ("set", "2.txt is not a file"),
+        ("folders", "1.txt is not a file"),
+        ("links", "1.txt could not be read"),
+        ("zero.csv", "zero.csv is neither a file nor a folder"),
+        ("loop.csv", "There is no file or folder"),
+        ("zero", "/dev/zero is neither a file nor a folder"),
+        ("null", "/dev/null is neither a file nor a folder"),
+        ("long" * 2000, "could not be read: File name too long"),
+    ],
+)
+def test_no_file_fills_the_memory_or_is_waited_for(bounded, name, said):
+    if name == "bomb.parquet" and not pyarrow:
+        missing("pyarrow is not installed (pip install 'minibert[test]')")
+    assert said in bounded.get(name, "(no answer)"), bounded
+
+
+def test_a_file_without_permission(tmp_path, monkeypatch):
+    path = write(tmp_path, "a.csv", "text,label\na,x\n")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(DataError, match=r"a\.csv could not be read: .*Permission denied"):
+        readers.lines(path)
+
+
+def test_a_folder_without_permission(tmp_path, monkeypatch):
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match="could not be read: Permission denied"):
+        read(tmp_path, split="train")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda raw: raw[:-10], "could not be read: .*end-of-stream"),
+        (lambda raw: raw[: len(raw) // 2], "could not be read"),
+        (lambda raw: raw[:40] + b"\xff\xff" + raw[42:], "could not be read"),
+        (lambda raw: raw[:-8] + b"\0\0\0\0" + raw[-4:], "could not be read: CRC check failed"),
+        (lambda raw: raw + b"more", "could not be read: Not a gzipped file"),
+        (lambda raw: b"text,label\na,x\n", "could not be read: Not a gzipped file"),
+    ],
+)
+def test_a_gz_file_that_is_damaged(tmp_path, change, said):
+    rows = "".join(f"text {number * 7919},x\n" for number in range(500))
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(change(gzip.compress(b"text,label\n" + rows.encode())))
+    with pytest.raises(DataError, match=said):
+        read(path)
+
+
+# Parquet
+
+
+@pytest.fixture
+def table():
+    if not pyarrow:
+        missing("pyarrow is not installed (pip install 'minibert[test]')")
+    return pyarrow.table({"text": ["a", "b"], "label": [0, 1], "rest": [None, b"x"]})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ("no json", "metadata 'huggingface'"),
+        ("[" * 100_000, "metadata 'huggingface'"),
+        ("[1]", "metadata 'huggingface'"),
+        ('{"info": 3}', "metadata 'huggingface'"),
+        ('{"info": {"features": {"label": {"names": "ab"}}}}', "metadata 'huggingface'"),
+        ('{"info": {"features": {"label": {"names": [1, 2]}}}}', "metadata 'huggingface'"),
+        ('{"info": {"features": {"label": {"names": ["no"]}}}}', "has the label '1'"),
+        ("\xff", "metadata 'huggingface'"),
+    ],
+)
+def test_parquet_metadata_that_lies(tmp_path, table, metadata, said):
+    path = tmp_path / "a.parquet"
+    raw = metadata.encode("latin-1")
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": raw}), path)
+    with pytest.raises(DataError, match=said) as error:
+        read(path)
+    assert str(path) in str(error.value)
+
+
+def test_parquet_columns(tmp_path, table):
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(table, path)
+    assert [example.text for example in read(path)] == ["a", "b"]
+    with pytest.raises(DataError, match="no column 'words'; there are text, label, rest"):
+        read(path, text="words")
+    with pytest.raises(DataError, match="line 1 has None as 'rest', which is not text"):
+        read(path, text="rest")
+    with pytest.raises(DataError, match="line 1 has 0 as 'label', which is not text"):
+        read(path, text="label", label=None)
+    pyarrow.parquet.write_table(table.slice(0, 0), path)
+    with pytest.raises(DataError, match="has no rows"):
+        read(path)
+    twice = pyarrow.Table.from_arrays([table["text"], table["text"]], names=["text", "text"])
+    pyarrow.parquet.write_table(twice, path)
+    with pytest.raises(DataError, match="has the column 'text' twice"):
+        read(path, label=None)
+
+
+def test_parquet_that_is_damaged(tmp_path, table):
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(table, path)
+    whole = path.read_bytes()
+    for kept in (0, 4, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:kept])
+        with pytest.raises(DataError, match="could not be read"):
+            read(path)
+    path.write_bytes(whole[:4] + whole[4:].replace(b"\x01\x00\x00\x00b", b"\x01\x00\x00\x00\xff"))
+    with pytest.raises(DataError, match="could not be read"):
+        read(path)
