@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import sys
 import tempfile
@@ -24,12 +25,19 @@ from pathlib import Path
 from typing import Any
 
 from minibert.errors import MinibertError
-from tests.hostile.case import Case, Group, Outcome, write_good_folder
+from tests.hostile.case import (
+    Case,
+    Group,
+    Outcome,
+    open_model,
+    open_tokenizer,
+    write_good_folder,
+)
 
 SECONDS = 2.0  # the most that a case may take
 MEGABYTES = 200.0  # the most memory that it may take above the base line; also enforced
 LONGEST_MESSAGE = 5_000  # characters; a terminal is not flooded
-HANG = 20  # seconds after which the child is killed
+HANG = 60  # seconds after which the child is killed
 
 # Audit events that opening a folder must never raise, whatever is in it.
 _FORBIDDEN = ("socket.", "subprocess.", "shutil.", "pickle.", "ctypes.dlopen", "os.system")
@@ -82,47 +90,71 @@ class Result:
         return ""
 
 
+def warm_up(folder: Path) -> None:
+    """Writes a good folder and opens it, so that no case pays for imports and first calls."""
+    write_good_folder(folder)
+    open_model(folder)
+    open_tokenizer(folder)
+    gc.freeze()
+
+
 def run(groups: Sequence[Group]) -> Iterator[tuple[Group, Case, Result]]:
     """Tries every case of the groups, each in a child of its own."""
-    good = _good_files()
     with tempfile.TemporaryDirectory() as temporary:
-        warm = Path(temporary, "warm")
-        _fill(warm, good)
-        for group in groups:
-            group.open(warm)
-        gc.freeze()
+        good = Path(temporary, "good")
+        warm_up(good)
         numbered = ((group, case) for group in groups for case in group.cases)
         for number, (group, case) in enumerate(numbered):
-            place = Path(temporary, str(number), "place")  # room for what lies outside the folder
+            place = Path(temporary, str(number))  # with room for what lies outside the folder
             folder = place / "model"
-            _fill(folder, good)
+            shutil.copytree(good, folder)
             folder = case.spoil(folder) or folder
             before = _state(place)
-            result = in_child(lambda group=group, folder=folder: _open(group.open, folder))
+            answer = in_child(lambda group=group, folder=folder: asdict(_open(group.open, folder)))
+            result = Result(**answer) if answer else Result("killed")
             result.text = result.text.replace(f"{place}{os.sep}", "")
             if _state(place) != before:
                 result.misdeeds.append("the disk is not as it was")
             yield group, case, result
 
 
-def in_child(work: Callable[[], Result]) -> Result:
-    """Runs `work` in a forked child whose memory is limited, and brings back what it returns."""
+def in_child(work: Callable[[], object]) -> Any:
+    """Runs `work` in a forked child and brings back what it returns; None if the child died."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(reader)
-            answer = json.dumps(asdict(work())).encode()
+            answer = json.dumps(work()).encode()
             with os.fdopen(writer, "wb") as pipe:
                 pipe.write(answer)
         finally:
             os._exit(0)
     os.close(writer)
     answer = _read(reader, child)
-    _, status = os.waitpid(child, 0)
-    if not answer:
-        return Result("killed", f"the child ended with status {status}")
-    return Result(**json.loads(answer))
+    os.waitpid(child, 0)
+    return json.loads(answer) if answer else None
+
+
+def attempt(work: Callable[[], object]) -> Result:
+    """What comes of `work`, by the kind of error; "crash" for one that is not minibert's own."""
+    try:
+        work()
+    except MinibertError as error:
+        path = "" if error.path is None else str(error.path)
+        return Result("error", str(error), path, error.key or "")
+    except BaseException as problem:  # a panic in Rust is no Exception
+        return Result("crash", f"{type(problem).__name__}: {problem}"[:LONGEST_MESSAGE])
+    return Result("loaded")
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Standard output and error go nowhere: a panic in Rust prints to them."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 2)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 def limit_memory() -> None:
@@ -146,11 +178,11 @@ def _open(opens: Callable[[Path], object], folder: Path) -> Result:
     os.chdir(folder.parent)  # so that what code in the folder would leave is found
     base = _memory("VmRSS")
     limit_memory()
-    with warnings.catch_warnings(record=True) as caught, _silence():
+    with warnings.catch_warnings(record=True) as caught, silence():
         warnings.simplefilter("always")
         misdeeds = _watch(folder)
         start = time.process_time()  # what others do on the machine does not count
-        result = _attempt(lambda: opens(folder))
+        result = attempt(lambda: opens(folder))
         result.seconds = time.process_time() - start
         result.misdeeds = list(misdeeds)
     result.megabytes = max(0.0, _memory("VmHWM") - base)
@@ -160,23 +192,14 @@ def _open(opens: Callable[[Path], object], folder: Path) -> Result:
     return result
 
 
-def _attempt(work: Callable[[], object]) -> Result:
-    try:
-        work()
-    except MinibertError as error:
-        path = "" if error.path is None else str(error.path)
-        return Result("error", str(error), path, error.key or "")
-    except BaseException as problem:  # a panic in Rust is no Exception
-        return Result("crash", f"{type(problem).__name__}: {problem}"[:LONGEST_MESSAGE])
-    return Result("loaded")
-
-
 def _watch(folder: Path) -> list[str]:
     """From here on every event of Python's audit that opening a folder must not raise is noted."""
     misdeeds: list[str] = []
-    allowed = (*_LIBRARIES, str(folder.resolve()))
-    if folder.resolve().parent.name == "snapshots":  # of a Hub cache, which link to its blobs
-        allowed += (str(folder.resolve().parents[1] / "blobs"),)
+    home = folder.resolve()
+    places = [*_LIBRARIES, home]
+    if home.parent.name == "snapshots":  # of a Hub cache, which link to its blobs
+        places.append(home.parents[1] / "blobs")
+    allowed = tuple(f"{place}{os.sep}" for place in places)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -194,34 +217,12 @@ def _watch(folder: Path) -> list[str]:
     return misdeeds
 
 
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Standard output and error go nowhere: a panic in Rust prints to them."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, 2)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
-
-
 def _memory(what: str) -> float:
     """VmRSS, what this process has in memory now, or VmHWM, the most it had; in megabytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(what):
             return int(line.split()[1]) / 1024
     raise LookupError(what)
-
-
-def _good_files() -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary, "good")
-        write_good_folder(folder)
-        return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def _fill(folder: Path, files: dict[str, bytes]) -> None:
-    folder.mkdir(parents=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
 
 
 def _state(place: Path) -> list[tuple[str, int, int]]:
