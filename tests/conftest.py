@@ -31,6 +31,15 @@ BOUNDS = {
 }
 
 
+def pytest_collection_modifyitems(config, items):
+    """The full forms run when they are asked for by name: pytest -m full."""
+    if "full" in config.option.markexpr:
+        return
+    full = [item for item in items if item.get_closest_marker("full")]
+    config.hook.pytest_deselected(items=full)
+    items[:] = [item for item in items if item not in full]
+
+
 def missing(what: str) -> None:
     """Skips where something is not installed here, and fails where CI says that it must be."""
     if os.environ.get("CI") == "true":

@@ -21,15 +21,6 @@ VOCABULARIES = {
 }
 
 
-def pytest_collection_modifyitems(config, items):
-    """The full forms run when they are asked for by name: pytest -m full tests/text."""
-    if "full" in config.option.markexpr:
-        return
-    full = [item for item in items if item.get_closest_marker("full")]
-    config.hook.pytest_deselected(items=full)
-    items[:] = [item for item in items if item not in full]
-
-
 @pytest.fixture(scope="session")
 def uncased(data) -> BertTokenizer:
     return BertTokenizer.from_vocab(data / "bert_vocabs/bert-base-uncased/vocab.txt")
