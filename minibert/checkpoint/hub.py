@@ -544,6 +544,7 @@ def _without_secrets(record: logging.LogRecord) -> bool:
     text = _SECRETS.sub("...", record.getMessage())
     token = huggingface_hub.get_token()
     record.msg, record.args = text.replace(token, "...") if token else text, None
+    record.exc_info = None
     return True
 
 

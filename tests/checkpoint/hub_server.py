@@ -16,6 +16,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
+from urllib.parse import unquote
 
 COMMIT = "a" * 40
 OLD_COMMIT = "b" * 40
@@ -50,6 +51,7 @@ class HubServer:
         changed: makes what is sent of what should be.
         lengths: what is said of a file's length before it is fetched, by name.
         etags: what is said to be a file's etag, by name.
+        store: where the large files are said to be.
         listed: names that are listed beside those of the files.
     """
 
@@ -87,6 +89,7 @@ class HubServer:
         self.changed: Callable[[bytes], bytes] = lambda body: body
         self.lengths: dict[str, int] = {}
         self.etags: dict[str, str] = {}
+        self.store = ""
 
     @property
     def endpoint(self) -> str:
@@ -112,7 +115,7 @@ class HubServer:
         if faults:
             return self._fail(request, *ANSWERS[faults[0]])
         if match := re.fullmatch(r"/api/(?:models|datasets)/owner/tiny/revision/(.+)", path):
-            return self._info(request, match.group(1))
+            return self._info(request, unquote(match.group(1)))
         if match := re.fullmatch(r"(?:/datasets)?/owner/tiny/resolve/([^/]+)/(.+)", path):
             return self._file(request, *match.groups())
         if path.startswith("/large/"):
@@ -123,7 +126,7 @@ class HubServer:
         if not status:
             self._closed.wait()
         echo = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        echoes = {"X-Error-Message": f"bad token {echo}", "X-HF-Warning": f"bad token; {echo}"}
+        echoes = {"X-Error-Message": f"bad token {echo}", "X-HF-Warning": f"; bad token {echo}"}
         self.send(request, status, f"<html>{echo}".encode(), {**echoes, **headers})
 
     def _info(self, request: BaseHTTPRequestHandler, revision: str) -> None:
@@ -146,8 +149,9 @@ class HubServer:
         if not _is_large(name):
             headers = {"ETag": f'"{etag}"', "X-Repo-Commit": REVISIONS[revision]}
             return self._body(request, body, headers, length)
+        store = self.store or self.endpoint.replace("127.0.0.1", "localhost")
         headers = {
-            "Location": f"{self.endpoint.replace('127.0.0.1', 'localhost')}/large/{name}",
+            "Location": f"{store}/large/{name}",
             "X-Linked-Etag": f'"{etag}"',
             "X-Linked-Size": str(length),
             "X-Repo-Commit": REVISIONS[revision],

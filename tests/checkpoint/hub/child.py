@@ -61,14 +61,29 @@ def load(source, revision=None) -> dict:
     return {"sum": total, "revision": model.load_report.revision}
 
 
-def load_everything(source) -> dict:
+def load_everything(source, revision=None) -> dict:
     """All that the commands ask a model's repository for."""
     from minibert import BertTokenizer
     from minibert.tasks.predict import sentence_recipe
 
-    BertTokenizer.from_pretrained(source)
-    sentence_recipe(source)
-    return load(source)
+    BertTokenizer.from_pretrained(source, revision=revision)
+    sentence_recipe(source, revision=revision)
+    return load(source, revision)
+
+
+def load_with_tokenizer(source, revision=None) -> dict:
+    from minibert import BertTokenizer
+
+    BertTokenizer.from_pretrained(source, revision=revision)
+    return load(source, revision)
+
+
+def download_all(source) -> None:
+    """What a user's own tools do, who know nothing of minibert."""
+    import huggingface_hub
+
+    for name in ("config.json", "model.safetensors"):
+        huggingface_hub.hf_hub_download(source, name)
 
 
 def command(*arguments) -> dict:
@@ -132,9 +147,38 @@ def read_only(folder) -> None:
 
 def full_disk() -> None:
     """From here on downloads are written to a device that is full."""
-    original = Path.open
-    Path.open = lambda self, *arguments, **settings: original(
-        Path("/dev/full") if self.name.endswith(".incomplete") else self, *arguments, **settings
+    _replace_open(lambda path, mode: _open(Path("/dev/full"), mode))
+
+
+def die_while_writing() -> None:
+    """From here on half of a download is written, and then this process is killed."""
+
+    class Half:
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, data):
+            self.file.write(data[: len(data) // 2])
+            self.file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _replace_open(lambda path, mode: Half(_open(path, mode)))
+
+
+_open = Path.open
+
+
+def _replace_open(opened) -> None:
+    Path.open = lambda self, mode="r", *arguments, **settings: (
+        opened(self, mode)
+        if self.name.endswith(".incomplete")
+        else _open(self, mode, *arguments, **settings)
     )
 
 
@@ -144,6 +188,8 @@ STEPS = {
         resolve,
         load,
         load_everything,
+        load_with_tokenizer,
+        download_all,
         command,
         offline,
         heal,
@@ -152,6 +198,7 @@ STEPS = {
         opened_beside,
         read_only,
         full_disk,
+        die_while_writing,
     )
 }
 

@@ -27,6 +27,14 @@ FILES = {
 WEIGHTS = ("config.json", "model.safetensors", "model.safetensors.index.json")
 
 
+def pytest_collection_modifyitems(config, items):
+    """The long forms run when they are asked for by name: pytest -m full tests/checkpoint/hub."""
+    if "full" not in config.option.markexpr:
+        full = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=full)
+        items[:] = [item for item in items if item not in full]
+
+
 @pytest.fixture
 def server():
     server = HubServer(dict(FILES))
@@ -53,15 +61,14 @@ def _warm():
 def hub(_warm, server, tmp_path):
     """Carries out steps (see child.py) in a new process with a cache and a token of its own.
 
-    Gives what each step found, the last also with all that was printed, under "log". With
-    `processes` above 1, several do the same at a time, and a list of such lists is given.
+    Gives what each step found, and under "log" all that was printed. With `processes` above 1,
+    several do the same at a time, and a list of such lists is given.
     """
-    home = tmp_path / "home"
 
-    def run(*steps: list, processes: int = 1, home: Path = home, **environment: str) -> list:
+    def run(*steps: list, processes: int = 1, code: int = 0, **environment: str) -> list:
         output = tmp_path / "output"
         settings = {
-            "HF_HOME": str(home),
+            "HF_HOME": str(tmp_path / "home"),
             "HF_ENDPOINT": server.endpoint,
             "HF_TOKEN": TOKEN,
             "HF_HUB_OFFLINE": "0",
@@ -77,10 +84,10 @@ def hub(_warm, server, tmp_path):
         _warm.stdin.flush()
         codes = json.loads(_warm.stdout.readline())
         logs = [output.with_name(f"output.{number}.log").read_text() for number in range(processes)]
-        assert codes == [0] * processes, logs
+        assert codes == [code] * processes, logs
         results = []
         for number, log in enumerate(logs):
-            text = output.with_name(f"output.{number}").read_text()
+            text = output.with_name(f"output.{number}").read_text() if code == 0 else "[]"
             assert TOKEN not in text + log
             results.append([{**found, "log": log} for found in json.loads(text)])
         return results if processes > 1 else results[0]
