@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -519,9 +519,12 @@ def _kept(lengths: Sequence[int], room: int) -> list[int]:
 
 def _as_list(texts: Any, words: bool) -> list[Any]:
     """One text alone counts as a batch of one."""
-    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
+    if isinstance(texts, (str, bytes, Mapping)):
         return [texts]
-    rows = list(texts)
+    try:
+        rows = list(texts)
+    except TypeError:  # a number, None, an array without axes
+        return [texts]
     return [rows] if words and rows and isinstance(rows[0], str) else rows
 
 
