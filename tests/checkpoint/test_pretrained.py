@@ -414,6 +414,13 @@ def test_values_that_are_no_numbers_are_refused_by_name(value, key, saved):
         BertForSequenceClassification.from_pretrained(saved)
 
 
+def test_values_that_are_no_numbers_are_a_warning_where_that_is_asked_for(saved):
+    change(saved, lambda tensors: tensors["classifier.bias"].fill_(float("nan")))
+    with pytest.warns(UserWarning, match="NaN, infinite .* in: classifier.bias"):
+        model = BertForSequenceClassification.from_pretrained(saved, allow_nonfinite=True)
+    assert model.head.classifier.bias.isnan().all()
+
+
 def test_values_too_large_for_the_dtype_are_refused(saved):
     change(saved, lambda tensors: tensors["classifier.bias"].fill_(1e6))
     with pytest.raises(CheckpointError, match="float16 in: classifier.bias"):

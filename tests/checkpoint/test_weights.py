@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from minibert.checkpoint.weights import INDEX, SINGLE, Entry, LoadReport, find
+from minibert.checkpoint.weights import INDEX, SINGLE, Entry, LoadReport, find, read
 from minibert.errors import CheckpointError
 from minibert.files import read_json, write_json
 from minibert.model import BertForSequenceClassification, BertModel
@@ -84,6 +84,22 @@ def test_a_tensor_in_two_shards_is_refused(sharded):
     with pytest.raises(CheckpointError, match="another file of the model") as caught:
         BertForSequenceClassification.from_pretrained(sharded)
     assert caught.value.key == key
+
+
+def test_what_is_left_out_is_not_read(saved):
+    tensors = load_file(saved / SINGLE)
+    save_file({**tensors, "qa_outputs.bias": torch.zeros(2)}, saved / SINGLE, {"format": "pt"})
+    report = BertForSequenceClassification.from_pretrained(saved).load_report
+    assert [entry.official for entry in report.of("left out")] == ["qa_outputs.bias"]
+    assert read(find(saved)[1], report.entries).keys() == tensors.keys()
+
+
+def test_an_index_with_another_total_is_a_warning(sharded):
+    index = read_json(sharded / INDEX)
+    index["metadata"]["total_size"] += 4
+    write_json(sharded / INDEX, index)
+    with pytest.warns(UserWarning, match="total_size 748.*have 748.* bytes"):
+        BertForSequenceClassification.from_pretrained(sharded)
 
 
 def test_a_missing_shard_is_named(sharded):

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from minibert.files import write_json
 from minibert.model import BertForSequenceClassification
 from minibert.text.tokenizer import BertTokenizer
 from tests.hostile import cage
@@ -76,9 +77,10 @@ class Target:
 
 
 def use_model(folder: Path) -> None:
-    """Opens a model, and if it opens, runs it."""
-    ids = torch.tensor([[2, 5, 6, 3]])  # (B, S)
-    BertForSequenceClassification.from_pretrained(folder)(ids)
+    """Opens a model, and if it opens, runs it and writes its config, of which all is kept."""
+    model = BertForSequenceClassification.from_pretrained(folder)
+    model(torch.tensor([[2, 5, 6, 3]]))  # (B, S)
+    write_json(folder / "again.json", model._official_config())
 
 
 def use_tokenizer(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 
 import pytest
 import transformers
@@ -58,11 +59,14 @@ def test_unknown_keys_are_kept_and_never_acted_on():
         ("add_cross_attention", True),
         ("position_embedding_type", "relative_key"),
         ("position_embedding_type", "relative_key_query"),
+        ("is_encoder_decoder", True),
+        ("pruned_heads", {"0": [1]}),
+        ("quantization_config", {"bits": 4}),
         ("model_type", "roberta"),
     ],
 )
 def test_another_network_is_refused_by_name(key, value):
-    with pytest.raises(ConfigError, match=f"{key} = {value!r}") as caught:
+    with pytest.raises(ConfigError, match=re.escape(f"{key} = {value!r}")) as caught:
         BertConfig.from_official({key: value})
     assert caught.value.key == key and caught.value.found == value
 
@@ -117,6 +121,12 @@ BAD = [
     ("num_labels", 0),
     ("num_labels", "3"),
     ("num_labels", 10**9),
+    ("num_labels", True),
+    ("num_hidden_layers", 1001),
+    ("hidden_size", 2**30 + 1),
+    ("id2label", {"0": "a", "00": "b"}),
+    ("id2label", {"0": "a", "\u0661": "b"}),
+    ("label2id", {"LABEL_0": 1, "LABEL_1": 0}),
 ]
 
 
@@ -157,6 +167,12 @@ def test_label_tables_that_disagree_are_refused():
             {"id2label": {"0": "a", "1": "b"}, "label2id": {"a": 1, "b": 0}},
         )
     assert caught.value.key == "label2id"
+
+
+def test_a_number_of_labels_that_is_not_that_of_the_names_is_refused():
+    with pytest.raises(ConfigError, match="2 names in id2label and num_labels 3") as caught:
+        BertConfig.from_official({"id2label": {"0": "a", "1": "b"}, "num_labels": 3})
+    assert (caught.value.expected, caught.value.found) == (2, 3)
 
 
 def test_a_config_is_frozen_and_checked_again_when_replaced():
