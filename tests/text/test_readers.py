@@ -1,4 +1,7 @@
-"""Readers: every fault by file, line and column; nothing dropped; no file that fills the memory."""
+"""Readers: every fault by file, line and column; nothing dropped; no file that fills the memory.
+
+Full form (20,000 mutants): pytest -m full tests/text/test_readers.py
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import gzip
 import io
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -228,6 +232,65 @@ def test_random_bytes_are_read_whole_or_refused(tmp_path_factory, pieces, name):
 
 def _breaks_in_label(corpus, example) -> int:
     return corpus.label_names[example.label].count("\n") if corpus.label_names else 0
+
+
+SEEDS = {
+    "a.csv": b'text,label\n"one, ""two""\nthree",b\nx,a\n',
+    "a.tsv": b"text\tlabel\none\tb\nx\ta\nz\t2.5\n",
+    "a.jsonl": b'{"text": "one \\u00e9", "label": ["b", "c"]}\n{"text": "x", "label": []}',
+    "b.jsonl": b'{"text": "one", "label": 2.5}\n{"text": "x", "label": "3"}\n',
+    "a.conll": b"-DOCSTART-\tO\n\nEU\tB-ORG\nrejects\tO\n\nPeter\tB-PER\n",
+    "a.txt": b"one\ntwo\n",
+    "a.csv.gz": gzip.compress(b"text,label\none,a\ntwo,b\n", mtime=0),
+}
+GRAFTS = [b'"', b",", b"\t", b"\n", b"\r", b"\0", b"\xff", b"\xef\xbb\xbf", b"{", b"}", b"[" * 3000]
+GRAFTS += [b"\\ud800", b"NaN", b"1e999", b"-1", b"null", b"true", DIGITS.encode(), b'"label":']
+OPTIONS = [
+    {},
+    {"label": None},
+    {"label_names": ["a", "b"]},
+    {"problem_type": "regression"},
+    {"problem_type": "single_label_classification"},
+]
+
+
+@pytest.mark.parametrize("mutants", [1_000, pytest.param(20_000, marks=pytest.mark.full)])
+@pytest.mark.filterwarnings("ignore:labels of")
+def test_mutants_are_read_or_refused(tmp_path, mutants):
+    draw = random.Random(mutants)
+    refused = 0
+    for _ in range(mutants):
+        name = draw.choice([*SEEDS])
+        path = tmp_path / name
+        path.write_bytes(mutant(draw, SEEDS[name]))
+        try:
+            corpus = read(path, **draw.choice(OPTIONS))
+            corpus.head()
+            assert len(corpus) > 0
+            assert set(corpus.label_counts) == set(corpus.label_names or ())
+        except DataError as error:
+            assert str(path) in str(error) and len(str(error)) < 1_000
+            refused += 1
+    assert 0.3 < refused / mutants < 0.9
+    print(f"{mutants} mutants: {refused} refused, {mutants - refused} read")
+
+
+def mutant(draw: random.Random, seed: bytes) -> bytes:
+    """A file with one to four changes: grafts, flipped bits, cuts, pieces of another format."""
+    raw = bytearray(seed)
+    for _ in range(draw.choice([1, 1, 2, 4])):
+        place, other = draw.randrange(len(raw) + 1), draw.choice([*SEEDS.values()])
+        kind = draw.choice(["graft", "flip", "cut", "splice"])
+        if kind == "graft":
+            raw[place:place] = draw.choice(GRAFTS)
+        elif kind == "flip" and place < len(raw):
+            raw[place] ^= 1 << draw.randrange(8)
+        elif kind == "cut":
+            del raw[place : place + draw.randrange(1, 15)]
+        else:
+            start = draw.randrange(len(other))
+            raw[place:place] = other[start : start + draw.randrange(20)]
+    return bytes(raw)
 
 
 # Files that are no files, and files too large

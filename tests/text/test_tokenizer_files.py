@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import transformers
 
+from minibert.cli import main
 from minibert.errors import TokenizerError
 from minibert.text.tokenizer import BertTokenizer
 from minibert.text.tokenizer_files import check_vocabulary, read_folder, read_vocab
+from tests.hostile.case import write_good_folder
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##b"]
 VOCABULARY = {piece: number for number, piece in enumerate(PIECES)}
@@ -126,3 +128,31 @@ def test_official_files_are_as_they_say(minilm, data):
     assert files.path.name == "tokenizer.json" and len(files.vocabulary) == 30522
     assert (files.added_tokens, files.max_length, files.token_types) == ([], 512, True)
     assert read_folder(data / "bert_vocabs/bert-base-chinese").flags["lowercase"] is False
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "MODEL", "good"],
+        ["evaluate", "MODEL", "DATA"],
+        ["train", "--model", "MODEL", "--train", "DATA"],
+        ["embed", "MODEL", "good"],
+        ["tokenize", "MODEL", "good"],
+    ],
+)
+def test_every_command_says_it_before_it_begins(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    write_good_folder(tmp_path / "model")
+    (tmp_path / "model/tokenizer.json").unlink()
+    with open(tmp_path / "model/vocab.txt", "a") as file:
+        file.write("more\n")
+    rows = "".join(f"good {label},{label}\n" for label in ("cold", "mild", "hot") * 4)
+    (tmp_path / "data.csv").write_text("text,label\n" + rows)
+    places = {"MODEL": "model", "DATA": "data.csv"}
+    assert main([places.get(word, word) for word in command]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "Traceback" not in said.err
+    assert "vocab.txt has 22 pieces (the last is 'more'), but the model has embeddings for 21" in (
+        said.err
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "model"]
