@@ -132,11 +132,13 @@ def test_a_damaged_cache_says_so_offline_and_is_mended_online(server, hub, cache
     hub(ASK)
     do, words = DAMAGES[damage]
     do(cache)
-    broken, mended, after = hub(
-        ["offline", True], ASK, ["offline", False], ASK, ["offline", True], ASK
+    all_of_it = ["resolve", "owner/tiny", ["*"]]
+    *broken, mended, after = hub(
+        ["offline", True], ASK, all_of_it, ["offline", False], ASK, ["offline", True], ASK
     )
-    assert broken["error"] == "HubError" and words in broken["text"], broken
-    assert str(cache) in broken["text"] and "with a network" in broken["hint"]
+    for found in broken:
+        assert found["error"] == "HubError" and words in found["text"], found
+        assert str(cache) in found["text"] and "with a network" in found["hint"]
     assert mended["files"] == after["files"]
     assert mended["files"]["model.safetensors"] == server.files["model.safetensors"].hex()
 
