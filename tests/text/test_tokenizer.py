@@ -6,6 +6,7 @@ Full form (every text, four vocabularies): pytest -m full tests/text
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +66,24 @@ def test_tokens_equal_transformers_on_every_text(data, name):
         for start in range(0, len(texts), 2000):
             tokens += assert_same_tokens(ours, theirs, texts[start : start + 2000])
         print(f"{name}: {part}: {len(texts)} texts, {tokens} tokens equal")
+
+
+@pytest.mark.parametrize("name", ["bert-base-uncased", "bert-base-multilingual-cased"])
+def test_random_unicode_equals_transformers(data, name):
+    """400 strings: half of any characters at all, half of a few blocks, with blanks among them."""
+    draw = random.Random(name)
+    halves = range(0xD800, 0xE000)  # of surrogate pairs, which no text has
+    texts = []
+    for number in range(400):
+        starts = draw.choices(range(0, 0x30000, 0x100), k=3)
+        blocks = [0x20, *(start + low for start in starts for low in range(0x100))]
+        pool = blocks if number % 2 else range(0x110000)
+        points = [draw.choice(pool) for _ in range(draw.randrange(1, 120))]
+        texts.append("".join(chr(point) for point in points if point not in halves))
+    path = data / "bert_vocabs" / name / "vocab.txt"
+    lowercase = VOCABULARIES[name][0]
+    ours = BertTokenizer.from_vocab(path, lowercase=lowercase, max_length=LONG)
+    assert assert_same_tokens(ours, reference(path, lowercase), texts) > 4_000
 
 
 @pytest.mark.parametrize("flags", [(True, False, True), (False, True, True), (True, None, False)])
