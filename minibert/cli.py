@@ -154,6 +154,7 @@ def _embed(options: argparse.Namespace) -> None:
         options.model,
         revision=options.revision,
         device=options.device,
+        precision=options.precision,
         pooling=options.pooling,
         normalize=options.normalize,
     )
@@ -387,9 +388,7 @@ def _add_evaluate(commands: Any) -> None:
         "evaluate",
         _evaluate,
         "measure a fine-tuned model on labelled text",
-        "Prints the scores of a fine-tuned model on labelled text, with 95% intervals. It "
-        "computes in fp32 unless --precision says otherwise; training measures in its run's own "
-        "precision, so that the last digits may differ.",
+        "Prints the scores of a fine-tuned model on labelled text, with 95% intervals.",
     )
     parser.add_argument("model", help="run folder, model folder or Hub id")
     parser.add_argument("data", help="labelled text, with the labels that the model knows")
@@ -403,7 +402,7 @@ def _add_evaluate(commands: Any) -> None:
         help="also write metrics.json, confusion.csv and errors.csv there",
     )
     _add_batches(parser)
-    _add_machine(parser, precision="fp32")
+    _add_machine(parser, precision="auto")
     _add_json(parser)
 
 
@@ -425,7 +424,7 @@ def _add_predict(commands: Any) -> None:
         help="predict with a head that was never trained (noise)",
     )
     _add_batches(parser)
-    _add_machine(parser, precision="fp32")
+    _add_machine(parser, precision="auto")
     _add_json(parser)
 
 
@@ -470,7 +469,7 @@ def _add_embed(commands: Any) -> None:
         help="scale to length 1 (default: what modules.json says, else no)",
     )
     _add_batches(parser)
-    _add_machine(parser, precision=None)
+    _add_machine(parser, precision="fp32")
     _add_json(parser)
 
 
@@ -565,8 +564,8 @@ def _add_machine(parser: Any, precision: str | None) -> None:
             "--precision",
             choices=("auto", "bf16", "fp16", "fp32"),
             default=precision,
-            help=f"default {precision}; auto is bf16 where the hardware has it, else fp16 on cuda, "
-            "else fp32",
+            help=f"default {precision}; auto is bf16 where the hardware has matrix instructions "
+            "for it, else fp16 on cuda, else fp32",
         )
 
 

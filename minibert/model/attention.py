@@ -4,24 +4,22 @@ Vaswani et al. 2017, section 3.2: equation 1 for the attention, section 3.2.2 fo
 
 Attention is written twice, with one signature. `attention_by_hand` is the equation, and gives the
 attention pattern; `attention_sdpa` hands the same work to torch's fused kernel, which never makes
-the pattern. A test holds them together.
+the pattern. A third form, in chunked.py, is for training on a CPU. Tests hold them together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minibert.model.chunked import attention_in_chunks
 from minibert.model.config import BertConfig
 from minibert.model.layers import Linear, dropout
 from minibert.model.layout import Layout
 from minibert.model.trace import NO_TRACE, Scope
-
-AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
 
 
 def attention_by_hand(
@@ -76,8 +74,8 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention over packed tokens, with its output projection.
 
     Attributes:
-        implementation: "by_hand", "sdpa", or "auto": by hand in training with dropout on a CPU,
-            where SDPA falls back to a slow kernel, and SDPA for everything else.
+        implementation: "by_hand", "sdpa", "in_chunks", or "auto": in chunks where a CPU has to find
+            gradients, which SDPA is slow at (with dropout most of all), and SDPA elsewhere.
     """
 
     def __init__(self, config: BertConfig):
@@ -107,14 +105,18 @@ class SelfAttention(nn.Module):
 
     def _attend_by_group(self, query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
         """Attention among the rows of each length: dense blocks, no padding, no mask."""
-        attend = self._function(query.device)
+        dropout_p = self._dropout_now()
+        implementation = self._implementation_now(query)
+        if implementation == "in_chunks":
+            return attention_in_chunks(query, key, value, layout.groups, dropout_p)  # (T, N, H)
+        attend = attention_by_hand if implementation == "by_hand" else attention_sdpa
         sizes = [rows * length for rows, length in layout.groups]
         contexts = []
         for group, *parts in zip(
             layout.groups, query.split(sizes), key.split(sizes), value.split(sizes), strict=True
         ):
-            blocks = [part.unflatten(0, group).transpose(1, 2) for part in parts]  # (R, N, S, H)
-            context, _ = attend(*blocks, dropout_p=self._dropout_now())  # (R, N, S, H)
+            q, k, v = (part.unflatten(0, group).transpose(1, 2) for part in parts)  # (R, N, S, H)
+            context, _ = attend(q, k, v, dropout_p=dropout_p)  # (R, N, S, H)
             contexts.append(context.transpose(1, 2).flatten(0, 1))  # (R * S, N, H)
         return torch.cat(contexts) if contexts else value  # (T, N, H)
 
@@ -131,11 +133,10 @@ class SelfAttention(nn.Module):
         )
         return layout.unpad(context.transpose(1, 2)), pattern  # (T, N, H)
 
-    def _function(self, device: torch.device) -> AttentionFunction:
-        if self.implementation == "auto":
-            slow_kernel = device.type == "cpu" and self._dropout_now() > 0.0
-            return attention_by_hand if slow_kernel else attention_sdpa
-        return {"by_hand": attention_by_hand, "sdpa": attention_sdpa}[self.implementation]
+    def _implementation_now(self, query: Tensor) -> str:
+        if self.implementation != "auto":
+            return self.implementation
+        return "in_chunks" if query.device.type == "cpu" and query.requires_grad else "sdpa"
 
     def _dropout_now(self) -> float:
         return self.dropout_p if self.training else 0.0

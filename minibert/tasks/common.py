@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from minibert.model.bert import BertBase
 from minibert.text.batches import Dataset, collate, plan_batches
 from minibert.text.tokenizer import BertTokenizer
 from minibert.training.loop import Batch, move
+from minibert.training.precision import Precision
 
 Model = TypeVar("Model", bound=BertBase)
 
@@ -101,6 +103,20 @@ def prepare_on(device: torch.device) -> Callable[[Mapping[str, Any]], dict[str, 
         return move({**inputs, "layout": Layout.from_mask(mask)}, device)
 
     return prepare
+
+
+def ready_for_inference(model: BertBase, precision: Precision) -> Precision:
+    """Puts a model on its device and gives up training it for speed (see `for_inference`).
+
+    Returns:
+        The precision to run it in: without autocast where the weights now have the dtype.
+    """
+    model.to(precision.device)
+    if precision.device.type != "cpu":
+        model.eval()
+        return precision
+    model.for_inference(precision.dtype)
+    return replace(precision, dtype=None)
 
 
 def planned(dataset: Dataset, tokenizer: BertTokenizer, **plan: Any) -> list[Batch]:

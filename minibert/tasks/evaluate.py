@@ -24,6 +24,7 @@ from minibert.tasks.common import (
     pick_device,
     planned,
     prepare_on,
+    ready_for_inference,
     require_class,
     shorten,
 )
@@ -137,7 +138,7 @@ def evaluate_file(
     batch_size: int = 32,
     max_length: int | None = None,
     device: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     progress: bool = True,
 ) -> Report:
     """Evaluates a fine-tuned model (a run folder, a model folder, a Hub id) on a file.
@@ -162,8 +163,7 @@ def evaluate_file(
         **(reading or {}),
     )
     require_kind(corpus, kind_of_labels, "the model")
-    chosen = choose_precision(precision, pick_device(device))
-    model.to(chosen.device)
+    chosen = ready_for_inference(model, choose_precision(precision, pick_device(device)))
     dataset = Dataset(corpus, tokenizer, max_length=max_length, progress=progress)
     return evaluate(
         model,

@@ -37,6 +37,7 @@ from minibert.tasks.common import (
     pick_device,
     planned,
     prepare_on,
+    ready_for_inference,
     require_class,
     shorten,
 )
@@ -120,7 +121,7 @@ class Predictor:
         *,
         revision: str | None = None,
         device: str = "auto",
-        precision: str = "fp32",
+        precision: str = "auto",
         allow_untrained: bool = False,
     ) -> Self:
         """Opens a run folder, a model folder or a Hub id.
@@ -136,7 +137,8 @@ class Predictor:
             kind = require_class(source, revision, *kinds)
         model = kind.from_pretrained(source, revision=revision, fresh_head=allow_untrained)
         tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
-        return cls(model, tokenizer, choose_precision(precision, pick_device(device)))
+        chosen = choose_precision(precision, pick_device(device))
+        return cls(model, tokenizer, ready_for_inference(model, chosen))
 
     def __call__(
         self,
@@ -419,6 +421,7 @@ class Embedder:
             recipe.normalize if normalize is None else normalize,
         )
         chosen = choose_precision(precision, pick_device(device))
+        chosen = ready_for_inference(encoder.model, chosen)
         longest = min(recipe.max_length or tokenizer.max_length, tokenizer.max_length)
         return cls(encoder, tokenizer, chosen, longest)
 

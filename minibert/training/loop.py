@@ -326,9 +326,11 @@ def optimizer_step(
             sums[term] = sums[term] + total.detach() if term in sums else total.detach()
     # Unscaled before clipping, which would otherwise clip the scale and not the gradient.
     scaler.unscale_(optimizer)
-    gradient_norm = nn.utils.clip_grad_norm_(
-        trained_parameters(optimizer), math.inf if clip_norm is None else clip_norm
-    ).item()
+    parameters = trained_parameters(optimizer)
+    norm = nn.utils.get_total_norm([part.grad for part in parameters if part.grad is not None])
+    gradient_norm = norm.item()
+    if clip_norm is not None and gradient_norm > clip_norm:  # else there is nothing to scale
+        nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
     terms = LossSums({term: total.item() for term, total in sums.items()}, counts)
     # With a scaler, infinite gradients are an everyday event that it answers itself. Without one
     # they are the end, and now is the last moment at which the weights are still good.

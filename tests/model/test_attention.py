@@ -111,7 +111,7 @@ def test_the_whole_model_by_hand_and_by_sdpa(family, kind):
     name = "BertForTokenClassification"
     inputs = batch(family, name, kind)
     found = []
-    for implementation in ("by_hand", "sdpa", "auto"):
+    for implementation in ("by_hand", "sdpa", "in_chunks", "auto"):
         _, ours = pair(family, name, torch.float32)
         ours.use_attention(implementation)
         found.append(outputs(name, run(ours, inputs), inputs))
@@ -119,9 +119,11 @@ def test_the_whole_model_by_hand_and_by_sdpa(family, kind):
         ref.assert_close(found[0], other, BOUNDS["by hand against sdpa fp32"])
 
 
-def test_auto_takes_sdpa_except_in_training_with_dropout(monkeypatch):
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize("rate", [0.1, 0.0])
+def test_auto_takes_chunks_for_gradients_and_sdpa_else(rate, gradients, monkeypatch):
     taken = []
-    for name in ("attention_by_hand", "attention_sdpa"):
+    for name in ("attention_by_hand", "attention_sdpa", "attention_in_chunks"):
         function = getattr(ref.minibert.model.attention, name)
 
         def watched(*args, name=name, function=function, **kwargs):
@@ -129,16 +131,10 @@ def test_auto_takes_sdpa_except_in_training_with_dropout(monkeypatch):
             return function(*args, **kwargs)
 
         monkeypatch.setattr(ref.minibert.model.attention, name, watched)
-    for rate, training, expected in (
-        (0.1, True, "attention_by_hand"),
-        (0.1, False, "attention_sdpa"),
-        (0.0, True, "attention_sdpa"),
-    ):
-        taken.clear()
-        _, ours = pair("bert", "BertModel", attention_probs_dropout_prob=rate)
-        ours.train(training)
-        run(ours, batch("bert", "BertModel"))
-        assert set(taken) == {expected}
+    _, ours = pair("bert", "BertModel", attention_probs_dropout_prob=rate)
+    with torch.set_grad_enabled(gradients):
+        run(ours.train(gradients), batch("bert", "BertModel"))
+    assert set(taken) == {"attention_in_chunks" if gradients else "attention_sdpa"}
 
 
 def test_sdpa_has_no_pattern_and_an_unknown_form_is_refused():

@@ -55,6 +55,7 @@ def markers(monkeypatch: Any) -> list[float]:
 @pytest.mark.parametrize(("family", "name"), CASES)
 def test_places_and_rates_are_the_reference_s(family, name, attentions, markers):
     theirs, ours = pair(family, name, **RATES)
+    ours.use_attention("by_hand")  # in chunks the mask is made elsewhere: see test_chunked.py
     inputs = batch(family, name, "right")
     plain = outputs(name, run(ours, inputs), inputs)
     expected = outputs(name, run(theirs.train(), inputs, attentions), inputs)
@@ -68,6 +69,7 @@ def test_places_and_rates_are_the_reference_s(family, name, attentions, markers)
 def test_classifier_dropout_defaults_to_the_hidden_rate(family, markers):
     name = "BertForTokenClassification"
     theirs, ours = pair(family, name, **{**RATES, "classifier_dropout": None})
+    ours.use_attention("by_hand")
     inputs = batch(family, name, "right")
     expected = outputs(name, run(theirs.train(), inputs), inputs)
     ref.assert_close(expected, outputs(name, run(ours.train(), inputs), inputs), BOUNDS["fp64"])

@@ -134,7 +134,7 @@ def test_one_step_runs_in_the_order_of_mixed_precision(monkeypatch):
     torch.manual_seed(1)
     model = Tagger()
     made = parts(model)
-    real_clip = nn.utils.clip_grad_norm_
+    real_norm, real_clip = nn.utils.get_total_norm, nn.utils.clip_grads_with_norm_
     real_step = torch.optim.AdamW.step
     real_backward = torch.Tensor.backward
 
@@ -145,7 +145,8 @@ def test_one_step_runs_in_the_order_of_mixed_precision(monkeypatch):
 
         return noted
 
-    monkeypatch.setattr(nn.utils, "clip_grad_norm_", noting("clip", real_clip))
+    monkeypatch.setattr(nn.utils, "get_total_norm", noting("norm", real_norm))
+    monkeypatch.setattr(nn.utils, "clip_grads_with_norm_", noting("clip", real_clip))
     monkeypatch.setattr(torch.Tensor, "backward", noting("backward", real_backward))
     made["optimizer"].register_step_pre_hook(lambda *_: calls.append("optimizer.step"))
     assert type(made["optimizer"]).step is real_step
@@ -167,13 +168,14 @@ def test_one_step_runs_in_the_order_of_mixed_precision(monkeypatch):
         schedule=schedule,
         precision=choose_precision("fp16", "cpu"),
         prepare=lambda inputs: inputs,
-        clip_norm=1.0,
+        clip_norm=1e-6,
         name="Step 1",
     )
     assert calls == [
         *["count"] * 2,
         *["forward", "scaler.scale", "backward"] * 2,
         "scaler.unscale_",
+        "norm",
         "clip",
         "scaler.step",
         "optimizer.step",
@@ -244,13 +246,13 @@ def test_accumulation_equals_the_big_batch(sizes, monkeypatch):
     """Padding and unequal numbers of labels included; the mean of means would be 5e-2 away."""
     examples = make_examples()
     gradients = []
-    real_clip = nn.utils.clip_grad_norm_
+    real_norm = nn.utils.get_total_norm
 
-    def catch(parameters, limit):
-        gradients.append([p.grad.clone() for p in parameters])
-        return real_clip(parameters, limit)
+    def catch(tensors):
+        gradients.append([tensor.clone() for tensor in tensors])
+        return real_norm(tensors)
 
-    monkeypatch.setattr(nn.utils, "clip_grad_norm_", catch)
+    monkeypatch.setattr(nn.utils, "get_total_norm", catch)
     losses = []
     for window in ([8], sizes):
         torch.manual_seed(1)
@@ -261,6 +263,27 @@ def test_accumulation_equals_the_big_batch(sizes, monkeypatch):
     assert losses[1] == pytest.approx(losses[0], abs=1e-12)
     for whole, added in zip(*gradients, strict=True):
         assert (whole - added).abs().max() <= 1e-12
+
+
+@pytest.mark.parametrize("limit", [1e-3, 0.5, 1e3, None])
+def test_clipping_is_torch_s_own(limit, monkeypatch):
+    """A norm below the limit costs no pass over the gradients; the update is the same."""
+    found = []
+    for own in (True, False):
+        torch.manual_seed(1)
+        model = Tagger().double()
+        if not own:
+            monkeypatch.setattr(
+                nn.utils,
+                "get_total_norm",
+                lambda tensors, model=model: nn.utils.clip_grad_norm_(
+                    model.parameters(), math.inf if limit is None else limit
+                ),
+            )
+        run(model, split(make_examples(), [8]), clip_norm=limit if own else None)
+        found.append(model.state_dict())
+    for name, expected in found[1].items():
+        torch.testing.assert_close(found[0][name], expected, rtol=0, atol=BOUNDS["fp64"], msg=name)
 
 
 def test_the_last_window_of_an_epoch_may_be_shorter():

@@ -1,0 +1,139 @@
+"""Attention for training on a CPU: the equation of attention.py and its gradient, written out.
+
+The numbers are those of `attention_by_hand`, and a test holds the two together. What is saved is
+traffic with the memory, which costs more than the arithmetic once a pattern has outgrown the cache:
+
+- rows are taken in chunks, so that a pattern is still in the cache when softmax, dropout and the
+  products come to it, and again on the way back;
+- 1/sqrt(H) goes to the queries and dropout's scale to the values, which are small, and not to the
+  patterns;
+- of dropout only the random bits are kept, and the mask is made from them a second time.
+
+The gradient, with P the pattern, M the mask of dropout, and * element by element:
+
+    scores = Q K^T        P = softmax(scores)        C = (M * P) V
+    dV = (M * P)^T dC     dP = M * (dC V^T)          dS = P * (dP - rows of sum(dP * P))
+    dQ = dS K             dK = dS^T Q
+
+and since sum(dP * P) over a row of the pattern is dC . C for the query of that row, it is taken
+from there (Dao et al. 2022, appendix B.2, equation 4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from minibert.model.layers import dropout_bits, dropout_mask, dropout_scale
+
+# Numbers of a pattern in a chunk: 1 MB in fp32, which leaves half of a common level 2 cache free.
+_CHUNK = 2**18
+
+Groups = Sequence[tuple[int, int]]
+
+
+def attention_in_chunks(
+    query: Tensor, key: Tensor, value: Tensor, groups: Groups, dropout_p: float = 0.0
+) -> Tensor:
+    """softmax(Q K^T / sqrt(H)) V within each row, with dropout on the pattern.
+
+    Can be differentiated once.
+
+    Args:
+        query, key, value: (T, N, H), packed.
+        groups: (rows, length) of each block of rows of one length, as in `Layout`.
+        dropout_p: rate of dropout on the pattern.
+
+    Returns:
+        The context (T, N, H).
+    """
+    query = query / math.sqrt(query.shape[-1])  # (T, N, H)
+    value = value * dropout_scale(dropout_p)  # (T, N, H)
+    context: Tensor = _AttentionInChunks.apply(query, key, value, groups, dropout_p)  # (T, N, H)
+    return context
+
+
+class _AttentionInChunks(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, groups: Groups, dropout_p: float
+    ) -> Tensor:
+        heads = query.shape[1]
+        numbers = sum(rows * heads * length**2 for rows, length in groups)
+        bits = dropout_bits(numbers, dropout_p)  # (numbers of all patterns,)
+        context = torch.empty_like(query)  # (T, N, H)
+        patterns = []
+        # The dtypes are settled: autocast has already chosen that of the queries.
+        with torch.autocast(query.device.type, enabled=False):
+            for chunk in _chunks(groups, heads):
+                q, k, v = (chunk.take(part) for part in (query, key, value))  # (R*N, S, H)
+                pattern = torch.bmm(q, k.transpose(1, 2)).softmax(dim=-1)  # (R*N, S, S)
+                patterns.append(pattern)
+                if bits is not None:
+                    pattern = chunk.mask(bits, dropout_p, pattern).mul_(pattern)  # (R*N, S, S)
+                chunk.put(torch.bmm(pattern, v), context)  # (R*N, S, H)
+        ctx.save_for_backward(query, key, value, context, bits, *patterns)
+        ctx.groups, ctx.dropout_p = groups, dropout_p
+        return context
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, context_gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, context, bits, *patterns = ctx.saved_tensors
+        query_gradient = torch.empty_like(query)  # (T, N, H)
+        key_gradient = torch.empty_like(key)  # (T, N, H)
+        value_gradient = torch.empty_like(value)  # (T, N, H)
+        chunks = _chunks(ctx.groups, query.shape[1])
+        for chunk, pattern in zip(chunks, patterns, strict=True):
+            parts = (query, key, value, context, context_gradient)
+            q, k, v, c, dc = (chunk.take(part) for part in parts)  # (R*N, S, H)
+            dp = torch.bmm(dc, v.transpose(1, 2))  # (R*N, S, S)
+            kept = pattern  # (R*N, S, S)
+            if bits is not None:
+                mask = chunk.mask(bits, ctx.dropout_p, pattern)  # (R*N, S, S)
+                dp.mul_(mask)
+                kept = mask.mul_(pattern)  # (R*N, S, S)
+            ds = dp.sub_((dc * c).sum(dim=-1, keepdim=True)).mul_(pattern)  # (R*N, S, S)
+            chunk.put(torch.bmm(ds, k), query_gradient)  # (R*N, S, H)
+            chunk.put(torch.bmm(ds.transpose(1, 2), q), key_gradient)  # (R*N, S, H)
+            chunk.put(torch.bmm(kept.transpose(1, 2), dc), value_gradient)  # (R*N, S, H)
+        return query_gradient, key_gradient, value_gradient, None, None
+
+
+class _Chunk:
+    """Some rows of one length: where their tokens and their patterns are."""
+
+    def __init__(self, rows: int, length: int, heads: int, token: int, number: int):
+        self.rows, self.length, self.heads = rows, length, heads
+        self.tokens = slice(token, token + rows * length)
+        self.numbers = slice(number, number + rows * heads * length**2)
+
+    def take(self, packed: Tensor) -> Tensor:
+        """(T, N, H) -> (R*N, S, H)."""
+        table = packed[self.tokens].reshape(self.rows, self.length, self.heads, -1)  # (R, S, N, H)
+        # A view where R is 1, else a copy: it fits the cache.
+        return table.transpose(1, 2).reshape(self.rows * self.heads, self.length, -1)  # (R*N, S, H)
+
+    def put(self, blocks: Tensor, packed: Tensor) -> None:
+        """Writes (R*N, S, H) to its place in (T, N, H)."""
+        table = blocks.view(self.rows, self.heads, self.length, -1).transpose(1, 2)  # (R, S, N, H)
+        packed[self.tokens].view(table.shape).copy_(table)  # (R, S, N, H)
+
+    def mask(self, bits: Tensor, dropout_p: float, pattern: Tensor) -> Tensor:
+        """1 where the pattern is kept and 0 where it is dropped: (R*N, S, S)."""
+        return dropout_mask(bits[self.numbers], dropout_p, pattern)  # (R*N, S, S)
+
+
+def _chunks(groups: Groups, heads: int) -> Iterator[_Chunk]:
+    token = number = 0
+    for rows, length in groups:
+        at_once = max(1, _CHUNK // (heads * length**2))
+        for first in range(0, rows, at_once):
+            chunk = _Chunk(min(at_once, rows - first), length, heads, token, number)
+            token, number = chunk.tokens.stop, chunk.numbers.stop
+            yield chunk
