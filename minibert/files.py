@@ -26,10 +26,9 @@ import torch
 
 from minibert.errors import CheckpointError, DiskError, MinibertError
 
-# The largest JSON that is read, in bytes; the value made of it takes up to 27 times as much.
-LARGEST_JSON = 32 * 2**20
-# The same for what describes one model, its config, header or index: BERT-large needs 50 KB.
-LARGEST_DESCRIPTION = 2 * 2**20
+# The largest JSON that is read, in bytes, unless the caller says otherwise. BERT-large's header has
+# 50 KB; what Python makes of a hostile text takes up to 27 times as much memory as the text.
+LARGEST_JSON = 2 * 2**20
 
 # Bytes of one value, by the names that safetensors gives to dtypes.
 _ITEM_SIZES = {
@@ -140,19 +139,19 @@ def read_object(
 
 
 def inside(folder: Path, name: str, error: type[MinibertError] = CheckpointError) -> Path:
-    """The file of that name in a folder; a link that leads out of the folder is refused.
+    """The file of that name in a folder, refused if the name, or a link, leads out of the folder.
 
     The snapshots of the Hub's cache are folders of links to `blobs` beside them, which may be.
 
     Raises:
-        error: (the class given) the file is a link to somewhere else.
+        error: (the class given) the file is somewhere else.
     """
     home = Path(os.path.realpath(folder))
     homes = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
-    target = Path(os.path.realpath(folder / name))
-    if not any(target.is_relative_to(place) for place in homes):
+    target = Path(os.path.realpath(folder / name)) if "\0" not in name else None
+    if target is None or not any(target.is_relative_to(place) for place in homes):
         raise error(
-            f"{folder / name} is a link that leads out of its folder, to {target}.",
+            f"{folder / name} leads out of its folder, to {target}.",
             path=folder / name,
             key=name,
             found=str(target),
@@ -295,10 +294,8 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
             size = int.from_bytes(file.read(8), "little")
             if whole < 8 or size > whole - 8:
                 _damaged(path, f"its header needs {8 + size} bytes and the file has {whole}")
-            if size > LARGEST_DESCRIPTION:
-                _damaged(
-                    path, f"its header has {size} bytes and at most {LARGEST_DESCRIPTION} are read"
-                )
+            if size > LARGEST_JSON:
+                _damaged(path, f"its header has {size} bytes and at most {LARGEST_JSON} are read")
             raw = file.read(size)
     except OSError as problem:
         raise CheckpointError(

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from minibert.checkpoint import names, weights
 from minibert.errors import CheckpointError, ConfigError
 from minibert.files import (
-    LARGEST_DESCRIPTION,
     inside,
     read_object,
     write_json,
@@ -305,7 +304,7 @@ def class_name(folder: Path) -> str:
 def _config_object(folder: Path) -> tuple[Path, dict[str, Any]]:
     """A folder's config.json, and the JSON object that is in it."""
     path = inside(folder, weights.CONFIG)
-    return path, read_object(path, largest=LARGEST_DESCRIPTION)
+    return path, read_object(path)
 
 
 def _read_config(config_class: Any, folder: Path) -> Any:

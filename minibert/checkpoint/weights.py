@@ -22,7 +22,6 @@ from minibert.checkpoint import names
 from minibert.checkpoint.hub import Local, is_pickle, resolve
 from minibert.errors import CheckpointError
 from minibert.files import (
-    LARGEST_DESCRIPTION,
     inside,
     read_object,
     read_tensors,
@@ -478,7 +477,7 @@ def _no_weights(source: str | Path, local: Local) -> CheckpointError:
 
 def _read_index(path: Path) -> tuple[dict[str, str], object]:
     """(weight_map, total_size) of an index, whose files are plain names in its own folder."""
-    content = read_object(path, largest=LARGEST_DESCRIPTION)
+    content = read_object(path)
     weight_map = content.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path} has no weight_map.", path=path, key="weight_map")

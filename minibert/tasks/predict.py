@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from minibert.checkpoint import hub
 from minibert.errors import CheckpointError, ConfigError, DataError
-from minibert.files import atomic_path, read_json, read_object
+from minibert.files import atomic_path, inside, read_json, read_object
 from minibert.model import (
     BertForMaskedLM,
     BertForPreTraining,
@@ -486,7 +486,7 @@ def sentence_recipe(source: str | Path, *, revision: str | None = None) -> Sente
         CheckpointError: a module or a pooling that is not known here.
     """
     folder = hub.resolve(source, _RECIPE_FILES, revision=revision).folder
-    path = folder / "modules.json"
+    path = inside(folder, "modules.json")
     if not path.exists():
         return SentenceRecipe()
     modules = read_json(path)
@@ -496,7 +496,7 @@ def sentence_recipe(source: str | Path, *, revision: str | None = None) -> Sente
     for module in modules:
         kind = str(module.get("type", "")).rsplit(".", 1)[-1]
         if kind == "Pooling":
-            pooling = _pooling(folder / str(module.get("path", "1_Pooling")) / "config.json")
+            pooling = _pooling(inside(folder, f"{module.get('path', '1_Pooling')}/config.json"))
         elif kind == "Normalize":
             normalize = True
         elif kind != "Transformer":
@@ -507,10 +507,18 @@ def sentence_recipe(source: str | Path, *, revision: str | None = None) -> Sente
                 expected="Transformer, Pooling, Normalize",
                 found=kind,
             )
-    limits = folder / "sentence_bert_config.json"
+    limits = inside(folder, "sentence_bert_config.json")
     stored = read_object(limits) if limits.exists() else {}
-    lowercase = stored.get("do_lower_case") is True
-    return SentenceRecipe(pooling, normalize, stored.get("max_seq_length"), lowercase)
+    longest = stored.get("max_seq_length")
+    if longest is not None and (type(longest) is not int or longest < 1):
+        raise CheckpointError(
+            f"{limits} has max_seq_length {longest!r:.50}, which is not a number of tokens.",
+            path=limits,
+            key="max_seq_length",
+            expected="a whole number from 1",
+            found=longest,
+        )
+    return SentenceRecipe(pooling, normalize, longest, stored.get("do_lower_case") is True)
 
 
 def _pooling(path: Path) -> str:
@@ -523,7 +531,7 @@ def _pooling(path: Path) -> str:
         key.removeprefix(prefix) for key, on in settings.items() if on is True and prefix in key
     ]
     if "pooling_mode" in settings:
-        chosen = [settings["pooling_mode"]]
+        chosen = [str(settings["pooling_mode"])]
     if len(chosen) != 1 or chosen[0] not in known:
         raise CheckpointError(
             f"{path} asks for the pooling {chosen}, but one of mean, cls and max is needed.",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minibert.errors import TokenizerError
-from minibert.files import inside, read_object
+from minibert.files import LARGEST_JSON, inside, read_object
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FILES = (
@@ -34,7 +34,8 @@ FILES = (
 DEFAULT_MAX_LENGTH = 512
 _DEFAULT_VOCAB_SIZE = 30522
 
-_LARGEST_VOCAB = 32 * 2**20  # bytes; the 501,153 pieces of LaBSE, the most published, take 5 MB
+# Bytes of vocab.txt or tokenizer.json; the 501,153 pieces of LaBSE, the most published, take 5 MB.
+_LARGEST_VOCAB = 32 * 2**20
 
 # What makes a `tokenizer.json` that of a BERT. Other values would make other tokens.
 _PARTS: dict[str, dict[str, Any]] = {
@@ -83,7 +84,7 @@ def read_folder(folder: Path) -> TokenizerFiles:
     """
     files = [inside(folder, name, TokenizerError) for name in FILES]
     path, vocab_txt = files[:2]
-    content = _Fields.of_file(path)
+    content = _Fields.of_file(path, _LARGEST_VOCAB)
     settings, names, older, config = map(_Fields.of_file, files[2:])
     listed: list[tuple[_Fields, dict[str, Any]]] = []
     if path.exists():
@@ -215,11 +216,11 @@ class _Fields:
     values: Mapping[str, Any]
 
     @classmethod
-    def of_file(cls, path: Path) -> _Fields:
+    def of_file(cls, path: Path, largest: int = LARGEST_JSON) -> _Fields:
         """The object in a file, empty where there is no file."""
         if not path.exists():
             return cls(path, {})
-        return cls(path, read_object(path, TokenizerError))
+        return cls(path, read_object(path, TokenizerError, largest=largest))
 
     def number(self, key: str, default: Any) -> Any:
         """A whole number from 0; null counts as absent."""

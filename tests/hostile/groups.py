@@ -1,6 +1,6 @@
 """All groups of cases, in the order of the table."""
 
-from tests.hostile import configs, headers, shards, tokenizers, weights
+from tests.hostile import configs, headers, sentences, shards, tokenizers, weights
 
 GROUPS = (
     *headers.GROUPS,
@@ -8,4 +8,5 @@ GROUPS = (
     *shards.GROUPS,
     *weights.GROUPS,
     *tokenizers.GROUPS,
+    *sentences.GROUPS,
 )

@@ -348,11 +348,11 @@ def fifty_texts() -> list[str]:
 
 
 def variant(minilm, folder, pooling=None, normalize=True, **limits):
-    """The MiniLM folder (its weights linked) with another pooling."""
+    """The MiniLM folder with another pooling."""
     folder.mkdir()
     for path in minilm.iterdir():
         if path.suffix in (".json", ".txt", ".safetensors"):
-            (folder / path.name).symlink_to(path)
+            shutil.copy(path, folder)
     (folder / "1_Pooling").mkdir()
     modes = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
     settings = {f"pooling_mode_{mode}": mode == pooling for mode in modes}
