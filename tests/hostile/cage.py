@@ -44,8 +44,8 @@ _FORBIDDEN = ("socket.", "subprocess.", "shutil.", "pickle.", "ctypes.dlopen", "
 _FORBIDDEN += ("os.exec", "os.posix_spawn", "os.fork", "os.remove", "os.rename", "os.mkdir")
 _FORBIDDEN += ("os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-# Python's own files, which an import may open.
-_LIBRARIES = tuple({str(Path(place).resolve()) for place in (sys.prefix, sys.base_prefix)})
+# Where Python's own files are, which an import may open.
+_LIBRARIES = {Path(place).resolve() for place in (sys.prefix, sys.base_prefix, *sys.path)}
 
 
 @dataclass

@@ -10,6 +10,8 @@ import pytest
 
 from tests.hostile.groups import GROUPS
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the cage is made of /proc")
+
 CASES = [(group.name, case.name) for group in GROUPS for case in group.cases]
 
 
