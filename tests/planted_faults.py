@@ -48,7 +48,7 @@ def swap(name: str, file: str, one: str, other: str, tests: str = "parity") -> F
 
 LAYERS, ATTENTION, EMBEDDINGS = "model/layers", "model/attention", "model/embeddings"
 ENCODER, BERT, HEADS, LAYOUT = "model/encoder", "model/bert", "model/heads", "model/layout"
-NAMES = "checkpoint/names"
+NAMES, CHUNKED, PREPARED = "checkpoint/names", "model/chunked", "model/prepared"
 
 FAULTS = [
     # Layers
@@ -62,13 +62,17 @@ FAULTS = [
     ),
     fault("no activation in the feed-forward", LAYERS, "self.activation(inner)", "inner"),
     fault(
-        "dropout does not scale", LAYERS, " * (65536 / (65536 - dropped_of_65536))", "", "dropout"
+        "dropout does not scale",
+        LAYERS,
+        "65536 / (65536 - _dropped_of_65536(p))",
+        "1.0",
+        "dropout",
     ),
     fault(
         "dropout: the top bit is left out",
         LAYERS,
-        "bits.random_(-(2**63), None)",
-        "bits.random_()",
+        "draws.random_(-(2**63), None)",
+        "draws.random_()",
         "dropout",
     ),
     fault("dropout acts in eval mode", LAYERS, "if self.training else hidden", "", "dropout"),
@@ -114,7 +118,7 @@ FAULTS = [
         "context.transpose(1, 2).flatten(0, 1)",
         "context.reshape(-1, *self.heads)",
     ),
-    fault("key and value swapped", ATTENTION, "attend(*blocks,", "attend(*blocks[::2], blocks[1],"),
+    fault("key and value swapped", ATTENTION, "attend(q, k, v,", "attend(q, v, k,"),
     fault(
         "attention dropout on the values",
         ATTENTION,
@@ -144,6 +148,39 @@ FAULTS = [
         "torch.zeros_like(positions)",
     ),
     fault("no embedding norm", EMBEDDINGS, 'self.norm(scope("sum", total))', 'scope("sum", total)'),
+    fault(
+        "in chunks: the softmax's gradient without its sum",
+        CHUNKED,
+        ".sub_((dc * c).sum(dim=-1, keepdim=True))",
+        "",
+        "chunked",
+    ),
+    fault("in chunks: no mask on the way back", CHUNKED, "dp.mul_(mask)", "pass", "chunked"),
+    fault(
+        "in chunks: dV of all, not of the kept",
+        CHUNKED,
+        "kept = mask.mul_(pattern)",
+        "kept = pattern",
+        "chunked",
+    ),
+    fault("in chunks: queries not scaled", CHUNKED, " / math.sqrt(query.shape[-1])", "", "chunked"),
+    fault("in chunks: values not scaled", CHUNKED, " * dropout_scale(dropout_p)", "", "chunked"),
+    fault(
+        "in chunks: a chunk starts at the wrong token",
+        CHUNKED,
+        "token, number = chunk.tokens.stop",
+        "token, number = chunk.tokens.start",
+        "chunked",
+    ),
+    fault("prepared: no GELU", PREPARED, '"gelu", "none")', '"none", "")', "prepared"),
+    fault("prepared: GELU whatever the config says", PREPARED, "is F.gelu", "", "prepared"),
+    fault(
+        "varlen: rows in the order of the batch",
+        LAYOUT,
+        "boundaries[1:] = sorted_lengths.cumsum(dim=0)",
+        "boundaries[1:] = lengths[lengths > 0].cumsum(dim=0)",
+        "attention",
+    ),
     fault("no embedding dropout", EMBEDDINGS, "self.dropout(normed)", "normed", "dropout"),
     Fault(
         "embedding dropout before the norm",

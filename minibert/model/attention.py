@@ -10,6 +10,7 @@ the pattern. A third form, in chunked.py, is for training on a CPU. Tests hold t
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,13 @@ from minibert.model.config import BertConfig
 from minibert.model.layers import Linear, dropout
 from minibert.model.layout import Layout
 from minibert.model.trace import NO_TRACE, Scope
+
+try:
+    from torch.nn.attention import varlen
+except ImportError:  # torch before 2.10
+    varlen = None  # type: ignore[assignment]
+
+IMPLEMENTATIONS = ("auto", "by_hand", "sdpa", "in_chunks", "varlen")
 
 
 def attention_by_hand(
@@ -70,12 +78,30 @@ def attention_sdpa(
     return context, None  # (B, N, S, H)
 
 
+def attention_varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
+    """All rows in one call of the flash kernel for rows of different lengths, on a GPU.
+
+    Args:
+        query, key, value: (T, N, H), packed, in fp16 or bf16.
+
+    Returns:
+        The context (T, N, H). There is no dropout in this kernel.
+    """
+    assert varlen is not None
+    longest = layout.groups[-1][1]
+    rows = layout.boundaries  # (rows + 1,)
+    context = varlen.varlen_attn(query, key, value, rows, rows, longest, longest)  # (T, N, H)
+    assert isinstance(context, Tensor)
+    return context
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention over packed tokens, with its output projection.
 
     Attributes:
-        implementation: "by_hand", "sdpa", "in_chunks", or "auto": in chunks where a CPU has to find
-            gradients, which SDPA is slow at (with dropout most of all), and SDPA elsewhere.
+        implementation: one of `IMPLEMENTATIONS`. "auto": in chunks where a CPU has to find
+            gradients, which SDPA is slow at (with dropout most of all); varlen on a GPU that has
+            it, without dropout and in 16 bits; and SDPA elsewhere.
     """
 
     def __init__(self, config: BertConfig):
@@ -109,6 +135,8 @@ class SelfAttention(nn.Module):
         implementation = self._implementation_now(query)
         if implementation == "in_chunks":
             return attention_in_chunks(query, key, value, layout.groups, dropout_p)  # (T, N, H)
+        if implementation == "varlen" and layout.groups:
+            return attention_varlen(query, key, value, layout)  # (T, N, H)
         attend = attention_by_hand if implementation == "by_hand" else attention_sdpa
         sizes = [rows * length for rows, length in layout.groups]
         contexts = []
@@ -136,7 +164,19 @@ class SelfAttention(nn.Module):
     def _implementation_now(self, query: Tensor) -> str:
         if self.implementation != "auto":
             return self.implementation
-        return "in_chunks" if query.device.type == "cpu" and query.requires_grad else "sdpa"
+        if query.device.type == "cpu":
+            return "in_chunks" if query.requires_grad else "sdpa"
+        in_16_bits = query.dtype in (torch.float16, torch.bfloat16)
+        without_dropout = self._dropout_now() == 0.0
+        return "varlen" if in_16_bits and without_dropout and _has_varlen(query.device) else "sdpa"
 
     def _dropout_now(self) -> float:
         return self.dropout_p if self.training else 0.0
+
+
+@cache
+def _has_varlen(device: torch.device) -> bool:
+    """Whether torch has the kernel (2.10 and later) and the GPU runs it (Ampere and later)."""
+    if device.type != "cuda" or not torch.backends.cuda.is_flash_attention_available():
+        return False
+    return varlen is not None and torch.cuda.get_device_capability(device) >= (8, 0)

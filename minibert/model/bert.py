@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from minibert.checkpoint.pretrained import Pretrained
 from minibert.errors import ConfigError, InputError
+from minibert.model.attention import IMPLEMENTATIONS
 from minibert.model.config import BertConfig
 from minibert.model.embeddings import Embeddings
 from minibert.model.encoder import Encoder, EncoderLayer
@@ -167,12 +168,12 @@ class BertBase(Pretrained, nn.Module):
         return self
 
     def use_attention(self, implementation: str) -> None:
-        """Chooses "by_hand", "sdpa", "in_chunks" or "auto" (see SelfAttention) for every layer."""
-        if implementation not in ("by_hand", "sdpa", "in_chunks", "auto"):
+        """Chooses how every layer attends: one of `IMPLEMENTATIONS` (see SelfAttention)."""
+        if implementation not in IMPLEMENTATIONS:
             raise ConfigError(
                 f"There is no attention called {implementation!r}.",
                 key="attention",
-                expected="by_hand, sdpa, in_chunks or auto",
+                expected=IMPLEMENTATIONS,
                 found=implementation,
             )
         for layer in self.body.encoder.layers:

@@ -20,7 +20,9 @@ is not there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +39,7 @@ class Layout:
         columns: S.
         cells: (T,) for each packed token the cell b * S + s of the table that it came from.
         groups: (rows, length) of each block of rows of one length, in packed order.
+        boundaries: (rows with a token + 1,) int32, where each packed row begins and the last ends.
         first: (rows with a token,) the packed place of each such row's first token.
         occupied: (B,) bool, whether a row has any token. `first` goes with its True rows, in order.
         mask: (B, S) bool, True = a real token.
@@ -46,6 +49,7 @@ class Layout:
     columns: int
     cells: Tensor
     groups: tuple[tuple[int, int], ...]
+    boundaries: Tensor
     first: Tensor
     occupied: Tensor
     mask: Tensor
@@ -68,12 +72,15 @@ class Layout:
         cells = order[row] * columns + column  # (T,)
         sorted_lengths = lengths[order]  # (rows with a token,)
         sizes, counts = sorted_lengths.unique_consecutive(return_counts=True)  # (groups,) each
-        starts = sorted_lengths.cumsum(dim=0) - sorted_lengths  # (rows with a token,)
+        boundaries = torch.zeros(len(order) + 1, dtype=torch.int32)  # (rows with a token + 1,)
+        boundaries[1:] = sorted_lengths.cumsum(dim=0)  # (rows with a token,)
+        starts = boundaries[:-1].long()  # (rows with a token,)
         return cls(
             batch_size=batch_size,
             columns=columns,
             cells=cells,
             groups=tuple(zip(counts.tolist(), sizes.tolist(), strict=True)),
+            boundaries=boundaries,
             first=starts[order.argsort()],  # (rows with a token,), in the order of the batch
             occupied=lengths > 0,  # (B,)
             mask=mask,
@@ -91,17 +98,18 @@ class Layout:
         """T."""
         return self.cells.shape[0]
 
-    def to(self, device: torch.device | str) -> Layout:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Layout:
         """The same layout with its tensors on a device."""
-        return Layout(
-            self.batch_size,
-            self.columns,
-            self.cells.to(device),
-            self.groups,
-            self.first.to(device),
-            self.occupied.to(device),
-            self.mask.to(device),
-        )
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Layout:
+        """The same layout in memory that a GPU copies from while the program goes on."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> Layout:
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        changed: dict[str, Any] = {name: function(tensor) for name, tensor in tensors.items()}
+        return replace(self, **changed)
 
     def pad(self, packed: Tensor, value: float = 0.0) -> Tensor:
         """Spreads packed values (T, ...) over the table (B, S, ...), with `value` at padding."""

@@ -405,10 +405,20 @@ def evaluate(
 
 
 def move(inputs: Inputs, device: torch.device) -> dict[str, Any]:
-    """The inputs with everything that can be moved to a device on that device."""
+    """The inputs with everything that can be moved to a device on that device.
+
+    A GPU is handed them through pinned memory, and is not waited for.
+    """
     return {
-        name: value.to(device) if hasattr(value, "to") else value for name, value in inputs.items()
+        name: _moved(value, device) if hasattr(value, "to") else value
+        for name, value in inputs.items()
     }
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if device.type != "cuda":
+        return value.to(device)
+    return value.pin_memory().to(device, non_blocking=True)
 
 
 def _check_settings(

@@ -142,3 +142,45 @@ def test_sdpa_has_no_pattern_and_an_unknown_form_is_refused():
     _, ours = pair("bert", "BertModel")
     with pytest.raises(ConfigError, match="no attention called 'flash'"):
         ours.use_attention("flash")
+
+
+def test_varlen_is_handed_every_row_with_its_boundaries(monkeypatch):
+    """The kernel runs on GPUs only: a plain one in its place, with its signature, sees the rows."""
+
+    def in_loops(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k):
+        assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
+        lengths = cu_seq_q.diff().tolist()
+        assert max_q == max_k == max(lengths) and cu_seq_q[0] == 0 and min(lengths) > 0
+        rows = (part.split(lengths) for part in (query, key, value))
+        blocks = [[part.transpose(0, 1)[None] for part in row] for row in zip(*rows, strict=True)]
+        return torch.cat([attention_by_hand(*block)[0][0].transpose(0, 1) for block in blocks])
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", in_loops)
+    for kind in ("holes", "full", "left"):
+        inputs = batch("bert", "BertForTokenClassification", kind)
+        found = []
+        for implementation in ("by_hand", "varlen"):
+            _, ours = pair("bert", "BertForTokenClassification")
+            ours.use_attention(implementation)
+            name = "BertForTokenClassification"
+            found.append(outputs(name, run(ours, inputs), inputs))
+        ref.assert_close(found[0], found[1], BOUNDS["fp64"])
+
+
+@pytest.mark.parametrize(
+    "dtype, rate, recent, expected",
+    [
+        (torch.bfloat16, 0.0, True, "varlen"),
+        (torch.float16, 0.0, True, "varlen"),
+        (torch.bfloat16, 0.1, True, "sdpa"),
+        (torch.float32, 0.0, True, "sdpa"),
+        (torch.bfloat16, 0.0, False, "sdpa"),
+    ],
+)
+def test_auto_takes_varlen_on_a_gpu_that_has_it(dtype, rate, recent, expected, monkeypatch):
+    module = ref.minibert.model.attention
+    monkeypatch.setattr(module, "_has_varlen", lambda device: recent)
+    _, ours = pair("bert", "BertModel", attention_probs_dropout_prob=rate)
+    attention = ours.train().encoder.layers[0].attention
+    query = torch.empty(1, N, H, dtype=dtype, device="meta")  # any device but a CPU
+    assert attention._implementation_now(query) == expected
