@@ -212,6 +212,16 @@ def test_a_stored_decoder_must_be_the_word_table(family, copy_of_table, table, t
     assert caught.value.key == copy_of_table
 
 
+@pytest.mark.parametrize("decoder", [torch.zeros(98, 32), torch.zeros(99, 32, dtype=torch.int8)])
+def test_a_stored_decoder_unlike_the_word_table_is_found_in_the_header(decoder, tmp_path):
+    random_model("bert", "BertForMaskedLM").save_pretrained(tmp_path)
+    key = "cls.predictions.decoder.weight"
+    change(tmp_path, lambda tensors: tensors.update({key: decoder}))
+    with pytest.raises(CheckpointError, match="unlike the tensor that they repeat") as caught:
+        BertForMaskedLM.from_pretrained(tmp_path)
+    assert caught.value.key == key and caught.value.path == tmp_path / SINGLE
+
+
 def test_a_bias_under_the_decoders_name_stands_in(tmp_path):
     model = random_model("bert", "BertForMaskedLM")
     model.save_pretrained(tmp_path)
