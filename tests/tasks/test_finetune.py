@@ -560,14 +560,15 @@ def test_tagged_words_go_through_the_same_loop(tiny, tmp_path):
 
 def test_cut_texts_are_counted(tiny, moods, tmp_path):
     with pytest.warns(UserWarning, match="had more than 6 tokens and were cut"):
-        result = run(settings_for(tiny, moods, tmp_path / "run", max_length=6, epochs=1))
+        exact = {"max_length": 6, "epochs": 1, "precision": "fp32"}
+        result = run(settings_for(tiny, moods, tmp_path / "run", **exact))
     data = read_json(result.folder / "run.json")["data"]
     long = [
         len(text.split()) > 4 for text in (example.text for example in read(moods / "test.csv"))
     ]
     assert data["test"]["cut_texts"] == sum(long) > 0
     with pytest.warns(UserWarning, match="more than 6 tokens"):  # the model keeps the run's limit
-        report = evaluate_file(result.folder, moods / "test.csv", progress=False)
+        report = evaluate_file(result.folder, moods / "test.csv", precision="fp32", progress=False)
     assert report.values()["loss"] == pytest.approx(
         result.reports["test"].values()["loss"], rel=BOUNDS["official model fp32"]
     )

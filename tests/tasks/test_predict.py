@@ -66,7 +66,7 @@ def classifier(tmp_path_factory):
 
 def test_predictions_are_softmax_of_transformers_logits_in_the_order_given(classifier):
     texts = mixed_texts()
-    predictions = Predictor.from_pretrained(classifier)(texts, batch_size=7)
+    predictions = Predictor.from_pretrained(classifier, precision="fp32")(texts, batch_size=7)
     theirs = their_logits(classifier, transformers.BertForSequenceClassification, texts)
     assert [prediction.text for prediction in predictions] == texts
     assert len({prediction.label for prediction in predictions}) > 1
@@ -80,7 +80,7 @@ def test_predictions_are_softmax_of_transformers_logits_in_the_order_given(class
 
 
 def test_one_text_and_no_texts(classifier):
-    predictor = Predictor.from_pretrained(classifier)
+    predictor = Predictor.from_pretrained(classifier, precision="fp32")
     [prediction] = predictor("one happy day")
     assert str(prediction) == (
         f"{prediction.label:<12}  {prediction.probability:.3f}  one happy day"
@@ -90,7 +90,7 @@ def test_one_text_and_no_texts(classifier):
 
 def test_pairs_are_read_as_pairs(classifier):
     firsts, seconds = mixed_texts()[:6], mixed_texts()[6:12]
-    predictor = Predictor.from_pretrained(classifier)
+    predictor = Predictor.from_pretrained(classifier, precision="fp32")
     with pytest.warns(UserWarning, match="were cut"):
         predictions = predictor(firsts, seconds)
     theirs = their_logits(classifier, transformers.BertForSequenceClassification, firsts, seconds)
@@ -121,7 +121,7 @@ def test_something_that_is_no_text_is_named(classifier):
 def test_several_labels(tmp_path):
     folder = save_classifier(tmp_path, problem_type="multi_label_classification")
     texts = mixed_texts()
-    predictions = Predictor.from_pretrained(folder)(texts)
+    predictions = Predictor.from_pretrained(folder, precision="fp32")(texts)
     theirs = their_logits(folder, transformers.BertForSequenceClassification, texts)
     assert len({len(prediction.label) for prediction in predictions}) > 1
     for prediction, logits in zip(predictions, theirs, strict=True):
@@ -135,7 +135,7 @@ def test_several_labels(tmp_path):
 def test_a_number(tmp_path):
     folder = save_classifier(tmp_path, problem_type="regression", id2label={0: "LABEL_0"})
     texts = mixed_texts()
-    predictions = Predictor.from_pretrained(folder)(texts)
+    predictions = Predictor.from_pretrained(folder, precision="fp32")(texts)
     theirs = their_logits(folder, transformers.BertForSequenceClassification, texts)
     for prediction, logits in zip(predictions, theirs, strict=True):
         assert prediction.label == pytest.approx(logits.item(), abs=FP32)
@@ -146,7 +146,7 @@ def test_a_number(tmp_path):
 def test_distilbert(tmp_path):
     folder = save_classifier(tmp_path, model_type="distilbert", type_vocab_size=0)
     texts = mixed_texts()
-    predictions = Predictor.from_pretrained(folder)(texts)
+    predictions = Predictor.from_pretrained(folder, precision="fp32")(texts)
     model = transformers.DistilBertForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = transformers.BertTokenizer.from_pretrained(folder)
     for prediction, text in zip(predictions, texts, strict=True):
@@ -164,7 +164,7 @@ def test_tags_are_those_of_the_first_piece_of_each_word(tmp_path):
     names = ("B-person", "I-person", "O")
     folder = save_classifier(tmp_path, BertForTokenClassification, id2label=dict(enumerate(names)))
     texts = ["Anna is  in the zoo.", *mixed_texts()[:9]]
-    predictor = Predictor.from_pretrained(folder)
+    predictor = Predictor.from_pretrained(folder, precision="fp32")
     predictions = predictor(texts, batch_size=3)
     assert [word.word for word in predictions[0].words] == ["Anna", "is", "in", "the", "zoo."]
     theirs = their_logits(folder, transformers.BertForTokenClassification, texts)
@@ -198,7 +198,7 @@ def test_words_are_split_into_pieces_as_in_training(tmp_path):
     words = ["@anna", "can't", "walk", "so.very", "far", "e-g", "#rain"]
     (tmp_path / "x.conll").write_text("".join(f"{word}\tO\n" for word in words))
     report = evaluate_file(folder, tmp_path / "x.conll", progress=False)
-    predictor = Predictor.from_pretrained(folder)
+    predictor = Predictor.from_pretrained(folder, precision="fp32")
     for given in (" ".join(words), words):
         [prediction] = predictor([given])
         assert [word.word for word in prediction.words] == words
