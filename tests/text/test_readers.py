@@ -189,6 +189,7 @@ def test_every_row_of_a_jsonl_file_is_read(tmp_path_factory, rows):
 @given(st.lists(st.lists(WORD, min_size=1, max_size=6), min_size=1, max_size=8), st.data())
 def test_every_line_of_a_conll_file_is_read_or_parts_sentences(tmp_path_factory, sentences, draw):
     gaps = [draw.draw(st.sampled_from(["\n", "\n \n\n", "\n-DOCSTART-\tO\n\n"])) for _ in sentences]
+    gaps[-1] = draw.draw(st.sampled_from(["", "\n"]))
     blocks = ["\n".join(f"{word}\tO" for word in words) for words in sentences]
     content = "".join(block + "\n" + gap for block, gap in zip(blocks, gaps, strict=True))
     corpus = read(write(tmp_path_factory.mktemp("rows"), "a.conll", content))
