@@ -22,11 +22,6 @@ from minibert.model.layers import Linear, dropout
 from minibert.model.layout import Layout
 from minibert.model.trace import NO_TRACE, Scope
 
-try:
-    from torch.nn.attention import varlen
-except ImportError:  # torch before 2.10
-    varlen = None  # type: ignore[assignment]
-
 IMPLEMENTATIONS = ("auto", "by_hand", "sdpa", "in_chunks", "varlen")
 
 
@@ -87,10 +82,11 @@ def attention_varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout) 
     Returns:
         The context (T, N, H). There is no dropout in this kernel.
     """
-    assert varlen is not None
+    from torch.nn.attention.varlen import varlen_attn  # takes a second: only where it is used
+
     longest = layout.groups[-1][1]
     rows = layout.boundaries  # (rows + 1,)
-    context = varlen.varlen_attn(query, key, value, rows, rows, longest, longest)  # (T, N, H)
+    context = varlen_attn(query, key, value, rows, rows, longest, longest)  # (T, N, H)
     assert isinstance(context, Tensor)
     return context
 
@@ -179,4 +175,8 @@ def _has_varlen(device: torch.device) -> bool:
     """Whether torch has the kernel (2.10 and later) and the GPU runs it (Ampere and later)."""
     if device.type != "cuda" or not torch.backends.cuda.is_flash_attention_available():
         return False
-    return varlen is not None and torch.cuda.get_device_capability(device) >= (8, 0)
+    try:
+        from torch.nn.attention import varlen  # noqa: F401
+    except ImportError:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
