@@ -200,14 +200,22 @@ class BertForMaskedLM(ModelWithHead):
         token_type_ids: Tensor | None = None,
         *,
         labels: Tensor | None = None,
+        labelled_only: bool = False,
         **options: Any,
     ) -> HeadOutput:
-        """As BertModel.encode; labels (B, S): a piece id, or -100 to be ignored."""
+        """As BertModel.encode.
+
+        Args:
+            labels: (B, S), a piece id, or -100 to be ignored.
+            labelled_only: run the head at the M labelled positions alone, about a seventh of all
+                in pre-training. The loss and its gradients are the same; logits are (M, V), in
+                packed order.
+        """
         encoded = self.bert.encode(input_ids, attention_mask, token_type_ids, **options)
         table = self.bert.embeddings.word.weight  # (V, D)
-        logits = self.head(encoded.hidden, table, encoded.scope.inside("head"))  # (T, V)
-        terms = {} if labels is None else {"masked_lm": _token_loss(logits, labels, encoded.layout)}
-        return HeadOutput(_mean(terms), terms, encoded.layout.pad(logits), *encoded.finish())
+        scope = encoded.scope.inside("head")
+        logits, terms = _masked_lm(self.head, encoded, table, scope, labels, labelled_only)
+        return HeadOutput(_mean(terms), terms, logits, *encoded.finish())
 
     def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
         return {"masked_lm": _count(batch["labels"])}
@@ -266,22 +274,20 @@ class BertForPreTraining(ModelWithHead):
         *,
         labels: Tensor | None = None,
         next_sentence_label: Tensor | None = None,
+        labelled_only: bool = False,
         **options: Any,
     ) -> PreTrainingOutput:
-        """As BertModel.encode; labels (B, S) and next_sentence_label (B,)."""
+        """As BertForMaskedLM, with next_sentence_label (B,)."""
         encoded = self.bert.encode(input_ids, attention_mask, token_type_ids, **options)
-        layout, scope = encoded.layout, encoded.scope
         table = self.bert.embeddings.word.weight  # (V, D)
-        pieces = self.masked_lm(encoded.hidden, table, scope.inside("masked_lm"))  # (T, V)
-        follows = self.next_sentence(encoded.pooled, scope.inside("next_sentence"))  # (B, 2)
-        follows = layout.zero_empty_rows(follows)  # (B, 2)
-        terms: LossTerms = {}
-        if labels is not None:
-            terms["masked_lm"] = _token_loss(pieces, labels, layout)
+        scope = encoded.scope.inside("masked_lm")
+        pieces, terms = _masked_lm(self.masked_lm, encoded, table, scope, labels, labelled_only)
+        scope = encoded.scope.inside("next_sentence")
+        follows = self.next_sentence(encoded.pooled, scope)  # (B, 2)
+        follows = encoded.layout.zero_empty_rows(follows)  # (B, 2)
         if next_sentence_label is not None:
             terms["next_sentence"] = _class_loss(follows, next_sentence_label)
-        padded = layout.pad(pieces)  # (B, S, V)
-        return PreTrainingOutput(_mean(terms), terms, padded, follows, *encoded.finish())
+        return PreTrainingOutput(_mean(terms), terms, pieces, follows, *encoded.finish())
 
     def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
         names = {"masked_lm": "labels", "next_sentence": "next_sentence_label"}
@@ -520,8 +526,37 @@ def _class_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
     return loss, _count(labels)
 
 
+def _masked_lm(
+    head: MaskedLMHead,
+    encoded: Encoded,
+    table: Tensor,
+    scope: Scope,
+    labels: Tensor | None,
+    labelled_only: bool,
+) -> tuple[Tensor, LossTerms]:
+    """Logits (B, S, V), or (M, V) at the labelled positions alone, and the loss if there is one."""
+    hidden, layout = encoded.hidden, encoded.layout
+    if labels is None:
+        if labelled_only:
+            raise InputError("labelled_only needs labels.", key="labels", hint="Leave it out.")
+        return layout.pad(head(hidden, table, scope)), {}  # (B, S, V)
+    packed = _packed_labels(labels, layout)  # (T,)
+    if labelled_only:
+        counting = (packed != IGNORED).nonzero().squeeze(1)  # (M,)
+        packed = packed.index_select(0, counting)  # (M,)
+        hidden = hidden.index_select(0, counting)  # (M, D)
+    logits = head(hidden, table, scope)  # (T, V) or (M, V)
+    terms = {"masked_lm": _class_loss(logits, packed)}
+    return logits if labelled_only else layout.pad(logits), terms  # (B, S, V) or (M, V)
+
+
 def _token_loss(logits: Tensor, labels: Tensor, layout: Layout) -> tuple[Tensor, int]:
     """Cross-entropy of packed logits (T, C) with a table of labels (B, S)."""
+    return _class_loss(logits, _packed_labels(labels, layout))
+
+
+def _packed_labels(labels: Tensor, layout: Layout) -> Tensor:
+    """A table of labels (B, S) as one for each token (T,)."""
     table = (layout.batch_size, layout.columns)
     if tuple(labels.shape) != table:
         raise InputError(
@@ -537,7 +572,7 @@ def _token_loss(logits: Tensor, labels: Tensor, layout: Layout) -> tuple[Tensor,
             expected=IGNORED,
             hint=f"Fill the labels of padded columns with {IGNORED}; collate does.",
         )
-    return _class_loss(logits, layout.unpad(labels))
+    return layout.unpad(labels)  # (T,)
 
 
 def _inside(positions: Tensor, columns: int) -> Tensor:

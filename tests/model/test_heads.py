@@ -19,6 +19,7 @@ from tests.model.reference import (
     C,
     S,
     V,
+    assert_close,
     batch,
     our_config,
     pair,
@@ -27,6 +28,7 @@ from tests.model.reference import (
 
 HEAD_CASES = [case for case in CASES if case[1] != BARE]
 CLASS_CASES = [case for case in HEAD_CASES if case[1] != SPAN_HEAD]
+VOCABULARY_HEADS = ("BertForMaskedLM", "BertForPreTraining")
 LABEL_KEYS = ("labels", "next_sentence_label", "start_positions", "end_positions")
 
 
@@ -256,3 +258,36 @@ def test_half_precision_losses_are_computed_in_float32(family, name):
     _, ours = pair(family, name, torch.bfloat16)
     result = ours(**batch(family, name))
     assert result.loss.dtype == torch.float32 and result.loss.isfinite()
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize(
+    ("family", "name"), [case for case in CASES if case[1] in VOCABULARY_HEADS]
+)
+def test_the_head_at_labelled_positions_alone_gives_the_same_loss_and_gradients(family, name, mask):
+    inputs = batch(family, name, mask)
+    found = []
+    for labelled_only in (False, True):
+        _, ours = pair(family, name)
+        result = ours(**inputs, labelled_only=labelled_only)
+        result.loss.backward()
+        gradients = {key: part.grad for key, part in ours.named_parameters()}
+        found.append((result, {**gradients, "loss": result.loss.detach()}))
+    (whole, expected), (part, gradients) = found
+    assert_close(expected, gradients, BOUNDS["fp64"])
+    key = "logits" if name == "BertForMaskedLM" else "prediction_logits"
+    # In packed order: the shortest row first.
+    order = inputs["attention_mask"].sum(dim=1).argsort(stable=True)
+    labelled = inputs["labels"][order] != -100
+    assert (getattr(part, key) - getattr(whole, key)[order][labelled]).abs().max() <= BOUNDS["fp64"]
+
+
+def test_labelled_only_without_labels_or_with_none_that_count():
+    _, ours = pair("bert", "BertForMaskedLM")
+    inputs = batch("bert", "BertForMaskedLM")
+    labels = inputs.pop("labels")
+    with pytest.raises(InputError, match="labelled_only needs labels"):
+        ours(**inputs, labelled_only=True)
+    result = ours(**inputs, labels=torch.full_like(labels, -100), labelled_only=True)
+    assert result.loss == 0.0 and result.logits.shape == (0, V)
+    result.loss.backward()
