@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,19 +18,31 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     notes = _settle(options)
     # Only now: the libraries read the number of threads when they are imported.
-    from tests.benchmarks.cases import all_cases, chosen
+    from tests.benchmarks import cases, engines
 
-    cases = chosen(all_cases(options.quick), options.only)
+    if options.what == "engines" and not engines.installed():
+        sys.exit(engines.run_in_venv(sys.argv[1:]))
+    every = engines.all_cases() if options.what == "engines" else cases.all_cases(options.quick)
+    chosen = cases.chosen(every, options.only)
     if options.list:
-        print("\n".join(case.name for case in cases))
+        print("\n".join(case.name for case in chosen))
+    elif options.what == "profile":
+        _profile(chosen, options)
     else:
-        _measure(cases, options, notes)
+        _measure(chosen, options, notes)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks",
         description="Measures minibert beside transformers on the same work, in one process.",
+    )
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=("table", "profile", "engines"),
+        default="table",
+        help="the ratios (default); where the time of the cases goes; other engines",
     )
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="PATTERN", help="cases with this in their name"
@@ -67,6 +80,9 @@ def _settle(options: argparse.Namespace) -> list[str]:
     if options.quick:
         options.rounds = 2
     os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = str(options.threads)
+    warnings.filterwarnings("ignore", "[0-9]+ of [0-9]+ texts had more than")  # cut on purpose
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    os.environ["TQDM_DISABLE"] = "1"  # the libraries' bars, here and in child processes
     os.environ["TOKENIZERS_PARALLELISM"] = "true"  # tests/conftest.py switches it off otherwise
     notes = [] if idle else ["OTHER PROCESSES WERE RUNNING when this was started."]
     if options.quick:
@@ -98,11 +114,24 @@ def _measure(cases: list, options: argparse.Namespace, notes: list[str]) -> None
         )
         results.append(result)
         for name in result.values:
-            _say(f"         {result.ratio(name):6.2f}  {name}")
+            median = f"{result.median(name):8.3f} {result.unit}"
+            _say(f"         {median}  {result.ratio(name):5.2f}  {name}")
         record = {"machine": setting, "results": [asdict(result) for result in results]}
         options.output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
         options.output.with_suffix(".md").write_text(report.markdown(results, setting))
     print(report.summary(results))
+
+
+def _profile(cases: list, options: argparse.Namespace) -> None:
+    import torch
+
+    from tests.benchmarks import machine
+    from tests.benchmarks.profile import profile
+
+    torch.set_num_threads(options.threads)
+    peaks = machine.matrix_peaks("wall")
+    for case in cases:
+        print(profile(case, peaks), end="\n\n", flush=True)
 
 
 def _say(line: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor
 
-from tests.benchmarks.measure import REFERENCE
 from tests.conftest import BOUNDS
 
 
@@ -30,20 +29,24 @@ def require(what: str, error: float, bound: float) -> str:
     return line
 
 
+def _largest(errors: Iterable[float]) -> float:
+    """The largest, or NaN if one of them is: Python's max may pass a NaN over."""
+    return torch.tensor(list(errors), dtype=torch.float64).max().item()
+
+
 def same_logits(outputs: dict[str, Tensor], truth: Tensor | None = None) -> str:
-    """Compares logits (rows, C) of all variants with the reference's.
+    """Compares numbers (rows, C) of all variants with those of the first, the reference.
 
     Args:
         truth: the logits in fp32, for variants in bf16: none may be further from it, on average,
             than 1.5 times the reference. Without it, each must equal the reference as fp32 does.
     """
-    reference = outputs[REFERENCE].double()  # (rows, C)
-    others = {name: found.double() for name, found in outputs.items() if name != REFERENCE}
+    reference, *others = (found.double() for found in outputs.values())  # (rows, C) each
     if truth is None:
-        error = max((found - reference).abs().max().item() for found in others.values())
+        error = _largest((found - reference).abs().max().item() for found in others)
         return require("largest difference of logits", error, BOUNDS["official model fp32"])
     own = (reference - truth).abs().mean().item()
-    error = max((found - truth).abs().mean().item() for found in others.values())
+    error = _largest((found - truth).abs().mean().item() for found in others)
     bound = BOUNDS["model bf16 ratio"] * own
     return require("mean error of logits against fp32", error, bound)
 
@@ -52,18 +55,18 @@ Answers = Sequence[tuple[str, float]]  # the label and the probability of each t
 
 
 def same_answers(outputs: dict[str, Answers], in_bf16: Sequence[str]) -> str:
-    """Compares (label, probability) of each text with the reference's.
+    """Compares (label, probability) of each text with those of the first variant.
 
     Where two labels are as likely as each other, either may come out on top: then the
     probabilities agree though the labels do not. So labels may differ for one text in a hundred.
     """
-    reference = outputs[REFERENCE]
+    reference = next(iter(outputs.values()))
     errors = {}
     for name, found in outputs.items():
         pairs = list(zip(reference, found, strict=True))
         bound = "module bf16" if name in in_bf16 else "official model fp32"
-        error = max(abs(one[1] - two[1]) for one, two in pairs)
-        errors[bound] = max(error, errors.get(bound, 0.0))
+        error = _largest(abs(one[1] - two[1]) for one, two in pairs)
+        errors[bound] = _largest([error, errors.get(bound, 0.0)])
         swapped = sum(one[0] != two[0] for one, two in pairs) / len(pairs)
         require(f"{name}: share of other labels", swapped, 0.01)
     what = "largest difference of probabilities"

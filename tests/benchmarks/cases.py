@@ -6,26 +6,50 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 
-from tests.benchmarks import inference, training
+from tests.benchmarks import inference, processes, tokenising, training
 from tests.benchmarks.material import prepare
 from tests.benchmarks.measure import Case, Job
 
-MODELS = ("MiniLM", "BERT-base")
-WAYS = {"inference": inference, "training": training}
+# (kind, texts) -> the models that it is measured with. Every case of every kind is in this table.
+WORK = {
+    ("inference", "short"): ("MiniLM", "BERT-base"),
+    ("inference", "long"): ("MiniLM", "BERT-base"),
+    ("training", "short"): ("MiniLM", "BERT-base"),
+    ("training", "long"): ("MiniLM", "BERT-base"),
+    ("masked-LM", "long"): ("MiniLM",),
+    ("tokenising", "short"): ("MiniLM",),
+    ("tokenising", "long"): ("MiniLM",),
+    ("start-up", "short"): ("MiniLM", "BERT-base"),
+    ("memory", "long"): ("MiniLM",),
+}
+# Kind -> the ways to do it: as people commonly write it, and (in each dtype) the same work.
+WRITTEN = {
+    "inference": inference.as_written,
+    "training": training.as_written,
+    "tokenising": tokenising.as_written,
+    "start-up": processes.start_up,
+}
+SAME = {
+    "inference": inference.same_work,
+    "training": training.same_work,
+    "masked-LM": training.masked_lm,
+    "memory": processes.memory,
+}
 
 
 def all_cases(quick: bool = False) -> list[Case]:
     """Every case, in the order of the table; quick: with a tiny model and made-up texts."""
-    models = ("tiny",) if quick else MODELS
     cases = []
-    for kind, module in WAYS.items():
-        for model in models:
-            for texts in ("short", "long"):
-                material = partial(prepare, kind, texts, model)
-                name = f"{kind}/{texts}/{model}"
-                cases.append(_case(f"{name}/written", module.as_written, material))
+    for (kind, texts), models in WORK.items():
+        for model in ("tiny",) if quick else models:
+            head = "MaskedLM" if kind == "masked-LM" else "SequenceClassification"
+            material = partial(prepare, kind, texts, model, head)
+            name = f"{kind}/{texts}/{model}"
+            if kind in WRITTEN:
+                cases.append(_case(f"{name}/written", WRITTEN[kind], material))
+            if kind in SAME:
                 for dtype in ("fp32", "bf16"):
-                    way = partial(module.same_work, dtype=dtype)
+                    way = partial(SAME[kind], dtype=dtype)
                     cases.append(_case(f"{name}/same/{dtype}", way, material))
     return cases
 

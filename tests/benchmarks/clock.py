@@ -31,6 +31,10 @@ class Stopwatch:
     def stop(self) -> None:
         self.seconds += self._read() - self._started
 
+    def add(self, seconds: float) -> None:
+        """Adds what was measured elsewhere, in a process of its own."""
+        self.seconds += seconds
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -12,7 +12,7 @@ from minibert import BertForSequenceClassification, Predictor
 from tests.benchmarks import agreement
 from tests.benchmarks.clock import Stopwatch
 from tests.benchmarks.material import Material
-from tests.benchmarks.measure import CONTROL, REFERENCE, Job, Variant
+from tests.benchmarks.measure import Job, Variant
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -36,13 +36,15 @@ def same_work(material: Material, dtype: str) -> Job:
     ours = BertForSequenceClassification.from_pretrained
     how = {"dtype": DTYPES[dtype]}
     variants = [
-        variant(REFERENCE, f"transformers, {dtype} weights", theirs(material.folder, **how)),
-        variant(CONTROL, "the same again", theirs(material.folder, **how)),
+        variant("transformers", f"transformers, {dtype} weights", theirs(material.folder, **how)),
+        variant("transformers again", "the same again", theirs(material.folder, **how)),
         variant("minibert", f"minibert, {dtype} weights", ours(material.folder, **how)),
+        variant(
+            "minibert prepared",
+            "the same after model.for_inference(), as Predictor has it",
+            ours(material.folder, **how).for_inference(),
+        ),
     ]
-    if dtype == "bf16" and hasattr(BertForSequenceClassification, "for_inference"):
-        prepared = ours(material.folder).for_inference()
-        variants.append(variant("minibert prepared", "model.for_inference()", prepared))
     truth = None
     if dtype == "bf16":
         with torch.inference_mode():
@@ -103,12 +105,13 @@ def as_written(material: Material) -> Job:
         return Variant(name, what, run)
 
     default = Predictor.from_pretrained(folder)
+    in_bf16 = default.precision.name == "bf16"
     order = f"transformers, texts in file order, batches of {size}"
     variants = [
-        by_hand(REFERENCE, f"{order} padded to their longest text", padding=True),
-        by_hand(CONTROL, "the same again", padding=True),
+        by_hand("dynamic padding", f"{order} padded to the batch's longest text", padding=True),
+        by_hand("dynamic padding again", "the same again", padding=True),
         by_hand(
-            "padded to max_length",
+            "max_length padding",
             f"{order} padded to {material.pad_to} tokens",
             padding="max_length",
             max_length=material.pad_to,
@@ -116,17 +119,14 @@ def as_written(material: Material) -> Job:
         pipeline("pipeline", "transformers.pipeline(texts)", 1),
         pipeline("pipeline in batches", f"transformers.pipeline(texts, batch_size={size})", size),
         predictor("minibert", f"Predictor(texts), {default.precision.name} by default", default),
-        predictor(
-            "minibert in fp32",
-            'the same with precision="fp32"',
-            Predictor.from_pretrained(folder, precision="fp32"),
-        ),
     ]
-    in_bf16 = ["minibert"] if default.precision.dtype is not None else []
+    if in_bf16:
+        in_fp32 = Predictor.from_pretrained(folder, precision="fp32")
+        variants.append(predictor("minibert in fp32", 'the same with precision="fp32"', in_fp32))
     return Job(
         sizes=material.sizes,
         variants=variants,
-        compare=partial(agreement.same_answers, in_bf16=in_bf16),
+        compare=partial(agreement.same_answers, in_bf16=["minibert"] if in_bf16 else []),
         tokens=material.tokens,
         flops=material.flops(),
     )

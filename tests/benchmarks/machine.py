@@ -14,6 +14,7 @@ import torch
 from tests.benchmarks.clock import Stopwatch
 
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "minibert")
+ENGINES = ("openvino", "onnxruntime", "sentence-transformers")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
@@ -29,7 +30,7 @@ def describe() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in (*PACKAGES, *ENGINES)},
         "commit": _commit(),
         "load average": os.getloadavg(),
     }

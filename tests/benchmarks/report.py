@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tests.benchmarks.measure import CONTROL, REFERENCE, Result
+from tests.benchmarks.measure import Result
 
-OURS = "minibert"
+OURS = "minibert"  # by its own defaults, where it has a say
 IN_FP32 = "minibert in fp32"
-FUSED = "transformers, fused AdamW"
 PREPARED = "minibert prepared"
+SAME_WORK = "transformers"  # the reference of every case of the same work
 
 
 def markdown(results: Sequence[Result], machine: dict[str, Any]) -> str:
     """The whole report."""
-    return "\n\n".join([_setting(machine), summary(results), *map(_details, results)]) + "\n"
+    parts = [_setting(machine), summary(results), *map(_details, results)]
+    return "\n\n".join(parts) + "\n"
 
 
 def summary(results: Sequence[Result]) -> str:
@@ -23,60 +24,48 @@ def summary(results: Sequence[Result]) -> str:
     header = (
         "case",
         "minibert's defaults over what people commonly write",
-        "the same in fp32",
         "same work, fp32",
         "same work, bf16",
     )
-    by_name = {result.case: result for result in results}
-    rows = []
-    for row in dict.fromkeys(map(_row_of, by_name)):
-        written = by_name.get(f"{row}/written")
-        same = [by_name.get(f"{row}/same/{dtype}") for dtype in ("fp32", "bf16")]
-        cells = [_written(written), _written_in_fp32(written), *map(_same, same)]
-        rows.append((row.replace("/", ", "), *cells))
+    cells = {result.case: _cell(result) for result in results}
+    rows = [
+        (row.replace("/", ", "), *(cells.get(f"{row}/{way}", "") for way in WAYS))
+        for row in dict.fromkeys(_row_of(result.case) for result in results)
+    ]
     explained = (
-        "Ratios of medians, reference over minibert: above 1 minibert is faster (for memory: below "
-        "1 it takes less). In brackets the reference over itself, which only noise keeps from 1."
+        "Medians, the other's time over minibert's: above 1 minibert is faster. The other is "
+        "transformers unless one is named. In brackets the other over itself, which noise alone "
+        "keeps from 1. For memory it is minibert's over the other's: below 1 it takes less."
     )
-    return f"{_table(header, rows)}\n\n{explained}"
+    return f"{table(header, rows)}\n\n{explained}"
+
+
+WAYS = ("written", "same/fp32", "same/bf16")
 
 
 def _row_of(case: str) -> str:
-    return case.partition("/written")[0].partition("/same")[0]
+    [row] = (case.removesuffix(f"/{way}") for way in WAYS if case.endswith(way))
+    return row
 
 
-def _written(result: Result | None) -> str:
-    if result is None or OURS not in result.values:
-        return ""
-    others = [n for n in result.values if n not in (REFERENCE, CONTROL) and OURS not in n]
-    cells = [f"{result.ratio(OURS):.2f} [{result.noise:.2f}]"]
-    cells += [f"{name} {result.ratio(OURS, over=name):.2f}" for name in others]
-    return "; ".join(cells)
-
-
-def _written_in_fp32(result: Result | None) -> str:
-    return "" if result is None or IN_FP32 not in result.values else _ratio(result, IN_FP32)
-
-
-def _same(result: Result | None) -> str:
-    if result is None:
-        return ""
+def _cell(result: Result) -> str:
+    """The ratios of one case: over its reference, and over everything else that is not ours."""
+    first = result.reference
+    over_first = "" if first == SAME_WORK else f" over {first}"
     if result.unit == "MB":
         return f"{1 / result.ratio(OURS):.2f} [{result.noise:.2f}]"
-    cells = [_ratio(result, OURS)]
-    if PREPARED in result.values:
-        cells.append(f"prepared {result.ratio(PREPARED):.2f}")
-    if FUSED in result.values:
-        cells.append(f"fused AdamW on both sides {result.ratio(OURS, over=FUSED):.2f}")
-    return "; ".join(cells)
-
-
-def _ratio(result: Result, name: str) -> str:
-    return f"{result.ratio(name):.2f} [{result.noise:.2f}]"
+    parts = [f"{result.ratio(OURS):.2f} [{result.noise:.2f}]{over_first}"]
+    for name in result.values:
+        if name in (PREPARED, IN_FP32):
+            parts.append(f"{name.removeprefix(OURS).strip()} {result.ratio(name):.2f}{over_first}")
+        elif name not in (first, result.control, OURS):
+            parts.append(f"{result.ratio(OURS, over=name):.2f} over {name}")
+    return "; ".join(parts)
 
 
 def _setting(machine: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    found = {name: number for name, number in machine["versions"].items() if number}
+    versions = ", ".join(f"{name} {number}" for name, number in found.items())
     peaks = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in machine["matrix peak"].items())
     return "\n".join(
         [
@@ -95,13 +84,12 @@ def _details(result: Result) -> str:
     """Every variant of a case: median and range, rate, ratio with its range over the rounds."""
     rows = []
     for name, values in result.values.items():
-        pairs = zip(result.values[REFERENCE], values, strict=True)
-        ratios = [one / other for one, other in pairs]
+        low, high = result.range_of_ratios(name)
         cells = [
             name,
             f"{result.median(name):.3g} ({min(values):.3g} to {max(values):.3g})",
             f"{result.tokens / result.median(name):,.0f}" if result.tokens else "",
-            f"{result.ratio(name):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+            f"{result.ratio(name):.2f} ({low:.2f} to {high:.2f})",
             f"{result.share_of_peak(name):.2f}" if result.peak and result.flops else "",
             result.what[name],
         ]
@@ -121,11 +109,12 @@ def _details(result: Result) -> str:
         [
             f"### {result.case}",
             f"{result.sizes}. {result.agreement}. Processors in use by others: {others}.{busy}",
-            _table(header, rows),
+            table(header, rows),
         ]
     )
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

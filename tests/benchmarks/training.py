@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from minibert.training.precision import choose_precision
 from tests.benchmarks import agreement
 from tests.benchmarks.clock import Stopwatch
 from tests.benchmarks.material import SEED, Material, scratch
-from tests.benchmarks.measure import CONTROL, REFERENCE, Job, Variant
+from tests.benchmarks.measure import Job, Variant
 
 LEARNING_RATE = 2e-5
 WEIGHT_DECAY = 0.01
@@ -74,24 +75,20 @@ def _same_steps(
     said = agreement.same_first_step(
         lambda: theirs(folder), lambda: ours(folder), batches[0], dtype
     )
-    variants = [
-        _reference(
-            REFERENCE, "transformers, torch's AdamW as it comes", theirs(folder), batches, dtype
-        ),
-        _reference(CONTROL, "the same again", theirs(folder), batches, dtype),
-        _reference(
-            "transformers, fused AdamW",
-            "transformers, AdamW(fused=True), which minibert takes",
-            theirs(folder),
-            batches,
-            dtype,
-            fused=True,
-        ),
-        _minibert("minibert", "minibert's optimizer_step", ours(folder), batches, dtype),
-    ]
+
+    def reference(name: str, what: str, **optimizer: Any) -> Variant:
+        return reference_loop(name, what, theirs(folder), batches, dtype, **optimizer)
+
     return Job(
         sizes=f"{material.sizes}, in random order",
-        variants=variants,
+        variants=[
+            reference("transformers", "the tutorials' loop, AdamW as torch gives it"),
+            reference("transformers again", "the same again"),
+            reference(
+                "transformers with fused AdamW", "AdamW(fused=True), as minibert", fused=True
+            ),
+            minibert_steps("minibert", "minibert's optimizer_step", ours(folder), batches, dtype),
+        ],
         compare=lambda outputs: said,
         tokens=material.tokens,
         flops=3 * material.flops(masked_lm),
@@ -99,7 +96,7 @@ def _same_steps(
     )
 
 
-def _reference(
+def reference_loop(
     name: str, what: str, model: nn.Module, batches: Sequence[Any], dtype: str, fused: bool = False
 ) -> Variant:
     """The loop that the tutorials write, with transformers' model and schedule.
@@ -128,7 +125,7 @@ def _reference(
     return Variant(name, what, run)
 
 
-def _minibert(name: str, what: str, model: Any, batches: list[Inputs], dtype: str) -> Variant:
+def minibert_steps(name: str, what: str, model: Any, batches: list[Inputs], dtype: str) -> Variant:
     """minibert's own step over batches that are ready; laying them out is inside the clock."""
     model.train()
     groups = parameter_groups(model.named_parameters(), weight_decay=WEIGHT_DECAY)
@@ -152,6 +149,20 @@ def _minibert(name: str, what: str, model: Any, batches: list[Inputs], dtype: st
                 optimizer_step(model, window, **rest)
 
     return Variant(name, what, run)
+
+
+def _alone_reference(folder: Path, batches: list[Inputs], dtype: str) -> Variant:
+    model = transformers.BertForSequenceClassification.from_pretrained(folder)
+    return reference_loop("transformers", "", model, batches, dtype)
+
+
+def _alone_minibert(folder: Path, batches: list[Inputs], dtype: str) -> Variant:
+    model = BertForSequenceClassification.from_pretrained(folder)
+    return minibert_steps("minibert", "", model, batches, dtype)
+
+
+# For a process that trains one side alone.
+STEPS = {"transformers": _alone_reference, "minibert": _alone_minibert}
 
 
 def as_written(material: Material) -> Job:
@@ -183,20 +194,27 @@ def as_written(material: Material) -> Job:
     order = f"the tutorials' loop with transformers, shuffled batches of {size}"
     default = choose_precision("auto", "cpu").name
     variants = [
-        _reference(
-            REFERENCE, f"{order} padded to their longest text", made(folder), loader(), "fp32"
+        reference_loop(
+            "dynamic padding",
+            f"{order} padded to the batch's longest text",
+            made(folder),
+            loader(),
+            "fp32",
         ),
-        _reference(CONTROL, "the same again", made(folder), loader(), "fp32"),
-        _reference(
-            "padded to max_length",
+        reference_loop("dynamic padding again", "the same again", made(folder), loader(), "fp32"),
+        reference_loop(
+            "max_length padding",
             f"{order} padded to {material.pad_to} tokens",
             made(folder),
             loader(**to_limit),
             "fp32",
         ),
         _finetuning("minibert", f"`minibert train`, {default} by default", material, "auto"),
-        _finetuning("minibert in fp32", "the same with --precision fp32", material, "fp32"),
     ]
+    if default != "fp32":
+        variants.append(
+            _finetuning("minibert in fp32", "the same with --precision fp32", material, "fp32")
+        )
     if importlib.util.find_spec("accelerate"):
         variants.append(_trainer(made(folder), tokenizer, material))
     return Job(
@@ -257,7 +275,7 @@ def _finetuning(name: str, what: str, material: Material, precision_name: str) -
 
 
 def _trainer(model: nn.Module, tokenizer: Any, material: Material) -> Variant:
-    """transformers' Trainer with its default arguments, batches padded to their longest text.
+    """transformers' Trainer with its default arguments, batches padded to the batch's longest text.
 
     Timed from `on_train_begin` to `on_train_end`: what it sets up once a run is not counted.
     """
