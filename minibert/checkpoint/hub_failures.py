@@ -155,7 +155,8 @@ def is_answer(problem: Exception) -> bool:
 
 
 def _failure(kind: str, wanted: Wanted, problem: Exception | None = None) -> HubError:
-    response = next((step.response for step in _chain(problem) if hasattr(step, "response")), None)
+    responses = (getattr(step, "response", None) for step in _chain(problem))
+    response = next((one for one in responses if one is not None), None)
     status = getattr(response, "status_code", None)
     wait = str(getattr(response, "headers", {}).get("Retry-After"))
     reason, hint = (
@@ -185,7 +186,7 @@ def _kind(problem: Exception) -> str:
         names = (_ERRORS.get(base, _ERRORS.get(base.__name__)) for base in type(step).__mro__)
         kind = next((name for name in names if name is not None), None)
         if kind == "status":
-            status = step.response.status_code
+            status = getattr(step.response, "status_code", 0)
             return str(status) if str(status) in _SENTENCES else "down" if status > 500 else kind
         if kind:
             return kind
