@@ -414,6 +414,12 @@ def test_another_heads_tensors_are_left_out_but_not_the_own_heads_strangers(save
         BertForSequenceClassification.from_pretrained(saved)
 
 
+def test_finite_values_whose_sum_overflows_are_finite(saved):
+    change(saved, lambda tensors: tensors["classifier.weight"].fill_(3e38))
+    model = BertForSequenceClassification.from_pretrained(saved)
+    assert (model.head.classifier.weight == torch.tensor(3e38)).all()
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize(
     "key", ["classifier.bias", "bert.embeddings.word_embeddings.weight", "bert.pooler.dense.weight"]
