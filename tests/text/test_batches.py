@@ -91,11 +91,12 @@ def test_the_first_piece_carries_the_tag(tokenizer):
 
 def test_tags_lost_to_truncation_are_counted(tokenizer):
     words = ("a", "b", "abc", "a", "b", "c")  # eight pieces, and there is room for six
-    with pytest.warns(UserWarning, match="1 of 2 texts had more than 8 tokens") as caught:
+    with pytest.warns(UserWarning) as caught:
         rows = Dataset(
             [TaggedExample(words, (0, 1, 2, 3, 4, 5)), TaggedExample(("a",), (0,))], tokenizer
         )
     assert caught[0].filename == caught[1].filename == __file__
+    assert str(caught[0].message).startswith("1 of 2 texts had more than 8 tokens")
     assert str(caught[1].message).startswith("2 of 7 word tags have no piece to carry them")
     assert (rows.cut, rows.cut_labels, rows.lengths) == (1, 2, [8, 3])
     assert rows[0]["labels"].tolist() == [-100, 0, 1, 2, -100, -100, 3, -100]
