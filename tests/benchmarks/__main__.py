@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -12,6 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.benchmarks.clock import is_idle, processors
+
+# Of a case, all variants, one thread on a processor without AMX: for a first estimate.
+SECONDS_A_ROUND = 11.0
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -87,6 +91,8 @@ def _settle(options: argparse.Namespace) -> list[str]:
     notes = [] if idle else ["OTHER PROCESSES WERE RUNNING when this was started."]
     if options.quick:
         notes.append("A trial run with tiny models: its numbers mean nothing.")
+    if not importlib.util.find_spec("accelerate"):
+        notes.append("No Trainer: accelerate is not installed (pip install 'minibert[bench]').")
     return notes
 
 
@@ -107,8 +113,12 @@ def _measure(cases: list, options: argparse.Namespace, notes: list[str]) -> None
     options.output.parent.mkdir(parents=True, exist_ok=True)
     results = []
     started = time.perf_counter()
-    for number, case in enumerate(cases, 1):
-        _say(f"{time.perf_counter() - started:5.0f} s  {number}/{len(cases)}  {case.name}")
+    left = len(cases) * (options.rounds + 2) * SECONDS_A_ROUND / options.threads
+    for done, case in enumerate(cases):
+        spent = time.perf_counter() - started
+        if done or options.quick:
+            left = spent / max(done, 1) * (len(cases) - done)
+        _say(f"{done + 1}/{len(cases)}  {case.name}  ({spent:.0f} s; about {left:.0f} s to go)")
         result = measure(
             case, rounds=options.rounds, clock=options.clock, peaks=setting["matrix peak"], say=_say
         )

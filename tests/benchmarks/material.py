@@ -31,11 +31,11 @@ SEED = 0
 SIZES = {
     ("inference", "short", "MiniLM"): (256, 32),
     ("inference", "long", "MiniLM"): (32, 8),
-    ("inference", "short", "BERT-base"): (64, 16),
+    ("inference", "short", "BERT-base"): (48, 16),
     ("inference", "long", "BERT-base"): (8, 4),
     ("training", "short", "MiniLM"): (64, 32),
-    ("training", "long", "MiniLM"): (16, 8),
-    ("training", "short", "BERT-base"): (16, 8),
+    ("training", "long", "MiniLM"): (8, 8),
+    ("training", "short", "BERT-base"): (8, 8),
     ("training", "long", "BERT-base"): (2, 2),
     ("masked-LM", "long", "MiniLM"): (8, 8),
     ("tokenising", "short", "MiniLM"): (2000, 32),
@@ -103,15 +103,19 @@ class Material:
     def by_length(self) -> list[int]:
         return sorted(range(len(self.texts)), key=lambda row: -self.lengths[row])
 
-    def flops(self, masked_lm: bool = False) -> float:
-        """Operations of one forward pass over the real tokens, matrix products alone."""
+    def flops(self, masked: int = 0) -> float:
+        """Operations of one forward pass over the real tokens, matrix products alone.
+
+        Args:
+            masked: at how many of them a masked-LM head has a label, and so has to be.
+        """
         config = self.config
         width, inner = config["hidden_size"], config["intermediate_size"]
         layer = sum(
             2 * length * (4 * width**2 + 2 * width * inner) + 4 * length**2 * width
             for length in self.lengths
         )
-        head = 2 * self.tokens * (width**2 + width * config["vocab_size"]) if masked_lm else 0
+        head = 2 * masked * (width**2 + width * config["vocab_size"])
         return float(config["num_hidden_layers"] * layer + head)
 
 
@@ -159,18 +163,14 @@ def made_up(texts: str, count: int) -> tuple[Sequence[Example], Sequence[str]]:
     ], ("no", "yes")
 
 
-@functools.cache
 def scratch() -> Path:
     """A temporary folder for models, removed when the process ends."""
-    return Path(_keep(tempfile.TemporaryDirectory(prefix="minibert-benchmarks-")).name)
+    return Path(_temporary().name)
 
 
-_kept: list[Any] = []
-
-
-def _keep(folder: Any) -> Any:
-    _kept.append(folder)
-    return folder
+@functools.cache
+def _temporary() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="minibert-benchmarks-")
 
 
 def official_minilm() -> Path:

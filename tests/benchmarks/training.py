@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -41,7 +41,7 @@ def same_work(material: Material, dtype: str) -> Job:
     batches = material.batches(range(len(material.texts)), labels=True)
     theirs = transformers.BertForSequenceClassification.from_pretrained
     ours = BertForSequenceClassification.from_pretrained
-    return _same_steps(material, batches, dtype, theirs, ours, masked_lm=False)
+    return _same_steps(material, batches, dtype, theirs, ours)
 
 
 def masked_lm(material: Material, dtype: str) -> Job:
@@ -53,7 +53,8 @@ def masked_lm(material: Material, dtype: str) -> Job:
     ]
     theirs = transformers.BertForMaskedLM.from_pretrained
     ours = BertForMaskedLM.from_pretrained
-    return _same_steps(material, batches, dtype, theirs, ours, masked_lm=True)
+    masked = sum(int((batch["labels"] >= 0).sum()) for batch in batches)
+    return _same_steps(material, batches, dtype, theirs, ours, masked)
 
 
 def _mask(batch: Inputs, mask_id: int, generator: torch.Generator) -> Inputs:
@@ -69,7 +70,7 @@ def _mask(batch: Inputs, mask_id: int, generator: torch.Generator) -> Inputs:
 
 
 def _same_steps(
-    material: Material, batches: list[Inputs], dtype: str, theirs: Any, ours: Any, masked_lm: bool
+    material: Material, batches: list[Inputs], dtype: str, theirs: Any, ours: Any, masked: int = 0
 ) -> Job:
     folder = material.folder
     said = agreement.same_first_step(
@@ -91,17 +92,25 @@ def _same_steps(
         ],
         compare=lambda outputs: said,
         tokens=material.tokens,
-        flops=3 * material.flops(masked_lm),
+        flops=3 * material.flops(masked),
         dtype=dtype,
     )
 
 
 def reference_loop(
-    name: str, what: str, model: nn.Module, batches: Sequence[Any], dtype: str, fused: bool = False
+    name: str,
+    what: str,
+    model: nn.Module,
+    batches: Iterable[Any],
+    dtype: str,
+    *,
+    fused: bool = False,
+    clip: bool = True,
 ) -> Variant:
     """The loop that the tutorials write, with transformers' model and schedule.
 
-    `batches` is gone through once a round; a DataLoader makes its batches inside the clock.
+    `batches` is gone through once a round; a DataLoader makes its batches inside the clock. The
+    tutorials do not clip gradients; minibert and Trainer do.
     """
     model.train()
     optimizer = torch.optim.AdamW(
@@ -116,7 +125,8 @@ def reference_loop(
                 with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
                     loss = model(**batch).loss
                 loss.backward()
-                nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+                if clip:
+                    nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
@@ -192,23 +202,15 @@ def as_written(material: Material) -> Job:
         "fp32",
     )
     order = f"the tutorials' loop with transformers, shuffled batches of {size}"
+
+    def loop(name: str, what: str, **padding: Any) -> Variant:
+        return reference_loop(name, what, made(folder), loader(**padding), "fp32", clip=False)
+
     default = choose_precision("auto", "cpu").name
     variants = [
-        reference_loop(
-            "dynamic padding",
-            f"{order} padded to the batch's longest text",
-            made(folder),
-            loader(),
-            "fp32",
-        ),
-        reference_loop("dynamic padding again", "the same again", made(folder), loader(), "fp32"),
-        reference_loop(
-            "max_length padding",
-            f"{order} padded to {material.pad_to} tokens",
-            made(folder),
-            loader(**to_limit),
-            "fp32",
-        ),
+        loop("dynamic padding", f"{order} padded to the batch's longest text"),
+        loop("dynamic padding again", "the same again"),
+        loop("max_length padding", f"{order} padded to {material.pad_to} tokens", **to_limit),
         _finetuning("minibert", f"`minibert train`, {default} by default", material, "auto"),
     ]
     if default != "fp32":
