@@ -100,18 +100,20 @@ def _measure(cases: list, options: argparse.Namespace, notes: list[str]) -> None
     import torch
 
     from tests.benchmarks import machine, report
+    from tests.benchmarks.agreement import Disagreement
     from tests.benchmarks.measure import measure
 
     torch.set_num_threads(options.threads)
+    peaks = machine.matrix_peaks(options.clock)
     setting = machine.describe() | {
         "threads": options.threads,
         "clock": options.clock,
         "rounds": options.rounds,
         "notes": notes,
-        "matrix peak": machine.matrix_peaks(options.clock),
+        "matrix peak": peaks,
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    results = []
+    results, failures = [], []
     started = time.perf_counter()
     left = len(cases) * (options.rounds + 2) * SECONDS_A_ROUND / options.threads
     for done, case in enumerate(cases):
@@ -119,9 +121,14 @@ def _measure(cases: list, options: argparse.Namespace, notes: list[str]) -> None
         if done or options.quick:
             left = spent / max(done, 1) * (len(cases) - done)
         _say(f"{done + 1}/{len(cases)}  {case.name}  ({spent:.0f} s; about {left:.0f} s to go)")
-        result = measure(
-            case, rounds=options.rounds, clock=options.clock, peaks=setting["matrix peak"], say=_say
-        )
+        try:
+            result = measure(
+                case, rounds=options.rounds, clock=options.clock, peaks=peaks, say=_say
+            )
+        except Disagreement as error:
+            failures.append(f"NO RESULT: {case.name}: {error}")
+            _say(failures[-1])
+            continue
         results.append(result)
         for name in result.values:
             median = f"{result.median(name):8.3f} {result.unit}"
@@ -130,6 +137,8 @@ def _measure(cases: list, options: argparse.Namespace, notes: list[str]) -> None
         options.output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
         options.output.with_suffix(".md").write_text(report.markdown(results, setting))
     print(report.summary(results))
+    if failures:
+        sys.exit("\n".join(failures))
 
 
 def _profile(cases: list, options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ import transformers
 from minibert import BertForSequenceClassification, Predictor
 from tests.benchmarks import agreement
 from tests.benchmarks.clock import Stopwatch
-from tests.benchmarks.material import Material
+from tests.benchmarks.material import Material, padding
 from tests.benchmarks.measure import Job, Variant
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -51,7 +51,7 @@ def same_work(material: Material, dtype: str) -> Job:
             exact = theirs(material.folder)
             truth = torch.cat([exact(**batch).logits for batch in batches])  # (texts, C)
     return Job(
-        sizes=f"{material.sizes}, sorted by length",
+        sizes=f"{material.sizes}, sorted by length, {padding(batches)}",
         variants=variants,
         compare=partial(agreement.same_logits, truth=truth),
         tokens=material.tokens,

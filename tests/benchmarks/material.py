@@ -13,7 +13,7 @@ import json
 import os
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ TINY = {"memory": (4, 4)}  # kind -> the same, for a run that only shows that ev
 # reviews as long as the limit.
 PADDED_TO = {"short": 87, "long": 256}
 LONGEST = {"short": 512, "long": 256}
+POOL = 1000  # texts that are sorted by length to take batches from
 
 
 @dataclass(frozen=True)
@@ -119,18 +120,57 @@ class Material:
         return float(config["num_hidden_layers"] * layer + head)
 
 
-def prepare(kind: str, texts: str, model: str, head: str = "SequenceClassification") -> Material:
-    """The material of a case. `model` is "MiniLM", "BERT-base", or "tiny" for a trial run."""
+def padding(batches: Sequence[Mapping[str, torch.Tensor]]) -> str:
+    """How much of the batches is padding, in words."""
+    masks = [batch["attention_mask"] for batch in batches]
+    real = sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
+    return f"{1 - real:.0%} of the columns are padding"
+
+
+def prepare(
+    kind: str,
+    texts: str,
+    model: str,
+    head: str = "SequenceClassification",
+    *,
+    of_one_length: bool = False,
+) -> Material:
+    """The material of a case.
+
+    Args:
+        model: "MiniLM", "BERT-base", or "tiny" for a trial run.
+        of_one_length: batches as they come when a large set is sorted by length, one from here and
+            one from there, so that there is hardly any padding; else texts drawn at random.
+    """
     count, batch_size = SIZES[kind, texts, model] if model != "tiny" else TINY.get(kind, (12, 4))
     examples, names = made_up(texts, count) if model == "tiny" else real(texts)
-    drawn = random.Random(SEED).sample(examples, count)
+    folder = model_folder(model, texts, tuple(names), head)
+    draw = random.Random(SEED)
+    if of_one_length:
+        pool = draw.sample(examples, min(POOL, len(examples)))
+        drawn = _from_here_and_there(pool, folder, count, batch_size)
+    else:
+        drawn = draw.sample(examples, count)
     return Material(
-        model_folder(model, texts, tuple(names), head),
+        folder,
         [example.text for example in drawn],
         [example.label for example in drawn],
         batch_size,
         40 if model == "tiny" else PADDED_TO[texts],
     )
+
+
+def _from_here_and_there(
+    examples: Sequence[Example], folder: Path, count: int, batch_size: int
+) -> list[Example]:
+    """Evenly spaced batches of the examples in order of length."""
+    rows = BertTokenizer.from_pretrained(folder).encode([example.text for example in examples])
+    lengths = [len(row.input_ids) for row in rows]
+    order = sorted(range(len(examples)), key=lambda row: -lengths[row])
+    step = len(order) * batch_size // count  # rows from the start of one batch to the next
+    starts = range((step - batch_size) // 2, len(order), step)
+    chosen = [row for start in starts for row in order[start : start + batch_size]]
+    return [examples[row] for row in chosen[:count]]
 
 
 def data_folder() -> Path:

@@ -13,11 +13,12 @@ import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
 from minibert import BertForSequenceClassification
+from minibert.text.corpora import Example
 from tests.benchmarks import agreement, report
 from tests.benchmarks.agreement import Disagreement
 from tests.benchmarks.cases import all_cases, chosen
 from tests.benchmarks.clock import Stopwatch
-from tests.benchmarks.material import prepare
+from tests.benchmarks.material import _from_here_and_there, prepare
 from tests.benchmarks.measure import Case, Job, Result, Variant, measure
 
 TRIAL = ("inference/short/tiny/written", "training/short/tiny/same/fp32")
@@ -135,6 +136,15 @@ def test_real_tokens_are_counted_without_padding(material):
     batches = material.batches(range(len(material.texts)))
     assert material.tokens == sum(batch["attention_mask"].sum().item() for batch in batches)
     assert material.tokens < sum(batch["input_ids"].numel() for batch in batches)
+
+
+def test_batches_from_here_and_there_are_of_one_length():
+    texts = [Example("da " * count, label=0) for count in range(1, 101)] * 4
+    folder = prepare("training", "short", "tiny").folder
+    drawn = _from_here_and_there(texts, folder, count=12, batch_size=4)
+    lengths = [example.text.count("da") for example in drawn]
+    assert all(max(four) - min(four) <= 1 for four in (lengths[:4], lengths[4:8], lengths[8:]))
+    assert 70 < lengths[0] < 100 and 35 < lengths[4] < 65 and 0 < lengths[8] < 30
 
 
 def test_disagreement_on_logits_ends_the_run():

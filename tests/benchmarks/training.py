@@ -22,7 +22,7 @@ from minibert.training.optim import Schedule, build_optimizer, parameter_groups
 from minibert.training.precision import choose_precision
 from tests.benchmarks import agreement
 from tests.benchmarks.clock import Stopwatch
-from tests.benchmarks.material import SEED, Material, scratch
+from tests.benchmarks.material import SEED, Material, padding, scratch
 from tests.benchmarks.measure import Job, Variant
 
 LEARNING_RATE = 2e-5
@@ -81,7 +81,7 @@ def _same_steps(
         return reference_loop(name, what, theirs(folder), batches, dtype, **optimizer)
 
     return Job(
-        sizes=f"{material.sizes}, in random order",
+        sizes=f"{material.sizes}, in random order, {padding(batches)}",
         variants=[
             reference("transformers", "the tutorials' loop, AdamW as torch gives it"),
             reference("transformers again", "the same again"),
