@@ -27,14 +27,6 @@ FILES = {
 WEIGHTS = ("config.json", "model.safetensors", "model.safetensors.index.json")
 
 
-def pytest_collection_modifyitems(config, items):
-    """The long forms run when they are asked for by name: pytest -m full tests/checkpoint/hub."""
-    if "full" not in config.option.markexpr:
-        full = [item for item in items if item.get_closest_marker("full")]
-        config.hook.pytest_deselected(items=full)
-        items[:] = [item for item in items if item not in full]
-
-
 @pytest.fixture
 def server():
     server = HubServer(dict(FILES))
