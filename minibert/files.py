@@ -182,7 +182,8 @@ def tensor_shapes(path: str | Path) -> dict[str, tuple[tuple[int, ...], str]]:
     header, size = _header(path)
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        _damaged(path, "its __metadata__ is not an object of strings", "__metadata__")
+        what = "its __metadata__ is not an object of strings"
+        _damaged(path, what, "__metadata__", "object of strings", metadata)
     places: list[tuple[int, int, str]] = []
     shapes: dict[str, tuple[tuple[int, ...], str]] = {}
     for name, entry in header.items():
@@ -293,35 +294,41 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             if whole < 8 or size > whole - 8:
-                _damaged(path, f"its header needs {8 + size} bytes and the file has {whole}")
+                what = f"its header needs {8 + size} bytes and the file has {whole}"
+                _damaged(path, what, "header", 8 + size, whole)
             if size > LARGEST_JSON:
-                _damaged(path, f"its header has {size} bytes and at most {LARGEST_JSON} are read")
+                what = f"its header has {size} bytes and at most {LARGEST_JSON} are read"
+                _damaged(path, what, "header", LARGEST_JSON, size)
             raw = file.read(size)
     except OSError as problem:
         raise CheckpointError(
             f"{path} could not be read: {problem.strerror}.", path=path
         ) from problem
     if not raw.startswith(b"{"):
-        _damaged(path, f"its header starts with {raw[:1]!r} and not with {{")
+        what = f"its header starts with {raw[:1]!r} and not with {{"
+        _damaged(path, what, "header", b"{", raw[:1])
     return _parse(path, raw, CheckpointError), whole - 8 - size
 
 
 def _checked_entry(path: Path, name: str, entry: Any) -> tuple[tuple[int, ...], str, int, int]:
     """(shape, dtype, start, end) of one tensor, if they agree with each other."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        _damaged(path, f"{name} is not described by dtype, shape and data_offsets", name)
+        what = f"{name} is not described by dtype, shape and data_offsets"
+        _damaged(path, what, name, ["dtype", "shape", "data_offsets"], entry)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _ITEM_SIZES:
-        _damaged(path, f"{name} has the dtype {dtype!r:.50}, which is not known", name)
+        what = f"{name} has the dtype {dtype!r:.50}, which is not known"
+        _damaged(path, what, name, [*_ITEM_SIZES], dtype)
     if not _are_counts(shape) or len(shape) > _MOST_AXES:
-        _damaged(path, f"{name} has the shape {shape!r:.50}", name)
+        what = f"{name} has the shape {shape!r:.50}"
+        _damaged(path, what, name, f"at most {_MOST_AXES} sizes", shape)
     if not _are_counts(offsets) or len(offsets) != 2:
-        _damaged(path, f"{name} has the data_offsets {offsets!r:.50}", name)
+        what = f"{name} has the data_offsets {offsets!r:.50}"
+        _damaged(path, what, name, "[start, end]", offsets)
     needed, taken = tensor_bytes(shape, dtype), offsets[1] - offsets[0]
     if needed != taken:
-        _damaged(
-            path, f"{name} {tuple(shape)} needs {needed} bytes of {dtype} and has {taken}", name
-        )
+        what = f"{name} {tuple(shape)} needs {needed} bytes of {dtype} and has {taken}"
+        _damaged(path, what, name, needed, taken)
     return tuple(shape), dtype, offsets[0], offsets[1]
 
 
@@ -335,18 +342,22 @@ def _check_places(path: Path, places: list[tuple[int, int, str]], size: int) -> 
     at = 0
     for start, end, name in sorted(places):
         if start != at:
-            what = "overlaps the one before it" if start < at else "leaves a hole before it"
-            _damaged(path, f"{name} starts at byte {start} where {at} is due, which {what}", name)
+            fault = "overlaps the one before it" if start < at else "leaves a hole before it"
+            what = f"{name} starts at byte {start} where {at} is due, which {fault}"
+            _damaged(path, what, name, at, start)
         at = end
     if at != size:
         last = max(places)[2] if places else None
-        _damaged(path, f"its tensors end at byte {at} and the file's data at {size}", last)
+        what = f"its tensors end at byte {at} and the file's data at {size}"
+        _damaged(path, what, last, at, size)
 
 
-def _damaged(path: Path, what: str, key: str | None = None) -> NoReturn:
+def _damaged(path: Path, what: str, key: str | None, expected: object, found: object) -> NoReturn:
     raise CheckpointError(
         f"{path} is not a whole safetensors file: {what}.",
         path=path,
         key=key,
+        expected=expected,
+        found=found,
         hint="Download it again, or convert the model with the tool that made it.",
     )
