@@ -95,9 +95,9 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention over packed tokens, with its output projection.
 
     Attributes:
-        implementation: one of `IMPLEMENTATIONS`. "auto": in chunks where a CPU has to find
-            gradients, which SDPA is slow at (with dropout most of all); varlen on a GPU that has
-            it, without dropout and in 16 bits; and SDPA elsewhere.
+        implementation: one of `IMPLEMENTATIONS`. "auto": in chunks for training on a CPU,
+            which SDPA is slow at (with dropout most of all); varlen on a GPU that has it, without
+            dropout and in 16 bits; SDPA elsewhere. For second derivatives take "by_hand".
     """
 
     def __init__(self, config: BertConfig):
@@ -161,7 +161,7 @@ class SelfAttention(nn.Module):
         if self.implementation != "auto":
             return self.implementation
         if query.device.type == "cpu":
-            return "in_chunks" if query.requires_grad else "sdpa"
+            return "in_chunks" if self.training and query.requires_grad else "sdpa"
         in_16_bits = query.dtype in (torch.float16, torch.bfloat16)
         without_dropout = self._dropout_now() == 0.0
         return "varlen" if in_16_bits and without_dropout and _has_varlen(query.device) else "sdpa"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -22,7 +23,7 @@ from minibert.model.embeddings import Embeddings
 from minibert.model.encoder import Encoder, EncoderLayer
 from minibert.model.layers import Linear, default_generator, initialise
 from minibert.model.layout import Layout
-from minibert.model.prepared import can_prepare, prepare_layers
+from minibert.model.prepared import can_prepare, prepare_layers, refusal, refuse_to_move
 from minibert.model.trace import NO_TRACE, Scope, Trace
 
 
@@ -150,13 +151,13 @@ class BertBase(Pretrained, nn.Module):
         self._refuse_if_for_inference("saved")
         return super().official_state_dict()
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        refuse_to_move(self, fn)  # before any part has moved
+        return super()._apply(fn, recurse)
+
     def _refuse_if_for_inference(self, what: str) -> None:
         if self._for_inference:
-            raise InputError(
-                f"This model was prepared for inference and cannot be {what}.",
-                key="for_inference",
-                hint="Load it again, or prepare a copy: copy.deepcopy(model).for_inference().",
-            )
+            raise refusal(what)
 
     def train(self, mode: bool = True) -> Self:
         if mode:

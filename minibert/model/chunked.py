@@ -27,8 +27,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from minibert.errors import InputError
 from minibert.model.layers import dropout_bits, dropout_mask, dropout_scale
 
 # Numbers of a pattern in a chunk: 1 MB in fp32, which leaves half of a common level 2 cache free.
@@ -42,7 +42,7 @@ def attention_in_chunks(
 ) -> Tensor:
     """softmax(Q K^T / sqrt(H)) V within each row, with dropout on the pattern.
 
-    Can be differentiated once.
+    Can be differentiated once: neither a second derivative nor `torch.func` goes through it.
 
     Args:
         query, key, value: (T, N, H), packed.
@@ -82,8 +82,16 @@ class _AttentionInChunks(torch.autograd.Function):
         return context
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, context_gradient: Tensor) -> tuple[Tensor | None, ...]:
+        # torch's own `once_differentiable` says nothing where `autograd.grad` is asked for some
+        # inputs alone, and the second derivative would be wrong in silence.
+        if torch.is_grad_enabled():
+            raise InputError(
+                "Attention in chunks has no second derivative, which create_graph=True is for.",
+                key="attention",
+                found="in_chunks",
+                hint='Say model.use_attention("by_hand") first.',
+            )
         query, key, value, context, bits, *patterns = ctx.saved_tensors
         query_gradient = torch.empty_like(query)  # (T, N, H)
         key_gradient = torch.empty_like(key)  # (T, N, H)

@@ -8,12 +8,14 @@ in no state dict and have no gradient.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minibert.errors import InputError
 from minibert.model.layers import FeedForward, Linear
 from minibert.model.trace import Scope
 
@@ -40,6 +42,15 @@ class PreparedLinear(nn.Module):
         """(T, in) -> (T, out), the exact GELU of the product."""
         return self._product(hidden, "gelu", "none")  # (T, out)
 
+    def _apply(self, *args: Any, **options: Any) -> Self:
+        return self  # see refuse_to_move
+
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        raise refusal("given other weights")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        raise refusal("copied")
+
     def _product(self, hidden: Tensor, activation: str, form: str) -> Tensor:
         operation = torch.ops.mkldnn._linear_pointwise
         result: Tensor = operation(hidden, self.weight, self.bias, activation, [], form)
@@ -62,6 +73,28 @@ class PreparedFeedForward(nn.Module):
             inner = scope("inner", self.inner(hidden))  # (T, F)
             active = scope("activation", self.activation(inner))  # (T, F)
         return scope("output", self.outer(active))  # (T, D)
+
+
+def refuse_to_move(module: nn.Module, function: Callable[[Tensor], Tensor]) -> None:
+    """Raises InputError if oneDNN's weights in a module could not follow where `function` leads.
+
+    `to`, `double`, `cuda` and their like hand such a function to `nn.Module._apply`.
+    """
+    for part in module.modules():
+        if isinstance(part, PreparedLinear):
+            moved = function(part.bias)  # (out,)
+            if (moved.dtype, moved.device) != (part.bias.dtype, part.bias.device):
+                raise refusal("moved or converted")
+            return  # the others have its dtype and are where it is
+
+
+def refusal(what: str) -> InputError:
+    """The error for what a prepared model cannot be any more: trained, saved, moved, copied."""
+    return InputError(
+        f"This model was prepared for inference and cannot be {what}.",
+        key="for_inference",
+        hint="Load it again; or copy it first: copy.deepcopy(model).for_inference().",
+    )
 
 
 def can_prepare(dtype: torch.dtype) -> bool:

@@ -416,7 +416,8 @@ def move(inputs: Inputs, device: torch.device) -> dict[str, Any]:
 
 
 def _moved(value: Any, device: torch.device) -> Any:
-    if device.type != "cuda":
+    on_a_gpu = isinstance(value, Tensor) and value.device.type != "cpu"
+    if device.type != "cuda" or on_a_gpu or not hasattr(value, "pin_memory"):
         return value.to(device)
     return value.pin_memory().to(device, non_blocking=True)
 

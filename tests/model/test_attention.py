@@ -120,8 +120,9 @@ def test_the_whole_model_by_hand_and_by_sdpa(family, kind):
 
 
 @pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("rate", [0.1, 0.0])
-def test_auto_takes_chunks_for_gradients_and_sdpa_else(rate, gradients, monkeypatch):
+def test_auto_takes_chunks_in_training_and_sdpa_else(rate, training, gradients, monkeypatch):
     taken = []
     for name in ("attention_by_hand", "attention_sdpa", "attention_in_chunks"):
         function = getattr(ref.minibert.model.attention, name)
@@ -133,8 +134,9 @@ def test_auto_takes_chunks_for_gradients_and_sdpa_else(rate, gradients, monkeypa
         monkeypatch.setattr(ref.minibert.model.attention, name, watched)
     _, ours = pair("bert", "BertModel", attention_probs_dropout_prob=rate)
     with torch.set_grad_enabled(gradients):
-        run(ours.train(gradients), batch("bert", "BertModel"))
-    assert set(taken) == {"attention_in_chunks" if gradients else "attention_sdpa"}
+        run(ours.train(training), batch("bert", "BertModel"))
+    chunks = training and gradients
+    assert set(taken) == {"attention_in_chunks" if chunks else "attention_sdpa"}
 
 
 def test_sdpa_has_no_pattern_and_an_unknown_form_is_refused():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from minibert.errors import InputError
 from minibert.model import chunked
 from minibert.model.attention import attention_by_hand
 from minibert.model.chunked import attention_in_chunks
@@ -123,11 +124,25 @@ def test_a_model_in_training_gives_what_it_gives_by_hand():
     ref.assert_close(found[0], found[1], BOUNDS["fp64"])
 
 
-def test_no_tokens_and_a_second_derivative():
+def test_no_tokens_give_no_context():
     empty = torch.empty(0, N, H, requires_grad=True)
     assert attention_in_chunks(empty, empty, empty, (), 0.1).shape == (0, N, H)
-    query, key, value, _ = _parts(torch.float64)
-    context = attention_in_chunks(query, key, value, GROUPS)
-    (gradient,) = torch.autograd.grad(context.square().sum(), query, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+
+
+def test_a_second_derivative_is_refused_and_not_wrong():
+    """Asked for one input alone, torch's own guard against it lets a wrong number through."""
+    name = "BertForSequenceClassification"
+    _, ours = pair("bert", name)
+    inputs = batch("bert", name)
+    vectors = ours.body.embeddings.word(inputs.pop("input_ids")).detach().requires_grad_()
+
+    def first_derivative() -> Tensor:
+        loss = run(ours.train(), {**inputs, "inputs_embeds": vectors}).loss
+        (gradient,) = torch.autograd.grad(loss, vectors, create_graph=True)
+        return gradient
+
+    with pytest.raises(InputError, match="no second derivative"):
+        first_derivative()
+    ours.use_attention("by_hand")
+    (second,) = torch.autograd.grad(first_derivative().square().sum(), vectors)
+    assert second.any()

@@ -89,6 +89,27 @@ def test_other_dtypes_keep_their_layers():
     assert not any(isinstance(part, PreparedFeedForward) for part in ours.modules())
 
 
+@pytest.mark.parametrize(
+    "what, misuse",
+    [
+        ("moved or converted", lambda model: model.double()),
+        ("moved or converted", lambda model: model.to("meta")),
+        ("moved or converted", lambda model: model.for_inference(torch.float16)),
+        ("given other weights", lambda model: model.load_state_dict({}, strict=False)),
+        ("copied", copy.deepcopy),
+    ],
+)
+def test_what_a_prepared_model_cannot_do_it_says(what, misuse):
+    _, ours = pair("bert", "BertForSequenceClassification", torch.float32)
+    ours.for_inference()
+    inputs = batch("bert", "BertForSequenceClassification")
+    before = run(ours, inputs).logits
+    with pytest.raises(InputError, match=f"prepared for inference and cannot be {what}"):
+        misuse(ours)
+    ours.to("cpu").float().for_inference()  # asks for nothing new
+    assert torch.equal(before, run(ours, inputs).logits)
+
+
 def test_a_prepared_model_is_neither_trained_nor_saved(tmp_path):
     _, ours = pair("bert", "BertForMaskedLM", torch.float32)
     assert isinstance(ours, BertForMaskedLM)

@@ -12,7 +12,7 @@ from torch import nn
 
 from minibert.errors import TrainingError
 from minibert.training import loop
-from minibert.training.loop import Batch, evaluate, optimizer_step, seed_everything, train
+from minibert.training.loop import Batch, evaluate, move, optimizer_step, seed_everything, train
 from minibert.training.optim import Schedule, build_optimizer, parameter_groups
 from minibert.training.precision import choose_precision
 from tests.conftest import BOUNDS
@@ -692,3 +692,33 @@ def test_evaluating_in_between_changes_nothing_about_training():
         )
         results.append(weights[-1])
     assert_same(*results)
+
+
+def test_moving_to_a_gpu_pins_what_is_on_the_cpu_and_leaves_the_rest(monkeypatch):
+    """No GPU is needed: the copies themselves are stood in for."""
+    steps = []
+
+    def pin(tensor):
+        steps.append(("pin", tensor.device.type))
+        return tensor
+
+    def to(tensor, device, non_blocking=False):
+        steps.append(("to", str(device), non_blocking))
+        return tensor
+
+    class Movable:
+        def to(self, device):
+            steps.append(("moved", str(device)))
+            return self
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    device = torch.device("cuda")
+    move({"ids": torch.ones(2), "there": torch.ones(2, device="meta"), "n": 3}, device)
+    assert steps == [("pin", "cpu"), ("to", "cuda", True), ("to", "cuda", False)]
+    steps.clear()
+    move({"layout": Movable()}, device)
+    assert steps == [("moved", "cuda")]
+    steps.clear()
+    move({"ids": torch.ones(2)}, torch.device("cpu"))
+    assert steps == [("to", "cpu", False)]
