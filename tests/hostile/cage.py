@@ -1,4 +1,4 @@
-"""The cage: opens a folder in a forked child with a memory limit, and reports all that it did.
+"""The cage: opens a folder in a forked child with a memory limit, and reports what came of it.
 
 The parent has imported everything and opened the good folder once, so a case costs milliseconds
 and what is measured is the case alone.
@@ -11,6 +11,7 @@ import gc
 import io
 import json
 import os
+import re
 import resource
 import select
 import shutil
@@ -29,6 +30,7 @@ from tests.hostile.case import (
     Case,
     Group,
     Outcome,
+    Words,
     open_model,
     open_tokenizer,
     write_good_folder,
@@ -56,16 +58,16 @@ class Result:
         kind: "error" (one of minibert's own), "warning", "loaded", "crash" (another error, named
             in `text`) or "killed".
         text: the message of the error or of the warnings.
-        path, key: the fields of the error.
+        path, key, hint: the fields of the error.
         seconds, megabytes: what opening took, of the processor and, at the peak, of memory.
-        misdeeds: what it did that it must not: files opened outside the folder, anything written,
-            connections, programs, pickles.
+        misdeeds: what it was seen to do that it must not, by `_watch` and on the disk afterwards.
     """
 
     kind: str
     text: str = ""
     path: str = ""
     key: str = ""
+    hint: str = ""
     seconds: float = 0.0
     megabytes: float = 0.0
     misdeeds: list[str] = field(default_factory=list)
@@ -76,11 +78,13 @@ class Result:
             return "; ".join(self.misdeeds)
         if self.kind != outcome.kind:
             return f"{self.kind} in place of {outcome.kind}: {self.text}"
-        for name in (outcome.file, outcome.key):
-            if name not in self.text:
-                return f"{name!r} is not named in: {self.text}"
-        if self.kind == "error" and not self.path:
-            return f"the error has no path: {self.text}"
+        if outcome.file not in self.text:
+            return f"{outcome.file!r} is not named in: {self.text}"
+        if self.kind == "error" and not f"/{self.path}".endswith(f"/{outcome.file}"):
+            return f"the path is {self.path!r}, not {outcome.file!r}: {self.text}"
+        by_key = self.kind == "error" and not isinstance(outcome.key, Words)
+        if not (self.key == outcome.key if by_key else self._says(outcome.key)):
+            return f"{outcome.key!r} is neither the key {self.key!r} nor said in: {self.text}"
         if len(self.text) > LONGEST_MESSAGE:
             return f"a message of {len(self.text)} characters"
         if not all(line.isprintable() for line in self.text.splitlines()):
@@ -88,6 +92,12 @@ class Result:
         if self.seconds > SECONDS or self.megabytes > MEGABYTES:
             return f"{self.seconds:.1f} s, {self.megabytes:.0f} MB"
         return ""
+
+    def _says(self, words: str) -> bool:
+        """Whether these, as whole words, are in the message, beside the path and the hint."""
+        said = self.text.removesuffix(self.hint)
+        said = said.replace(self.path, "") if self.path else said
+        return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", said) is not None
 
 
 def warm_up(folder: Path) -> None:
@@ -113,6 +123,7 @@ def run(groups: Sequence[Group]) -> Iterator[tuple[Group, Case, Result]]:
             answer = in_child(lambda group=group, folder=folder: asdict(_open(group.open, folder)))
             result = Result(**answer) if answer else Result("killed")
             result.text = result.text.replace(f"{place}{os.sep}", "")
+            result.path = result.path.removeprefix(f"{place}{os.sep}")
             if _state(place) != before:
                 result.misdeeds.append("the disk is not as it was")
             yield group, case, result
@@ -142,7 +153,7 @@ def attempt(work: Callable[[], object]) -> Result:
         work()
     except MinibertError as error:
         path = "" if error.path is None else str(error.path)
-        return Result("error", str(error), path, error.key or "")
+        return Result("error", str(error), path, error.key or "", error.hint or "")
     except BaseException as problem:  # a panic in Rust is no Exception
         return Result("crash", f"{type(problem).__name__}: {problem}"[:LONGEST_MESSAGE])
     return Result("loaded")
@@ -193,7 +204,12 @@ def _open(opens: Callable[[Path], object], folder: Path) -> Result:
 
 
 def _watch(folder: Path) -> list[str]:
-    """From here on every event of Python's audit that opening a folder must not raise is noted."""
+    """Notes, from here on, the events of Python's audit that opening a folder must not raise.
+
+    Python's own deeds are seen: files that it opens outside the folder or to write, connections,
+    programs, pickles. What safetensors and tokenizers do in Rust raises no event; of that, only
+    what is left on the disk is found (`run`).
+    """
     misdeeds: list[str] = []
     home = folder.resolve()
     places = [*_LIBRARIES, home]

@@ -19,13 +19,19 @@ VOCAB, TOKENIZER, SETTINGS = "vocab.txt", "tokenizer.json", "tokenizer_config.js
 PIECES = (*SPECIAL_TOKENS, *"abcdefgh", "##a", "##b", "##ing", "the", "film", "good", "bad", "!")
 
 
+class Words(str):
+    """What a message has to say beside path and hint, where the key of the error is not enough."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What has to come of it.
 
     Attributes:
         kind: "error", "warning" or "loaded".
-        file, key: what the message has to name.
+        file: what the message has to name, and the path of the error to end in.
+        key: the key of the error, to the letter; `Words` and the key of a warning are looked for in
+            the message.
     """
 
     kind: str
@@ -34,7 +40,7 @@ class Outcome:
 
 
 def refused(file: str, key: str) -> Outcome:
-    """An error of minibert's own that names the file and the key."""
+    """An error of minibert's own about the file and the key."""
     return Outcome("error", file, key)
 
 

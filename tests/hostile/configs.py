@@ -13,6 +13,7 @@ from tests.hostile.case import (
     WEIGHTS,
     Case,
     Group,
+    Words,
     cut,
     edit_json,
     grow,
@@ -25,9 +26,10 @@ from tests.hostile.case import (
 )
 
 
-def value(key: str, value: Any) -> Case:
-    """One value of config.json that must be refused by its key."""
-    return Case(f"{key} {value!r:.40}", set_json(CONFIG, {key: value}), refused(CONFIG, key))
+def value(key: str, value: Any, named: str = "") -> Case:
+    """One value of config.json that must be refused by its key, or by the one it disagrees with."""
+    name = f"{key} {value!r:.40}"
+    return Case(name, set_json(CONFIG, {key: value}), refused(CONFIG, named or key))
 
 
 def text(name: str, content: str | bytes, key: str) -> Case:
@@ -51,35 +53,47 @@ def distilbert_twice(config: dict[str, Any]) -> None:
     config.update(num_hidden_layers=3)
 
 
-WORD = "embeddings.word_embeddings.weight"
+WORD = "bert.embeddings.word_embeddings.weight"
+TYPE = "bert.embeddings.token_type_embeddings.weight"
 HUGE = 2**30
 BLANKS = 100 * 2**20
+NO_OBJECT = Words("is not a JSON object")
 NOT_JSON = [
-    text("empty", "", "JSON"),
-    text("one open bracket", "{", "JSON"),
-    text("not UTF-8", b'{"vocab_size": "\xff"}', "utf-8"),
-    text("UTF-16", '{"vocab_size": 22}'.encode("utf-16"), "utf-8"),
-    text("a byte-order mark", "\ufeff{}", "BOM"),
-    text("a NUL", '{"vocab_size": 22\0}', "JSON"),
-    text("a list", "[]", "object"),
-    text("a string", '"bert"', "object"),
-    text("null", "null", "object"),
-    text("100,000 lists, one in the other", "[" * 100_000, "JSON"),
-    text("100,000 objects, one in the other", '{"a":' * 100_000, "JSON"),
-    text("a number of 5,000 digits", '{"vocab_size": ' + "1" * 5000 + "}", "JSON"),
-    text("a Python dict", "{'vocab_size': 22}", "JSON"),
-    text("code", "__import__('os').system('touch canary')", "JSON"),
-    text("a comment", "{} // comment", "JSON"),
+    text("empty", "", Words("Expecting value")),
+    text("one open bracket", "{", Words("Expecting property name")),
+    text("not UTF-8", b'{"vocab_size": "\xff"}', Words("byte 0xff in position 16")),
+    text("UTF-16", '{"vocab_size": 22}'.encode("utf-16"), Words("byte 0xff in position 0")),
+    text("a byte-order mark", "\ufeff{}", Words("BOM")),
+    text("a NUL", '{"vocab_size": 22\0}', Words("Expecting ',' delimiter")),
+    text("a list", "[]", NO_OBJECT),
+    text("a string", '"bert"', NO_OBJECT),
+    text("null", "null", NO_OBJECT),
+    text("100,000 lists, one in the other", "[" * 100_000, Words("while decoding a JSON array")),
+    text(
+        "100,000 objects, one in the other",
+        '{"a":' * 100_000,
+        Words("while decoding a JSON object"),
+    ),
+    text(
+        "a number of 5,000 digits", '{"vocab_size": ' + "1" * 5000 + "}", Words("Exceeds the limit")
+    ),
+    text("a Python dict", "{'vocab_size': 22}", Words("Expecting property name")),
+    text("code", "__import__('os').system('touch canary')", Words("Expecting value")),
+    text("a comment", "{} // comment", Words("Extra data")),
     text("NaN in a list of an unknown key", '{"note": [1, NaN]}', "note"),
-    text("half a surrogate pair in a key", '{"\\ud800": 1}', "\\ud800"),
+    text("half a surrogate pair in a key", '{"\\ud800": 1}', "\ud800"),
     text("half a surrogate pair in a label", '{"id2label": {"0": "\\udfff"}}', "0"),
-    text("another kind of file: a pickle", b"\x80\x04cos\nsystem\n(S'touch canary'\ntR.", "utf-8"),
-    Case("100 MB of blanks", grow(CONFIG, BLANKS), refused(CONFIG, str(BLANKS))),
-    Case("2 MB of lists", write(CONFIG, "[" + "[]," * 690_000 + "1]"), refused(CONFIG, "object")),
-    Case("cut in half", cut(CONFIG, 200), refused(CONFIG, "JSON")),
+    text(
+        "another kind of file: a pickle",
+        b"\x80\x04cos\nsystem\n(S'touch canary'\ntR.",
+        Words("byte 0x80"),
+    ),
+    Case("100 MB of blanks", grow(CONFIG, BLANKS), refused(CONFIG, Words(f"has {BLANKS} bytes"))),
+    Case("2 MB of lists", write(CONFIG, "[" + "[]," * 690_000 + "1]"), refused(CONFIG, NO_OBJECT)),
+    Case("cut in half", cut(CONFIG, 200), refused(CONFIG, Words("Unterminated string"))),
     Case("a key twice", replace(CONFIG, "{", '{"vocab_size": 9,'), refused(CONFIG, "vocab_size")),
-    Case("none", remove(CONFIG), refused(CONFIG, "No such file")),
-    Case("a folder in its place", directory, refused(CONFIG, "not a file")),
+    Case("none", remove(CONFIG), refused(CONFIG, Words("No such file"))),
+    Case("a folder in its place", directory, refused(CONFIG, Words("is not a file"))),
 ]
 VALUES = [
     value("vocab_size", 0),
@@ -124,7 +138,7 @@ VALUES = [
     value("id2label", {"0": "a", "2": "b"}),
     value("id2label", {"0": "a", "00": "b"}),
     value("id2label", {"0": "a", "9" * 5000: "b"}),
-    value("id2label", {"0": ["a"]}),
+    value("id2label", {"0": ["a"]}, "label2id"),
     value("id2label", ["a", "b", "c"]),
     value("label2id", {"cold": 2, "mild": 1, "hot": 0}),
     value("label2id", "cold"),
@@ -136,10 +150,10 @@ SIZES = [
     mismatch("vocab_size", HUGE, WORD),
     mismatch("vocab_size", 23, WORD),
     mismatch("hidden_size", HUGE, WORD),
-    mismatch("intermediate_size", HUGE, "intermediate.dense.weight"),
-    mismatch("max_position_embeddings", HUGE, "position_embeddings"),
-    mismatch("type_vocab_size", HUGE, "token_type_embeddings"),
-    mismatch("type_vocab_size", 0, "token_type_embeddings"),
+    mismatch("intermediate_size", HUGE, "bert.encoder.layer.0.intermediate.dense.weight"),
+    mismatch("max_position_embeddings", HUGE, "bert.embeddings.position_embeddings.weight"),
+    mismatch("type_vocab_size", HUGE, TYPE),
+    mismatch("type_vocab_size", 0, TYPE),
 ]
 MEANINGS = [
     value("is_decoder", True),
@@ -162,7 +176,7 @@ MEANINGS = [
     Case(
         "a DistilBERT, with the weights of a BERT",
         set_json(CONFIG, {"model_type": "distilbert"}),
-        refused(WEIGHTS, "transformer.layer.0"),
+        refused(WEIGHTS, "distilbert.transformer.layer.0.attention.q_lin.weight"),
     ),
 ]
 HARMLESS = [

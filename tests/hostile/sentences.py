@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from minibert.tasks.predict import Embedder
-from tests.hostile.case import LOADED, Case, Group, Outcome, grow, refused
+from tests.hostile.case import LOADED, Case, Group, Outcome, Words, grow, refused
 
 MODULES, LIMITS, POOLING = "modules.json", "sentence_bert_config.json", "1_Pooling/config.json"
 GOOD = {
@@ -19,6 +19,10 @@ GOOD = {
     LIMITS: {"max_seq_length": 8},
     POOLING: {"pooling_mode_cls_token": True},
 }
+
+
+NO_LIST, LEADS_OUT = Words("is not a list of modules"), Words("leads out of its folder")
+TOO_DEEP = Words("while decoding a JSON array")
 
 
 def case(name: str, file: str, content: Any, outcome: Outcome) -> Case:
@@ -50,7 +54,7 @@ def limit(value: Any) -> Case:
     return case(name, LIMITS, {"max_seq_length": value}, refused(LIMITS, "max_seq_length"))
 
 
-def pooling(name: str, settings: Any, key: str = "pooling") -> Case:
+def pooling(name: str, settings: Any, key: str = "pooling_mode") -> Case:
     return case(name, POOLING, settings, refused(POOLING, key))
 
 
@@ -67,28 +71,39 @@ GROUPS = (
         Embedder.from_pretrained,
         [
             case("all of it right", LIMITS, {"max_seq_length": 10**300}, LOADED),
-            case("modules that are an object", MODULES, {}, refused(MODULES, "list")),
-            case("modules that are numbers", MODULES, [1, 2], refused(MODULES, "list")),
-            case("modules that are no JSON", MODULES, "[", refused(MODULES, "JSON")),
-            case("modules nested 100,000 deep", MODULES, "[" * 100_000, refused(MODULES, "JSON")),
-            case("a module of code", MODULES, [{"type": "os.system"}], refused(MODULES, "system")),
-            case("a module without a type", MODULES, [{}], refused(MODULES, "module")),
-            Case("modules of 100 MB", grow(MODULES, 100 * 2**20), refused(MODULES, "104857600")),
-            pooling_in("../1_Pooling", "out of its folder"),
-            pooling_in("/etc", "out of its folder"),
-            pooling_in("1_Pooling\0", "out of its folder"),
-            pooling_in("..\\1_Pooling", "No such file"),
-            pooling_in("x" * 300, "File name too long"),
-            pooling_in(7, "No such file"),
-            pooling_in(["1_Pooling"], "No such file"),
-            Case("a pooling that is a link out", outside, refused(POOLING, "out of its folder")),
+            case("modules that are an object", MODULES, {}, refused(MODULES, NO_LIST)),
+            case("modules that are numbers", MODULES, [1, 2], refused(MODULES, NO_LIST)),
+            case(
+                "modules that are no JSON", MODULES, "[", refused(MODULES, Words("Expecting value"))
+            ),
+            case("modules nested 100,000 deep", MODULES, "[" * 100_000, refused(MODULES, TOO_DEEP)),
+            case(
+                "a module of code",
+                MODULES,
+                [{"type": "os.system"}],
+                refused(MODULES, Words("a module system")),
+            ),
+            case("a module without a type", MODULES, [{}], refused(MODULES, "type")),
+            Case(
+                "modules of 100 MB",
+                grow(MODULES, 100 * 2**20),
+                refused(MODULES, Words("has 104857600 bytes")),
+            ),
+            pooling_in("../1_Pooling", LEADS_OUT),
+            pooling_in("/etc", LEADS_OUT),
+            pooling_in("1_Pooling\0", LEADS_OUT),
+            pooling_in("..\\1_Pooling", Words("No such file")),
+            pooling_in("x" * 300, Words("File name too long")),
+            pooling_in(7, Words("No such file")),
+            pooling_in(["1_Pooling"], Words("No such file")),
+            Case("a pooling that is a link out", outside, refused(POOLING, LEADS_OUT)),
             pooling("no pooling", {}),
             pooling(
                 "two poolings", {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}
             ),
             pooling("a pooling that nobody knows", {"pooling_mode": "lasttoken"}),
             pooling("a pooling that is a list", {"pooling_mode": ["mean"]}),
-            pooling("a pooling config that is a list", [], "object"),
+            pooling("a pooling config that is a list", [], Words("is not a JSON object")),
             *map(limit, (0, -1, "8", 8.0, True, [8], 1e300)),
         ],
     ),

@@ -16,6 +16,7 @@ from tests.hostile.case import (
     WEIGHTS,
     Case,
     Group,
+    Words,
     both,
     cut,
     edit_json,
@@ -31,6 +32,8 @@ from tests.hostile.case import (
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 BIAS = "classifier.bias"
 IN_FIRST = "bert.embeddings.LayerNorm.bias"  # the first tensor of the first shard
+LEADS_OUT = Words("leads out of its folder")
+NO_FILE = Words("is not a file")
 
 
 def shard(folder: Path) -> None:
@@ -173,25 +176,35 @@ def set_size(value: object) -> Callable[[dict[str, Any]], object]:
 
 INDEXES = [
     Case("two shards, all of it right", shard, LOADED),
-    text("a list", "[]", "object"),
-    text("empty", "", "JSON"),
-    text("not UTF-8", b"\xff{}", "utf-8"),
+    text("a list", "[]", Words("is not a JSON object")),
+    text("empty", "", Words("Expecting value")),
+    text("not UTF-8", b"\xff{}", Words("byte 0xff")),
     text("no weight_map", "{}", "weight_map"),
     text("an empty weight_map", '{"weight_map": {}}', "weight_map"),
     text("a weight_map that is a list", '{"weight_map": [1]}', "weight_map"),
-    text("nested 100,000 deep", '{"weight_map":' * 100_000, "JSON"),
+    text("nested 100,000 deep", '{"weight_map":' * 100_000, Words("while decoding a JSON object")),
     text("a tensor twice", '{"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}}', "a"),
     Case(
-        "100 MB", both(shard, lambda f: os.truncate(f / INDEX, 10**8)), refused(INDEX, str(10**8))
+        "100 MB",
+        both(shard, lambda f: os.truncate(f / INDEX, 10**8)),
+        refused(INDEX, Words(f"has {10**8} bytes")),
     ),
     index("a tensor that its shard lacks", lambda i: i["weight_map"].update(ghost=FIRST), "ghost"),
     index("a tensor of a shard that it does not name", lambda i: i["weight_map"].pop(BIAS)),
     index("each tensor in the other shard", swap, IN_FIRST),
-    index("a shard that is not there", lambda i: i["weight_map"].update(x="x.safetensors"), "x"),
+    index(
+        "a shard that is not there",
+        lambda i: i["weight_map"].update(x="gone.safetensors"),
+        "gone.safetensors",
+    ),
     Case("a tensor in two shards", in_two_shards, refused(SECOND, BIAS)),
     Case("a missing shard", both(shard, remove(SECOND)), refused(INDEX, SECOND)),
-    Case("a shard that was cut", both(shard, cut(SECOND, -5)), refused(SECOND, "data")),
-    Case("an empty shard", both(shard, cut(SECOND, 0)), refused(SECOND, "header")),
+    Case(
+        "a shard that was cut",
+        both(shard, cut(SECOND, -5)),
+        refused(SECOND, Words("its tensors end at byte")),
+    ),
+    Case("an empty shard", both(shard, cut(SECOND, 0)), refused(SECOND, Words("its header needs"))),
     *(
         Case(
             f"total_size {size!r}",
@@ -226,22 +239,22 @@ PATHS = [
     stored_in(7),
     stored_in(None),
     stored_in([FIRST]),
-    Case("weights that are a link out", outside(WEIGHTS), refused(WEIGHTS, "out of its folder")),
-    Case("a config that is a link out", outside(CONFIG), refused(CONFIG, "out of its folder")),
-    Case("a shard that is a link out", both(shard, outside(FIRST)), refused(FIRST, "out of its")),
-    Case("an index that is a link out", both(shard, outside(INDEX)), refused(INDEX, "out of its")),
+    Case("weights that are a link out", outside(WEIGHTS), refused(WEIGHTS, LEADS_OUT)),
+    Case("a config that is a link out", outside(CONFIG), refused(CONFIG, LEADS_OUT)),
+    Case("a shard that is a link out", both(shard, outside(FIRST)), refused(FIRST, LEADS_OUT)),
+    Case("an index that is a link out", both(shard, outside(INDEX)), refused(INDEX, LEADS_OUT)),
     Case("a link to a file of the folder", link_inside, LOADED),
-    Case("weights that link to themselves", loop, refused(WEIGHTS, "symbolic links")),
-    Case("weights that link to nothing", dangling, refused(WEIGHTS, "No such file")),
+    Case("weights that link to themselves", loop, refused(WEIGHTS, Words("symbolic links"))),
+    Case("weights that link to nothing", dangling, refused(WEIGHTS, Words("No such file"))),
     Case("a snapshot of the Hub's cache", cached, LOADED),
     Case("shards in a snapshot of the cache", cached_shards, LOADED),
+    Case("a shard that leads out of the cache", cached_and_out(FIRST), refused(FIRST, LEADS_OUT)),
     Case(
-        "a shard that leads out of the cache", cached_and_out(FIRST), refused(FIRST, "out of its")
+        "a config that leads out of the cache", cached_and_out(CONFIG), refused(CONFIG, LEADS_OUT)
     ),
-    Case("a config that leads out of the cache", cached_and_out(CONFIG), refused(CONFIG, "out of")),
-    Case("a pipe for weights", pipe(WEIGHTS), refused(WEIGHTS, "not a file")),
-    Case("a pipe for a config", pipe(CONFIG), refused(CONFIG, "not a file")),
-    Case("a folder for weights", directory, refused(WEIGHTS, "not a file")),
+    Case("a pipe for weights", pipe(WEIGHTS), refused(WEIGHTS, NO_FILE)),
+    Case("a pipe for a config", pipe(CONFIG), refused(CONFIG, NO_FILE)),
+    Case("a folder for weights", directory, refused(WEIGHTS, NO_FILE)),
 ]
 
 GROUPS = (Group("index", open_model, INDEXES), Group("path", open_model, PATHS))

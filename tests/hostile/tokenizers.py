@@ -17,6 +17,7 @@ from tests.hostile.case import (
     Group,
     Outcome,
     Spoil,
+    Words,
     both,
     cut,
     edit_json,
@@ -32,6 +33,10 @@ from tests.hostile.case import (
 
 ADDED, NAMES = "added_tokens.json", "special_tokens_map.json"
 HUGE = 100_000_000  # bytes
+TOO_LARGE = Words(f"has {HUGE} bytes")
+NO_TEXT, NO_OBJECT = Words("is not UTF-8 text"), Words("is not a JSON object")
+NO_FILE, LEADS_OUT = Words("is not a file"), Words("leads out of its folder")
+NEW = Words("the last is '<new>'")
 
 
 def vocab(*steps: Callable[[Path], object]) -> Spoil:
@@ -86,6 +91,8 @@ def cases(file: str, *rows: tuple[str, Spoil, str | Outcome]) -> list[Case]:
     ]
 
 
+NEITHER = refused("model", Words("has neither tokenizer.json nor vocab.txt"))
+
 VOCABULARIES = cases(
     VOCAB,
     ("no [UNK]", vocab(replace(VOCAB, "[UNK]", "unk")), "[UNK]"),
@@ -94,79 +101,91 @@ VOCABULARIES = cases(
     ("no [PAD]", vocab(replace(VOCAB, "[PAD]", "pad")), "[PAD]"),
     ("no [MASK]", vocab(replace(VOCAB, "[MASK]", "mask")), "[MASK]"),
     ("special tokens of RoBERTa", vocab(write(VOCAB, "<s>\n</s>\n")), "[PAD]"),
-    ("a piece twice", vocab(replace(VOCAB, "film", "the")), "'the' twice"),
-    ("one piece too many", rewrite(lambda raw: raw + b"new\n"), "22"),
-    ("1000 pieces too many", rewrite(lambda raw: raw + _numbers(1000)), "1021"),
+    (
+        "a piece twice",
+        vocab(replace(VOCAB, "film", "the")),
+        Words("'the' twice, on lines 17 and 18"),
+    ),
+    ("one piece too many", rewrite(lambda raw: raw + b"new\n"), Words("22 pieces")),
+    ("1000 pieces too many", rewrite(lambda raw: raw + _numbers(1000)), Words("1021 pieces")),
     (
         "pieces too many, no vocab_size",
         both(
             rewrite(lambda raw: raw + _numbers(31_000)),
             edit_json(CONFIG, lambda value: value.pop("vocab_size")),
         ),
-        "30522",
+        Words("embeddings for 30522"),
     ),
     ("an empty line", rewrite(lambda raw: raw.replace(b"film", b"")), "line 18"),
     ("empty lines at the end", rewrite(lambda raw: raw + b"\n\n"), "line 22"),
     ("an empty file", vocab(write(VOCAB, b"")), "line 1"),
     ("cut in a piece", vocab(cut(VOCAB, 20)), "[SEP]"),
-    ("not UTF-8", vocab(write(VOCAB, b"\xff\xfe\n")), "UTF-8"),
-    ("UTF-16", rewrite(lambda raw: raw.decode().encode("utf-16")), "UTF-8"),
-    ("cut inside a character", rewrite(lambda raw: raw + b"\xe6\x88"), "UTF-8"),
+    ("not UTF-8", vocab(write(VOCAB, b"\xff\xfe\n")), NO_TEXT),
+    ("UTF-16", rewrite(lambda raw: raw.decode().encode("utf-16")), NO_TEXT),
+    ("cut inside a character", rewrite(lambda raw: raw + b"\xe6\x88"), NO_TEXT),
     ("NUL for line ends", rewrite(lambda raw: raw.replace(b"\n", b"\0")), "[PAD]"),
     ("a byte-order mark", rewrite(lambda raw: b"\xef\xbb\xbf" + raw), LOADED),
     ("Windows line ends", rewrite(lambda raw: raw.replace(b"\n", b"\r\n")), LOADED),
     ("fewer pieces than the table", vocab(replace(VOCAB, "bad\n!\n", "")), LOADED),
-    ("a line of 100 MB", vocab(grow(VOCAB, HUGE, b"a")), str(HUGE)),
+    ("a line of 100 MB", vocab(grow(VOCAB, HUGE, b"a")), TOO_LARGE),
     ("a line of 30 MB", vocab(grow(VOCAB, 30_000_000, b"a")), "[PAD]"),
-    ("100 MB of empty lines", vocab(grow(VOCAB, HUGE, b"\n")), str(HUGE)),
-    ("a folder", vocab(remove(VOCAB), lambda folder: (folder / VOCAB).mkdir()), "is not a file"),
-    ("a pipe", vocab(fifo(VOCAB)), "is not a file"),
-    ("a device", vocab(link(VOCAB, "/dev/zero")), "/dev/zero"),
-    ("a link out of the folder", vocab(link(VOCAB, "../secret")), "out of its folder"),
-    ("a link to nothing", vocab(link(VOCAB, "none")), refused("model", VOCAB)),
-    ("no file at all", both(remove(VOCAB, TOKENIZER)), refused("model", VOCAB)),
+    ("100 MB of empty lines", vocab(grow(VOCAB, HUGE, b"\n")), TOO_LARGE),
+    ("a folder", vocab(remove(VOCAB), lambda folder: (folder / VOCAB).mkdir()), NO_FILE),
+    ("a pipe", vocab(fifo(VOCAB)), NO_FILE),
+    ("a device", vocab(link(VOCAB, "/dev/zero")), Words("folder, to /dev/zero")),
+    ("a link out of the folder", vocab(link(VOCAB, "../secret")), LEADS_OUT),
+    ("a link to nothing", vocab(link(VOCAB, "none")), NEITHER),
+    ("no file at all", both(remove(VOCAB, TOKENIZER)), NEITHER),
 )
 
 STORED = cases(
     TOKENIZER,
-    ("byte-pair encoding", part("model", type="BPE"), "BPE"),
-    ("unigrams", part("model", type="Unigram"), "Unigram"),
+    ("byte-pair encoding", part("model", type="BPE"), Words("its model is 'BPE'")),
+    ("unigrams", part("model", type="Unigram"), Words("its model is 'Unigram'")),
     ("no model", set_json(TOKENIZER, {"model": None}), "model"),
     ("a model that is a list", set_json(TOKENIZER, {"model": [1]}), "model"),
-    ("another normalizer", part("normalizer", type="NFKC"), "NFKC"),
+    ("another normalizer", part("normalizer", type="NFKC"), "normalizer"),
     ("text not cleaned", part("normalizer", clean_text=False), "clean_text"),
-    ("another splitter", part("pre_tokenizer", type="ByteLevel"), "ByteLevel"),
+    ("another splitter", part("pre_tokenizer", type="ByteLevel"), "pre_tokenizer"),
     ("another post-processor", part("post_processor", type="RobertaProcessing"), "post_processor"),
     ("a template without [CLS]", part("post_processor", single=[]), "single"),
     ("a template with other ids", part("post_processor", special_tokens={}), "special_tokens"),
     ("other unknown token", part("model", unk_token="<unk>"), "unk_token"),
-    ("another prefix", part("model", continuing_subword_prefix="@"), "prefix"),
+    ("another prefix", part("model", continuing_subword_prefix="@"), "continuing_subword_prefix"),
     ("a vocabulary that is a list", part("model", vocab=[]), "vocab"),
     ("an empty vocabulary", both(stored(), part("model", vocab={})), "[PAD]"),
-    ("a piece with no [UNK] beside it", both(stored(), part("model", vocab={"a": 0})), "[UNK]"),
-    ("two pieces with one id", pieces(a=6), "id 6 twice"),
-    ("an id beyond the table", pieces(film=1000), "1001"),
+    (
+        "a piece with no [UNK] beside it",
+        both(stored(), part("model", vocab={"a": 0})),
+        Words("has no [PAD], [UNK]"),
+    ),
+    ("two pieces with one id", pieces(a=6), Words("the id 6 twice")),
+    ("an id beyond the table", pieces(film=1000), Words("1001 pieces")),
     ("[SEP] beyond the table", pieces(**{"[SEP]": 21}), "[SEP]"),
     ("an id below zero", pieces(film=-1), "film"),
     ("an id of 2 ** 40", pieces(film=2**40), "film"),
     ("an id that is text", pieces(film="17"), "film"),
     ("an id that is no whole number", pieces(film=17.0), "film"),
     ("an id that is true", pieces(film=True), "film"),
-    ("an empty piece", pieces(**{"": 21}), "''"),
-    ("half a surrogate pair", pieces(**{"\ud800": 21}), "ud800"),
+    ("an empty piece", pieces(**{"": 21}), Words("has the piece ''")),
+    ("half a surrogate pair", pieces(**{"\ud800": 21}), "\ud800"),
     ("a piece twice", stored(replace(TOKENIZER, '"film"', '"the"')), "the"),
     ("vocab.txt says other", both(replace(VOCAB, "film\ngood", "good\nfilm")), "film"),
     ("vocab.txt has less", replace(VOCAB, "bad\n!\n", ""), "bad"),
     ("vocab.txt has more", both(replace(VOCAB, "bad\n!\n", "bad\n!\nnew\n")), "new"),
-    ("vocab.txt is damaged", write(VOCAB, b"\xff"), refused(VOCAB, "UTF-8")),
-    ("cut", cut(TOKENIZER, 500), "JSON"),
-    ("empty", cut(TOKENIZER, 0), "JSON"),
-    ("a list", write(TOKENIZER, "[]"), "object"),
-    ("not UTF-8", write(TOKENIZER, b'{"model": "\xff"}'), ""),
-    ("a byte-order mark", write(TOKENIZER, b"\xef\xbb\xbf{}"), "BOM"),
-    ("100,000 lists in each other", write(TOKENIZER, "[" * 100_000), ""),
-    ("100 MB of blanks", grow(TOKENIZER, HUGE), str(HUGE)),
-    ("a pipe", fifo(TOKENIZER), "is not a file"),
+    ("vocab.txt is damaged", write(VOCAB, b"\xff"), refused(VOCAB, NO_TEXT)),
+    ("cut", cut(TOKENIZER, 500), Words("Unterminated string")),
+    ("empty", cut(TOKENIZER, 0), Words("Expecting value")),
+    ("a list", write(TOKENIZER, "[]"), NO_OBJECT),
+    ("not UTF-8", write(TOKENIZER, b'{"model": "\xff"}'), Words("byte 0xff")),
+    ("a byte-order mark", write(TOKENIZER, b"\xef\xbb\xbf{}"), Words("BOM")),
+    (
+        "100,000 lists in each other",
+        write(TOKENIZER, "[" * 100_000),
+        Words("while decoding a JSON array"),
+    ),
+    ("100 MB of blanks", grow(TOKENIZER, HUGE), TOO_LARGE),
+    ("a pipe", fifo(TOKENIZER), NO_FILE),
     (
         "padding and truncation",
         set_json(
@@ -176,9 +195,10 @@ STORED = cases(
     ),
 )
 
+TOKEN = Words("the added token")
 ADDED_TOKENS = cases(
     TOKENIZER,
-    ("beyond the table", added(content="<new>", id=21), "<new>"),
+    ("beyond the table", added(content="<new>", id=21), NEW),
     (
         "with a gap before it",
         both(added(content="<new>", id=30), set_json(CONFIG, {"vocab_size": 40})),
@@ -186,29 +206,29 @@ ADDED_TOKENS = cases(
     ),
     ("[CLS] with another id", added(content="[CLS]", id=7), "[CLS]"),
     ("a piece with another id", added(content="film", id=7), "film"),
-    ("without text", added(content="", id=21), "added token"),
-    ("half a surrogate pair", added(content="\udfff", id=21), "udfff"),
-    ("an unknown flag", added(content="x", id=21, run="x"), "added token"),
+    ("without text", added(content="", id=21), "the added token"),
+    ("half a surrogate pair", added(content="\udfff", id=21), Words("'content': '\\udfff'")),
+    ("an unknown flag", added(content="x", id=21, run="x"), "the added token"),
     ("not a list", set_json(TOKENIZER, {"added_tokens": {}}), "added_tokens"),
-    ("older file, beyond the table", write(ADDED, '{"<new>": 21}'), "<new>"),
+    ("older file, beyond the table", write(ADDED, '{"<new>": 21}'), NEW),
     ("older file, [UNK] with another id", write(ADDED, '{"[UNK]": 3}'), refused(ADDED, "[UNK]")),
-    ("older file, an id that is text", write(ADDED, '{"<new>": "x"}'), refused(ADDED, "<new>")),
-    ("older file, a list", write(ADDED, '["<new>"]'), refused(ADDED, "object")),
+    ("older file, an id that is text", write(ADDED, '{"<new>": "x"}'), refused(ADDED, TOKEN)),
+    ("older file, a list", write(ADDED, '["<new>"]'), refused(ADDED, NO_OBJECT)),
     ("older file, a piece of the vocabulary", write(ADDED, '{"film": 17}'), LOADED),
     (
         "settings, beyond the table",
         settings(added_tokens_decoder={"21": {"content": "<new>"}}),
-        "<new>",
+        NEW,
     ),
     (
         "settings, an id that is text",
         settings(added_tokens_decoder={"x": {"content": "<new>"}}),
-        refused(SETTINGS, "<new>"),
+        refused(SETTINGS, TOKEN),
     ),
     (
         "settings, a token that is text",
         settings(added_tokens_decoder={"21": "<new>"}),
-        refused(SETTINGS, "<new>"),
+        refused(SETTINGS, TOKEN),
     ),
     (
         "settings, a list",
@@ -218,7 +238,7 @@ ADDED_TOKENS = cases(
     (
         "further tokens without an id",
         settings(additional_special_tokens=["<new>"]),
-        refused(SETTINGS, "<new>"),
+        refused(SETTINGS, "additional_special_tokens"),
     ),
 )
 
@@ -258,10 +278,14 @@ SETTINGS_THAT_LIE = cases(
         write(SETTINGS, '{"do_lower_case": true, "do_lower_case": false}'),
         "do_lower_case",
     ),
-    ("not an object", write(SETTINGS, "3"), "object"),
-    ("cut", cut(SETTINGS, 30), "JSON"),
+    ("not an object", write(SETTINGS, "3"), NO_OBJECT),
+    ("cut", cut(SETTINGS, 30), Words("Unterminated string")),
     ("vocab_size as text", set_json(CONFIG, {"vocab_size": "21"}), refused(CONFIG, "vocab_size")),
-    ("vocab_size too small", set_json(CONFIG, {"vocab_size": 20}), refused(CONFIG, "21 pieces")),
+    (
+        "vocab_size too small",
+        set_json(CONFIG, {"vocab_size": 20}),
+        refused(TOKENIZER, Words("21 pieces")),
+    ),
     (
         "no position at all",
         set_json(CONFIG, {"max_position_embeddings": -5}),

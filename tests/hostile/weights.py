@@ -19,6 +19,7 @@ from tests.hostile.case import (
     WEIGHTS,
     Case,
     Group,
+    Words,
     both,
     edit_header,
     open_model,
@@ -121,31 +122,35 @@ def zipped(content: bytes) -> bytes:
 
 
 PICKLE = pickle.dumps(_Code())
+NEEDS = Words("its header needs")
 PYTHON = "open('canary', 'w')\nclass Model: pass\n"
 NAN, INF = math.nan, math.inf
+ADAPTER = "bert.adapter.weight"
+DIGITS = f"bert.encoder.layer.{'9' * 5000}.x"
+STEERS = "\x1b[2J\x07\r\n"
+NO_ROOM = Words("do not fit into the memory")
 FIT = [
     tensors("a tensor missing", without(NORM), NORM),
-    tensors("a tensor that nobody knows", put("bert.adapter.weight", torch.zeros(2)), "adapter"),
+    tensors("a tensor that nobody knows", put(ADAPTER, torch.zeros(2)), ADAPTER),
     tensors("a tensor under two names", put(WORD[5:], torch.zeros(22, 8)), WORD),
     tensors(
-        "a layer too many", put("bert.encoder.layer.2.x.weight", torch.zeros(1)), "3 layers", CONFIG
+        "a layer too many",
+        put("bert.encoder.layer.2.x.weight", torch.zeros(1)),
+        Words("3 layers"),
+        CONFIG,
     ),
-    tensors("1,000 layers in name alone", many_layers, "1000 layers", CONFIG),
-    tensors("no head", without("classifier"), BIAS),
-    tensors("no body", without("bert"), "0 layers", CONFIG),
+    tensors("1,000 layers in name alone", many_layers, Words("1000 layers"), CONFIG),
+    tensors("no head", without("classifier"), "classifier.weight"),
+    tensors("no body", without("bert"), Words("0 layers"), CONFIG),
     tensors(
         "a transposed matrix", put("classifier.weight", torch.zeros(8, 3)), "classifier.weight"
     ),
     tensors("a table of one axis", put(WORD, torch.zeros(176)), WORD),
     tensors("an empty tensor", put(BIAS, torch.zeros(0)), BIAS),
     tensors("a scalar", put(BIAS, torch.zeros(())), BIAS),
-    tensors(
-        "a layer number of 5,000 digits",
-        put(f"bert.encoder.layer.{'9' * 5000}.x", torch.zeros(1)),
-        "999",
-    ),
-    tensors("a name that steers a terminal", put("\x1b[2J\x07\r\n", torch.zeros(1)), "\\x1b[2J"),
-    tensors("a name of 100,000 characters", put("x" * 100_000, torch.zeros(1)), "xxx"),
+    tensors("a layer number of 5,000 digits", put(DIGITS, torch.zeros(1)), DIGITS),
+    tensors("a name that steers a terminal", put(STEERS, torch.zeros(1)), STEERS),
+    tensors("a name of 100,000 characters", put("x" * 100_000, torch.zeros(1)), "x" * 100_000),
     tensors(
         "10,000 tensors that nobody knows",
         lambda f: f.update({f"t{i}": torch.zeros(1) for i in range(10_000)}),
@@ -157,8 +162,8 @@ FIT = [
     ),
     tensors("a tensor of float8", put(BIAS, torch.zeros(3).to(torch.float8_e4m3fn)), BIAS),
     Case("16 GB under an unknown name", huge("unknown"), refused(WEIGHTS, "unknown")),
-    Case("16 GB under another head's name", huge("qa_outputs.weight"), refused(WEIGHTS, "memory")),
-    Case("a table larger than the memory", huge_table, refused(WEIGHTS, "memory")),
+    Case("16 GB under another head's name", huge("qa_outputs.weight"), refused(WEIGHTS, NO_ROOM)),
+    Case("a table larger than the memory", huge_table, refused(WEIGHTS, NO_ROOM)),
     Case(
         "a dtype swapped for one of equal size",
         edit_header(lambda h: h[BIAS].update(dtype="U32")),
@@ -174,13 +179,13 @@ VALUES += [
     tensors("too large for float32", put(BIAS, torch.full((3,), 1e300, dtype=torch.float64)), BIAS),
 ]
 CODE = [
-    Case("a pickle for weights", write(WEIGHTS, PICKLE), refused(WEIGHTS, "header")),
-    Case("a zipped pickle for weights", write(WEIGHTS, zipped(PICKLE)), refused(WEIGHTS, "header")),
+    Case("a pickle for weights", write(WEIGHTS, PICKLE), refused(WEIGHTS, NEEDS)),
+    Case("a zipped pickle for weights", write(WEIGHTS, zipped(PICKLE)), refused(WEIGHTS, NEEDS)),
     *(
         Case(
             f"{name} alone",
             both(remove(WEIGHTS), write(name, PICKLE)),
-            refused(name, "save_pretrained"),
+            refused("model", name),
         )
         for name in (
             "pytorch_model.bin",
@@ -192,7 +197,7 @@ CODE = [
             "flax_model.msgpack",
         )
     ),
-    Case("no weights at all", remove(WEIGHTS), refused(WEIGHTS, "holds no")),
+    Case("no weights at all", remove(WEIGHTS), refused("model", WEIGHTS)),
     Case("a pickle beside good weights", write("pytorch_model.bin", PICKLE), LOADED),
     Case("training_args.bin beside good weights", write("training_args.bin", PICKLE), LOADED),
     Case(
