@@ -141,15 +141,17 @@ def read_object(
 def inside(folder: Path, name: str, error: type[MinibertError] = CheckpointError) -> Path:
     """The file of that name in a folder, refused if the name, or a link, leads out of the folder.
 
-    The snapshots of the Hub's cache are folders of links to `blobs` beside them, which may be.
+    The Hub's cache keeps its files in `blobs`, which may be a link to another disk, and makes of
+    each commit a folder of links to them, in `snapshots` beside it: such a link is followed.
 
     Raises:
         error: (the class given) the file is somewhere else.
     """
     home = Path(os.path.realpath(folder))
-    homes = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
+    caches = [place.parent for place in home.parents if place.name == "snapshots"]
+    blobs = [Path(os.path.realpath(cache / "blobs")) for cache in caches]
     target = Path(os.path.realpath(folder / name)) if "\0" not in name else None
-    if target is None or not any(target.is_relative_to(place) for place in homes):
+    if target is None or not (target.is_relative_to(home) or target.parent in blobs):
         raise error(
             f"{folder / name} leads out of its folder, to {target}.",
             path=folder / name,

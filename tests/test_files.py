@@ -101,6 +101,24 @@ def test_links_within_a_folder_are_followed_and_others_are_not(tmp_path):
         assert caught.value.path == home / "out" and caught.value.hint
 
 
+@pytest.mark.parametrize("part", ["", "0_Transformer", "a/checkpoint-500"])
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_snapshot_and_its_parts_may_link_to_the_blobs_of_the_cache(part, moved, tmp_path):
+    folder = tmp_path / "cache" / "snapshots" / ("a" * 40) / part
+    folder.mkdir(parents=True)
+    blobs = tmp_path / ("big-disk/blobs-of-cache" if moved else "cache/blobs")
+    (blobs / "deep").mkdir(parents=True)
+    if moved:
+        (tmp_path / "cache/blobs").symlink_to(blobs)
+    (folder / "config.json").symlink_to(tmp_path / "cache/blobs/b1")
+    assert inside(folder, "config.json") == folder / "config.json"
+    for place in ("cache/refs", "other/blobs/b1", "cache/blobs/deep/b1", "cache/blobs"):
+        (folder / "config.json").unlink()
+        (folder / "config.json").symlink_to(tmp_path / place)
+        with pytest.raises(MinibertError, match="out of its folder"):
+            inside(folder, "config.json")
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     write_json(tmp_path / "x", 1)
 
