@@ -22,6 +22,8 @@ COMMIT = "a" * 40
 OLD_COMMIT = "b" * 40
 REVISIONS = {"main": COMMIT, COMMIT: COMMIT, "v1": OLD_COMMIT, OLD_COMMIT: OLD_COMMIT}
 
+_LFS = "version https://git-lfs.github.com/spec/v1"  # the first line of a pointer
+
 # Name of a fault -> status and headers. What is echoed is the request's own token.
 ANSWERS: dict[str, tuple[int, dict[str, str]]] = {
     "token": (401, {"X-Error-Message": "Invalid credentials in Authorization header"}),
@@ -199,8 +201,11 @@ def _is_large(name: str) -> bool:
 def _listing(name: str, body: bytes) -> dict:
     """What the Hub tells of a file when it is asked for sizes and hashes."""
     entry = {"rfilename": name, "size": len(body), "blobId": _git_name(body)}
-    if _is_large(name):
-        entry["lfs"] = {"sha256": _sha256(body), "size": len(body), "pointerSize": 130}
+    if _is_large(name):  # what git has of it is a small text that points to the content
+        sha256 = _sha256(body)
+        pointer = f"{_LFS}\noid sha256:{sha256}\nsize {len(body)}\n".encode()
+        entry["blobId"] = _git_name(pointer)
+        entry["lfs"] = {"sha256": sha256, "size": len(body), "pointerSize": len(pointer)}
     return entry
 
 
