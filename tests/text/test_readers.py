@@ -5,6 +5,7 @@ Full form (20,000 mutants): pytest -m full tests/text/test_readers.py
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -141,6 +142,17 @@ def test_a_separator_that_cannot_be(tmp_path):
         with pytest.raises(ConfigError, match="has to be one character in a file where"):
             read(path, sep=sep)
     assert read(path, sep="||", quoting=False)[0].text == "a"
+
+
+@pytest.mark.parametrize("content", ["text,label\na,x\n", 'text,label\n"a,x\n', "\n", "text\na\n"])
+def test_the_limit_of_csv_fields_is_left_as_it_was(tmp_path, content):
+    before = csv.field_size_limit(54_321)
+    try:
+        with contextlib.suppress(DataError):
+            read(write(tmp_path, "a.csv", content))
+        assert csv.field_size_limit() == 54_321
+    finally:
+        csv.field_size_limit(before)
 
 
 def test_column_names_twice(tmp_path):
@@ -392,6 +404,31 @@ def test_no_file_fills_the_memory_or_is_waited_for(bounded, name, said):
     if name == "bomb.parquet" and not pyarrow:
         missing("pyarrow is not installed (pip install 'minibert[test]')")
     assert said in bounded.get(name, "(no answer)"), bounded
+
+
+def test_many_short_lines_count_for_the_records_that_they_become(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "_NEVER_TOO_MUCH", 2**20)
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress(b"a\n" * 9_000))
+    assert len(readers.lines(path)) == 9_000
+    path.write_bytes(gzip.compress(b"a\n" * 20_000))
+    with pytest.raises(DataError, match="unpacks to more than 1048576"):
+        readers.lines(path)
+
+
+def test_many_short_rows_of_parquet_count_for_the_records_that_they_become(tmp_path, monkeypatch):
+    if not pyarrow:
+        missing("pyarrow is not installed (pip install 'minibert[test]')")
+    monkeypatch.setattr(readers, "_NEVER_TOO_MUCH", 2**20)
+    path = tmp_path / "a.parquet"
+    for rows in (9_000, 20_000):
+        pyarrow.parquet.write_table(
+            pyarrow.table({"text": ["a"] * rows, "label": [0] * rows}), path
+        )
+        if rows == 9_000:
+            assert len(read(path)) == rows
+    with pytest.raises(DataError, match="unpacks to more than 1048576"):
+        read(path)
 
 
 def test_a_file_without_permission(tmp_path, monkeypatch):
