@@ -82,9 +82,11 @@ class Result:
             return f"{outcome.file!r} is not named in: {self.text}"
         if self.kind == "error" and not f"/{self.path}".endswith(f"/{outcome.file}"):
             return f"the path is {self.path!r}, not {outcome.file!r}: {self.text}"
-        by_key = self.kind == "error" and not isinstance(outcome.key, Words)
-        if not (self.key == outcome.key if by_key else self._says(outcome.key)):
-            return f"{outcome.key!r} is neither the key {self.key!r} nor said in: {self.text}"
+        if self.kind == "warning" or isinstance(outcome.key, Words):
+            if not self._says(outcome.key):
+                return f"{outcome.key!r} is not said in: {self.text}"
+        elif self.key != outcome.key:
+            return f"the key is {self.key!r}, not {outcome.key!r}: {self.text}"
         if len(self.text) > LONGEST_MESSAGE:
             return f"a message of {len(self.text)} characters"
         if not all(line.isprintable() for line in self.text.splitlines()):
