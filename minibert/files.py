@@ -13,9 +13,9 @@ import hashlib
 import json
 import math
 import os
-import re
 import secrets
 import stat
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,7 +38,6 @@ _ITEM_SIZES = {
     **dict.fromkeys(("U64", "I64", "F64"), 8),
 }
 _MOST_AXES = 8  # no tensor of a BERT has more than two
-_HALF_A_PAIR = re.compile(r"[\ud800-\udfff]")
 
 
 @contextlib.contextmanager
@@ -104,19 +103,7 @@ def read_json(
         error: (the class given) the file is missing, too large, not UTF-8, not JSON, or has a key
             twice.
     """
-    path = Path(path)
-    try:
-        size = _size_of_file(path, error)
-        if size > largest:
-            raise error(
-                f"{path} has {size} bytes, and at most {largest} are read.",
-                path=path,
-                expected=largest,
-                found=size,
-            )
-        return _parse(path, path.read_bytes(), error)
-    except OSError as problem:
-        raise error(f"{path} could not be read: {problem.strerror}.", path=path) from problem
+    return _parse(Path(path), read_bytes(path, error, largest=largest), error)
 
 
 def read_object(
@@ -136,6 +123,55 @@ def read_object(
             found=type(value).__name__,
         )
     return value
+
+
+def read_bytes(
+    path: str | Path, error: type[MinibertError] = CheckpointError, *, largest: int
+) -> bytes:
+    """Reads a file of at most `largest` bytes.
+
+    Raises:
+        error: (the class given) the file is missing, too large, or no plain file.
+    """
+    path = Path(path)
+    try:
+        size = size_of_file(path, error)
+        if size > largest:
+            raise error(
+                f"{path} has {size} bytes, and at most {largest} are read.",
+                path=path,
+                expected=largest,
+                found=size,
+            )
+        return path.read_bytes()
+    except OSError as problem:
+        raise error(f"{path} could not be read: {problem.strerror}.", path=path) from problem
+
+
+def size_of_file(path: Path, error: type[MinibertError] = CheckpointError) -> int:
+    """The size in bytes of what has to be a plain file: opening a pipe could wait for ever.
+
+    Raises:
+        error: (the class given) it is a folder, a pipe or a device.
+        OSError: it is missing, or may not be looked at.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise error(f"{path} is not a file.", path=path, expected="a file")
+    return status.st_size
+
+
+def half_a_pair(text: str) -> int | None:
+    """Where the first half of a surrogate pair stands alone, which JSON can spell; None: nowhere.
+
+    It is no character, and cannot be written as UTF-8.
+    """
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as problem:
+            return problem.start
+    return None
 
 
 def inside(folder: Path, name: str, error: type[MinibertError] = CheckpointError) -> Path:
@@ -250,49 +286,48 @@ def write_tensors(
             raise DiskError(f"{path} could not be written: {problem}.", path=path) from problem
 
 
-def _size_of_file(path: Path, error: type[MinibertError]) -> int:
-    """The size in bytes of what has to be a plain file: opening a pipe could wait for ever."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise error(f"{path} is not a file.", path=path)
-    return status.st_size
-
-
 def _parse(path: Path, raw: bytes, error: type[MinibertError]) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in result:
-                raise error(f"{path} has the key {key!r} twice.", path=path, key=key)
-            if not (_is_json(key) and _is_json(value)):
-                raise error(
-                    f"{path} has {key!r}: {value!r:.50}, which is not JSON.",
-                    path=path,
-                    key=key,
-                    found=value,
-                )
-            result[key] = value
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            raise error(f"{path} has the key {key!r} twice.", path=path, key=key)
+        if not _is_json(["".join(result), *result.values()]):
+            key, value = next(pair for pair in pairs if not _is_json([*pair]))
+            raise error(
+                f"{path} has {key!r}: {value!r:.50}, which is not JSON.",
+                path=path,
+                key=key,
+                found=value,
+            )
         return result
 
     try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
+        whole = _is_json(value)
     except (ValueError, RecursionError) as problem:
         raise error(f"{path} is not valid JSON: {problem}.", path=path) from problem
+    if not whole:
+        raise error(f"{path} has {value!r:.50}, which is not JSON.", path=path, found=value)
+    return value
 
 
 def _is_json(value: object) -> bool:
-    """Whether Python's reader, which takes more than JSON, read what can be written again."""
+    """Whether Python's reader, which takes more than JSON, read what can be written again.
+
+    An object was looked at when it was made.
+    """
+    if isinstance(value, str):
+        return value.isascii() or half_a_pair(value) is None
     if isinstance(value, float):
         return math.isfinite(value)
-    if isinstance(value, list):
-        return all(map(_is_json, value))
-    return not isinstance(value, str) or value.isascii() or not _HALF_A_PAIR.search(value)
+    return not isinstance(value, list) or all(map(_is_json, value))
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
     """The header of a safetensors file, and how many bytes of tensors stand after it."""
     try:
-        whole = _size_of_file(path, CheckpointError)
+        whole = size_of_file(path)
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             if whole < 8 or size > whole - 8:

@@ -71,6 +71,14 @@ def test_what_could_not_be_written_back_is_not_read(text, key, tmp_path):
     assert caught.value.key == key and caught.value.path == tmp_path / "x"
 
 
+@pytest.mark.parametrize("text", ["NaN", "[1, [Infinity]]", '["\\ud800"]', '"\\udc00"', "1e999"])
+def test_neither_is_it_outside_an_object(text, tmp_path):
+    (tmp_path / "x").write_text(text)
+    with pytest.raises(ConfigError, match="which is not JSON") as caught:
+        read_json(tmp_path / "x", ConfigError)
+    assert caught.value.path == tmp_path / "x"
+
+
 def test_json_of_every_kind_comes_back(tmp_path):
     value = {"a": [1, -2.5, True, None, "\u00e9\U0001f600\n"], "": {"b": []}}
     write_json(tmp_path / "x", value)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minibert.errors import ConfigError, DataError
+from minibert.files import half_a_pair, size_of_file
 
 # Bytes. A text of a million characters, the most that is tokenised, takes 12 MB at worst, in JSON.
 LONGEST_LINE = 32 * 2**20
@@ -163,8 +164,8 @@ def parquet(path: Path, columns: Columns) -> tuple[list[Record], tuple[str, ...]
             path=path,
             hint="pip install 'minibert[parquet]'",
         ) from problem
-    _check_file(path)
     try:
+        size_of_file(path, DataError)
         file = pyarrow.parquet.ParquetFile(path)
         names = file.schema_arrow.names
         _check_once(path, names)
@@ -196,9 +197,9 @@ def _raw_lines(path: Path) -> Iterator[tuple[int, str]]:
 
     Only a line feed ends a line. A byte-order mark at the beginning is no part of the text.
     """
-    _check_file(path)
     unpacked = 0
     try:
+        size_of_file(path, DataError)
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             for line in itertools.count(1):
                 raw = file.readline(LONGEST_LINE + 1)
@@ -272,8 +273,10 @@ def _split_rows(path: Path, sep: str, quoting: bool) -> Iterator[tuple[int, list
 
 def _json_of_line(path: Path, line: int, content: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        _check_once(path, [key for key, _ in pairs], f", line {line}")
-        return dict(pairs)
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            _check_once(path, [key for key, _ in pairs], f", line {line}")
+        return result
 
     try:
         return json.loads(content, object_pairs_hook=unique)
@@ -289,12 +292,6 @@ def _json_of_line(path: Path, line: int, content: str) -> Any:
 
 
 # Faults
-
-
-def _check_file(path: Path) -> None:
-    """A plain file, or none: to open a pipe could be to wait for ever."""
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path} is not a file.", path=path, expected="a file")
 
 
 def _check_unpacked(path: Path, unpacked: int) -> None:
@@ -401,18 +398,16 @@ def _record(path: Path, line: int, values: Mapping[str, Any], columns: Columns) 
 
 def _check_surrogates(path: Path, line: int, column: str, value: Any) -> None:
     """JSON can spell half of a surrogate pair, which is no text and cannot be written."""
-    for text in value if isinstance(value, list) else [value]:
-        try:
-            str(text).encode("utf-8")
-        except UnicodeEncodeError as problem:
+    for text in map(str, value if isinstance(value, list) else [value]):
+        place = half_a_pair(text)
+        if place is not None:
             raise DataError(
-                f"{path}, line {line} has half of a surrogate pair "
-                f"(U+{ord(str(text)[problem.start]):04X}) in the column {column!r}, at character "
-                f"{problem.start}.",
+                f"{path}, line {line} has half of a surrogate pair (U+{ord(text[place]):04X}) in "
+                f"the column {column!r}, at character {place}.",
                 path=path,
                 key=f"line {line}",
                 hint="Write the file again from the text that it was made of.",
-            ) from problem
+            )
 
 
 def _stored_names(

@@ -30,7 +30,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from minibert.checkpoint import hub
 from minibert.errors import ConfigError, DataError, InputError, TokenizerError
-from minibert.files import write_json, write_text
+from minibert.files import half_a_pair, write_json, write_text
 from minibert.text.tokenizer_files import (
     DEFAULT_MAX_LENGTH,
     FILES,
@@ -550,15 +550,14 @@ def _check_text(row: int, text: Any, words: bool) -> None:
             found=len(whole),
             hint="Split it into several texts, or keep its beginning alone.",
         )
-    try:
-        whole.encode("utf-8")
-    except UnicodeEncodeError as problem:
+    place = half_a_pair(whole)
+    if place is not None:
         raise DataError(
-            f"Row {row} has half of a surrogate pair (U+{ord(whole[problem.start]):04X}) at "
-            f"character {problem.start}, which is not text.",
+            f"Row {row} has half of a surrogate pair (U+{ord(whole[place]):04X}) at character "
+            f"{place}, which is not text.",
             key=str(row),
             hint="Decode the source with errors='replace'.",
-        ) from problem
+        )
 
 
 def _plain(ids: Sequence[int] | torch.Tensor) -> list[int]:
