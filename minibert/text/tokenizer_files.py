@@ -9,7 +9,6 @@ the file, the key and both values: later it would be wrong tokens, or an index e
 from __future__ import annotations
 
 import json
-import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minibert.errors import TokenizerError
-from minibert.files import LARGEST_JSON, inside, read_object
+from minibert.files import LARGEST_JSON, half_a_pair, inside, read_bytes, read_object
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FILES = (
@@ -49,8 +48,14 @@ _PARTS: dict[str, dict[str, Any]] = {
     "pre_tokenizer": {"type": "BertPreTokenizer"},
 }
 
-# The classes whose vocab.txt is cut as BERT's is: BertJapaneseTokenizer's, say, is not.
-_CLASSES = ("BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast")
+# The classes, each with or without Fast behind it, whose vocab.txt is cut as BERT's is, and those
+# that stand for any tokenizer. That of BertJapaneseTokenizer, say, is cut otherwise.
+_CLASSES = (
+    *("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer"),
+    *("ConvBertTokenizer", "LayoutLMTokenizer", "LxmertTokenizer", "RetriBertTokenizer"),
+    *("SqueezeBertTokenizer", "DPRContextEncoderTokenizer", "DPRQuestionEncoderTokenizer"),
+    *("PreTrainedTokenizer", "TokenizersBackend", "PythonBackend"),
+)
 
 _FLAGS_OF_TOKENS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
@@ -125,31 +130,19 @@ def read_folder(folder: Path) -> TokenizerFiles:
 def read_vocab(path: str | Path) -> dict[str, int]:
     """Reads a `vocab.txt`: one piece a line, the id is the line number from 0.
 
+    Empty lines at the end have no id.
+
     Raises:
-        TokenizerError: the file is missing, too large, not UTF-8, or has an empty line or a piece
-            twice.
+        TokenizerError: the file is missing, too large, not UTF-8, or has an empty line before
+            others or a piece twice.
     """
     path = Path(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe could be waited for, without an end
-            raise TokenizerError(f"{path} is not a file.", path=path, expected="a file")
-        size = path.stat().st_size
-        if size > _LARGEST_VOCAB:
-            raise TokenizerError(
-                f"{path} has {size} bytes, and at most {_LARGEST_VOCAB} are read.",
-                path=path,
-                expected=_LARGEST_VOCAB,
-                found=size,
-            )
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as problem:
-        raise TokenizerError(
-            f"{path} could not be read: {problem.strerror}.", path=path
-        ) from problem
+        text = read_bytes(path, TokenizerError, largest=_LARGEST_VOCAB).decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         raise TokenizerError(f"{path} is not UTF-8 text: {problem}.", path=path) from problem
     # Not splitlines(): pieces such as U+2028 and U+0085 are lines of their own to it.
-    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
     vocabulary: dict[str, int] = {}
     for number, piece in enumerate(lines):
         if piece == "":
@@ -176,6 +169,36 @@ def check_vocabulary(source: str | Path, vocabulary: Mapping[str, Any]) -> None:
     Raises:
         TokenizerError: naming the piece and the id.
     """
+    if not _is_sound(vocabulary):
+        _refuse_the_first_fault(source, vocabulary)
+    missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
+    if missing:
+        raise TokenizerError(
+            f"{source} has no {', '.join(missing)}.",
+            path=source,
+            key=missing[0],
+            expected=SPECIAL_TOKENS,
+            found=[token for token in SPECIAL_TOKENS if token in vocabulary],
+            hint="Is it the vocabulary of a BERT model?",
+        )
+
+
+def _is_sound(vocabulary: Mapping[str, Any]) -> bool:
+    """Whether the pieces are text and the ids differ, asked of all of them at once: it is quick."""
+    ids = vocabulary.values()
+    return (
+        {*map(type, vocabulary)} == {str}
+        and {*map(type, ids)} == {int}
+        and _is_count(min(ids))
+        and _is_count(max(ids))
+        and len({*ids}) == len(ids)
+        and "" not in vocabulary
+        and half_a_pair("".join(vocabulary)) is None
+    )
+
+
+def _refuse_the_first_fault(source: str | Path, vocabulary: Mapping[str, Any]) -> None:
+    """Looks at one piece after another, for the name of the first that cannot be."""
     owners: dict[int, str] = {}
     for piece, number in vocabulary.items():
         if not _is_text(piece):
@@ -196,16 +219,6 @@ def check_vocabulary(source: str | Path, vocabulary: Mapping[str, Any]) -> None:
             owners[number] = piece
             continue
         raise TokenizerError(fault, path=source, key=str(piece), expected=expected, found=number)
-    missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
-    if missing:
-        raise TokenizerError(
-            f"{source} has no {', '.join(missing)}.",
-            path=source,
-            key=missing[0],
-            expected=SPECIAL_TOKENS,
-            found=[token for token in SPECIAL_TOKENS if token in vocabulary],
-            hint="Is it the vocabulary of a BERT model?",
-        )
 
 
 @dataclass(frozen=True)
@@ -258,10 +271,7 @@ def _is_count(value: object) -> bool:
 
 def _is_text(value: object) -> bool:
     """A string that is not empty and has no half of a surrogate pair, which JSON can spell."""
-    try:
-        return isinstance(value, str) and len(value.encode()) > 0
-    except UnicodeEncodeError:
-        return False
+    return isinstance(value, str) and value != "" and half_a_pair(value) is None
 
 
 # tokenizer.json
@@ -335,8 +345,12 @@ def _compare(
     path: Path, vocabulary: Mapping[str, int], every_id: Mapping[str, int], vocab_txt: Path
 ) -> None:
     """`vocab.txt` beside `tokenizer.json` has the same pieces; added tokens it may leave out."""
-    beside = read_vocab(vocab_txt)
-    for piece in [*vocabulary, *beside]:
+    try:
+        beside = read_vocab(vocab_txt)
+    except TokenizerError as problem:
+        warnings.warn(f"{problem} It is not used: {path.name} beside it is.", stacklevel=4)
+        return
+    for piece in () if beside == vocabulary else (*vocabulary, *beside):
         if beside.get(piece) != every_id.get(piece):
             raise TokenizerError(
                 f"{path} gives {piece!r:.50} the id {every_id.get(piece)}, vocab.txt beside it "
@@ -429,8 +443,16 @@ def _content(token: Any) -> Any:
 def _check_class(settings: _Fields) -> None:
     """A vocab.txt alone does not say how words are made; the class that wrote it does."""
     kind = settings.values.get("tokenizer_class")
-    if kind is not None and kind not in _CLASSES:
-        settings.refuse("tokenizer_class", kind, " or ".join(_CLASSES[::2]))
+    if kind is not None and str(kind).removesuffix("Fast") not in _CLASSES:
+        raise TokenizerError(
+            f"{settings.path} has tokenizer_class {kind!r:.50}, which is not known to cut words as "
+            "BERT does.",
+            path=settings.path,
+            key="tokenizer_class",
+            expected=_CLASSES,
+            found=kind,
+            hint="If it does, take the key out of the file.",
+        )
     _require(settings, {"do_basic_tokenize": True})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,54 @@ def test_what_stands_at_the_end_of_lines(folder):
         assert read_vocab(folder / "vocab.txt") == VOCABULARY
         (folder / "vocab.txt").write_bytes(raw.removesuffix(end.encode()))
         assert read_vocab(folder / "vocab.txt") == VOCABULARY
+
+
+def test_empty_lines_at_the_end_have_no_id(folder):
+    for end in ("\n", "\n\n\n", "\r\n\r\n"):
+        raw = "".join(f"{piece}\n" for piece in PIECES) + end
+        (folder / "vocab.txt").write_bytes(raw.encode())
+        assert BertTokenizer.from_pretrained(folder).vocabulary == VOCABULARY
+    BertTokenizer(VOCABULARY).save_pretrained(folder)
+    with open(folder / "vocab.txt", "a") as file:
+        file.write("\n")
+    with warnings.catch_warnings(action="error"):
+        assert read_folder(folder).vocabulary == VOCABULARY
+
+
+@pytest.mark.parametrize("raw", [b"[PAD]\n\n[UNK]\n", b"a\na\n", b"\xff", b""])
+def test_a_second_vocabulary_that_is_damaged_is_not_used(raw, folder):
+    BertTokenizer(VOCABULARY).save_pretrained(folder)
+    (folder / "vocab.txt").write_bytes(raw)
+    with pytest.warns(UserWarning, match=r"vocab\.txt.* It is not used: tokenizer\.json"):
+        assert read_folder(folder).vocabulary == VOCABULARY
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(TokenizerError, match="vocab.txt"):
+        read_folder(folder)
+
+
+ALIKE = ["ElectraTokenizer", "ElectraTokenizerFast", "MobileBertTokenizer", "ConvBertTokenizer"]
+ALIKE += ["MobileBertTokenizerFast", "SqueezeBertTokenizerFast", "DPRQuestionEncoderTokenizer"]
+ALIKE += ["DPRContextEncoderTokenizerFast", "LayoutLMTokenizer", "LxmertTokenizerFast"]
+
+
+@pytest.mark.parametrize("name", [*ALIKE, "PreTrainedTokenizerFast", "TokenizersBackend"])
+def test_classes_that_cut_as_bert_does_and_those_of_any_kind(name, folder):
+    set_json(folder / "tokenizer_config.json", tokenizer_class=name)
+    ours = BertTokenizer.from_pretrained(folder)
+    text = "A bb \u00e9 [SEP] \u4e00b,B"
+    if name in ALIKE:
+        theirs = getattr(transformers, name, transformers.BertTokenizer).from_pretrained(folder)
+        assert ours(text)["input_ids"][0].tolist() == theirs(text)["input_ids"]
+    assert ours.vocab_size == len(PIECES)
+
+
+@pytest.mark.parametrize("name", ["BertJapaneseTokenizer", "RoFormerTokenizer", "MyTokenizer", 3])
+def test_classes_that_may_cut_otherwise(name, folder):
+    set_json(folder / "tokenizer_config.json", tokenizer_class=name)
+    with pytest.raises(TokenizerError, match="not known to cut words as BERT") as caught:
+        BertTokenizer.from_pretrained(folder)
+    assert (caught.value.key, caught.value.found) == ("tokenizer_class", name)
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
