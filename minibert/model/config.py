@@ -212,7 +212,9 @@ def _labels(values: Mapping[str, Any]) -> dict[str, Any]:
             key="num_labels",
             found=count,
         )
-    if names is None and count is None and stated is None:
+    if names is None and stated is not None:
+        names = _turned_round(stated)
+    if names is None and count is None:
         return {}
     placeholders = {number: f"LABEL_{number}" for number in range(count or 2)}
     id2label = placeholders if names is None else _in_order(names)
@@ -233,6 +235,20 @@ def _labels(values: Mapping[str, Any]) -> dict[str, Any]:
             found=stated,
         )
     return {"id2label": id2label}
+
+
+def _turned_round(stated: Any) -> dict[str, Any]:
+    """The id2label that a label2id stands for, where the file has no other."""
+    names = {str(stated[name]): name for name in stated} if isinstance(stated, Mapping) else {}
+    if _in_order(names) is None or len(names) != len(stated):
+        raise ConfigError(
+            f"The configuration has label2id {stated!r:.100}, but it must be a mapping of names to "
+            "0, 1, 2, ...",
+            key="label2id",
+            expected="a mapping of names to 0, 1, 2, ...",
+            found=stated,
+        )
+    return names
 
 
 def _in_order(names: object) -> dict[int, Any] | None:

@@ -126,7 +126,13 @@ BAD = [
     ("hidden_size", 2**30 + 1),
     ("id2label", {"0": "a", "00": "b"}),
     ("id2label", {"0": "a", "\u0661": "b"}),
-    ("label2id", {"LABEL_0": 1, "LABEL_1": 0}),
+    ("label2id", {"a": 1, "b": 2}),
+    ("label2id", {"a": 0, "b": 0}),
+    ("label2id", {"a": 0, "b": [1]}),
+    ("label2id", {"a": 0, "b": 1.0}),
+    ("label2id", {}),
+    ("label2id", ["a", "b"]),
+    ("label2id", "a"),
 ]
 
 
@@ -157,6 +163,8 @@ def test_labels_are_read_from_whichever_key_is_there():
     named = BertConfig.from_official({"id2label": {"1": "joy", "0": "fear"}})
     assert list(named.id2label.values()) == ["fear", "joy"]  # in the order of the numbers
     assert named.label2id == {"fear": 0, "joy": 1}
+    turned = BertConfig.from_official({"label2id": {"joy": 1, "fear": 0}, "id2label": None})
+    assert turned == named
     eleven = {str(number): f"n{number}" for number in range(11)}
     assert list(BertConfig.from_official({"id2label": eleven}).id2label) == list(range(11))
 
@@ -172,6 +180,8 @@ def test_label_tables_that_disagree_are_refused():
 def test_a_number_of_labels_that_is_not_that_of_the_names_is_refused():
     with pytest.raises(ConfigError, match="2 names in id2label and num_labels 3") as caught:
         BertConfig.from_official({"id2label": {"0": "a", "1": "b"}, "num_labels": 3})
+    with pytest.raises(ConfigError, match="2 names in id2label and num_labels 3"):
+        BertConfig.from_official({"label2id": {"a": 0, "b": 1}, "num_labels": 3})
     assert (caught.value.expected, caught.value.found) == (2, 3)
 
 
