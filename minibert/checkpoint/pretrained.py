@@ -15,12 +15,7 @@ from torch import Tensor, nn
 
 from minibert.checkpoint import names, weights
 from minibert.errors import CheckpointError, ConfigError
-from minibert.files import (
-    inside,
-    read_object,
-    write_json,
-    write_tensors,
-)
+from minibert.files import inside, read_object, write_json, write_tensors
 
 
 class Pretrained(nn.Module):

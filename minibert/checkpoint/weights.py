@@ -21,13 +21,7 @@ from torch import Tensor
 from minibert.checkpoint import names
 from minibert.checkpoint.hub import Local, is_pickle, resolve
 from minibert.errors import CheckpointError
-from minibert.files import (
-    inside,
-    read_object,
-    read_tensors,
-    tensor_bytes,
-    tensor_shapes,
-)
+from minibert.files import inside, read_object, read_tensors, tensor_bytes, tensor_shapes
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
@@ -372,6 +366,8 @@ def assemble(
         }
         broken = [key for key, name in loaded.items() if not _is_finite(result[name])]
     except (MemoryError, RuntimeError) as problem:  # the latter is torch's for a full memory
+        if isinstance(problem, RuntimeError) and "alloc" not in str(problem):
+            raise
         values = sum(entry.parameters for entry in entries if entry.status == "loaded")
         raise CheckpointError(
             f"{where} has {values:,} values, which do not fit into the memory.",

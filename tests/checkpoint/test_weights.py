@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from minibert.checkpoint.weights import INDEX, SINGLE, Entry, LoadReport, find, read
+from minibert.checkpoint.weights import INDEX, SINGLE, Entry, LoadReport, assemble, find, read
 from minibert.errors import CheckpointError
 from minibert.files import read_json, write_json
 from minibert.model import BertForSequenceClassification, BertModel
@@ -176,6 +176,25 @@ def test_a_header_with_a_key_twice(name, saved):
     (saved / SINGLE).write_bytes(len(twice).to_bytes(8, "little") + twice.encode() + body)
     with pytest.raises(CheckpointError, match=name):
         BertForSequenceClassification.from_pretrained(saved)
+
+
+@pytest.mark.parametrize(
+    ("problem", "error"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), CheckpointError),
+        (MemoryError(), CheckpointError),
+        (RuntimeError("another device"), RuntimeError),
+    ],
+)
+def test_only_a_full_memory_is_called_one(problem, error, monkeypatch):
+    def fail(*_, **__):
+        raise problem
+
+    monkeypatch.setattr(torch.Tensor, "to", fail)
+    entries = [Entry("a", "a", (3,), "float32", "loaded")]
+    words = "has 3 values, which do not fit into the memory" if error is CheckpointError else "dev"
+    with pytest.raises(error, match=words):
+        assemble(entries, {"a": torch.zeros(3)})
 
 
 def test_the_report_is_one_line_a_group():
