@@ -102,7 +102,7 @@ def resolve(
         )
     if not _HUB_ID.fullmatch(str(source)):
         raise CheckpointError(
-            f"There is no folder {_printable(str(path))}.",
+            f"There is no folder {path}.",
             path=path,
             hint="Name a folder, or a Hub id: owner/name.",
         )
@@ -148,10 +148,6 @@ def _model_folder(folder: Path) -> Path:
 
 def _files_in(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_file()))
-
-
-def _printable(text: str) -> str:
-    return "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in text)
 
 
 # --- from the cache -----------------------------------------------------------------------------
