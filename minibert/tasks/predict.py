@@ -510,6 +510,8 @@ def sentence_recipe(source: str | Path, *, revision: str | None = None) -> Sente
     limits = inside(folder, "sentence_bert_config.json")
     stored = read_object(limits) if limits.exists() else {}
     longest = stored.get("max_seq_length")
+    if isinstance(longest, float) and longest.is_integer():  # some files hold 128.0
+        longest = int(longest)
     if longest is not None and (type(longest) is not int or longest < 1):
         raise CheckpointError(
             f"{limits} has max_seq_length {longest!r:.50}, which is not a number of tokens.",

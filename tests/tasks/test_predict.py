@@ -480,6 +480,19 @@ def test_both_spellings_of_a_pooling(tmp_path):
         assert (recipe.pooling, recipe.normalize, recipe.max_length) == ("cls", True, None)
 
 
+@pytest.mark.parametrize(("stored", "longest"), [("128", 128), ("128.0", 128), ("null", None)])
+def test_a_whole_number_of_tokens_in_any_spelling(stored, longest, tmp_path):
+    (tmp_path / "modules.json").write_text(modules("Transformer"))
+    limits = tmp_path / "sentence_bert_config.json"
+    limits.write_text(f'{{"max_seq_length": {stored}}}')
+    found = sentence_recipe(tmp_path).max_length
+    assert found == longest and type(found) is type(longest)
+    for wrong in ("0", "0.0", "12.5", "-3", "true", '"128"', "[]"):
+        limits.write_text(f'{{"max_seq_length": {wrong}}}')
+        with pytest.raises(CheckpointError, match="max_seq_length .* not a number of tokens"):
+            sentence_recipe(tmp_path)
+
+
 # Tokens
 
 
