@@ -12,9 +12,10 @@ import importlib.util
 import json
 import os
 import random
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ TINY = {"memory": (4, 4)}  # kind -> the same, for a run that only shows that ev
 # reviews as long as the limit.
 PADDED_TO = {"short": 87, "long": 256}
 LONGEST = {"short": 512, "long": 256}
+SPARE = 5  # batches that are compared beside the first of those that are timed
 POOL = 1000  # texts that are sorted by length to take batches from
 
 
@@ -60,6 +62,7 @@ class Material:
     Attributes:
         folder: config, weights and tokenizer; its tokenizer cuts texts at the same length for both.
         pad_to: the columns of a batch that is padded to max_length.
+        spare: further texts, that are compared and not timed.
     """
 
     folder: Path
@@ -67,6 +70,7 @@ class Material:
     labels: list[int]
     batch_size: int
     pad_to: int
+    spare: Sequence[Example] = ()
 
     @functools.cached_property
     def tokenizer(self) -> BertTokenizer:
@@ -99,6 +103,11 @@ class Material:
                 batch["labels"] = torch.tensor([self.labels[row] for row in some])  # (B,)
             batches.append(batch)
         return batches
+
+    def others(self) -> Material:
+        """The spare texts, with the same model."""
+        texts = [example.text for example in self.spare]
+        return replace(self, texts=texts, labels=[example.label for example in self.spare])
 
     @property
     def by_length(self) -> list[int]:
@@ -157,6 +166,7 @@ def prepare(
         [example.label for example in drawn],
         batch_size,
         40 if model == "tiny" else PADDED_TO[texts],
+        draw.sample(examples, min(SPARE * batch_size, len(examples))),
     )
 
 
@@ -250,3 +260,14 @@ def model_folder(model: str, texts: str, names: tuple[str, ...], head: str) -> P
     tokenizer.max_length = LONGEST[texts]
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@functools.cache
+def without_dropout(folder: Path) -> Path:
+    """The same model folder with every dropout rate 0."""
+    still = folder.with_name(f"{folder.name}-without-dropout")
+    shutil.copytree(folder, still)
+    config = json.loads((still / "config.json").read_text())
+    rates = {key: 0.0 for key in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
+    (still / "config.json").write_text(json.dumps(config | rates))
+    return still

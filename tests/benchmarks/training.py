@@ -38,23 +38,28 @@ def same_work(material: Material, dtype: str) -> Job:
 
     Batches are made before. bf16 is autocast over fp32 weights, as both libraries train.
     """
-    batches = material.batches(range(len(material.texts)), labels=True)
+    batches, others = (
+        one.batches(range(len(one.texts)), labels=True) for one in (material, material.others())
+    )
     theirs = transformers.BertForSequenceClassification.from_pretrained
     ours = BertForSequenceClassification.from_pretrained
-    return _same_steps(material, batches, dtype, theirs, ours)
+    return _same_steps(material, batches, others, dtype, theirs, ours)
 
 
 def masked_lm(material: Material, dtype: str) -> Job:
     """The same optimizer steps of masked-LM training; the masked batches are made before."""
     generator = torch.Generator().manual_seed(SEED)
-    batches = [
-        _mask(batch, material.tokenizer.mask_id, generator)
-        for batch in material.batches(range(len(material.texts)))
-    ]
+    batches, others = (
+        [
+            _mask(batch, material.tokenizer.mask_id, generator)
+            for batch in one.batches(range(len(one.texts)))
+        ]
+        for one in (material, material.others())
+    )
     theirs = transformers.BertForMaskedLM.from_pretrained
     ours = BertForMaskedLM.from_pretrained
     masked = sum(int((batch["labels"] >= 0).sum()) for batch in batches)
-    return _same_steps(material, batches, dtype, theirs, ours, masked)
+    return _same_steps(material, batches, others, dtype, theirs, ours, masked)
 
 
 def _mask(batch: Inputs, mask_id: int, generator: torch.Generator) -> Inputs:
@@ -70,12 +75,17 @@ def _mask(batch: Inputs, mask_id: int, generator: torch.Generator) -> Inputs:
 
 
 def _same_steps(
-    material: Material, batches: list[Inputs], dtype: str, theirs: Any, ours: Any, masked: int = 0
+    material: Material,
+    batches: list[Inputs],
+    others: list[Inputs],
+    dtype: str,
+    theirs: Any,
+    ours: Any,
+    masked: int = 0,
 ) -> Job:
     folder = material.folder
-    said = agreement.same_first_step(
-        lambda: theirs(folder), lambda: ours(folder), batches[0], dtype
-    )
+    compared = batches[:1] if dtype == "fp32" else [batches[0], *others]
+    said = agreement.same_first_step(theirs, ours, folder, compared, dtype)
 
     def reference(name: str, what: str, **optimizer: Any) -> Variant:
         return reference_loop(name, what, theirs(folder), batches, dtype, **optimizer)
@@ -196,9 +206,10 @@ def as_written(material: Material) -> Job:
 
     to_limit = {"padding": "max_length", "max_length": material.pad_to}
     said = agreement.same_first_step(
-        lambda: made(folder),
-        lambda: BertForSequenceClassification.from_pretrained(folder),
-        dict(next(iter(loader()))),
+        made,
+        BertForSequenceClassification.from_pretrained,
+        folder,
+        [dict(next(iter(loader())))],
         "fp32",
     )
     order = f"the tutorials' loop with transformers, shuffled batches of {size}"
