@@ -104,7 +104,7 @@ GROUPS = (
             pooling("a pooling that nobody knows", {"pooling_mode": "lasttoken"}),
             pooling("a pooling that is a list", {"pooling_mode": ["mean"]}),
             pooling("a pooling config that is a list", [], Words("is not a JSON object")),
-            *map(limit, (0, -1, "8", 8.0, True, [8], 1e300)),
+            *map(limit, (0, -1, "8", 8.5, True, [8], -8.0)),
         ],
     ),
 )
