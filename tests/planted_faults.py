@@ -151,8 +151,8 @@ FAULTS = [
     fault(
         "in chunks: the softmax's gradient without its sum",
         CHUNKED,
-        ".sub_((dc * c).sum(dim=-1, keepdim=True))",
-        "",
+        "torch._softmax_backward_data(dp, pattern, -1, pattern.dtype)",
+        "dp * pattern",
         "chunked",
     ),
     fault("in chunks: no mask on the way back", CHUNKED, "dp.mul_(mask)", "pass", "chunked"),

@@ -14,9 +14,6 @@ The gradient, with P the pattern, M the mask of dropout, and * element by elemen
     scores = Q K^T        P = softmax(scores)        C = (M * P) V
     dV = (M * P)^T dC     dP = M * (dC V^T)          dS = P * (dP - rows of sum(dP * P))
     dQ = dS K             dK = dS^T Q
-
-and since sum(dP * P) over a row of the pattern is dC . C for the query of that row, it is taken
-from there (Dao et al. 2022, appendix B.2, equation 4).
 """
 
 from __future__ import annotations
@@ -77,7 +74,7 @@ class _AttentionInChunks(torch.autograd.Function):
                 if bits is not None:
                     pattern = chunk.mask(bits, dropout_p, pattern).mul_(pattern)  # (R*N, S, S)
                 chunk.put(torch.bmm(pattern, v), context)  # (R*N, S, H)
-        ctx.save_for_backward(query, key, value, context, bits, *patterns)
+        ctx.save_for_backward(query, key, value, bits, *patterns)
         ctx.groups, ctx.dropout_p = groups, dropout_p
         return context
 
@@ -92,21 +89,22 @@ class _AttentionInChunks(torch.autograd.Function):
                 found="in_chunks",
                 hint='Say model.use_attention("by_hand") first.',
             )
-        query, key, value, context, bits, *patterns = ctx.saved_tensors
+        query, key, value, bits, *patterns = ctx.saved_tensors
         query_gradient = torch.empty_like(query)  # (T, N, H)
         key_gradient = torch.empty_like(key)  # (T, N, H)
         value_gradient = torch.empty_like(value)  # (T, N, H)
         chunks = _chunks(ctx.groups, query.shape[1])
         for chunk, pattern in zip(chunks, patterns, strict=True):
-            parts = (query, key, value, context, context_gradient)
-            q, k, v, c, dc = (chunk.take(part) for part in parts)  # (R*N, S, H)
+            parts = (query, key, value, context_gradient)
+            q, k, v, dc = (chunk.take(part) for part in parts)  # (R*N, S, H)
             dp = torch.bmm(dc, v.transpose(1, 2))  # (R*N, S, S)
             kept = pattern  # (R*N, S, S)
             if bits is not None:
                 mask = chunk.mask(bits, ctx.dropout_p, pattern)  # (R*N, S, S)
                 dp.mul_(mask)
                 kept = mask.mul_(pattern)  # (R*N, S, S)
-            ds = dp.sub_((dc * c).sum(dim=-1, keepdim=True)).mul_(pattern)  # (R*N, S, S)
+            # In 16 bits it adds up in 32: a sum that is rounded would shift a whole row of dS.
+            ds = torch._softmax_backward_data(dp, pattern, -1, pattern.dtype)  # (R*N, S, S)
             chunk.put(torch.bmm(ds, k), query_gradient)  # (R*N, S, H)
             chunk.put(torch.bmm(ds.transpose(1, 2), q), key_gradient)  # (R*N, S, H)
             chunk.put(torch.bmm(kept.transpose(1, 2), dc), value_gradient)  # (R*N, S, H)
