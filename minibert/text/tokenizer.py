@@ -156,7 +156,7 @@ class BertTokenizer:
             self.model_inputs += ("token_type_ids",)
         with _errors_of_the_library(source):
             self._tokenizer = self._build(added_tokens)
-        self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        self.vocab_size = 1 + max(*vocabulary.values(), *(token["id"] for token in added_tokens))
 
     @classmethod
     def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> BertTokenizer:
