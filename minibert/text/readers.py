@@ -110,11 +110,19 @@ def separated(
 
 def jsonl(path: Path, columns: Columns) -> list[Record]:
     """A JSON object on each line."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            _check_once(path, [key for key, _ in pairs], f", line {line}")
+        return result
+
+    decoder = json.JSONDecoder(object_pairs_hook=unique)  # json.loads would make one for each line
     records = []
     for line, content in _lines(path):
         if not content.strip():
             raise _empty_line(path, line)
-        value = _json_of_line(path, line, content)
+        value = _json_of_line(path, line, content, decoder)
         if not isinstance(value, dict):
             raise DataError(
                 f"{path}, line {line} is {type(value).__name__}, not a JSON object.",
@@ -271,15 +279,9 @@ def _split_rows(path: Path, sep: str, quoting: bool) -> Iterator[tuple[int, list
         csv.field_size_limit(before)
 
 
-def _json_of_line(path: Path, line: int, content: str) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) < len(pairs):
-            _check_once(path, [key for key, _ in pairs], f", line {line}")
-        return result
-
+def _json_of_line(path: Path, line: int, content: str, decoder: json.JSONDecoder) -> Any:
     try:
-        return json.loads(content, object_pairs_hook=unique)
+        return decoder.decode(content)
     except json.JSONDecodeError as problem:
         where = f"{path}, line {line}, column {problem.colno}"
         raise DataError(
