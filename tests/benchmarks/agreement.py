@@ -78,6 +78,9 @@ def same_answers(outputs: dict[str, Answers], in_bf16: Sequence[str]) -> str:
     )
 
 
+Step = tuple[float, dict[str, Tensor]]  # the loss, and the gradient of each parameter
+
+
 def same_first_step(
     theirs: Callable[[Path], Any],
     ours: Callable[[Path], Any],
@@ -102,25 +105,32 @@ def same_first_step(
     for opened in (theirs, ours):
         _require_dropout(opened(folder).train(), batches[0])
     still = without_dropout(folder)
-    losses, own, found = [], [], []
-    for batch in batches:
-        loss, gradients = _first_step(theirs(still), batch, dtype)
-        our_loss, our_gradients = _first_step(ours(still), batch, dtype)
-        losses.append(abs(loss - our_loss) / abs(loss))
-        truth = gradients if dtype == "fp32" else _first_step(theirs(still), batch, "fp32")[1]
-        own.append(_distance(truth, gradients))
-        found.append(_distance(truth, our_gradients))
+    truths = [_first_step(theirs(still), batch, "fp32") for batch in batches]
+    found = [_first_step(ours(still), batch, dtype) for batch in batches]
+    errors = _errors(truths, found)
     exact = dtype == "fp32"
     loss_bound = BOUNDS["official model fp32" if exact else "module bf16"]
-    said = [require("relative difference of the first loss", _largest(losses), loss_bound)]
     what = "relative error of the gradient"
+    said = [
+        require("relative error of the first loss", _largest(_losses(truths, found)), loss_bound)
+    ]
     if exact:
-        return ", ".join([*said, require(what, _largest(found), BOUNDS["gradient fp32"])])
-    bound = BOUNDS["model bf16 ratio"] * _together(own)
-    ratios = [one / other for one, other in zip(found, own, strict=True)]
-    said.append(require(what, _together(found), bound))
+        return ", ".join([*said, require(what, _largest(errors), BOUNDS["gradient fp32"])])
+    own = _errors(truths, [_first_step(theirs(still), batch, dtype) for batch in batches])
+    said.append(require(what, _together(errors), BOUNDS["model bf16 ratio"] * _together(own)))
+    ratios = [one / other for one, other in zip(errors, own, strict=True)]
     said.append(f"{min(ratios):.2f} to {max(ratios):.2f} times the other's by batch")
     return ", ".join(said)
+
+
+def _losses(truths: Sequence[Step], found: Sequence[Step]) -> list[float]:
+    """How far each batch's loss is from the true one, as a share of it."""
+    return [abs(true[0] - one[0]) / abs(true[0]) for true, one in zip(truths, found, strict=True)]
+
+
+def _errors(truths: Sequence[Step], found: Sequence[Step]) -> list[float]:
+    """How far each batch's gradient is from the true one, as a share of it."""
+    return [_distance(true[1], one[1]) for true, one in zip(truths, found, strict=True)]
 
 
 def _together(errors: Sequence[float]) -> float:
@@ -128,7 +138,7 @@ def _together(errors: Sequence[float]) -> float:
     return math.sqrt(sum(error**2 for error in errors) / len(errors))
 
 
-def _first_step(model: Any, batch: dict[str, Any], dtype: str) -> tuple[float, dict[str, Tensor]]:
+def _first_step(model: Any, batch: dict[str, Any], dtype: str) -> Step:
     """The loss, and the gradient of each parameter under its official name."""
     model.train()
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
