@@ -457,6 +457,8 @@ def test_signals_stop_a_run_with_their_own_exit_codes(tiny, moods, tmp_path, num
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # A shell that starts the tests in the background has Ctrl-C ignored by all below it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 100  # a guard against hanging alone
     while not (tmp_path / "runs/001/log.csv").exists() and time.monotonic() < deadline:
