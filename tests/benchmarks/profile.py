@@ -17,7 +17,7 @@ from tests.benchmarks.report import table
 KINDS = {
     "optimizer": r"adam|clip_grad|_foreach|Optimizer|lerp|addcdiv|addcmul|linalg_vector_norm",
     "matrix products": r"addmm|::mm$|bmm|linear|matmul|einsum",
-    "attention": r"scaled_dot_product|flash|softmax",
+    "attention": r"scaled_dot_product|flash|softmax|AttentionInChunks",
     "random numbers": r"bernoulli|random|uniform|dropout",
     "layer norm": r"layer_norm",
     "GELU": r"gelu",
