@@ -100,7 +100,7 @@ def dropout_bits(numbers: int, p: float) -> Tensor | None:
 def dropout_mask(bits: Tensor, p: float, like: Tensor) -> Tensor:
     """1 to keep, 0 to drop, in the shape of `like`.
 
-    In its dtype as well: a product of numbers and bools takes several times as long as one of numbers.
+    In its dtype as well: a product of numbers with bools is several times slower than with numbers.
     """
     mask = torch.empty_like(like, requires_grad=False)  # as like
     return torch.ge(bits.view(like.shape), _dropped_of_65536(p) - 32768, out=mask)  # as like
