@@ -333,8 +333,8 @@ FAULTS = [
     fault(
         "loss averaged over padding",
         HEADS,
-        "return _class_loss(logits, layout.unpad(labels))",
-        "return _class_loss(logits, layout.unpad(labels))[0], labels.numel()",
+        "return _class_loss(logits, _packed_labels(labels, layout))",
+        "return _class_loss(logits, _packed_labels(labels, layout))[0], labels.numel()",
     ),
     fault(
         "-100 is counted", HEADS, "return int((labels != IGNORED).sum())", "return labels.numel()"
