@@ -24,7 +24,13 @@ MODULES = {
 ARROWS = {
     "minibert": {"minibert.model", "minibert.tasks", "minibert.text", "minibert.study"},
     "minibert.__main__": {"minibert.cli"},
-    "minibert.cli": {"minibert.tasks", "minibert.study", "minibert.__version__"},
+    "minibert.cli": {
+        "minibert.arguments",
+        "minibert.tasks",
+        "minibert.study",
+        "minibert.__version__",
+    },
+    "minibert.arguments": {"minibert.tasks", "minibert.__version__"},
     "minibert.tasks": {
         "minibert.training",
         "minibert.text",

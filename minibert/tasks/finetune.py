@@ -12,14 +12,12 @@ checkpoints of a run.
 
 from __future__ import annotations
 
-import importlib.metadata
-import itertools
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,8 +25,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-import minibert
-from minibert.errors import ConfigError, DataError, DiskError
+from minibert.errors import ConfigError, DataError
 from minibert.files import write_json
 from minibert.model import BertForSequenceClassification, BertForTokenClassification
 from minibert.tasks.common import commit_of, pick_device, planned, prepare_on
@@ -39,9 +36,10 @@ from minibert.tasks.evaluate import (
     evaluate,
     finite,
     require_kind,
-    write_csv,
 )
 from minibert.tasks.report import pictures
+from minibert.tasks.runs import make_folder, require_free, versions, write_log
+from minibert.tasks.settings import Settings, check
 from minibert.text.batches import Dataset
 from minibert.text.corpora import Corpus, read, split, subset
 from minibert.text.tokenizer import BertTokenizer
@@ -55,75 +53,12 @@ from minibert.training.loop import (
     train,
 )
 from minibert.training.optim import (
-    SCHEDULES,
     Schedule,
     build_optimizer,
     describe_groups,
     parameter_groups,
 )
 from minibert.training.precision import Precision, choose_precision
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides a run; the command line has an option for each.
-
-    Attributes:
-        model: a model folder, a run folder, or a Hub id.
-        train, validation, test: data files, or folders (aclImdb) and Hub data sets that have parts
-            of these names. Without `validation` a stratified share of the training data,
-            `validation_fraction`, is put aside for it. `test` is measured once, at the end, with
-            the best epoch's weights.
-        output: the run folder; None: the next free number in runs/.
-        revision: of the model on the Hub: a branch, tag or commit.
-        format, sep, names, quoting, text, text_pair, label, problem_type: see `corpora.read`.
-        train_subset, test_subset: so many examples only, drawn with each class's share kept.
-        epochs, batch_size, accumulate: an update sees batch_size * accumulate examples.
-        learning_rate, weight_decay, warmup, schedule, clip_norm: of AdamW; `warmup` is the share of
-            all updates over which the rate rises.
-        max_length: texts are cut to so many tokens, in the run and by the model that it saves;
-            None: as many as the model takes.
-        patience: stop after so many epochs without a gain on validation; None: never.
-        watch: the validation metric that chooses the epoch; None: the main one of the task.
-        freeze: train the head alone.
-        gradient_checkpointing: less memory for a third more time.
-        precision, device, seed, threads: how and where; None threads: torch's own choice.
-    """
-
-    model: str | Path
-    train: str | Path
-    validation: str | Path | None = None
-    test: str | Path | None = None
-    output: str | Path | None = None
-    revision: str | None = None
-    format: str | None = None
-    sep: str | None = None
-    names: Sequence[str] | None = None
-    quoting: bool | None = None
-    text: str = "text"
-    text_pair: str | None = None
-    label: str = "label"
-    problem_type: str | None = None
-    validation_fraction: float = 0.1
-    train_subset: int | None = None
-    test_subset: int | None = None
-    epochs: int = 3
-    batch_size: int = 32
-    accumulate: int = 1
-    learning_rate: float = 5e-5
-    weight_decay: float = 0.01
-    warmup: float = 0.1
-    schedule: str = "linear"
-    clip_norm: float = 1.0
-    max_length: int | None = None
-    patience: int | None = None
-    watch: str | None = None
-    freeze: bool = False
-    gradient_checkpointing: bool = False
-    precision: str = "auto"
-    device: str = "auto"
-    seed: int = 0
-    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +113,8 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
         MinibertError: a setting, a data file or a model that cannot be used (see the classes in
             errors.py), or a loss that is no longer finite.
     """
-    _check(settings)
+    check(settings)
+    require_free(settings.output)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     precision = choose_precision(settings.precision, pick_device(settings.device))
@@ -196,7 +132,7 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     }
     watch = _watched(settings, corpora["train"])
     record = _record(settings, model, precision, splits, watch)
-    folder = _make_folder(settings.output)
+    folder = make_folder(settings.output)
     record["folder"] = str(folder)
     write_json(folder / "run.json", {"status": "unfinished", **record})
     _say(progress, f"{folder}: {record['summary']}")
@@ -229,45 +165,6 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     run = Run(folder, model.eval(), tokenizer, history, reports, time.perf_counter() - started)
     _write(run, record)
     return run
-
-
-def _check(settings: Settings) -> None:
-    """Refuses settings that no run can have, before a file is opened."""
-    rules = {
-        "epochs": (settings.epochs >= 1, "1 or more"),
-        "batch_size": (settings.batch_size >= 1, "1 or more"),
-        "accumulate": (settings.accumulate >= 1, "1 or more"),
-        "learning_rate": (0 < settings.learning_rate < 1, "above 0 and below 1"),
-        "weight_decay": (0 <= settings.weight_decay < 1, "from 0 to 1"),
-        "warmup": (0 <= settings.warmup <= 1, "a share of all updates, from 0 to 1"),
-        "schedule": (settings.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
-        "clip_norm": (settings.clip_norm > 0, "above 0"),
-        "validation_fraction": (0 < settings.validation_fraction < 1, "above 0 and below 1"),
-        "threads": (settings.threads is None or settings.threads >= 1, "1 or more"),
-        "patience": (settings.patience is None or settings.patience >= 1, "1 or more"),
-        "max_length": (settings.max_length is None or settings.max_length >= 3, "3 or more"),
-        "seed": (0 <= settings.seed < 2**63, "from 0 to 2**63 - 1"),
-    }
-    for key, (holds, expected) in rules.items():
-        if not holds:
-            value = getattr(settings, key)
-            raise ConfigError(
-                f"{key} is {value}, but it must be {expected}.",
-                key=key,
-                expected=expected,
-                found=value,
-            )
-    if settings.output is not None and _is_taken(Path(settings.output)):
-        raise ConfigError(
-            f"{settings.output} holds something already.",
-            path=settings.output,
-            key="output",
-            hint="Choose another --output, or move the old run away.",
-        )
-
-
-def _is_taken(folder: Path) -> bool:
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
 
 
 def _shorten_to(tokenizer: BertTokenizer, max_length: int | None) -> None:
@@ -409,7 +306,7 @@ def _train(
     log: list[StepRecord] = []
 
     def on_epoch(record: EpochRecord) -> None:
-        _write_log(folder, log)
+        write_log(folder, log)
         _say(progress, _epoch_line(record))
 
     # Dropout draws from this one; data order and fresh weights have generators of their own.
@@ -443,11 +340,6 @@ def _epoch_line(record: EpochRecord) -> str:
     )
 
 
-def _write_log(folder: Path, log: Sequence[StepRecord]) -> None:
-    header = [item.name for item in fields(StepRecord)]
-    write_csv(folder / "log.csv", header, [list(asdict(record).values()) for record in log])
-
-
 def _write(run: Run, record: dict[str, Any]) -> None:
     """Writes the results: the model first, last the record that says the run is finished."""
     final = list(run.reports.values())[-1]
@@ -468,29 +360,6 @@ def _write(run: Run, record: dict[str, Any]) -> None:
         "epochs": [asdict(epoch) for epoch in run.history.epochs],
     }
     write_json(run.folder / "run.json", finite({"status": "finished", **record, **outcome}))
-
-
-def _make_folder(output: str | Path | None) -> Path:
-    """Creates the run folder: the one named, or the next free number in runs/."""
-    try:
-        if output is not None:
-            folder = Path(output)
-            folder.mkdir(parents=True, exist_ok=True)
-            return folder
-        Path("runs").mkdir(exist_ok=True)
-        for number in itertools.count(1):
-            folder = Path("runs") / f"{number:03}"
-            try:
-                folder.mkdir()
-                break
-            except FileExistsError:
-                continue  # also where another run has just made it
-        return folder
-    except OSError as error:
-        where = output or "runs"
-        raise DiskError(
-            f"The run folder in {where} could not be made: {error.strerror}.", path=where
-        ) from error
 
 
 def _record(
@@ -530,15 +399,9 @@ def _record(
             }
             for name, part in splits.items()
         },
-        "versions": _versions(),
+        "versions": versions(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
     }
-
-
-def _versions() -> dict[str, str]:
-    packages = ("torch", "numpy", "tokenizers", "safetensors", "huggingface-hub")
-    found = {package: importlib.metadata.version(package) for package in packages}
-    return {"minibert": minibert.__version__, "python": platform.python_version(), **found}
 
 
 def _say(progress: bool, line: str) -> None:

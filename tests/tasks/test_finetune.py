@@ -21,6 +21,7 @@ from minibert.tasks import finetune as finetune_module
 from minibert.tasks import report as report_module
 from minibert.tasks.evaluate import METRICS, evaluate_file
 from minibert.tasks.finetune import Settings, finetune
+from minibert.tasks.runs import make_folder
 from minibert.text.corpora import read
 from tests.conftest import BOUNDS
 from tests.tasks.conftest import (
@@ -290,7 +291,7 @@ def test_a_number_that_another_run_takes_at_the_same_moment_is_passed_over(tmp_p
         real(self, *arguments, **options)
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
-    assert finetune_module._make_folder(None) == Path("runs/002")
+    assert make_folder(None) == Path("runs/002")
 
 
 # The same bits

@@ -1,0 +1,122 @@
+"""Run folders: made for a run, written as it goes, and read back by those who compare runs."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import itertools
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import minibert
+from minibert.errors import ConfigError, DataError, DiskError
+from minibert.files import read_object
+from minibert.tasks.evaluate import write_csv
+from minibert.training.loop import StepRecord
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What a run folder holds, read back.
+
+    Attributes:
+        folder: where it is.
+        record: run.json.
+        metrics: metrics.json: split -> metric -> value, with intervals.
+        steps: log.csv, a mapping for each optimizer step.
+        rows: errors.csv, a mapping for each example of the last split, the highest loss first.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    metrics: dict[str, Any]
+    steps: list[dict[str, str]]
+    rows: list[dict[str, str]]
+
+    @property
+    def split(self) -> str:
+        """The split that `rows` are of: "test" if there was one, else "validation"."""
+        return str(self.record["errors_and_confusion_are_of"])
+
+
+def read_run(folder: str | Path) -> SavedRun:
+    """Reads a finished run.
+
+    Raises:
+        DataError: it is no run folder, or the run was not finished.
+    """
+    folder = Path(folder)
+    record = read_object(folder / "run.json", DataError)
+    if record.get("status") != "finished":
+        raise DataError(
+            f"The run in {folder} is not finished.",
+            path=folder / "run.json",
+            key="status",
+            expected="finished",
+            found=record.get("status"),
+            hint=f"Go on with it: minibert train --resume {folder}.",
+        )
+    metrics = read_object(folder / "metrics.json", DataError)
+    return SavedRun(
+        folder, record, metrics, _rows(folder / "log.csv"), _rows(folder / "errors.csv")
+    )
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+        raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
+
+
+def require_free(output: str | Path | None) -> None:
+    """Raises ConfigError if the folder named for a run holds something already."""
+    if output is not None and _is_taken(Path(output)):
+        raise ConfigError(
+            f"{output} holds something already.",
+            path=output,
+            key="output",
+            hint="Choose another --output, or move the old run away.",
+        )
+
+
+def _is_taken(folder: Path) -> bool:
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
+def make_folder(output: str | Path | None) -> Path:
+    """Creates the run folder: the one named, or the next free number in runs/."""
+    try:
+        if output is not None:
+            folder = Path(output)
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        Path("runs").mkdir(exist_ok=True)
+        for number in itertools.count(1):
+            folder = Path("runs") / f"{number:03}"
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                continue  # also where another run has just made it
+        return folder
+    except OSError as error:
+        where = output or "runs"
+        raise DiskError(
+            f"The run folder in {where} could not be made: {error.strerror}.", path=where
+        ) from error
+
+
+def write_log(folder: Path, log: Sequence[StepRecord]) -> None:
+    header = [item.name for item in fields(StepRecord)]
+    write_csv(folder / "log.csv", header, [list(asdict(record).values()) for record in log])
+
+
+def versions() -> dict[str, str]:
+    packages = ("torch", "numpy", "tokenizers", "safetensors", "huggingface-hub")
+    found = {package: importlib.metadata.version(package) for package in packages}
+    return {"minibert": minibert.__version__, "python": platform.python_version(), **found}
