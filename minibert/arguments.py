@@ -17,6 +17,8 @@ examples:
       use it
   minibert evaluate runs/001 other.csv
       measure it on other labelled text
+  minibert compare runs/001 runs/002
+      is the difference more than chance?
   minibert fill-mask MODEL "Paris is the [MASK] of France."
   minibert embed MODEL --file texts.txt --output vectors.npy
   minibert weights MODEL
@@ -55,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_train(commands)
     _add_evaluate(commands)
+    _add_compare(commands)
     _add_predict(commands)
     _add_fill_mask(commands)
     _add_embed(commands)
@@ -176,6 +179,19 @@ def _add_train(commands: Any) -> None:
         help="at a loss that is no longer finite (default stop)",
     )
     how.add_argument("--seed", type=int, metavar="N", help="default 0")
+    how.add_argument(
+        "--data-seed",
+        type=int,
+        metavar="N",
+        help="draws subsets and the validation split (default: as --seed)",
+    )
+    how.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="train N runs that differ in nothing but the seed, from --seed on, and give the mean "
+        "and spread of their scores; one that is finished is not trained again",
+    )
     where = parser.add_argument_group("where")
     where.add_argument("--output", metavar="FOLDER", help="run folder (default: the next in runs/)")
     _add_machine(where, precision="auto")
@@ -204,6 +220,28 @@ def _add_evaluate(commands: Any) -> None:
     )
     _add_batches(parser)
     _add_machine(parser, precision="auto")
+    _add_json(parser)
+
+
+def _add_compare(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "compare",
+        "runs side by side, with tests of their differences",
+        "Prints runs side by side: what differs in their settings, their scores, and whether the "
+        "differences are more than chance (McNemar's test and a paired bootstrap for single runs, "
+        "a paired t-test over seeds for the folders of train --seeds).",
+    )
+    parser.add_argument(
+        "run", nargs="+", help="two run folders or more, or those of minibert train --seeds"
+    )
+    parser.add_argument(
+        "--examples",
+        type=int,
+        default=5,
+        metavar="N",
+        help="that one run has right and the other wrong (default 5)",
+    )
     _add_json(parser)
 
 

@@ -21,9 +21,11 @@ from typing import Any
 from minibert.arguments import parse
 from minibert.errors import ConfigError, DataError, MinibertError
 from minibert.study.ledger import ledger
+from minibert.tasks.compare import compare
 from minibert.tasks.evaluate import evaluate_file, finite
 from minibert.tasks.finetune import Settings, finetune
 from minibert.tasks.predict import Embedder, MaskFiller, Predictor, tokenize
+from minibert.tasks.seeds import train_seeds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,7 +91,11 @@ def _train(options: argparse.Namespace) -> None:
             raise ConfigError(
                 f"Training needs --{key}.", key=key, hint="See minibert train --help."
             )
-    run = finetune(Settings(**chosen), progress=not options.quiet)
+    settings = Settings(**chosen)
+    if "seeds" in given:
+        print(train_seeds(settings, options.seeds, progress=not options.quiet).summary())
+        return
+    run = finetune(settings, progress=not options.quiet)
     print(run.summary())
 
 
@@ -109,6 +115,12 @@ def _evaluate(options: argparse.Namespace) -> None:
         report.write(Path(options.output))
         print(f"metrics.json and errors.csv are in {options.output}", file=sys.stderr)
     print(json.dumps(finite(report.metrics)) if options.json else report.summary())
+
+
+def _compare(options: argparse.Namespace) -> None:
+    found = compare(options.run, examples=options.examples)
+    text = json.dumps(found.as_dict(), ensure_ascii=False) if options.json else found.summary()
+    print(text)
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -179,6 +191,7 @@ def _tokenize(options: argparse.Namespace) -> None:
 _COMMANDS = {
     "train": _train,
     "evaluate": _evaluate,
+    "compare": _compare,
     "predict": _predict,
     "fill-mask": _fill_mask,
     "embed": _embed,

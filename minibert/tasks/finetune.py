@@ -39,7 +39,7 @@ from minibert.tasks.evaluate import (
 )
 from minibert.tasks.report import pictures
 from minibert.tasks.runs import make_folder, require_free, versions, write_log
-from minibert.tasks.settings import Settings, check
+from minibert.tasks.settings import Settings, as_record, check
 from minibert.text.batches import Dataset
 from minibert.text.corpora import Corpus, read, split, subset
 from minibert.text.tokenizer import BertTokenizer
@@ -211,15 +211,16 @@ def _read_splits(settings: Settings) -> dict[str, Corpus]:
         if path is not None:
             corpora[name] = read(path, split=name, **reading)
             require_kind(corpora[name], str(corpora["train"].problem_type), "the training data")
+    seed = settings.seed if settings.data_seed is None else settings.data_seed
     if settings.test_subset is not None and "test" in corpora:
-        corpora["test"] = _subset(corpora["test"], settings.test_subset, settings.seed)
+        corpora["test"] = _subset(corpora["test"], settings.test_subset, seed)
     if settings.train_subset is not None:
-        corpora["train"] = _subset(corpora["train"], settings.train_subset, settings.seed)
+        corpora["train"] = _subset(corpora["train"], settings.train_subset, seed)
     if "validation" not in corpora:
         corpora["train"], corpora["validation"] = split(
             corpora["train"],
             settings.validation_fraction,
-            seed=settings.seed,
+            seed=seed,
             stratify=_has_classes(corpora["train"]),
         )
     return {name: corpora[name] for name in ("train", "validation", "test") if name in corpora}
@@ -375,10 +376,7 @@ def _record(
     return {
         "summary": f"{settings.model} ({parameters:,} parameters), {counts} examples, "
         f"{precision.name} on {precision.device} ({precision.reason})",
-        "settings": {
-            key: str(value) if isinstance(value, Path) else value
-            for key, value in asdict(settings).items()
-        },
+        "settings": as_record(settings),
         "model": {
             "class": type(model).__name__,
             "commit": model.load_report.revision if model.load_report else None,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from minibert.errors import ConfigError
 from minibert.training.optim import SCHEDULES
@@ -53,6 +54,8 @@ class Settings:
         recipe: the recipe that these settings came from, for the record.
         gradient_checkpointing: less memory for a third more time.
         precision, device, seed, threads: how and where; None threads: torch's own choice.
+        data_seed: draws the subsets and the validation split; None: `seed` does. Fixed, it lets
+            runs with other seeds train and validate on the same examples.
     """
 
     model: str | Path
@@ -102,6 +105,19 @@ class Settings:
     allow_data_faults: bool = False
     faults: Sequence[str] = ()
     recipe: str | None = None
+    data_seed: int | None = None
+
+
+def as_record(settings: Settings) -> dict[str, Any]:
+    """The settings as run.json holds them: paths as texts, sequences as lists."""
+    return {
+        key: str(value)
+        if isinstance(value, Path)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
+        for key, value in asdict(settings).items()
+    }
 
 
 def check(settings: Settings) -> None:
@@ -120,6 +136,10 @@ def check(settings: Settings) -> None:
         "patience": (settings.patience is None or settings.patience >= 1, "1 or more"),
         "max_length": (settings.max_length is None or settings.max_length >= 3, "3 or more"),
         "seed": (0 <= settings.seed < 2**63, "from 0 to 2**63 - 1"),
+        "data_seed": (
+            settings.data_seed is None or 0 <= settings.data_seed < 2**63,
+            "from 0 to 2**63 - 1",
+        ),
         "layer_decay": (0 < settings.layer_decay <= 1, "above 0 and at most 1"),
         "freeze_layers": (settings.freeze_layers >= 0, "0 or more"),
         "probe": (settings.probe in (None, *PROBES), f"one of {', '.join(PROBES)}"),
