@@ -22,7 +22,7 @@ from tqdm import tqdm
 from minibert.errors import ConfigError, DataError
 from minibert.files import read_object, write_json
 from minibert.tables import table
-from minibert.tasks.compare import require_comparable
+from minibert.tasks.columns import require_comparable
 from minibert.tasks.evaluate import METRICS, finite
 from minibert.tasks.finetune import finetune
 from minibert.tasks.runs import SavedRun, make_folder, read_run
