@@ -67,7 +67,7 @@ class Pair:
         if p >= LEVEL:
             return (
                 f"No difference can be seen: {self.second} - {self.first} is {found.value:+.4f} "
-                f"({found.low:+.4f} to {found.high:+.4f}), {_p(p)}."
+                f"({_interval(found)}), {_p(p)}."
             )
         if found.value > 0:
             better, by, low, high = self.second, found.value, found.low, found.high
@@ -87,31 +87,29 @@ class Pair:
             found += ["", *_indented(table(counts, ("", f"{second} right", f"{second} wrong")))]
         if self.differences:
             values = [
-                (name, f"{item.value:+.4f}", f"{item.low:+.4f} to {item.high:+.4f}", _p(item.p))
+                (name, f"{item.value:+.4f}", _interval(item), _p(item.p))
                 for name, item in self.differences.items()
             ]
-            found += [
-                "",
-                *_indented(table(values, ("", f"{second} - {first}", "95% interval", ""))),
-            ]
+            rows = table(values, ("", f"{second} - {first}", "95% interval", ""))
+            found += ["", *_indented(rows)]
         if self.p is not None:
             found += [f"  {self.test}: {_p(self.p)}"]
         better = "{} right, {} wrong" if self.counts is not None else "{} nearer than {}"
-        for name, other, rows in (
-            (first, second, self.only_first),
-            (second, first, self.only_second),
+        for names, examples in (
+            ((first, second), self.only_first),
+            ((second, first), self.only_second),
         ):
-            if rows:
-                texts = [
-                    (
-                        *(shorten(row[key], 24) for key in ("label", first, second)),
-                        shorten(row["text"]),
-                    )
-                    for row in rows
-                ]
-                found += ["", f"  {better.format(name, other)}, the furthest apart first:"]
-                found += _indented(table(texts, ("label", first, second, "text")))
+            if examples:
+                found += ["", f"  {better.format(*names)}, the furthest apart first:"]
+                found += _indented(self._texts(examples))
         return found
+
+    def _texts(self, examples: Sequence[Row]) -> str:
+        keys = ("label", self.first, self.second)
+        rows = [
+            (*(shorten(row[key], 24) for key in keys), shorten(row["text"])) for row in examples
+        ]
+        return table(rows, (*keys, "text"))
 
 
 def held_against(first: Column, second: Column, examples: int) -> Pair:
@@ -241,9 +239,13 @@ def _indented(text: str) -> list[str]:
     return [f"  {line}" for line in text.splitlines()]
 
 
+def _interval(found: Difference) -> str:
+    return "none" if math.isnan(found.low) else f"{found.low:+.4f} to {found.high:+.4f}"
+
+
 def _p(value: float) -> str:
     if math.isnan(value):
-        return "no p"
+        return "no test"
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 

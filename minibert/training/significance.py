@@ -117,13 +117,15 @@ def paired_t(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -
 
     Returns:
         The difference of means. Where all pairs differ by the same there is no spread to hold it
-        against: p is 1 if that is 0, else NaN.
+        against: p is 1 if none differs, else interval and p are NaN.
     """
     gains = np.asarray(second, np.float64) - np.asarray(first, np.float64)
     value, low, high = mean_interval(gains.tolist(), confidence=confidence)
     error = float(gains.std(ddof=1)) / math.sqrt(len(gains))
     if error < 1e-12:
-        return Difference(value, low, high, 1.0 if abs(value) < 1e-12 else math.nan)
+        if abs(value) < 1e-12:
+            return Difference(0.0, 0.0, 0.0, 1.0)
+        return Difference(value, math.nan, math.nan, math.nan)
     return Difference(value, low, high, 1 - t_within(abs(value) / error, len(gains) - 1))
 
 
