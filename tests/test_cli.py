@@ -32,7 +32,16 @@ from tests.tasks.conftest import (
 
 __all__ = ["moods", "tiny"]  # fixtures, used by name
 
-COMMANDS = ("train", "evaluate", "predict", "fill-mask", "embed", "weights", "tokenize")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "compare",
+    "predict",
+    "fill-mask",
+    "embed",
+    "weights",
+    "tokenize",
+)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +103,7 @@ def test_help_names_every_command_and_shows_examples(capsys):
             "--model --train --validation --test --epochs --learning-rate default CoNLL runs/",
         ),
         ("evaluate", "data 95% --split --output metrics.json --json run folder"),
+        ("compare", "run --examples --json McNemar bootstrap --seeds"),
         ("predict", "text --file --json --pair --allow-untrained probability standard input"),
         ("fill-mask", "[MASK] --top --file"),
         ("embed", "--output .npy --pooling --normalize modules.json"),

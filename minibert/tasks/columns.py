@@ -60,7 +60,7 @@ class Column:
             **settings,
             "commit": record["model"]["commit"],
             "training examples": training["examples"],
-            "training files": ", ".join(str(value)[:8] for value in training["files"].values()),
+            "training files": ", ".join(sum_[:8] for sum_ in sums_of(self.runs[0], "train")),
             "computed in": f"{record['precision']['name']} on {record['device']}, "
             f"{record['threads']} threads",
             "torch": record["versions"]["torch"],
@@ -69,7 +69,11 @@ class Column:
 
 
 def read_column(name: str, folder: Path) -> Column:
-    """Reads a run, or the runs of a group."""
+    """Reads a run, or the runs of a group.
+
+    Raises:
+        DataError: a file is missing or damaged, or a run is not finished.
+    """
     names = folder / "seeds.json"
     try:
         if names.exists():
@@ -96,8 +100,8 @@ def require_comparable(first: SavedRun, other: SavedRun) -> None:
 
     def refuse(what: str, ours: object, theirs: object) -> None:
         raise DataError(
-            f"{first.folder} and {other.folder} cannot be compared: {what} {ours} there and "
-            f"{theirs} here.",
+            f"{first.folder} and {other.folder} cannot be compared: {what} {ours} in the "
+            f"first, {theirs} in the second.",
             path=other.folder,
             key=what,
             expected=ours,
@@ -112,13 +116,13 @@ def require_comparable(first: SavedRun, other: SavedRun) -> None:
     ):
         if of(first) != of(other):
             refuse(what, of(first), of(other))
-    if _sums(first) != _sums(other):
+    if sums_of(first, first.split) != sums_of(other, other.split):
         count = len(first.rows)
         refuse(
             f"the files of {first.split} differ (sha256), with {count} and {len(other.rows)} "
             "examples, and are",
-            ", ".join(_sums(first)),
-            ", ".join(_sums(other)),
+            ", ".join(sums_of(first, first.split)),
+            ", ".join(sums_of(other, other.split)),
         )
     ours, theirs = (sorted(map(_key, run.rows)) for run in (first, other))
     if ours != theirs:
@@ -132,6 +136,12 @@ def require_comparable(first: SavedRun, other: SavedRun) -> None:
             found=shared,
             hint="The validation split and subsets are drawn by --seed; --data-seed keeps them.",
         )
+
+
+def sums_of(run: SavedRun, split: str) -> list[str]:
+    """The sha256 sums of the files that a split came from, wherever these lay."""
+    files = run.record["data"][split]["files"]
+    return [files["sha256"]] if "sha256" in files else sorted(files.values())
 
 
 def _read(folder: Path) -> SavedRun:
@@ -150,16 +160,10 @@ def _read(folder: Path) -> SavedRun:
             found=tuple(run.rows[0]),
         )
     for key in ("best_epoch", "seconds", "labels"):
-        run.record[key]
+        run.record[key]  # what is missing is missed here, where the folder is known
     METRICS[run.record["problem_type"]]
     run.metrics[run.split].items()
     return replace(run, rows=sorted(run.rows, key=_key))
-
-
-def _sums(run: SavedRun) -> list[str]:
-    """The sha256 sums of the files that the measured split came from, wherever these lay."""
-    files = run.record["data"][run.split]["files"]
-    return [files["sha256"]] if "sha256" in files else sorted(files.values())
 
 
 def _key(row: Row) -> tuple[str, ...]:

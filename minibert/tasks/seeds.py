@@ -22,7 +22,7 @@ from tqdm import tqdm
 from minibert.errors import ConfigError, DataError
 from minibert.files import read_object, write_json
 from minibert.tables import table
-from minibert.tasks.columns import require_comparable
+from minibert.tasks.columns import require_comparable, sums_of
 from minibert.tasks.evaluate import METRICS, finite
 from minibert.tasks.finetune import finetune
 from minibert.tasks.runs import SavedRun, make_folder, read_run
@@ -110,7 +110,9 @@ def train_seeds(settings: Settings, count: int, *, progress: bool = True) -> See
     group that was stopped, or is to have more seeds, goes on where it ended.
 
     Raises:
-        ConfigError: fewer than 2 seeds, or a folder holds a run with other settings.
+        ConfigError: fewer than 2 seeds, or a folder holds a run with other settings or one that was
+            not finished.
+        DataError: the files of the data are no longer those that a finished run was trained on.
         MinibertError: as `finetune`.
     """
     if count < 2:
@@ -135,6 +137,7 @@ def train_seeds(settings: Settings, count: int, *, progress: bool = True) -> See
             finetune(each, progress=progress)
     runs = tuple(read_run(str(each.output)) for each in wanted)
     for run in runs[1:]:
+        _require_same_training(runs[0], run)
         require_comparable(runs[0], run)
     seeds = Seeds(folder, runs, trained=finished.count(False))
     _write(seeds, first)
@@ -164,7 +167,7 @@ def _folder(settings: Settings) -> Path:
 
 
 def _is_finished(settings: Settings) -> bool:
-    """Whether the run is there already; one with other settings is refused."""
+    """Whether the run is there already; one with other settings, or half a run, is refused."""
     folder = Path(str(settings.output))
     if not folder.exists() or not any(folder.iterdir()):
         return False
@@ -193,6 +196,20 @@ def _is_finished(settings: Settings) -> bool:
             hint="Remove that folder, and the same command trains it anew.",
         )
     return True
+
+
+def _require_same_training(first: SavedRun, other: SavedRun) -> None:
+    ours, theirs = sums_of(first, "train"), sums_of(other, "train")
+    if ours != theirs:
+        raise DataError(
+            f"{other.folder} was trained on other files than {first.folder}: their sha256 sums are "
+            f"{', '.join(theirs)} and {', '.join(ours)}.",
+            path=other.folder,
+            key="train",
+            expected=ours,
+            found=theirs,
+            hint="The data changed since; choose another --output.",
+        )
 
 
 def _spread(values: Sequence[float]) -> Spread:

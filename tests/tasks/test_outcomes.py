@@ -51,7 +51,7 @@ def test_several_labels(draw):
 
 
 def test_numbers(draw):
-    truth = draw.normal(1000, 1, 60)  # far from 0, where sums of squares lose their digits
+    truth = draw.normal(1e6, 1, 60)  # far from 0, where sums of squares lose their digits
     predicted = truth + draw.normal(0, 1, 60)
     found = scores_of("regression", (), rows_of(truth, predicted))
     expected = metrics.regression_scores(truth, predicted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import scipy.stats
 
 from minibert.cli import main
-from minibert.errors import ConfigError
+from minibert.errors import ConfigError, DataError
 from minibert.files import sha256
 from minibert.tasks import seeds as module
 from minibert.tasks.compare import compare
@@ -138,6 +139,17 @@ def test_other_settings_in_the_folder_are_refused_by_name(group, tiny, moods, no
     with pytest.raises(ConfigError, match=r"learning_rate 0.003.*0.001") as caught:
         train_seeds(other, 3, progress=False)
     assert caught.value.key == "learning_rate"
+
+
+def test_data_that_changed_since_is_refused(group, tiny, moods, tmp_path, no_training):
+    folder = tmp_path / "runs"
+    shutil.copytree(group.folder, folder)
+    record = json.loads((folder / "seed-1" / "run.json").read_text())
+    [path] = record["data"]["train"]["files"]
+    record["data"]["train"]["files"][path] = "cd34"
+    (folder / "seed-1" / "run.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match="seed-1 was trained on other files .* cd34"):
+        train_seeds(settings_for(tiny, moods, folder), 3, progress=False)
 
 
 def test_a_half_finished_run_is_told_before_any_training(group, tiny, moods, tmp_path, no_training):
