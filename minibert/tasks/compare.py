@@ -68,7 +68,7 @@ class Comparison:
                 f"The p values of these sentences are corrected for {tested} pairs (Holm 1979); "
                 "intervals, and the p values below them, are not.",
             ]
-        if any(pair.p is not None and not pair.by_seed for pair in self.pairs):
+        if any(pair.p is not None and not pair.seeds for pair in self.pairs):
             lines += [
                 "",
                 "Tests of single runs are about these very models: another seed may tell otherwise "

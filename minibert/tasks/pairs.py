@@ -41,7 +41,7 @@ class Pair:
         differences: metric -> difference, the main metric first; empty if nothing could be tested.
         test: which test `p` comes from, or why there is none.
         p: of the main metric; None where nothing could be tested.
-        by_seed: whether the test was over seeds, not over examples.
+        seeds: over how many the test was; 0: over examples.
         corrected: the same as p, corrected for the number of pairs.
         only_first, only_second: examples that it has right and the other wrong (of numbers: that it
             is nearer to), the greatest difference in loss first.
@@ -53,7 +53,7 @@ class Pair:
     differences: dict[str, Difference]
     test: str
     p: float | None
-    by_seed: bool = False
+    seeds: int = 0
     corrected: float | None = None
     only_first: tuple[Row, ...] = ()
     only_second: tuple[Row, ...] = ()
@@ -94,6 +94,8 @@ class Pair:
             found += ["", *_indented(rows)]
         if self.p is not None:
             found += [f"  {self.test}: {_p(self.p)}"]
+        if self.seeds:
+            found += [f"  {_weakness(self.seeds)}"]
         better = "{} right, {} wrong" if self.counts is not None else "{} nearer than {}"
         for names, examples in (
             ((first, second), self.only_first),
@@ -140,14 +142,16 @@ def _pair_of_groups(first: Column, second: Column) -> Pair:
     if math.isnan(p):
         reason = "every seed differs by the same, which leaves no spread to hold that against"
         return Pair(first.name, second.name, None, found, reason, None)
-    return Pair(first.name, second.name, None, found, _weakness(len(first.runs)), p, by_seed=True)
+    count = len(first.runs)
+    test = f"paired t-test over {count} seeds, on these examples alone"
+    return Pair(first.name, second.name, None, found, test, p, seeds=count)
 
 
 def _weakness(count: int) -> str:
     visible = t_quantile(1 - LEVEL / 2, count - 1) / math.sqrt(count)
     return (
-        f"paired t-test over {count} seeds, on these examples alone; so few show a difference only "
-        f"where it is more than {visible:.1f} times its own standard deviation"
+        f"{count} seeds show a difference only where its mean is above {visible:.1f} times its "
+        "standard deviation"
     )
 
 
