@@ -37,9 +37,11 @@ from minibert.tasks.evaluate import (
     finite,
     require_kind,
 )
+from minibert.tasks.inspection import check_before_training, lengths_for_the_record
 from minibert.tasks.report import pictures
 from minibert.tasks.runs import make_folder, require_free, versions, write_log
 from minibert.tasks.settings import Settings, check
+from minibert.text import checks
 from minibert.text.batches import Dataset
 from minibert.text.corpora import Corpus, read, split, subset
 from minibert.text.tokenizer import BertTokenizer
@@ -131,7 +133,15 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
         for name, corpus in corpora.items()
     }
     watch = _watched(settings, corpora["train"])
+    measured = [
+        checks.in_pieces(name, part.corpus, part.dataset, tokenizer)
+        for name, part in splits.items()
+    ]
+    findings = check_before_training(measured, settings.allow_data_faults)
     record = _record(settings, model, precision, splits, watch)
+    record["data_findings"] = [asdict(finding) for finding in findings]
+    for part in measured:
+        record["data"][part.name]["lengths"] = lengths_for_the_record(part)
     folder = make_folder(settings.output)
     record["folder"] = str(folder)
     write_json(folder / "run.json", {"status": "unfinished", **record})
