@@ -100,8 +100,9 @@ def _data(options: argparse.Namespace) -> None:
 
 def _splits(options: argparse.Namespace) -> dict[str, str]:
     """The data by the name of the split: that of its option, or that of the file."""
-    names = [Path(file).name for file in options.files]
-    named = dict(zip(options.files if len(set(names)) < len(names) else names, options.files))
+    named = {Path(file).name: file for file in options.files}
+    if len(named) < len(options.files):  # the same name in several folders
+        named = {file: file for file in options.files}
     by_option = {key: getattr(options, key) for key in ("train", "validation", "test")}
     return {**{key: path for key, path in by_option.items() if path is not None}, **named}
 

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from minibert.errors import ConfigError, DataError
 from minibert.files import write_json
 from minibert.model import BertForSequenceClassification, BertForTokenClassification
-from minibert.tasks.common import commit_of, pick_device, planned, prepare_on
+from minibert.tasks.common import commit_of, pick_device, planned, prepare_on, shorten_to
 from minibert.tasks.evaluate import (
     METRICS,
     Classifier,
@@ -122,7 +122,7 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     precision = choose_precision(settings.precision, pick_device(settings.device))
     revision = commit_of(settings.model, settings.revision)
     tokenizer = BertTokenizer.from_pretrained(settings.model, revision=revision)
-    _shorten_to(tokenizer, settings.max_length)
+    shorten_to(tokenizer, settings.max_length)
     corpora = _read_splits(settings)
     model = _build_model(settings, corpora["train"], revision).to(precision.device)
     splits = {
@@ -175,20 +175,6 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     run = Run(folder, model.eval(), tokenizer, history, reports, time.perf_counter() - started)
     _write(run, record)
     return run
-
-
-def _shorten_to(tokenizer: BertTokenizer, max_length: int | None) -> None:
-    """Gives the tokenizer the run's limit, which is saved with it: texts are cut so ever after."""
-    if max_length is None:
-        return
-    if max_length > tokenizer.max_length:
-        raise ConfigError(
-            f"max_length is {max_length}, but the model takes {tokenizer.max_length} tokens.",
-            key="max_length",
-            expected=tokenizer.max_length,
-            found=max_length,
-        )
-    tokenizer.max_length = max_length
 
 
 def _read_splits(settings: Settings) -> dict[str, Corpus]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from minibert.errors import ConfigError, DataError
 from minibert.tables import table
-from minibert.tasks.common import commit_of, shorten
+from minibert.tasks.common import commit_of, shorten, shorten_to
 from minibert.tasks.evaluate import require_kind
 from minibert.text.batches import Dataset
 from minibert.text.checks import (
@@ -82,7 +82,7 @@ def inspect(
     Raises:
         DataError: the text cannot be read, or a split has labels that the first one does not have.
         TokenizerError: the model has no vocabulary that can be used.
-        ConfigError: nothing was named, or a limit without a model.
+        ConfigError: nothing was named, a limit without a model, or one that is above the model's.
     """
     if not sources:
         raise ConfigError(
@@ -102,7 +102,7 @@ def inspect(
     else:
         revision = commit_of(model, revision)
         tokenizer = BertTokenizer.from_pretrained(model, revision=revision)
-        tokenizer.max_length = min(max_length or tokenizer.max_length, tokenizer.max_length)
+        shorten_to(tokenizer, max_length)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of texts that are cut: a finding tells
             splits = [

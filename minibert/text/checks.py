@@ -226,7 +226,7 @@ def _conflicting_labels(split: Split, rows_of: Mapping[_Text, list[int]]) -> Ite
             "conflicting_labels",
             split,
             {"texts": len(conflicts), "first": corpus[conflicts[0][0]].guid},
-            f"{_of(len(conflicts), len(rows_of), 'different texts')} stand there with different "
+            f"{_of(len(conflicts), len(rows_of), 'different texts')} occur with different "
             f"labels{_first(split, conflicts[0][0])}: no model can get all of them right; look at "
             "them and keep one label.",
         )
@@ -240,12 +240,8 @@ def _shared_texts(
 ) -> Iterator[Finding]:
     """Texts of one split that are in another too: the score rewards remembering them."""
     known = rows_of[earlier.name]
-    rows = sorted(
-        row
-        for text, rows in rows_of[later.name].items()
-        if all(text) and text in known
-        for row in rows
-    )
+    groups = [rows for text, rows in rows_of[later.name].items() if all(text) and text in known]
+    rows = sorted(row for group in groups for row in group)
     if not rows:
         return
     share = len(rows) / len(later.corpus)
@@ -256,18 +252,20 @@ def _shared_texts(
         advice = "the score leans on texts that were seen; take them out of training"
     else:
         advice = "a choice made on the one is measured by the other; take them out of one"
+    repeated = f", {len(groups):,} of them different" if len(groups) < len(rows) else ""
     yield Finding(
         "seen_in_training" if trained else "shared_texts",
         "fault" if fault else "warning",
         later.name,
         {
             "texts": len(rows),
+            "different": len(groups),
             "share": round(share, 4),
             "in": earlier.name,
             "first": later.corpus[rows[0]].guid,
         },
         f"{later.name}: {_of(len(rows), len(later.corpus), 'texts')} are in {earlier.name} too"
-        f"{_first(later, rows[0])}: {advice}.",
+        f"{repeated}{_first(later, rows[0])}: {advice}.",
     )
 
 
