@@ -100,11 +100,16 @@ def _data(options: argparse.Namespace) -> None:
 
 def _splits(options: argparse.Namespace) -> dict[str, str]:
     """The data by the name of the split: that of its option, or that of the file."""
-    named = {Path(file).name: file for file in options.files}
-    if len(named) < len(options.files):  # the same name in several folders
-        named = {file: file for file in options.files}
     by_option = {key: getattr(options, key) for key in ("train", "validation", "test")}
-    return {**{key: path for key, path in by_option.items() if path is not None}, **named}
+    splits = {key: path for key, path in by_option.items() if path is not None}
+    if splits and options.files:
+        raise ConfigError("Name files, or splits by their options, not both.", key="data")
+    names = [Path(file).name for file in options.files]
+    if len(set(names)) < len(names):  # the same name in several folders
+        names = options.files
+    if len(set(names)) < len(names):
+        raise ConfigError("A file is named twice.", key="data", found=options.files)
+    return splits or dict(zip(names, options.files, strict=True))
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -32,7 +32,7 @@ from tests.tasks.conftest import (
 
 __all__ = ["moods", "tiny"]  # fixtures, used by name
 
-COMMANDS = ("train", "evaluate", "predict", "fill-mask", "embed", "weights", "tokenize")
+COMMANDS = ("data", "train", "evaluate", "predict", "fill-mask", "embed", "weights", "tokenize")
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,7 @@ def test_help_names_every_command_and_shows_examples(capsys):
             "train",
             "--model --train --validation --test --epochs --learning-rate default CoNLL runs/",
         ),
+        ("data", "--train --validation --test --model --max-length --split --json words 2"),
         ("evaluate", "data 95% --split --output metrics.json --json run folder"),
         ("predict", "text --file --json --pair --allow-untrained probability standard input"),
         ("fill-mask", "[MASK] --top --file"),

@@ -396,9 +396,9 @@ def _sorted_labels(split: Split) -> Iterator[Finding]:
             "sorted_labels",
             split,
             {"changes": changes, "changes_at_random": round(at_random)},
-            f"the labels are sorted: they change {changes} time{'s' * (changes > 1)} from one "
-            f"example to the next, where random order has about {at_random:,.0f} changes; a part "
-            "taken by position would lack a class, so draw parts at random, as minibert does.",
+            f"the labels are sorted: each class is one block, where in random order the class "
+            f"would change about {at_random:,.0f} times; a part taken by position would lack a "
+            "class, so draw parts at random, as minibert does.",
         )
 
 
