@@ -123,6 +123,7 @@ def test_sorted_labels():
     ]
     assert kinds(split("train", "a" * 10 + "b" * 9)) == []  # too few to say
     assert kinds(split("train", "a" * 9 + "ba" + "b" * 9)) == []
+    assert kinds(split("train", "a" * 6 + "b" * 12 + "a" * 6)) == []  # one block too many
     # That the rarest class is one block is no wonder where it has few examples.
     assert kinds(split("train", "a" * 25 + "b" * 5)) == []
 
@@ -254,6 +255,15 @@ def test_faults_come_first_then_the_worst_warnings():
         "seen_in_training",
         "rare_class",
         "imbalance",
+    ]
+
+
+def test_a_fault_comes_before_a_warning_of_a_worse_kind():
+    same = " ".join("abc")
+    unknown = tokenised("test", [same, "\u4e00 \u4e01 \u4e02 \u4e03"])
+    assert kinds(tokenised("train", [same, "d"]), unknown) == [
+        ("unknown_tokens", "fault", "test"),
+        ("seen_in_training", "warning", "test"),
     ]
 
 
