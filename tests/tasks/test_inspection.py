@@ -205,6 +205,21 @@ def test_a_fault_stops_a_run_before_anything_is_written(tiny, moods, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_testing_on_the_training_data_is_a_fault_though_validation_is_taken_from_them(
+    tiny, moods, tmp_path
+):
+    settings = settings_for(
+        tiny,
+        moods,
+        tmp_path / "run",
+        validation=None,
+        validation_fraction=0.3,
+        test=moods / "train.csv",
+    )
+    with pytest.raises(DataError, match="test: 8. of 120 texts .* are in train too"):
+        finetune(settings, progress=False)
+
+
 def test_a_fault_can_be_allowed(command, tiny, moods, tmp_path):
     train = ["train", "--model", tiny, "--train", moods / "train.csv", "--epochs", 1, "--quiet"]
     train += ["--validation", write_one_class(tmp_path / "one.csv"), "--precision", "fp32"]

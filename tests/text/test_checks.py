@@ -182,7 +182,7 @@ def test_pairs_are_the_same_if_both_texts_are():
 
 @pytest.mark.parametrize(
     ("shared", "total", "severity"),
-    [(0, 20, None), (1, 20, "warning"), (17, 20, "warning"), (18, 20, "fault"), (9, 9, "warning")],
+    [(0, 20, None), (1, 20, "warning"), (9, 20, "warning"), (10, 20, "fault"), (9, 9, "warning")],
 )
 def test_texts_that_were_trained_on(shared, total, severity):
     train = with_texts("train", [f"text {row}" for row in range(30)])
