@@ -11,6 +11,8 @@ from minibert.tasks.evaluate import METRICS
 
 EXAMPLES = """\
 examples:
+  minibert data --train train.csv --test test.csv --model MODEL
+      look at labelled text first: classes, lengths, duplicates, texts that two files share
   minibert train --model MODEL --train train.csv --test test.csv
       fine-tune on a table with the columns text and label; a run folder in runs/ is the result
   minibert predict runs/001 "what a lovely day"
@@ -55,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-V", "--version", action="version", version=f"minibert {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_data(commands)
     _add_train(commands)
     _add_evaluate(commands)
     _add_compare(commands)
@@ -64,6 +67,33 @@ def _parser() -> argparse.ArgumentParser:
     _add_weights(commands)
     _add_tokenize(commands)
     return parser
+
+
+def _add_data(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "data",
+        "what labelled text holds, and what is wrong with it",
+        "Prints class counts, lengths, a few examples, and findings, the worst first: sorted "
+        "labels, a split of one class, duplicates, texts that two splits share, texts that are cut "
+        "off, unknown pieces. The exit code is 2 if one of them makes a result meaningless.",
+    )
+    parser.add_argument(
+        "files", nargs="*", default=[], metavar="DATA", help="the first is what is trained on"
+    )
+    for name in ("train", "validation", "test"):
+        parser.add_argument(f"--{name}", metavar="DATA", help=f"the {name} split")
+    parser.add_argument(
+        "--split", help="which part of a folder or Hub data set, where DATA has no option"
+    )
+    _add_reading(parser)
+    parser.add_argument("--problem-type", choices=tuple(METRICS), help="what the labels are")
+    parser.add_argument("--model", help="counts WordPieces (default: lengths are in words)")
+    parser.add_argument("--revision", help="of the model: branch, tag or commit on the Hub")
+    parser.add_argument(
+        "--max-length", type=int, metavar="N", help="the limit (default: that of the model)"
+    )
+    _add_json(parser)
 
 
 def _add_train(commands: Any) -> None:
@@ -109,6 +139,12 @@ def _add_train(commands: Any) -> None:
         type=int,
         metavar="N",
         help="cut texts to N tokens (default: as many as the model takes); kept with the model",
+    )
+    data.add_argument(
+        "--allow-data-faults",
+        action="store_true",
+        help="train even where the data have a fault that makes the result meaningless "
+        "(see minibert data)",
     )
     how = parser.add_argument_group("training")
     how.add_argument("--epochs", type=int, metavar="N", help="default 3")

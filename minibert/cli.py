@@ -24,6 +24,7 @@ from minibert.study.ledger import ledger
 from minibert.tasks.compare import compare
 from minibert.tasks.evaluate import evaluate_file, finite
 from minibert.tasks.finetune import Settings, finetune
+from minibert.tasks.inspection import inspect
 from minibert.tasks.predict import Embedder, MaskFiller, Predictor, tokenize
 from minibert.tasks.seeds import train_seeds
 
@@ -83,6 +84,36 @@ def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
 # --- the commands -------------------------------------------------------------------------------
 
 
+def _data(options: argparse.Namespace) -> None:
+    found = inspect(
+        _splits(options),
+        reading={**_reading(options), "problem_type": options.problem_type},
+        split=options.split,
+        model=options.model,
+        revision=options.revision,
+        max_length=options.max_length,
+        progress=not options.quiet,
+    )
+    print(json.dumps(found.as_dict(), ensure_ascii=False) if options.json else found.summary())
+    faults = sum(finding.severity == "fault" for finding in found.findings)
+    if faults:
+        raise DataError(f"{faults} of the findings would make a result meaningless.")
+
+
+def _splits(options: argparse.Namespace) -> dict[str, str]:
+    """The data by the name of the split: that of its option, or that of the file."""
+    by_option = {key: getattr(options, key) for key in ("train", "validation", "test")}
+    splits = {key: path for key, path in by_option.items() if path is not None}
+    if splits and options.files:
+        raise ConfigError("Name files, or splits by their options, not both.", key="data")
+    names = [Path(file).name for file in options.files]
+    if len(set(names)) < len(names):  # the same name in several folders
+        names = options.files
+    if len(set(names)) < len(names):
+        raise ConfigError("A file is named twice.", key="data", found=options.files)
+    return splits or dict(zip(names, options.files, strict=True))
+
+
 def _train(options: argparse.Namespace) -> None:
     given = vars(options)
     chosen = {item.name: given[item.name] for item in fields(Settings) if item.name in given}
@@ -104,7 +135,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.model,
         options.data,
         revision=options.revision,
-        reading=_reading(options),
+        reading={**_reading(options), "split": options.split},
         batch_size=options.batch_size,
         max_length=options.max_length,
         device=options.device,
@@ -189,6 +220,7 @@ def _tokenize(options: argparse.Namespace) -> None:
 
 
 _COMMANDS = {
+    "data": _data,
     "train": _train,
     "evaluate": _evaluate,
     "compare": _compare,
@@ -250,5 +282,5 @@ def _lines(file: str | None) -> list[str]:
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
     """How to read a data file: the arguments of `corpora.read` that the options name."""
-    keys = ("format", "sep", "names", "text", "text_pair", "label", "quoting", "split")
+    keys = ("format", "sep", "names", "text", "text_pair", "label", "quoting")
     return {key: getattr(options, key) for key in keys}

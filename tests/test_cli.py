@@ -33,6 +33,7 @@ from tests.tasks.conftest import (
 __all__ = ["moods", "tiny"]  # fixtures, used by name
 
 COMMANDS = (
+    "data",
     "train",
     "evaluate",
     "compare",
@@ -102,6 +103,7 @@ def test_help_names_every_command_and_shows_examples(capsys):
             "train",
             "--model --train --validation --test --epochs --learning-rate default CoNLL runs/",
         ),
+        ("data", "--train --validation --test --model --max-length --split --json words 2"),
         ("evaluate", "data 95% --split --output metrics.json --json run folder"),
         ("compare", "run --examples --json McNemar bootstrap --seeds"),
         ("predict", "text --file --json --pair --allow-untrained probability standard input"),

@@ -92,6 +92,24 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def shorten_to(tokenizer: BertTokenizer, max_length: int | None) -> None:
+    """Gives the tokenizer the run's limit, which is saved with it: texts are cut so ever after.
+
+    Raises:
+        ConfigError: the model does not take so many.
+    """
+    if max_length is None:
+        return
+    if max_length > tokenizer.max_length:
+        raise ConfigError(
+            f"max_length is {max_length}, but the model takes {tokenizer.max_length} tokens.",
+            key="max_length",
+            expected=tokenizer.max_length,
+            found=max_length,
+        )
+    tokenizer.max_length = max_length
+
+
 def prepare_on(device: torch.device) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """A function that lays a batch out and moves it to the device.
 

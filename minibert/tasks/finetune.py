@@ -28,7 +28,7 @@ from tqdm import tqdm
 from minibert.errors import ConfigError, DataError
 from minibert.files import write_json
 from minibert.model import BertForSequenceClassification, BertForTokenClassification
-from minibert.tasks.common import commit_of, pick_device, planned, prepare_on
+from minibert.tasks.common import commit_of, pick_device, planned, prepare_on, shorten_to
 from minibert.tasks.evaluate import (
     METRICS,
     Classifier,
@@ -37,9 +37,11 @@ from minibert.tasks.evaluate import (
     finite,
     require_kind,
 )
+from minibert.tasks.inspection import check_before_training, lengths_for_the_record
 from minibert.tasks.report import pictures
 from minibert.tasks.runs import make_folder, require_free, versions, write_log
 from minibert.tasks.settings import Settings, as_record, check
+from minibert.text import checks
 from minibert.text.batches import Dataset
 from minibert.text.corpora import Corpus, read, split, subset
 from minibert.text.tokenizer import BertTokenizer
@@ -120,7 +122,7 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     precision = choose_precision(settings.precision, pick_device(settings.device))
     revision = commit_of(settings.model, settings.revision)
     tokenizer = BertTokenizer.from_pretrained(settings.model, revision=revision)
-    _shorten_to(tokenizer, settings.max_length)
+    shorten_to(tokenizer, settings.max_length)
     corpora = _read_splits(settings)
     model = _build_model(settings, corpora["train"], revision).to(precision.device)
     splits = {
@@ -131,7 +133,15 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
         for name, corpus in corpora.items()
     }
     watch = _watched(settings, corpora["train"])
+    measured = [
+        checks.in_pieces(name, part.corpus, part.dataset, tokenizer)
+        for name, part in splits.items()
+    ]
+    findings = check_before_training(measured, settings.allow_data_faults)
     record = _record(settings, model, precision, splits, watch)
+    record["data_findings"] = [asdict(finding) for finding in findings]
+    for part in measured:
+        record["data"][part.name]["lengths"] = lengths_for_the_record(part)
     folder = make_folder(settings.output)
     record["folder"] = str(folder)
     write_json(folder / "run.json", {"status": "unfinished", **record})
@@ -165,20 +175,6 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     run = Run(folder, model.eval(), tokenizer, history, reports, time.perf_counter() - started)
     _write(run, record)
     return run
-
-
-def _shorten_to(tokenizer: BertTokenizer, max_length: int | None) -> None:
-    """Gives the tokenizer the run's limit, which is saved with it: texts are cut so ever after."""
-    if max_length is None:
-        return
-    if max_length > tokenizer.max_length:
-        raise ConfigError(
-            f"max_length is {max_length}, but the model takes {tokenizer.max_length} tokens.",
-            key="max_length",
-            expected=tokenizer.max_length,
-            found=max_length,
-        )
-    tokenizer.max_length = max_length
 
 
 def _read_splits(settings: Settings) -> dict[str, Corpus]:

@@ -46,6 +46,7 @@ class Dataset(torch.utils.data.Dataset):
 
     Attributes:
         lengths: the number of tokens of each row.
+        full_lengths: the same before truncation.
         cut: how many rows truncation made shorter.
         cut_labels: how many word tags have no piece left to carry them: they were cut off, or
             nothing is left of the word once it is cleaned (a lone variation selector). A warning
@@ -95,6 +96,7 @@ class Dataset(torch.utils.data.Dataset):
             bar.update(len(chunk))
         bar.close()
         self.lengths = [len(item["input_ids"]) for item in self._items]
+        self.full_lengths = [kept + cut for kept, cut in zip(self.lengths, cuts, strict=True)]
         self.cut = sum(cut > 0 for cut in cuts)
         warn_of_cuts(cuts, max_length or tokenizer.max_length, stacklevel=2)
         if self.cut_labels:
