@@ -167,8 +167,10 @@ def _sum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _sum_of_numbers(features: torch.Tensor) -> str:
-    return hashlib.sha256(features.numpy().tobytes()).hexdigest()
+def _metadata(made_of: dict[str, Any], features: torch.Tensor) -> dict[str, str]:
+    """One entry: safetensors writes several in any order, and the same file has the same bytes."""
+    numbers = hashlib.sha256(features.numpy().tobytes()).hexdigest()
+    return {"made_of": json.dumps({**made_of, "sha256": numbers})}
 
 
 def _read(path: Path, made_of: dict[str, Any], rows: int) -> torch.Tensor | None:
@@ -177,9 +179,7 @@ def _read(path: Path, made_of: dict[str, Any], rows: int) -> torch.Tensor | None
         return None
     try:
         features = read_tensors(path)["features"]  # (texts, D)
-        stored = read_metadata(path)
-        whole = stored.get("sha256") == _sum_of_numbers(features)
-        if whole and stored.get("made_of") == json.dumps(made_of) and len(features) == rows:
+        if len(features) == rows and read_metadata(path) == _metadata(made_of, features):
             return features
         problem = "its content is not what was written"
     except (CheckpointError, KeyError) as error:
@@ -190,8 +190,7 @@ def _read(path: Path, made_of: dict[str, Any], rows: int) -> torch.Tensor | None
 
 def _keep(path: Path, features: torch.Tensor, made_of: dict[str, Any]) -> None:
     """A cache that cannot be written is a warning: the features themselves are there."""
-    metadata = {"made_of": json.dumps(made_of), "sha256": _sum_of_numbers(features)}
     try:
-        write_tensors(path, {"features": features}, metadata)
+        write_tensors(path, {"features": features}, _metadata(made_of, features))
     except DiskError as error:
         warnings.warn(f"The features are not kept: {error}", stacklevel=3)
