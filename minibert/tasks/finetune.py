@@ -170,20 +170,25 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
             intervals=intervals,
         )
 
-    started = time.perf_counter()
-
     def watched() -> dict[str, float]:
         return measure("validation", intervals=False).values()
 
-    if probing is None:
-        plan = partial(_batches_of_epoch, splits["train"], tokenizer, settings)
-        history = _train(settings, model, plan, watched, watch, precision, folder, progress)
-    elif settings.probe == "logistic":
+    started = time.perf_counter()
+    if settings.probe == "logistic" and probing is not None:
         history = probing.fit(watched, folder)
     else:
-        probe, precision = probing.probe, probing.precision
-        plan_of = probing.batches_of_epoch
-        history = _train(settings, probe, plan_of, watched, watch, precision, folder, progress)
+        history = _train(
+            settings,
+            model if probing is None else probing.probe,
+            partial(_batches_of_epoch, splits["train"], tokenizer, settings)
+            if probing is None
+            else probing.batches_of_epoch,
+            watched,
+            watch,
+            precision if probing is None else probing.precision,
+            folder,
+            progress,
+        )
     reports = {name: measure(name) for name in splits if name != "train"}
     run = Run(
         folder, model.eval(), tokenizer, history, reports, time.perf_counter() - started, floor
