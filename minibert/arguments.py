@@ -275,6 +275,13 @@ def _add_embed(commands: Any) -> None:
         help="default: what the model's modules.json says, else mean",
     )
     parser.add_argument(
+        "--layer",
+        type=int,
+        default=-1,
+        metavar="N",
+        help="0 the embeddings, -1 the last layer (default -1)",
+    )
+    parser.add_argument(
         "--normalize",
         action=argparse.BooleanOptionalAction,
         default=None,

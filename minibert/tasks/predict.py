@@ -348,12 +348,14 @@ class Embedder:
         precision: str = "fp32",
         pooling: str | None = None,
         normalize: bool | None = None,
+        layer: int = -1,
     ) -> Self:
         """Opens a checkpoint; a sentence-transformers folder says itself how to pool.
 
         Args:
             pooling, normalize: in place of what the folder says; without `modules.json` the
                 defaults are "mean" and no scaling.
+            layer: which hidden state is pooled: 0 the embeddings, -1 the last layer.
 
         Raises:
             CheckpointError: `modules.json` names a module that is not known here, or texts are to
@@ -377,6 +379,7 @@ class Embedder:
             model,
             recipe.pooling if pooling is None else pooling,
             recipe.normalize if normalize is None else normalize,
+            layer,
         )
         chosen = choose_precision(precision, pick_device(device))
         chosen = ready_for_inference(encoder.model, chosen)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from minibert.cli import main
 from minibert.errors import CheckpointError, ConfigError, TrainingError
 from minibert.files import read_json, write_json
 from minibert.model import BertModel
 from minibert.model.heads import ClassLoss
 from minibert.tasks.evaluate import evaluate_file
+from minibert.tasks.features import extract_features
 from minibert.tasks.finetune import Settings, finetune
 from minibert.tasks.predict import Predictor
 from minibert.tasks.probes import LinearProbe, ProbedModel, fit_logistic
@@ -165,3 +169,20 @@ def test_a_probe_that_does_not_fit_is_named(tiny, moods, tmp_path):
     write_json(path, {**record, "layer": "last"})
     with pytest.raises(CheckpointError, match="does not name layer and labels"):
         ProbedModel.from_pretrained(run.folder)
+
+
+def test_the_commands(tiny, moods, tmp_path, capsys):
+    folder = str(tmp_path / "run")
+    data = [f"--{name}={moods / name}.csv" for name in ("train", "validation", "test")]
+    probe = ["--probe=logistic", "--layer=1", "--pooling=max", "--precision=fp32"]
+    assert main(["train", f"--model={tiny}", f"--output={folder}", "--quiet", *data, *probe]) == 0
+    assert "without BERT, accuracy on test: majority 0.5000" in capsys.readouterr().out
+    record = read_json(tmp_path / "run" / "model" / "probe.json")
+    assert record == {"layer": 1, "pooling": "max", "labels": ["angry", "calm", "happy"]}
+    assert main(["predict", folder, "the sky was happy"]) == 0
+    assert capsys.readouterr().out.endswith("the sky was happy\n")
+    assert main(["evaluate", folder, str(moods / "test.csv"), "--quiet"]) == 0
+    assert capsys.readouterr().out.startswith("test.csv: 36 examples")
+    assert main(["embed", folder, "so", "--layer=0", "--json", "--quiet"]) == 0
+    vector = json.loads(capsys.readouterr().out)["embedding"]
+    assert vector == extract_features(tiny, ["so"], layer=0, pooling="mean")[0].tolist()
