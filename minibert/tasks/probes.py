@@ -207,7 +207,13 @@ def fit_logistic(
     linear, size = probe.linear.double(), len(labels)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
+    # One place of BERT's vectors can be ten times as large as all others, and L-BFGS then takes
+    # thousands of steps. It works on centred features of like spread instead; the objective stays
+    # that of the features as they are, since W x + b = (W s) ((x - m) / s) + (b + W m).
     features = features.double()  # (examples, D)
+    centre = features.mean(dim=0)  # (D,)
+    spread = (features.var(dim=0, correction=0) + 1 / (c * size)).sqrt()  # (D,)
+    features = (features - centre) / spread  # (examples, D)
     # torch's own rules for stopping are off: they end on small changes, far from a flat minimum.
     optimizer = torch.optim.LBFGS(
         linear.parameters(),
@@ -223,7 +229,8 @@ def fit_logistic(
     def objective() -> Tensor:
         optimizer.zero_grad()
         total, _ = probe.class_loss(linear(features), labels)  # ()
-        loss = (total + linear.weight.square().sum() / (2 * c)) / size  # ()
+        penalty = (linear.weight / spread).square().sum() / (2 * c)  # ()
+        loss = (total + penalty) / size  # ()
         loss.backward()
         slope = max(part.grad.abs().max().item() for part in linear.parameters())  # type: ignore
         evaluations.append((loss.item(), slope))
@@ -254,6 +261,9 @@ def fit_logistic(
             expected=tolerance,
             found=slope,
         )
+    with torch.no_grad():
+        linear.weight /= spread  # (C, D)
+        linear.bias -= linear.weight @ centre  # (C,)
     probe.float()
     seconds = time.perf_counter() - started
     epoch = EpochRecord(1, loss, seconds, step * size, measure(), best=True)
