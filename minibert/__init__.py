@@ -25,6 +25,7 @@ from minibert.model import (
     Layout,
     Trace,
 )
+from minibert.tasks.features import extract_features
 from minibert.tasks.finetune import Settings, finetune
 from minibert.tasks.predict import Embedder, MaskFiller, Predictor
 from minibert.text.tokenizer import BertTokenizer
@@ -47,5 +48,6 @@ __all__ = [
     "Predictor",
     "Settings",
     "Trace",
+    "extract_features",
     "finetune",
 ]

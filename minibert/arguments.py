@@ -8,6 +8,8 @@ from typing import Any
 
 from minibert import __version__
 from minibert.tasks.evaluate import METRICS
+from minibert.tasks.settings import POOLINGS, PROBES
+from minibert.training.optim import SCHEDULES
 
 EXAMPLES = """\
 examples:
@@ -170,8 +172,9 @@ def _add_train(commands: Any) -> None:
     how.add_argument("--warmup", type=float, metavar="SHARE", help="of all updates (default 0.1)")
     how.add_argument(
         "--schedule",
-        choices=("linear", "cosine", "constant"),
-        help="of the learning rate after the warm-up (default linear, down to 0)",
+        choices=tuple(SCHEDULES),
+        help="of the learning rate after the warm-up (default linear, down to 0; exponential: "
+        "0.95 times as much from epoch to epoch)",
     )
     how.add_argument("--clip-norm", type=float, metavar="NORM", help="default 1.0")
     how.add_argument(
@@ -228,6 +231,17 @@ def _add_train(commands: Any) -> None:
         help="train N runs that differ in nothing but the seed, from --seed on, and give the mean "
         "and spread of their scores; one that is finished is not trained again",
     )
+    probe = parser.add_argument_group("probe", "instead of fine-tuning")
+    probe.add_argument(
+        "--probe",
+        choices=PROBES,
+        help="keep the model frozen and train on its features alone: a linear layer as above, or "
+        "logistic regression to its minimum; features are cached",
+    )
+    probe.add_argument(
+        "--layer", type=int, metavar="N", help="0 the embeddings, -1 the last layer (default -1)"
+    )
+    probe.add_argument("--pooling", choices=POOLINGS, help="of a text's rows (default cls)")
     where = parser.add_argument_group("where")
     where.add_argument("--output", metavar="FOLDER", help="run folder (default: the next in runs/)")
     _add_machine(where, precision="auto")
@@ -333,6 +347,13 @@ def _add_embed(commands: Any) -> None:
         "--pooling",
         choices=("mean", "cls", "max"),
         help="default: what the model's modules.json says, else mean",
+    )
+    parser.add_argument(
+        "--layer",
+        type=int,
+        default=-1,
+        metavar="N",
+        help="0 the embeddings, -1 the last layer (default -1)",
     )
     parser.add_argument(
         "--normalize",

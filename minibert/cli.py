@@ -189,6 +189,7 @@ def _embed(options: argparse.Namespace) -> None:
         precision=options.precision,
         pooling=options.pooling,
         normalize=options.normalize,
+        layer=options.layer,
     )
     texts = _texts(options)
     vectors = embedder(

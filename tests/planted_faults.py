@@ -342,7 +342,7 @@ FAULTS = [
     fault(
         "nothing counts: 0 / 0",
         HEADS,
-        "total / max(count, 1)",
+        "total / (count or 1)",
         "total / count if count else total * torch.nan",
         "heads",
     ),

@@ -25,7 +25,7 @@ class SavedRun:
     Attributes:
         folder: where it is.
         record: run.json.
-        metrics: metrics.json: split -> metric -> value, with intervals.
+        metrics: metrics.json: split -> metric -> value, with intervals; and "baselines".
         steps: log.csv, a mapping for each optimizer step.
         rows: errors.csv, a mapping for each example of the last split, the highest loss first.
     """

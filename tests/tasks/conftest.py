@@ -61,6 +61,13 @@ def save_vocabulary(folder: Path, vocabulary: Sequence[str]) -> None:
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in vocabulary))
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    """Features are cached beside the test's files, not in the user's folder."""
+    monkeypatch.setenv("MINIBERT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
     """A masked language model with random weights: no pooler, no classifier."""

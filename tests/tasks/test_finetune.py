@@ -168,7 +168,8 @@ def test_log_csv_has_a_row_for_every_step(learned):
 
 def test_metrics_json_has_each_split_with_intervals(learned):
     metrics = read_json(learned.folder / "metrics.json")
-    assert list(metrics) == ["validation", "test"]
+    assert list(metrics) == ["validation", "test", "baselines"]
+    assert metrics["baselines"]["split"] == "test"
     for split, count in (("validation", 30), ("test", 36)):
         assert metrics[split]["examples"] == count
         for name in ("accuracy", "macro_f1", "weighted_f1"):

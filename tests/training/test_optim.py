@@ -140,7 +140,7 @@ def two_groups():
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 @pytest.mark.parametrize("warmup, total", [(0, 9), (3, 10), (1, 1), (10, 10), (0, 1)])
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_schedules_equal_those_of_transformers(name, warmup, total):
     ours, theirs = two_groups(), two_groups()
     schedule = Schedule(ours, name, warmup=warmup, total=total)
@@ -153,6 +153,48 @@ def test_schedules_equal_those_of_transformers(name, warmup, total):
         assert schedule.updates == update
         schedule.step()
         reference.step()
+
+
+def test_the_exponential_schedule_is_torchs_stepped_once_an_epoch():
+    ours, theirs = two_groups(), two_groups()
+    schedule = Schedule(ours, "exponential", warmup=0, total=12, epochs=4)
+    reference = torch.optim.lr_scheduler.ExponentialLR(theirs, gamma=0.95)
+    for _ in range(4):
+        for _ in range(3):
+            expected = [group["lr"] for group in theirs.param_groups]
+            assert [group["lr"] for group in ours.param_groups] == pytest.approx(expected)
+            theirs.step()
+            schedule.step()
+        reference.step()
+
+
+def test_the_exponential_schedule_warms_up_first():
+    optimizer = two_groups()
+    schedule = Schedule(optimizer, "exponential", warmup=4, total=6, epochs=2)
+    rates = []
+    for _ in range(6):
+        rates.append(schedule.learning_rate)
+        schedule.step()
+    assert rates == pytest.approx([0, 0.075, 0.15, 0.225, 0.3 * 0.95, 0.3 * 0.95])
+
+
+def test_every_schedule_has_a_reference():
+    assert SCHEDULES.keys() == {*REFERENCES, "exponential"}
+
+
+def test_groups_can_learn_at_rates_of_their_own():
+    layer = nn.Linear(3, 5)
+    groups = parameter_groups(
+        layer.named_parameters(),
+        weight_decay=0.01,
+        rate_of=lambda name: 1.0 if name == "bias" else 0.25,
+    )
+    assert describe_groups(groups) == (
+        "no decay: weight decay 0, 1 tensors, 5 numbers\n"
+        "decay, rate x 0.25: weight decay 0.01, 1 tensors, 15 numbers"
+    )
+    optimizer = build_optimizer(groups, learning_rate=0.4)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.4, 0.1])
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])
