@@ -8,6 +8,7 @@ from typing import Any
 
 from minibert import __version__
 from minibert.tasks.evaluate import METRICS
+from minibert.tasks.faults import FAULTS
 
 EXAMPLES = """\
 examples:
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-V", "--version", action="version", version=f"minibert {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_train(commands)
+    _add_recipes(commands)
     _add_evaluate(commands)
     _add_predict(commands)
     _add_fill_mask(commands)
@@ -74,6 +76,12 @@ def _add_train(commands: Any) -> None:
         argument_default=argparse.SUPPRESS,  # an option that is not given leaves no trace
     )
     parser.add_argument("--model", help="model folder, run folder or Hub id")
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="settings of a tutorial (see minibert recipes), or a .toml file; every option "
+        "overrides it",
+    )
     data = parser.add_argument_group("data")
     data.add_argument(
         "--train",
@@ -176,11 +184,30 @@ def _add_train(commands: Any) -> None:
         help="at a loss that is no longer finite (default stop)",
     )
     how.add_argument("--seed", type=int, metavar="N", help="default 0")
+    how.add_argument(
+        "--fault",
+        dest="faults",
+        action="append",
+        choices=tuple(FAULTS),
+        metavar="NAME",
+        help="a mistake to make on purpose, to measure what it costs (several times for several): "
+        + "; ".join(f"{name}: {what}" for name, what in FAULTS.items()),
+    )
     where = parser.add_argument_group("where")
     where.add_argument("--output", metavar="FOLDER", help="run folder (default: the next in runs/)")
     _add_machine(where, precision="auto")
     where.add_argument(
         "--threads", type=int, metavar="N", help="of the CPU (default: torch's choice)"
+    )
+
+
+def _add_recipes(commands: Any) -> None:
+    _command(
+        commands,
+        "recipes",
+        "the tutorials that train --recipe repeats",
+        "Lists the recipes: tutorials that `minibert train --recipe NAME` repeats, the score that "
+        "each reports, and its faults, which --fault puts back.",
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from minibert.arguments import parse
 from minibert.errors import ConfigError, DataError, MinibertError
 from minibert.study.ledger import ledger
+from minibert.tasks import recipes
 from minibert.tasks.evaluate import evaluate_file, finite
 from minibert.tasks.finetune import Settings, finetune
 from minibert.tasks.predict import Embedder, MaskFiller, Predictor, tokenize
@@ -84,6 +85,8 @@ def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
 def _train(options: argparse.Namespace) -> None:
     given = vars(options)
     chosen = {item.name: given[item.name] for item in fields(Settings) if item.name in given}
+    if "recipe" in chosen:
+        chosen = recipes.load(chosen["recipe"]).values(**chosen)
     for key in ("model", "train"):
         if key not in chosen:
             raise ConfigError(
@@ -91,6 +94,10 @@ def _train(options: argparse.Namespace) -> None:
             )
     run = finetune(Settings(**chosen), progress=not options.quiet)
     print(run.summary())
+
+
+def _recipes(options: argparse.Namespace) -> None:
+    print(recipes.overview())
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -178,6 +185,7 @@ def _tokenize(options: argparse.Namespace) -> None:
 
 _COMMANDS = {
     "train": _train,
+    "recipes": _recipes,
     "evaluate": _evaluate,
     "predict": _predict,
     "fill-mask": _fill_mask,

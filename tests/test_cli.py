@@ -32,7 +32,7 @@ from tests.tasks.conftest import (
 
 __all__ = ["moods", "tiny"]  # fixtures, used by name
 
-COMMANDS = ("train", "evaluate", "predict", "fill-mask", "embed", "weights", "tokenize")
+COMMANDS = ("train", "recipes", "evaluate", "predict", "fill-mask", "embed", "weights", "tokenize")
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from minibert.errors import ConfigError, DataError
 from minibert.files import write_json
 from minibert.model import BertForSequenceClassification, BertForTokenClassification
+from minibert.tasks import faults
 from minibert.tasks.common import commit_of, pick_device, planned, prepare_on
 from minibert.tasks.evaluate import (
     METRICS,
@@ -40,7 +41,7 @@ from minibert.tasks.evaluate import (
 from minibert.tasks.report import pictures
 from minibert.tasks.runs import make_folder, require_free, versions, write_log
 from minibert.tasks.settings import Settings, check
-from minibert.text.batches import Dataset
+from minibert.text.batches import Dataset, plan_batches
 from minibert.text.corpora import Corpus, read, split, subset
 from minibert.text.tokenizer import BertTokenizer
 from minibert.training.loop import (
@@ -122,6 +123,7 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     tokenizer = BertTokenizer.from_pretrained(settings.model, revision=revision)
     _shorten_to(tokenizer, settings.max_length)
     corpora = _read_splits(settings)
+    faults.warn(settings.faults)
     model = _build_model(settings, corpora["train"], revision).to(precision.device)
     splits = {
         name: _Split(
@@ -138,7 +140,7 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     _say(progress, f"{folder}: {record['summary']}")
 
     def measure(name: str, intervals: bool = True) -> Report:
-        return evaluate(
+        report = evaluate(
             model,
             tokenizer,
             splits[name].corpus,
@@ -149,6 +151,11 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
             progress=progress,
             intervals=intervals,
         )
+        if "batch-means" not in settings.faults:
+            return report
+        lengths = splits[name].dataset.lengths
+        batches = plan_batches(lengths, batch_size=settings.batch_size, shuffle=False)
+        return faults.batch_means(report, splits[name].corpus, batches)
 
     started = time.perf_counter()
     history = _train(
@@ -213,8 +220,14 @@ def _read_splits(settings: Settings) -> dict[str, Corpus]:
             require_kind(corpora[name], str(corpora["train"].problem_type), "the training data")
     if settings.test_subset is not None and "test" in corpora:
         corpora["test"] = _subset(corpora["test"], settings.test_subset, settings.seed)
+    faults.require_sense(settings, corpora["train"].problem_type)
+    whole = corpora["train"]
     if settings.train_subset is not None:
         corpora["train"] = _subset(corpora["train"], settings.train_subset, settings.seed)
+    if "sorted-validation" in settings.faults:
+        corpora["train"], corpora["validation"] = faults.cut_off_the_end(
+            corpora["train"], settings.validation_fraction, whole
+        )
     if "validation" not in corpora:
         corpora["train"], corpora["validation"] = split(
             corpora["train"],
@@ -251,6 +264,8 @@ def _build_model(settings: Settings, corpus: Corpus, revision: str | None) -> Cl
         problem_type=None if tagging else kind,
         generator=torch.Generator().manual_seed(settings.seed),
     )
+    if "double-softmax" in settings.faults:
+        model.class_loss = faults.DoubleSoftmax()  # type: ignore[assignment]
     if settings.freeze:
         _freeze_body(model)
     model.use_gradient_checkpointing(settings.gradient_checkpointing)
@@ -324,6 +339,7 @@ def _train(
         evaluate=measure,
         watch=watch,
         patience=settings.patience,
+        restore_best="last-epoch" not in settings.faults,
         on_step=log.append,
         on_epoch=on_epoch,
         progress=progress,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minibert.errors import ConfigError
+from minibert.tasks.faults import require_known
 from minibert.training.optim import SCHEDULES
 
 PROBES = ("linear", "logistic")
@@ -106,6 +107,7 @@ class Settings:
 
 def check(settings: Settings) -> None:
     """Refuses settings that no run can have, before a file is opened."""
+    require_known(settings.faults)
     rules = {
         "epochs": (settings.epochs >= 1, "1 or more"),
         "batch_size": (settings.batch_size >= 1, "1 or more"),
