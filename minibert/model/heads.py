@@ -298,6 +298,17 @@ class BertForPreTraining(ModelWithHead):
         return [self.masked_lm]
 
 
+class ClassLoss:
+    """Cross-entropy of logits (B, C) with class numbers (B,), and what it is divided by."""
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+        """The sum over the labels that count, and their number."""
+        return _class_loss(logits, labels)
+
+    def count(self, labels: Tensor) -> int:
+        return _count(labels)
+
+
 class BertForSequenceClassification(ModelWithHead):
     """One row, one answer: a class, several yes/no labels, or numbers; logits (B, C).
 
@@ -309,6 +320,7 @@ class BertForSequenceClassification(ModelWithHead):
         generator = default_generator(generator)
         super().__init__(config, pooler=True, generator=generator)
         self.head = RowHead(config, config.num_labels)
+        self.class_loss: Any = ClassLoss()  # of one class for each text; can be replaced
         initialise(self.head, config.initializer_range, generator)
 
     def forward(
@@ -329,7 +341,7 @@ class BertForSequenceClassification(ModelWithHead):
     def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
         labels = batch["labels"]
         one_class = self.problem_type(labels) == "single_label_classification"
-        return {"label": _count(labels) if one_class else labels.numel()}
+        return {"label": self.class_loss.count(labels) if one_class else labels.numel()}
 
     def problem_type(self, labels: Tensor) -> str:
         """The config's problem_type, or the one that the labels' shape and dtype mean."""
@@ -344,7 +356,7 @@ class BertForSequenceClassification(ModelWithHead):
     def _loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
         problem_type = self.problem_type(labels)
         if problem_type == "single_label_classification":
-            return _class_loss(logits, labels)
+            return self.class_loss(logits, labels)
         one_number_each = logits.shape[1] == 1 and labels.shape == logits.shape[:1]
         if labels.shape != logits.shape and not one_number_each:
             raise InputError(

@@ -265,7 +265,7 @@ def _build_model(settings: Settings, corpus: Corpus, revision: str | None) -> Cl
         generator=torch.Generator().manual_seed(settings.seed),
     )
     if "double-softmax" in settings.faults:
-        model.class_loss = faults.DoubleSoftmax()  # type: ignore[assignment]
+        model.class_loss = faults.DoubleSoftmax()
     if settings.freeze:
         _freeze_body(model)
     model.use_gradient_checkpointing(settings.gradient_checkpointing)

@@ -163,6 +163,16 @@ def test_last_epoch_leaves_training_alone_and_measures_other_weights(
     assert said == ["A FAULT ON PURPOSE, last-epoch: the last epoch is tested, not the best."]
 
 
+def test_a_double_softmax_trains_another_model_by_the_faulty_loss(right, tiny, moods, tmp_path):
+    done, said = run(settings_for(tiny, moods, tmp_path / "run", faults=["double-softmax"]))
+    losses = [float(loss) for loss in losses_of(done.folder)]
+    assert min(losses) > math.log(1 + 2 / math.e)  # the floor, three classes
+    assert losses_of(done.folder) != losses_of(right[0].folder)
+    assert weights_of(done.folder) != weights_of(right[0].folder)
+    assert read_json(done.folder / "run.json")["settings"]["faults"] == ["double-softmax"]
+    assert "double-softmax" in said[0] and len(said) == 1
+
+
 def test_batch_means_leave_the_model_alone(right, tiny, moods, tmp_path):
     """30 rows in batches of 8: the last one holds 6."""
     done, said = run(settings_for(tiny, moods, tmp_path / "run", faults=["batch-means"]))
