@@ -14,6 +14,8 @@ EXAMPLES = """\
 examples:
   minibert train --model MODEL --train train.csv --test test.csv
       fine-tune on a table with the columns text and label; a run folder in runs/ is the result
+  minibert train --recipe emotion-finetune --model MODEL
+      what a tutorial did, with any option in place of its own (minibert recipes lists them)
   minibert predict runs/001 "what a lovely day"
       use it
   minibert evaluate runs/001 other.csv
