@@ -187,13 +187,13 @@ def means_of_batches(probe: Probe, features: Features, corpus: Corpus) -> list[R
 
 
 def last_epoch(model: str | Path) -> list[Row]:
-    """Fine-tuning on 300 tweets for 8 epochs, which is too long."""
+    """Fine-tuning on 300 tweets, the epoch chosen by the loss on 300 others."""
     values = recipes.load("emotion-finetune").values(
         model=model,
         train_subset=600,  # half of it validates
         validation_fraction=0.5,
         test_subset=1000,
-        epochs=8,
+        epochs=6,
         learning_rate=3e-4,
         max_length=64,
         precision="fp32",
@@ -211,7 +211,7 @@ def last_epoch(model: str | Path) -> list[Row]:
     rows: list[Row] = [
         (
             "last-epoch",
-            "emotion, fine-tuned on 300 tweets, 8 epochs: epoch tested",
+            "emotion, fine-tuned on 300 tweets, 6 epochs: epoch tested",
             str(runs[0].history.state.best_epoch),
             str(len(runs[1].history.epochs)),
         )
