@@ -9,6 +9,8 @@ from typing import Any
 from minibert import __version__
 from minibert.tasks.evaluate import METRICS
 from minibert.tasks.faults import FAULTS
+from minibert.tasks.settings import POOLINGS, PROBES
+from minibert.training.optim import SCHEDULES
 
 EXAMPLES = """\
 examples:
@@ -141,8 +143,9 @@ def _add_train(commands: Any) -> None:
     how.add_argument("--warmup", type=float, metavar="SHARE", help="of all updates (default 0.1)")
     how.add_argument(
         "--schedule",
-        choices=("linear", "cosine", "constant"),
-        help="of the learning rate after the warm-up (default linear, down to 0)",
+        choices=tuple(SCHEDULES),
+        help="of the learning rate after the warm-up (default linear, down to 0; exponential: "
+        "0.95 times as much from epoch to epoch)",
     )
     how.add_argument("--clip-norm", type=float, metavar="NORM", help="default 1.0")
     how.add_argument(
@@ -195,6 +198,17 @@ def _add_train(commands: Any) -> None:
         help="a mistake to make on purpose, to measure what it costs (several times for several): "
         + "; ".join(f"{name}: {what}" for name, what in FAULTS.items()),
     )
+    probe = parser.add_argument_group("probe", "instead of fine-tuning")
+    probe.add_argument(
+        "--probe",
+        choices=PROBES,
+        help="keep the model frozen and train on its features alone: a linear layer as above, or "
+        "logistic regression to its minimum; features are cached",
+    )
+    probe.add_argument(
+        "--layer", type=int, metavar="N", help="0 the embeddings, -1 the last layer (default -1)"
+    )
+    probe.add_argument("--pooling", choices=POOLINGS, help="of a text's rows (default cls)")
     where = parser.add_argument_group("where")
     where.add_argument("--output", metavar="FOLDER", help="run folder (default: the next in runs/)")
     _add_machine(where, precision="auto")

@@ -245,6 +245,12 @@ def read_tensors(path: str | Path, names: Collection[str] | None = None) -> dict
         return {name: file.get_tensor(name) for name in wanted}
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The `__metadata__` of a safetensors file, whose header is checked as by `tensor_shapes`."""
+    tensor_shapes(path)
+    return dict(_header(Path(path))[0].get("__metadata__", {}))
+
+
 def tensor_bytes(shape: Iterable[int], dtype: str) -> int:
     """How many bytes of a safetensors file a tensor takes."""
     return math.prod(shape) * _ITEM_SIZES[dtype]

@@ -41,7 +41,7 @@ from minibert.training.precision import choose_precision
 from tests.benchmarks.material import data_folder, official_minilm
 
 Row = tuple[str, str, str, str]  # fault, what is measured, right, with the fault
-Loss = Callable[[Tensor, Tensor], tuple[Tensor, int]]
+Loss = Callable[[Tensor, Tensor], tuple[Tensor, float]]
 FP32 = choose_precision("fp32", "cpu")
 
 

@@ -30,7 +30,7 @@ ARROWS = {
         "minibert.study",
         "minibert.__version__",
     },
-    "minibert.arguments": {"minibert.tasks", "minibert.__version__"},
+    "minibert.arguments": {"minibert.tasks", "minibert.training", "minibert.__version__"},
     "minibert.tasks": {
         "minibert.training",
         "minibert.text",

@@ -39,7 +39,7 @@ from minibert.model.trace import Scope
 
 IGNORED = -100  # the label that never counts
 
-LossTerms = dict[str, tuple[Tensor, int]]
+LossTerms = dict[str, tuple[Tensor, float]]
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,34 @@ class ModelWithHead(BertBase):
         return self.bert
 
     @abstractmethod
-    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
+    def count_labels(self, batch: Mapping[str, Any]) -> Mapping[str, float]:
         """For each loss term of this batch, the number of labels it will be the mean over.
 
         Known from the labels alone, so a training loop can divide each part of a large batch by
         the count of the whole before it has seen the rest.
         """
+
+
+class ClassLoss:
+    """Cross-entropy of one class for each row, as a sum and a count.
+
+    Args:
+        weights: (C,) what a label of each class counts; None: 1. The mean is then that of
+            torch.nn.CrossEntropyLoss(weight=...): sum of weight * loss over sum of weights.
+    """
+
+    def __init__(self, weights: Tensor | None = None):
+        self.weights = weights
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+        """logits (B, C), labels (B,) -> the sum () and what the labels count."""
+        return _class_loss(logits, labels, self.weights)
+
+    def count(self, labels: Tensor) -> float:
+        """What the labels (B,) count together."""
+        if self.weights is None:
+            return _count(labels)
+        return float(self.weights.cpu()[labels[labels != IGNORED].cpu()].sum())
 
 
 class MaskedLMHead(nn.Module):
@@ -298,29 +320,21 @@ class BertForPreTraining(ModelWithHead):
         return [self.masked_lm]
 
 
-class ClassLoss:
-    """Cross-entropy of logits (B, C) with class numbers (B,), and what it is divided by."""
-
-    def __call__(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
-        """The sum over the labels that count, and their number."""
-        return _class_loss(logits, labels)
-
-    def count(self, labels: Tensor) -> int:
-        return _count(labels)
-
-
 class BertForSequenceClassification(ModelWithHead):
     """One row, one answer: a class, several yes/no labels, or numbers; logits (B, C).
 
     Which of them is `config.problem_type`; where that is None it is told from the labels, as in
     transformers: one output means regression, integer labels a class, other labels several.
+
+    Attributes:
+        class_loss: the loss where the answer is a class.
     """
 
     def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
         generator = default_generator(generator)
         super().__init__(config, pooler=True, generator=generator)
         self.head = RowHead(config, config.num_labels)
-        self.class_loss: Any = ClassLoss()  # of one class for each text; can be replaced
+        self.class_loss = ClassLoss()
         initialise(self.head, config.initializer_range, generator)
 
     def forward(
@@ -338,7 +352,7 @@ class BertForSequenceClassification(ModelWithHead):
         terms = {} if labels is None else {"label": self._loss(logits, labels)}
         return HeadOutput(_mean(terms), terms, logits, *encoded.finish())
 
-    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
+    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, float]:
         labels = batch["labels"]
         one_class = self.problem_type(labels) == "single_label_classification"
         return {"label": self.class_loss.count(labels) if one_class else labels.numel()}
@@ -353,7 +367,7 @@ class BertForSequenceClassification(ModelWithHead):
             return "multi_label_classification"
         return "single_label_classification"
 
-    def _loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    def _loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
         problem_type = self.problem_type(labels)
         if problem_type == "single_label_classification":
             return self.class_loss(logits, labels)
@@ -510,11 +524,13 @@ def _mean(terms: LossTerms) -> Tensor | None:
     """The sum over the terms of sum / count; a term in which nothing counts adds 0, not NaN."""
     if not terms:
         return None
-    means = [total / max(count, 1) for total, count in terms.values()]
+    means = [total / (count or 1) for total, count in terms.values()]
     return torch.stack(means).sum()  # ()
 
 
-def _class_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+def _class_loss(
+    logits: Tensor, labels: Tensor, weights: Tensor | None = None
+) -> tuple[Tensor, float]:
     """Cross-entropy of logits (M, C) with class numbers (M,), summed over those that count."""
     if labels.shape != logits.shape[:1] or labels.is_floating_point():
         raise InputError(
@@ -533,9 +549,10 @@ def _class_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
             expected=f"0 to {logits.shape[1] - 1}, or {IGNORED}",
             found=int(labels[row]),
         )
-    labels = labels.long()  # (M,)
-    loss = F.cross_entropy(_precise(logits), labels, ignore_index=IGNORED, reduction="sum")  # ()
-    return loss, _count(labels)
+    labels, logits = labels.long(), _precise(logits)  # (M,), (M, C)
+    per_class = None if weights is None else weights.to(logits)  # (C,)
+    loss = F.cross_entropy(logits, labels, per_class, ignore_index=IGNORED, reduction="sum")  # ()
+    return loss, ClassLoss(weights).count(labels)
 
 
 def _masked_lm(
@@ -562,7 +579,7 @@ def _masked_lm(
     return logits if labelled_only else layout.pad(logits), terms  # (B, S, V) or (M, V)
 
 
-def _token_loss(logits: Tensor, labels: Tensor, layout: Layout) -> tuple[Tensor, int]:
+def _token_loss(logits: Tensor, labels: Tensor, layout: Layout) -> tuple[Tensor, float]:
     """Cross-entropy of packed logits (T, C) with a table of labels (B, S)."""
     return _class_loss(logits, _packed_labels(labels, layout))
 

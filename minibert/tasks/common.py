@@ -99,14 +99,19 @@ def prepare_on(device: torch.device) -> Callable[[Mapping[str, Any]], dict[str, 
     """
 
     def prepare(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        if "attention_mask" not in inputs:  # features have no layout
+            return move(inputs, device)
         mask = inputs["attention_mask"]
         return move({**inputs, "layout": Layout.from_mask(mask)}, device)
 
     return prepare
 
 
-def ready_for_inference(model: BertBase, precision: Precision) -> Precision:
+def ready_for_inference(model: Any, precision: Precision) -> Precision:
     """Puts a model on its device and gives up training it for speed (see `for_inference`).
+
+    Args:
+        model: a BertBase, or something else that has `for_inference`.
 
     Returns:
         The precision to run it in: without autocast where the weights now have the dtype.
@@ -119,15 +124,22 @@ def ready_for_inference(model: BertBase, precision: Precision) -> Precision:
     return replace(precision, dtype=None)
 
 
-def planned(dataset: Dataset, tokenizer: BertTokenizer, **plan: Any) -> list[Batch]:
-    """Batches of a data set, made when their turn comes; `plan` goes to `plan_batches`."""
+def planned(
+    dataset: Dataset, tokenizer: BertTokenizer, rows: Sequence[int] | None = None, **plan: Any
+) -> list[Batch]:
+    """Batches of a data set, made when their turn comes; `plan` goes to `plan_batches`.
+
+    Of all rows, or of those named, which may hold a row several times.
+    """
+    rows = range(len(dataset)) if rows is None else rows
 
     def load(rows: Sequence[int]) -> dict[str, torch.Tensor]:
         return collate([dataset[row] for row in rows], pad_id=tokenizer.pad_id)
 
     return [
-        Batch(rows, partial(load, rows), sum(dataset.lengths[row] for row in rows))
-        for rows in plan_batches(dataset.lengths, **plan)
+        Batch(chosen, partial(load, chosen), sum(dataset.lengths[row] for row in chosen))
+        for places in plan_batches([dataset.lengths[row] for row in rows], **plan)
+        for chosen in [[rows[place] for place in places]]
     ]
 
 

@@ -28,13 +28,14 @@ from minibert.tasks.common import (
     require_class,
     shorten,
 )
+from minibert.tasks.probes import ProbedModel, is_probe
 from minibert.text.batches import Dataset
 from minibert.text.corpora import Corpus, TaggedExample, read
 from minibert.text.tokenizer import BertTokenizer
 from minibert.training import loop, metrics
 from minibert.training.precision import Precision, choose_precision
 
-Classifier = BertForSequenceClassification | BertForTokenClassification
+Classifier = BertForSequenceClassification | BertForTokenClassification | ProbedModel
 
 # What is measured for each kind of label. The first decides which epoch was the best, unless
 # another is asked for.
@@ -151,9 +152,7 @@ def evaluate_file(
         DataError: the file cannot be read, or has labels that the model does not know.
     """
     revision = commit_of(source, revision)
-    kinds = (BertForSequenceClassification, BertForTokenClassification)
-    kind = require_class(source, revision, *kinds)
-    model = kind.from_pretrained(source, revision=revision)
+    model = open_classifier(source, revision)
     tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
     kind_of_labels = problem_type(model)
     corpus = read(
@@ -175,6 +174,19 @@ def evaluate_file(
         precision=chosen,
         progress=progress,
     )
+
+
+def open_classifier(source: str | Path, revision: str | None) -> Classifier:
+    """A fine-tuned model, or a frozen one with its probe.
+
+    Raises:
+        CheckpointError: it is neither.
+    """
+    if is_probe(source, revision):
+        return ProbedModel.from_pretrained(source, revision=revision)
+    kinds = (BertForSequenceClassification, BertForTokenClassification)
+    kind = require_class(source, revision, *kinds)
+    return kind.from_pretrained(source, revision=revision)
 
 
 def label_names(model: Classifier) -> tuple[str, ...] | None:
@@ -232,16 +244,29 @@ def evaluate(
         prepare=prepare_on(precision.device),
         progress=f"evaluating {split}" if progress else None,
     )
+    return score(model, corpus, result, split, dataset.word_ids, intervals=intervals)
+
+
+def score(
+    model: Classifier,
+    corpus: Corpus,
+    result: loop.Evaluation,
+    split: str,
+    word_ids: Sequence[Sequence[int | None]] | None = None,
+    *,
+    intervals: bool = True,
+) -> Report:
+    """The report of what a model has said of a corpus; `word_ids` for tagged sentences."""
     scored = _Scored(split, corpus, label_names(model) or (), intervals)
     kind = problem_type(model)
-    if dataset.word_ids is not None:
-        return scored.tags(result.loss, result.logits, dataset.word_ids)
+    if word_ids is not None:
+        return scored.tags(result.loss, result.logits, word_ids)
     logits = torch.stack(result.logits)  # (examples, C)
     if kind == "regression":
         return scored.numbers(result.loss, logits)
     if kind == "multi_label_classification":
         return scored.several(result.loss, logits)
-    return scored.classes(result.loss, logits)
+    return scored.classes(logits)
 
 
 @dataclass(frozen=True)
@@ -253,8 +278,11 @@ class _Scored:
     names: tuple[str, ...]
     intervals: bool
 
-    def classes(self, loss: float, logits: Tensor) -> Report:
-        """One class for each text; logits (examples, C)."""
+    def classes(self, logits: Tensor) -> Report:
+        """One class for each text; logits (examples, C).
+
+        The loss is the plain mean, whatever class weights the training had: runs can be compared.
+        """
         labels = torch.tensor([example.label for example in self.corpus])  # type: ignore[union-attr]
         losses = F.cross_entropy(logits, labels, reduction="none")  # (examples,)
         chances, predictions = logits.softmax(dim=-1).max(dim=-1)  # (examples,), (examples,)
@@ -264,7 +292,7 @@ class _Scored:
         scores = metrics.class_scores(truth, predicted, count)
         result = {
             "examples": len(truth),
-            "loss": {"value": loss},
+            "loss": {"value": losses.double().mean().item()},
             "accuracy": _with_interval(
                 right / len(truth), metrics.wilson_interval(right, len(truth))
             ),

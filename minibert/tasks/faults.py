@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from minibert.errors import ConfigError
+from minibert.model.heads import ClassLoss
 from minibert.text.corpora import Corpus
 
 if TYPE_CHECKING:  # which look faults up here
@@ -45,7 +45,6 @@ FAULTS = {
     "last-epoch": "the last epoch is tested, not the best",
     "batch-means": "loss and accuracy are means of batch means",
 }
-IGNORED = -100
 
 
 def require_known(faults: Iterable[str]) -> None:
@@ -101,18 +100,13 @@ def warn(faults: Iterable[str]) -> None:
         warnings.warn(f"A FAULT ON PURPOSE, {fault}: {FAULTS[fault]}.", stacklevel=3)
 
 
-class DoubleSoftmax:
+class DoubleSoftmax(ClassLoss):
     """Cross-entropy of probabilities taken for logits; see the module."""
 
-    def __call__(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
-        """The faulty loss summed over labels, and their count; logits (B, C), labels (B,)."""
+    def __call__(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+        """logits (B, C), labels (B,) -> the faulty sum () and what the labels count."""
         precise = logits if logits.dtype == torch.float64 else logits.float()  # (B, C)
-        chances = precise.softmax(dim=-1)  # (B, C)
-        total = F.cross_entropy(chances, labels.long(), ignore_index=IGNORED, reduction="sum")  # ()
-        return total, self.count(labels)
-
-    def count(self, labels: Tensor) -> int:
-        return int((labels != IGNORED).sum())
+        return super().__call__(precise.softmax(dim=-1), labels)
 
 
 def cut_off_the_end(corpus: Corpus, fraction: float, whole: Corpus) -> tuple[Corpus, Corpus]:

@@ -17,7 +17,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,10 @@ from tqdm import tqdm
 from minibert.errors import ConfigError, DataError
 from minibert.files import write_json
 from minibert.model import BertForSequenceClassification, BertForTokenClassification
+from minibert.model.bert import BertBase
 from minibert.tasks import faults
+from minibert.tasks.balance import class_loss, rows_of_epoch
+from minibert.tasks.baselines import baselines, describe
 from minibert.tasks.common import commit_of, pick_device, planned, prepare_on
 from minibert.tasks.evaluate import (
     METRICS,
@@ -38,6 +41,9 @@ from minibert.tasks.evaluate import (
     finite,
     require_kind,
 )
+from minibert.tasks.layerwise import freeze_lower_layers, rate_by_layer
+from minibert.tasks.probe_runs import Probing
+from minibert.tasks.probes import ProbedModel, require_classes
 from minibert.tasks.report import pictures
 from minibert.tasks.runs import make_folder, require_free, versions, write_log
 from minibert.tasks.settings import Settings, check
@@ -49,6 +55,7 @@ from minibert.training.loop import (
     EpochRecord,
     History,
     StepRecord,
+    Trainable,
     count_steps,
     seed_everything,
     train,
@@ -72,6 +79,7 @@ class Run:
         history: steps and epochs.
         reports: split -> Report, "validation" and, if there was one, "test".
         seconds: from the first step to the last evaluation.
+        baselines: of the last split, where its labels are classes of texts; see baselines.py.
     """
 
     folder: Path
@@ -80,6 +88,7 @@ class Run:
     history: History
     reports: dict[str, Report]
     seconds: float
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def summary(self) -> str:
         """The result as text for people, with what to do next."""
@@ -88,6 +97,7 @@ class Run:
         return "\n".join(
             [
                 *(report.summary() + "\n" for report in self.reports.values()),
+                *([describe(self.baselines, final.split) + "\n"] if self.baselines else []),
                 f"The hardest examples of {final.split} (all in {self.folder / 'errors.csv'}):",
                 final.worst(),
                 "",
@@ -139,7 +149,17 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     write_json(folder / "run.json", {"status": "unfinished", **record})
     _say(progress, f"{folder}: {record['summary']}")
 
+    last = list(splits)[-1]
+    floor = _baselines(splits["train"], splits[last], tokenizer)
+    if floor:
+        _say(progress, describe(floor, last))
+    probing = None
+    if isinstance(model, ProbedModel):
+        probing = Probing.of(settings, model, corpora, revision, precision, progress)
+
     def measure(name: str, intervals: bool = True) -> Report:
+        if probing is not None:
+            return shown(name, probing.measure(name, intervals))
         report = evaluate(
             model,
             tokenizer,
@@ -151,6 +171,9 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
             progress=progress,
             intervals=intervals,
         )
+        return shown(name, report)
+
+    def shown(name: str, report: Report) -> Report:
         if "batch-means" not in settings.faults:
             return report
         lengths = splits[name].dataset.lengths
@@ -158,18 +181,23 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
         return faults.batch_means(report, splits[name].corpus, batches)
 
     started = time.perf_counter()
-    history = _train(
-        settings,
-        model,
-        partial(_batches_of_epoch, splits["train"].dataset, tokenizer, settings),
-        lambda: measure("validation", intervals=False).values(),
-        watch,
-        precision,
-        folder,
-        progress,
-    )
+
+    def watched() -> dict[str, float]:
+        return measure("validation", intervals=False).values()
+
+    if probing is None:
+        plan = partial(_batches_of_epoch, splits["train"], tokenizer, settings)
+        history = _train(settings, model, plan, watched, watch, precision, folder, progress)
+    elif settings.probe == "logistic":
+        history = probing.fit(watched, folder)
+    else:
+        probe, precision = probing.probe, probing.precision
+        plan_of = probing.batches_of_epoch
+        history = _train(settings, probe, plan_of, watched, watch, precision, folder, progress)
     reports = {name: measure(name) for name in splits if name != "train"}
-    run = Run(folder, model.eval(), tokenizer, history, reports, time.perf_counter() - started)
+    run = Run(
+        folder, model.eval(), tokenizer, history, reports, time.perf_counter() - started, floor
+    )
     _write(run, record)
     return run
 
@@ -251,8 +279,23 @@ def _has_classes(corpus: Corpus) -> bool:
 
 
 def _build_model(settings: Settings, corpus: Corpus, revision: str | None) -> Classifier:
-    """The pre-trained body with a fresh head for this corpus's labels."""
+    """The pre-trained body with a fresh head, or probe, for this corpus's labels."""
     kind = corpus.problem_type
+    loss = class_loss(settings, corpus)
+    if "double-softmax" in settings.faults:
+        loss = faults.DoubleSoftmax(loss.weights)
+    if settings.probe is not None:
+        require_classes(kind)
+        probed = ProbedModel.fresh(
+            settings.model,
+            revision=revision,
+            labels=corpus.label_names,
+            layer=settings.layer,
+            pooling=settings.pooling,
+            seed=settings.seed,
+        )
+        probed.probe.class_loss = loss
+        return probed
     tagging = kind == "token_classification"
     model_type = BertForTokenClassification if tagging else BertForSequenceClassification
     names = corpus.label_names
@@ -264,15 +307,16 @@ def _build_model(settings: Settings, corpus: Corpus, revision: str | None) -> Cl
         problem_type=None if tagging else kind,
         generator=torch.Generator().manual_seed(settings.seed),
     )
-    if "double-softmax" in settings.faults:
-        model.class_loss = faults.DoubleSoftmax()
+    if isinstance(model, BertForSequenceClassification):
+        model.class_loss = loss
+    freeze_lower_layers(model, settings.freeze_layers)
     if settings.freeze:
         _freeze_body(model)
     model.use_gradient_checkpointing(settings.gradient_checkpointing)
     return model
 
 
-def _freeze_body(model: Classifier) -> None:
+def _freeze_body(model: BertBase) -> None:
     """Freezes what was pre-trained; a pooler that was drawn with the head is trained with it."""
     pooler = model.body.pooler
     fresh = any(name.startswith("bert.pooler.") for name in model.untrained())
@@ -294,16 +338,29 @@ def _watched(settings: Settings, corpus: Corpus) -> str:
 
 
 def _batches_of_epoch(
-    dataset: Dataset, tokenizer: BertTokenizer, settings: Settings, epoch: int
+    part: _Split, tokenizer: BertTokenizer, settings: Settings, epoch: int
 ) -> list[Batch]:
     return planned(
-        dataset, tokenizer, batch_size=settings.batch_size, seed=settings.seed, epoch=epoch
+        part.dataset,
+        tokenizer,
+        rows_of_epoch(part.corpus, settings, epoch),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        epoch=epoch,
     )
+
+
+def _baselines(
+    train: _Split, final: _Split, tokenizer: BertTokenizer
+) -> dict[str, dict[str, float]]:
+    if not _has_classes(train.corpus):
+        return {}
+    return baselines((train.corpus, train.dataset), (final.corpus, final.dataset), tokenizer)
 
 
 def _train(
     settings: Settings,
-    model: Classifier,
+    model: Trainable,
     batches_of_epoch: Callable[[int], Sequence[Batch]],
     measure: Callable[[], dict[str, float]],
     watch: str,
@@ -312,11 +369,16 @@ def _train(
     progress: bool,
 ) -> History:
     """The training itself; at the end the model has the best epoch's weights."""
-    groups = parameter_groups(model.named_parameters(), weight_decay=settings.weight_decay)
+    rate_of = rate_by_layer(_depth(model), settings.layer_decay)
+    groups = parameter_groups(
+        model.named_parameters(), weight_decay=settings.weight_decay, rate_of=rate_of
+    )
     optimizer = build_optimizer(groups, learning_rate=settings.learning_rate)
     updates = count_steps(batches_of_epoch, settings.epochs, settings.accumulate)
     warmup = round(settings.warmup * updates)
-    schedule = Schedule(optimizer, settings.schedule, warmup=warmup, total=updates)
+    schedule = Schedule(
+        optimizer, settings.schedule, warmup=warmup, total=updates, epochs=settings.epochs
+    )
     _say(progress, describe_groups(groups))
     log: list[StepRecord] = []
 
@@ -346,6 +408,10 @@ def _train(
     )
 
 
+def _depth(model: Trainable) -> int:
+    return model.config.num_hidden_layers if isinstance(model, BertBase) else 0
+
+
 def _epoch_line(record: EpochRecord) -> str:
     scores = "  ".join(f"{name} {value:.4f}" for name, value in record.metrics.items())
     star = "  (best so far)" if record.best else ""
@@ -360,6 +426,8 @@ def _write(run: Run, record: dict[str, Any]) -> None:
     """Writes the results: the model first, last the record that says the run is finished."""
     final = list(run.reports.values())[-1]
     metrics = {name: report.metrics for name, report in run.reports.items()}
+    if run.baselines:
+        metrics["baselines"] = {"split": final.split, **run.baselines}
     run.tokenizer.save_pretrained(run.folder / "model")
     run.model.save_pretrained(run.folder / "model")
     write_json(run.folder / "metrics.json", finite(metrics))

@@ -17,8 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from minibert.checkpoint import hub
 from minibert.errors import CheckpointError, ConfigError, DataError
@@ -29,7 +28,6 @@ from minibert.model import (
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
-    Layout,
 )
 from minibert.tasks.common import (
     commit_of,
@@ -41,7 +39,9 @@ from minibert.tasks.common import (
     require_class,
     shorten,
 )
-from minibert.tasks.evaluate import problem_type
+from minibert.tasks.evaluate import Classifier, open_classifier, problem_type
+from minibert.tasks.pooling import SentenceEncoder
+from minibert.tasks.probes import is_probe
 from minibert.text.batches import Dataset
 from minibert.text.corpora import Corpus, Example, TaggedExample
 from minibert.text.tokenizer import BertTokenizer
@@ -102,11 +102,11 @@ class TaggedText:
 
 
 class Predictor:
-    """A fine-tuned classifier of texts or of words, with its tokenizer."""
+    """A fine-tuned classifier (or a frozen one with a probe) of texts or of words."""
 
     def __init__(
         self,
-        model: BertForSequenceClassification | BertForTokenClassification,
+        model: Classifier,
         tokenizer: BertTokenizer,
         precision: Precision,
     ):
@@ -132,10 +132,13 @@ class Predictor:
         """
         revision = commit_of(source, revision)
         kinds = (BertForSequenceClassification, BertForTokenClassification)
-        kind: type[Any] = BertForSequenceClassification
-        if not allow_untrained or model_class(source, revision=revision) in kinds:
-            kind = require_class(source, revision, *kinds)
-        model = kind.from_pretrained(source, revision=revision, fresh_head=allow_untrained)
+        model: Any
+        if not allow_untrained or is_probe(source, revision):
+            model = open_classifier(source, revision)
+        else:
+            kind: type[Any] = model_class(source, revision=revision)
+            kind = kind if kind in kinds else BertForSequenceClassification
+            model = kind.from_pretrained(source, revision=revision, fresh_head=True)
         tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
         chosen = choose_precision(precision, pick_device(device))
         return cls(model, tokenizer, ready_for_inference(model, chosen))
@@ -318,51 +321,6 @@ class MaskFiller:
             FilledMask(text, list(zip(self.tokenizer.tokens(row), values.tolist(), strict=True)))
             for row, values in zip(ids, best, strict=True)
         ]
-
-
-@dataclass(frozen=True)
-class _Vectors:
-    """In the form that the evaluation loop reads: one row of `logits` for each text."""
-
-    logits: Tensor
-    loss_terms: dict[str, Any] = field(default_factory=dict)
-
-
-class SentenceEncoder(nn.Module):
-    """A BertModel and a pooling over its real tokens: one vector for each text.
-
-    Args:
-        pooling: "mean" (Reimers, Gurevych 2019, section 3), "cls", or "max".
-        normalize: scale each vector to length 1, so that a dot product is a cosine.
-    """
-
-    def __init__(self, model: BertModel, pooling: str, normalize: bool):
-        super().__init__()
-        if pooling not in ("mean", "cls", "max"):
-            raise ConfigError(
-                f"There is no pooling called {pooling!r}.",
-                key="pooling",
-                expected="mean, cls or max",
-                found=pooling,
-            )
-        self.model = model
-        self.pooling = pooling
-        self.normalize = normalize
-
-    def forward(self, layout: Layout, **inputs: Any) -> _Vectors:
-        """Inputs as for BertModel -> (B, D); padding has no part in it."""
-        hidden = self.model(layout=layout, **inputs).last_hidden_state.float()  # (B, S, D)
-        mask = layout.mask.unsqueeze(-1)  # (B, S, 1)
-        if self.pooling == "mean":
-            pooled = hidden.sum(dim=1) / mask.sum(dim=1).clamp(min=1)  # (B, D)
-        elif self.pooling == "max":
-            pooled = hidden.masked_fill(~mask, -torch.inf).amax(dim=1)  # (B, D)
-        else:
-            pooled = layout.first_tokens(layout.unpad(hidden))  # (B, D)
-        return _Vectors(F.normalize(pooled, dim=-1) if self.normalize else pooled)
-
-    def count_labels(self, inputs: Any) -> dict[str, int]:
-        return {}
 
 
 class Embedder:

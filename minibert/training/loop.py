@@ -40,8 +40,11 @@ class Trainable(Protocol):
 
     def __call__(self, **inputs: Any) -> Any: ...
 
-    def count_labels(self, inputs: Inputs, /) -> Mapping[str, int]:
-        """The counts that `loss_terms` will have, told from the labels alone."""
+    def count_labels(self, inputs: Inputs, /) -> Mapping[str, float]:
+        """The counts that `loss_terms` will have, told from the labels alone.
+
+        Whole numbers, or sums of weights where labels weigh more and less.
+        """
 
     def train(self, mode: bool = True) -> Any: ...
 
@@ -266,7 +269,7 @@ class LossSums:
     """Sums and counts of a loss's terms over many batches. Sums add up; means do not."""
 
     sums: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
 
     def add(self, other: LossSums) -> None:
         """Adds the terms of another stretch of data."""
@@ -276,7 +279,7 @@ class LossSums:
 
     def mean(self) -> float:
         """The loss: each term's mean over its labels, added up. A term without labels is 0."""
-        return sum(total / max(1, self.counts[name]) for name, total in self.sums.items())
+        return sum(total / (self.counts[name] or 1) for name, total in self.sums.items())
 
 
 @dataclass(frozen=True)
@@ -320,7 +323,7 @@ def optimizer_step(
         # backward pass takes over the dtype of each operation by itself.
         with precision.autocast():
             output = model(**prepare(inputs))
-        loss = sum(total / max(1, counts[term]) for term, (total, _) in output.loss_terms.items())
+        loss = sum(total / (counts[term] or 1) for term, (total, _) in output.loss_terms.items())
         # Scaled up, so that small fp16 gradients do not vanish on their way back. Gradients add up
         # in `parameter.grad` from one batch of the window to the next.
         scaler.scale(loss).backward()
@@ -444,8 +447,8 @@ def _check_settings(
         )
 
 
-def _add_counts(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
+def _add_counts(counts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
     for terms in counts:
         for name, count in terms.items():
             total[name] = total.get(name, 0) + count

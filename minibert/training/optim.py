@@ -19,7 +19,10 @@ Group = dict[str, Any]
 
 
 def parameter_groups(
-    named_parameters: Iterable[tuple[str, nn.Parameter]], *, weight_decay: float
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    *,
+    weight_decay: float,
+    rate_of: Callable[[str], float] = lambda name: 1.0,
 ) -> list[Group]:
     """Sorts parameters into those that weight decay pulls towards zero and those it leaves alone.
 
@@ -29,10 +32,12 @@ def parameter_groups(
     Args:
         named_parameters: what `model.named_parameters()` gives.
         weight_decay: the share of the learning rate by which a decaying weight shrinks in a step.
+        rate_of: the name of a parameter -> its learning rate, as a share of the run's.
 
     Returns:
-        The groups "decay" and "no decay", without an empty one. The parameters stay with their
-        names, so that the optimizer's state can be told apart by name, never by position.
+        The groups "decay" and "no decay" of each share, the largest share first, without an empty
+        one. The parameters stay with their names, so that the optimizer's state can be told apart
+        by name, never by position.
 
     Raises:
         TrainingError: every parameter is frozen.
@@ -40,18 +45,24 @@ def parameter_groups(
     trained = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
     if not trained:
         raise TrainingError("There is nothing to train: every parameter is frozen.")
-    groups: list[Group] = [
-        {
-            "name": "decay",
-            "params": [(name, parameter) for name, parameter in trained if parameter.ndim >= 2],
-            "weight_decay": weight_decay,
-        },
-        {
-            "name": "no decay",
-            "params": [(name, parameter) for name, parameter in trained if parameter.ndim < 2],
-            "weight_decay": 0.0,
-        },
-    ]
+    groups: list[Group] = []
+    for share in sorted({rate_of(name) for name, _ in trained}, reverse=True):
+        alike = [(name, parameter) for name, parameter in trained if rate_of(name) == share]
+        suffix = "" if share == 1 else f", rate x {share:.4g}"
+        groups += [
+            {
+                "name": f"decay{suffix}",
+                "params": [(name, parameter) for name, parameter in alike if parameter.ndim >= 2],
+                "weight_decay": weight_decay,
+                "rate": share,
+            },
+            {
+                "name": f"no decay{suffix}",
+                "params": [(name, parameter) for name, parameter in alike if parameter.ndim < 2],
+                "weight_decay": 0.0,
+                "rate": share,
+            },
+        ]
     return [group for group in groups if group["params"]]
 
 
@@ -74,7 +85,7 @@ def build_optimizer(
     """AdamW over the groups that `parameter_groups` gave.
 
     Args:
-        groups: named parameter groups, each with its own weight decay.
+        groups: named parameter groups, each with its own weight decay, and share of the rate.
         learning_rate: the peak learning rate; a `Schedule` scales it.
         betas: decay rates of the running means of the gradient and of its square.
         eps: added to the root of the mean square. Google's BERT has 1e-6.
@@ -96,18 +107,18 @@ def build_optimizer(
     # NOTE(paper): Google's BERT code leaves out Adam's bias correction, so its first steps are
     # larger (Zhang et al. 2021, section 4). AdamW has it, as transformers has.
     # The groups are copied, since the optimizer writes its settings into them.
-    copies = [dict(group) for group in groups]
+    copies = [{**group, "lr": learning_rate * group.get("rate", 1.0)} for group in groups]
     return torch.optim.AdamW(copies, lr=learning_rate, betas=betas, eps=eps, fused=fused)
 
 
-def linear(update: int, warmup: int, total: int) -> float:
+def linear(update: int, warmup: int, total: int, epochs: int = 1) -> float:
     """Up from 0 to 1 over `warmup` updates, then down in a straight line to 0 at `total`."""
     if update < warmup:
         return update / warmup
     return max(0.0, (total - update) / max(1, total - warmup))
 
 
-def cosine(update: int, warmup: int, total: int) -> float:
+def cosine(update: int, warmup: int, total: int, epochs: int = 1) -> float:
     """Up from 0 to 1 over `warmup` updates, then down along half a cosine to 0 at `total`."""
     if update < warmup:
         return update / warmup
@@ -115,15 +126,21 @@ def cosine(update: int, warmup: int, total: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def constant(update: int, warmup: int, total: int) -> float:
+def constant(update: int, warmup: int, total: int, epochs: int = 1) -> float:
     """Up from 0 to 1 over `warmup` updates, then 1."""
     return update / warmup if update < warmup else 1.0
 
 
-SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
+def exponential(update: int, warmup: int, total: int, epochs: int = 1) -> float:
+    """Up from 0 to 1 over `warmup` updates, then 0.95 to the number of epochs gone by."""
+    return update / warmup if update < warmup else 0.95 ** (update * epochs // max(1, total))
+
+
+SCHEDULES: dict[str, Callable[[int, int, int, int], float]] = {
     "linear": linear,
     "cosine": cosine,
     "constant": constant,
+    "exponential": exponential,
 }
 
 
@@ -135,15 +152,24 @@ class Schedule:
 
     Args:
         optimizer: its learning rates at this moment are the peaks.
-        name: "linear", "cosine" or "constant".
+        name: "linear", "cosine", "constant" or "exponential".
         warmup: updates over which the rate rises.
         total: updates of the whole run.
+        epochs: of the whole run, all with the same number of updates; for "exponential".
 
     Raises:
         TrainingError: an unknown name, or a warm-up longer than the run.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, name: str, *, warmup: int, total: int):
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        name: str,
+        *,
+        warmup: int,
+        total: int,
+        epochs: int = 1,
+    ):
         if name not in SCHEDULES:
             raise TrainingError(
                 f"There is no schedule {name!r}; there are {', '.join(SCHEDULES)}.",
@@ -158,7 +184,7 @@ class Schedule:
                 expected=f"0 to {total}",
                 found=warmup,
             )
-        self.name, self.warmup, self.total = name, warmup, total
+        self.name, self.warmup, self.total, self.epochs = name, warmup, total, epochs
         self.updates = 0
         self._optimizer = optimizer
         self._peaks = [group["lr"] for group in optimizer.param_groups]
@@ -175,7 +201,7 @@ class Schedule:
         self._set_learning_rates()
 
     def _set_learning_rates(self) -> None:
-        factor = SCHEDULES[self.name](self.updates, self.warmup, self.total)
+        factor = SCHEDULES[self.name](self.updates, self.warmup, self.total, self.epochs)
         for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
 

@@ -173,6 +173,25 @@ def test_a_double_softmax_trains_another_model_by_the_faulty_loss(right, tiny, m
     assert "double-softmax" in said[0] and len(said) == 1
 
 
+def test_a_linear_probe_has_the_double_softmax_as_well(tiny, moods, tmp_path):
+    settings = settings_for(tiny, moods, tmp_path / "right", probe="linear")
+    one, _ = run(settings)
+    faulty = replace(settings, output=str(tmp_path / "faulty"), faults=["double-softmax"])
+    other, _ = run(faulty)
+    first = [float(losses_of(done.folder)[0]) for done in (one, other)]
+    assert first[0] != first[1]
+    assert min(map(float, losses_of(other.folder))) > math.log(1 + 2 / math.e)
+    assert weights_of(one.folder) != weights_of(other.folder)
+
+
+def test_class_weights_go_into_a_double_softmax():
+    weights = torch.tensor([2.0, 0.5, 1.0], dtype=torch.float64)
+    loss, count = DoubleSoftmax(weights)(
+        torch.zeros(2, 3, dtype=torch.float64), torch.tensor([0, 1])
+    )
+    assert count == 2.5 and loss.item() == pytest.approx(2.5 * math.log(3), rel=1e-12)
+
+
 def test_batch_means_leave_the_model_alone(right, tiny, moods, tmp_path):
     """30 rows in batches of 8: the last one holds 6."""
     done, said = run(settings_for(tiny, moods, tmp_path / "run", faults=["batch-means"]))
