@@ -8,6 +8,7 @@ from typing import Any
 
 from minibert import __version__
 from minibert.tasks.evaluate import METRICS
+from minibert.tasks.faults import FAULTS
 from minibert.tasks.settings import POOLINGS, PROBES
 from minibert.training.optim import SCHEDULES
 
@@ -17,6 +18,8 @@ examples:
       look at labelled text first: classes, lengths, duplicates, texts that two files share
   minibert train --model MODEL --train train.csv --test test.csv
       fine-tune on a table with the columns text and label; a run folder in runs/ is the result
+  minibert train --recipe emotion-finetune --model MODEL
+      what a tutorial did, with any option in place of its own (minibert recipes lists them)
   minibert predict runs/001 "what a lovely day"
       use it
   minibert evaluate runs/001 other.csv
@@ -61,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_data(commands)
     _add_train(commands)
+    _add_recipes(commands)
     _add_evaluate(commands)
     _add_compare(commands)
     _add_predict(commands)
@@ -109,6 +113,12 @@ def _add_train(commands: Any) -> None:
         argument_default=argparse.SUPPRESS,  # an option that is not given leaves no trace
     )
     parser.add_argument("--model", help="model folder, run folder or Hub id")
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="settings of a tutorial (see minibert recipes), or a .toml file; every option "
+        "overrides it",
+    )
     data = parser.add_argument_group("data")
     data.add_argument(
         "--train",
@@ -231,6 +241,15 @@ def _add_train(commands: Any) -> None:
         help="train N runs that differ in nothing but the seed, from --seed on, and give the mean "
         "and spread of their scores; one that is finished is not trained again",
     )
+    how.add_argument(
+        "--fault",
+        dest="faults",
+        action="append",
+        choices=tuple(FAULTS),
+        metavar="NAME",
+        help="a mistake to make on purpose, to measure what it costs (several times for several): "
+        + "; ".join(f"{name}: {what}" for name, what in FAULTS.items()),
+    )
     probe = parser.add_argument_group("probe", "instead of fine-tuning")
     probe.add_argument(
         "--probe",
@@ -247,6 +266,16 @@ def _add_train(commands: Any) -> None:
     _add_machine(where, precision="auto")
     where.add_argument(
         "--threads", type=int, metavar="N", help="of the CPU (default: torch's choice)"
+    )
+
+
+def _add_recipes(commands: Any) -> None:
+    _command(
+        commands,
+        "recipes",
+        "the tutorials that train --recipe repeats",
+        "Lists the recipes: tutorials that `minibert train --recipe NAME` repeats, the score that "
+        "each reports, and its faults, which --fault puts back.",
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from minibert.arguments import parse
 from minibert.errors import ConfigError, DataError, MinibertError
 from minibert.study.ledger import ledger
+from minibert.tasks import recipes
 from minibert.tasks.compare import compare
 from minibert.tasks.evaluate import evaluate_file, finite
 from minibert.tasks.finetune import Settings, finetune
@@ -117,6 +118,8 @@ def _splits(options: argparse.Namespace) -> dict[str, str]:
 def _train(options: argparse.Namespace) -> None:
     given = vars(options)
     chosen = {item.name: given[item.name] for item in fields(Settings) if item.name in given}
+    if "recipe" in chosen:
+        chosen = recipes.load(chosen["recipe"]).values(**chosen)
     for key in ("model", "train"):
         if key not in chosen:
             raise ConfigError(
@@ -128,6 +131,10 @@ def _train(options: argparse.Namespace) -> None:
         return
     run = finetune(settings, progress=not options.quiet)
     print(run.summary())
+
+
+def _recipes(options: argparse.Namespace) -> None:
+    print(recipes.overview())
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -223,6 +230,7 @@ def _tokenize(options: argparse.Namespace) -> None:
 _COMMANDS = {
     "data": _data,
     "train": _train,
+    "recipes": _recipes,
     "evaluate": _evaluate,
     "compare": _compare,
     "predict": _predict,

@@ -35,6 +35,7 @@ __all__ = ["moods", "tiny"]  # fixtures, used by name
 COMMANDS = (
     "data",
     "train",
+    "recipes",
     "evaluate",
     "compare",
     "predict",

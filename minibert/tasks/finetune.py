@@ -29,6 +29,7 @@ from minibert.errors import ConfigError, DataError
 from minibert.files import write_json
 from minibert.model import BertForSequenceClassification, BertForTokenClassification
 from minibert.model.bert import BertBase
+from minibert.tasks import faults
 from minibert.tasks.balance import class_loss, rows_of_epoch
 from minibert.tasks.baselines import baselines, describe
 from minibert.tasks.common import commit_of, pick_device, planned, prepare_on, shorten_to
@@ -48,7 +49,7 @@ from minibert.tasks.report import pictures
 from minibert.tasks.runs import make_folder, require_free, versions, write_log
 from minibert.tasks.settings import Settings, as_record, check
 from minibert.text import checks
-from minibert.text.batches import Dataset
+from minibert.text.batches import Dataset, plan_batches
 from minibert.text.corpora import Corpus, read, split, subset
 from minibert.text.tokenizer import BertTokenizer
 from minibert.training.loop import (
@@ -134,6 +135,7 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     tokenizer = BertTokenizer.from_pretrained(settings.model, revision=revision)
     shorten_to(tokenizer, settings.max_length)
     corpora = _read_splits(settings)
+    faults.warn(settings.faults)
     model = _build_model(settings, corpora["train"], revision).to(precision.device)
     splits = {
         name: _Split(
@@ -147,7 +149,9 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
         checks.in_pieces(name, part.corpus, part.dataset, tokenizer)
         for name, part in splits.items()
     ]
-    findings = check_before_training(measured, settings.allow_data_faults)
+    findings = check_before_training(
+        measured, settings.allow_data_faults or "sorted-validation" in settings.faults
+    )
     record = _record(settings, model, precision, splits, watch)
     record["data_findings"] = [asdict(finding) for finding in findings]
     for part in measured:
@@ -167,8 +171,8 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
 
     def measure(name: str, intervals: bool = True) -> Report:
         if probing is not None:
-            return probing.measure(name, intervals)
-        return evaluate(
+            return shown(name, probing.measure(name, intervals))
+        report = evaluate(
             model,
             tokenizer,
             splits[name].corpus,
@@ -179,6 +183,14 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
             progress=progress,
             intervals=intervals,
         )
+        return shown(name, report)
+
+    def shown(name: str, report: Report) -> Report:
+        if "batch-means" not in settings.faults:
+            return report
+        lengths = splits[name].dataset.lengths
+        batches = plan_batches(lengths, batch_size=settings.batch_size, shuffle=False)
+        return faults.batch_means(report, splits[name].corpus, batches)
 
     def watched() -> dict[str, float]:
         return measure("validation", intervals=False).values()
@@ -240,8 +252,14 @@ def _read_splits(settings: Settings) -> dict[str, Corpus]:
     seed = settings.seed if settings.data_seed is None else settings.data_seed
     if settings.test_subset is not None and "test" in corpora:
         corpora["test"] = _subset(corpora["test"], settings.test_subset, seed)
+    faults.require_sense(settings, corpora["train"].problem_type)
+    whole = corpora["train"]
     if settings.train_subset is not None:
         corpora["train"] = _subset(corpora["train"], settings.train_subset, seed)
+    if "sorted-validation" in settings.faults:
+        corpora["train"], corpora["validation"] = faults.cut_off_the_end(
+            corpora["train"], settings.validation_fraction, whole
+        )
     if "validation" not in corpora:
         corpora["train"], corpora["validation"] = split(
             corpora["train"],
@@ -268,6 +286,8 @@ def _build_model(settings: Settings, corpus: Corpus, revision: str | None) -> Cl
     """The pre-trained body with a fresh head, or probe, for this corpus's labels."""
     kind = corpus.problem_type
     loss = class_loss(settings, corpus)
+    if "double-softmax" in settings.faults:
+        loss = faults.DoubleSoftmax(loss.weights)
     if settings.probe is not None:
         require_classes(kind)
         probed = ProbedModel.fresh(
@@ -385,6 +405,7 @@ def _train(
         evaluate=measure,
         watch=watch,
         patience=settings.patience,
+        restore_best="last-epoch" not in settings.faults,
         on_step=log.append,
         on_epoch=on_epoch,
         progress=progress,

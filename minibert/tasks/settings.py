@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from minibert.errors import ConfigError
+from minibert.tasks.faults import require_known
 from minibert.training.optim import SCHEDULES
 
 PROBES = ("linear", "logistic")
@@ -122,6 +123,7 @@ def as_record(settings: Settings) -> dict[str, Any]:
 
 def check(settings: Settings) -> None:
     """Refuses settings that no run can have, before a file is opened."""
+    require_known(settings.faults)
     rules = {
         "epochs": (settings.epochs >= 1, "1 or more"),
         "batch_size": (settings.batch_size >= 1, "1 or more"),

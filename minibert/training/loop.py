@@ -152,6 +152,7 @@ def train(
     evaluate: Callable[[], dict[str, float]] | None = None,
     watch: str = "loss",
     patience: int | None = None,
+    restore_best: bool = True,
     on_step: Callable[[StepRecord], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     progress: bool = True,
@@ -176,6 +177,7 @@ def train(
         watch: which of its measurements decides; lower is better for names that end in "loss" or
             "mse", else higher.
         patience: stop after so many epochs without a gain; None to go through all.
+        restore_best: False leaves the model as the last epoch left it.
         on_step, on_epoch: are handed each record, for a log.
         progress: a progress bar on standard error, if that is a terminal.
 
@@ -257,7 +259,7 @@ def train(
             if patience is not None and state.epochs_without_gain >= patience:
                 history.stopped_early = epoch + 1 < epochs
                 break
-    if best_weights is not None:
+    if best_weights is not None and restore_best:
         model.load_state_dict(best_weights)
     return history
 

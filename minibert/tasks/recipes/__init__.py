@@ -1,0 +1,204 @@
+"""Recipes: the settings of well-known tutorials, each a small TOML file in this folder.
+
+A recipe file has these parts:
+
+- `title`, `repeats`: a few words for a table, and a sentence on what it repeats.
+- `faults_of_the_tutorial`: which of `faults.FAULTS` the tutorial has. The recipe leaves them out;
+  `--fault` puts one back, to measure what it costs.
+- `[settings]`: fields of `Settings`, the data as data sets of the Hub.
+- `[local]`: the same data as files, below the folder that the environment variable MINIBERT_DATA
+  names, with what is needed to read them. Used wherever that variable is set.
+- `[tutorial]`: what the tutorial reports: `model`, `data`, `measure`, and `score` if it prints one.
+
+A file of one's own can do with `[settings]` alone.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from minibert.errors import ConfigError, DataError
+from minibert.files import read_bytes
+from minibert.tables import table
+from minibert.tasks.faults import FAULTS, require_known
+from minibert.tasks.settings import Settings
+
+DATA_FOLDER = "MINIBERT_DATA"  # the environment variable that names the folder with the data
+FOLDER = Path(__file__).parent
+LARGEST = 100_000  # bytes of a recipe file
+
+SPLITS = ("train", "validation", "test")
+READING = ("format", "sep", "names", "quoting", "text", "text_pair", "label", "problem_type")
+TUTORIAL = ("model", "data", "measure", "score")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe file, read and checked. The attributes are its parts, described above."""
+
+    name: str
+    title: str = ""
+    repeats: str = ""
+    faults_of_the_tutorial: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    local: Mapping[str, Any] = field(default_factory=dict)
+    tutorial: Mapping[str, Any] = field(default_factory=dict)
+
+    def values(self, **given: Any) -> dict[str, Any]:
+        """Values for `Settings`: those of the recipe, but for those that are given.
+
+        What belongs together goes together: another `train` takes away all data of the recipe and
+        how to read it, another `model` the revision of the recipe's.
+
+        Raises:
+            DataError: MINIBERT_DATA is set, and a file of the recipe is not there.
+        """
+        values = dict(self.settings)
+        folder = os.environ.get(DATA_FOLDER)
+        if "train" in given:
+            values = _without_data(values)
+        elif folder and self.local:
+            values = {**_without_data(values), **_below(Path(folder), self.local, set(given))}
+        if "model" in given:
+            values.pop("revision", None)
+        return {**values, **given, "recipe": self.name}
+
+
+def names() -> list[str]:
+    """The recipes of the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(name: str | Path) -> Recipe:
+    """A recipe of the package by its name, or one's own by the path of its .toml file.
+
+    Raises:
+        ConfigError: there is no such recipe, the file is not TOML, or it holds an unknown key or a
+            value of the wrong kind.
+    """
+    if str(name) in names():
+        return _checked(str(name), FOLDER / f"{name}.toml")
+    if Path(name).suffix == ".toml":
+        return _checked(str(name), Path(name))
+    raise ConfigError(
+        f"There is no recipe {str(name)!r}.",
+        key="recipe",
+        expected=names(),
+        found=str(name),
+        hint=f"There are {', '.join(names())}; or name a .toml file of your own.",
+    )
+
+
+def overview() -> str:
+    """All recipes as a table for people."""
+    rows = []
+    for recipe in map(load, names()):
+        score = recipe.tutorial.get("score")
+        rows.append(
+            (
+                recipe.name,
+                recipe.title,
+                "" if score is None else f"{score:.3f}",
+                ", ".join(recipe.faults_of_the_tutorial) or "-",
+            )
+        )
+    return table(rows, ("recipe", "what", "its score", "faults of the tutorial"))
+
+
+def _without_data(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in (*SPLITS, *READING)}
+
+
+def _below(folder: Path, local: Mapping[str, Any], given: set[str]) -> dict[str, Any]:
+    """The local data, its paths below the folder."""
+    values = dict(local)
+    for split in SPLITS:
+        if split in values:
+            values[split] = str(folder / values[split])
+            if split not in given and not Path(values[split]).exists():
+                raise DataError(
+                    f"{DATA_FOLDER} is {folder}, but there is no {values[split]}.",
+                    path=values[split],
+                    key=split,
+                    hint=f"Without {DATA_FOLDER} the recipe reads from the Hub; --train names "
+                    "other data.",
+                )
+    return values
+
+
+# Reading a file
+
+
+def _checked(name: str, path: Path) -> Recipe:
+    """Reads a recipe file, every key of it known and every value of the right kind."""
+    parts = _parsed(path)
+    _require_keys(path, "", parts, [part.name for part in fields(Recipe) if part.name != "name"])
+    settings = [item.name for item in fields(Settings) if item.name != "recipe"]
+    for table_name, known in (
+        ("settings", settings),
+        ("local", [*SPLITS, *READING]),
+        ("tutorial", TUTORIAL),
+    ):
+        part = parts.get(table_name, {})
+        if not isinstance(part, dict):
+            raise _wrong_kind(path, table_name, part, "a table")
+        _require_keys(path, f"{table_name}.", part, known)
+    kinds = get_type_hints(Settings)
+    for table_name in ("settings", "local"):
+        for key, value in parts.get(table_name, {}).items():
+            if not _fits(value, kinds[key]):
+                expected = str(Settings.__annotations__[key])
+                raise _wrong_kind(path, f"{table_name}.{key}", value, expected)
+    for key in ("title", "repeats"):
+        if not isinstance(parts.get(key, ""), str):
+            raise _wrong_kind(path, key, parts[key], "str")
+    if not _fits(parts.get("faults_of_the_tutorial", []), Sequence[str]):
+        raise _wrong_kind(path, "faults_of_the_tutorial", parts["faults_of_the_tutorial"], FAULTS)
+    require_known(parts.get("faults_of_the_tutorial", ()))
+    return Recipe(name, **parts)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(read_bytes(path, ConfigError, largest=LARGEST).decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise ConfigError(f"{path} is not TOML: {problem}.", path=path) from problem
+
+
+def _require_keys(path: Path, where: str, found: Mapping[str, Any], known: Sequence[str]) -> None:
+    for key in found:
+        if key not in known:
+            raise ConfigError(
+                f"{path} has an unknown key {where + key!r}.",
+                path=path,
+                key=where + key,
+                expected=tuple(known),
+                found=key,
+                hint=f"Known here are {', '.join(known)}.",
+            )
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value of a TOML file is of the kind that a field of Settings has."""
+    if kind == Sequence[str]:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if get_args(kind):  # such as int | None; TOML has no null
+        return any(_fits(value, one) for one in get_args(kind))
+    if isinstance(value, bool) or kind is bool:  # True is an int to Python, but not to a reader
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _wrong_kind(path: Path, key: str, found: Any, expected: Any) -> ConfigError:
+    return ConfigError(
+        f"{path}: {key} is {found!r:.100}, but it must be {expected}.",
+        path=path,
+        key=key,
+        expected=expected,
+        found=found,
+    )
