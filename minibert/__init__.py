@@ -26,7 +26,7 @@ from minibert.model import (
     Trace,
 )
 from minibert.tasks.features import extract_features
-from minibert.tasks.finetune import Settings, finetune
+from minibert.tasks.finetune import Settings, finetune, resume
 from minibert.tasks.predict import Embedder, MaskFiller, Predictor
 from minibert.text.tokenizer import BertTokenizer
 
@@ -50,4 +50,5 @@ __all__ = [
     "Trace",
     "extract_features",
     "finetune",
+    "resume",
 ]

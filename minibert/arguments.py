@@ -20,6 +20,8 @@ examples:
       fine-tune on a table with the columns text and label; a run folder in runs/ is the result
   minibert train --recipe emotion-finetune --model MODEL
       what a tutorial did, with any option in place of its own (minibert recipes lists them)
+  minibert train --resume runs/001
+      go on with a run that was stopped
   minibert predict runs/001 "what a lovely day"
       use it
   minibert evaluate runs/001 other.csv
@@ -263,6 +265,19 @@ def _add_train(commands: Any) -> None:
     probe.add_argument("--pooling", choices=POOLINGS, help="of a text's rows (default cls)")
     where = parser.add_argument_group("where")
     where.add_argument("--output", metavar="FOLDER", help="run folder (default: the next in runs/)")
+    where.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with a run that was stopped, with its own settings; "
+        "RUN/state/step-N: from that checkpoint",
+    )
+    where.add_argument(
+        "--save-every",
+        type=int,
+        metavar="N",
+        help="steps between two checkpoints, beside the one at each epoch's end (default 500)",
+    )
+    where.add_argument("--keep", type=int, metavar="N", help="checkpoints to keep (default 2)")
     _add_machine(where, precision="auto")
     where.add_argument(
         "--threads", type=int, metavar="N", help="of the CPU (default: torch's choice)"

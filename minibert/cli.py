@@ -24,7 +24,7 @@ from minibert.study.ledger import ledger
 from minibert.tasks import recipes
 from minibert.tasks.compare import compare
 from minibert.tasks.evaluate import evaluate_file, finite
-from minibert.tasks.finetune import Settings, finetune
+from minibert.tasks.finetune import Settings, finetune, resume
 from minibert.tasks.inspection import inspect
 from minibert.tasks.predict import Embedder, MaskFiller, Predictor, tokenize
 from minibert.tasks.seeds import train_seeds
@@ -46,11 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _COMMANDS[options.command](options)
         sys.stdout.flush()
     except MinibertError as error:
-        return _fail(str(error), error.exit_code, options.debug)
-    except KeyboardInterrupt:
-        return _fail("Interrupted.", 130, options.debug)
-    except _Terminated:
-        return _fail("Terminated.", 143, options.debug)
+        return _fail(_with_notes(str(error), error), error.exit_code, options.debug)
+    except KeyboardInterrupt as error:
+        return _fail(_with_notes("Interrupted.", error), 130, options.debug)
+    except _Terminated as error:
+        return _fail(_with_notes("Terminated.", error), 143, options.debug)
     except BrokenPipeError:
         # The reader of our output has gone, as `head` does: nothing is wrong, nothing to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,6 +69,10 @@ class _Terminated(BaseException):
 
 def _terminate(*_: Any) -> None:
     raise _Terminated
+
+
+def _with_notes(message: str, error: BaseException) -> str:
+    return " ".join([message, *getattr(error, "__notes__", [])])
 
 
 def _fail(message: str, exit_code: int, debug: bool) -> int:
@@ -118,6 +122,10 @@ def _splits(options: argparse.Namespace) -> dict[str, str]:
 def _train(options: argparse.Namespace) -> None:
     given = vars(options)
     chosen = {item.name: given[item.name] for item in fields(Settings) if item.name in given}
+    if "resume" in given:
+        run = resume(given["resume"], progress=not options.quiet, **chosen)
+        print(run.summary())
+        return
     if "recipe" in chosen:
         chosen = recipes.load(chosen["recipe"]).values(**chosen)
     for key in ("model", "train"):

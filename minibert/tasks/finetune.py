@@ -6,8 +6,9 @@ few epochs at a small learning rate. Tables of texts train a sequence classifier
 
 A run folder holds run.json (every setting and version), log.csv (every step), metrics.json,
 confusion.csv, errors.csv (every example, the highest loss first), pictures if matplotlib is
-there, and model/, which `minibert predict` and transformers open. `state/` is kept free for the
-checkpoints of a run.
+there, and model/, which `minibert predict` and transformers open. While a run goes on, its
+checkpoints are in state/ (see training/state.py) and the process is named in run.lock; both are
+removed when it is finished. `resume` goes on with a run that was not.
 """
 
 from __future__ import annotations
@@ -43,11 +44,14 @@ from minibert.tasks.evaluate import (
 )
 from minibert.tasks.inspection import check_before_training, lengths_for_the_record
 from minibert.tasks.layerwise import freeze_lower_layers, rate_by_layer
+from minibert.tasks.lock import locked
 from minibert.tasks.probe_runs import Probing
 from minibert.tasks.probes import ProbedModel, require_classes
 from minibert.tasks.report import pictures
-from minibert.tasks.runs import make_folder, require_free, versions, write_log
+from minibert.tasks.resume import STATE, read_unfinished, way_to_go_on
+from minibert.tasks.runs import make_folder, require_empty, require_free, versions, write_log
 from minibert.tasks.settings import Settings, as_record, check
+from minibert.tasks.signals import HeldSignals
 from minibert.text import checks
 from minibert.text.batches import Dataset, plan_batches
 from minibert.text.corpora import Corpus, read, split, subset
@@ -56,8 +60,8 @@ from minibert.training.loop import (
     Batch,
     EpochRecord,
     History,
-    StepRecord,
     Trainable,
+    Training,
     count_steps,
     seed_everything,
     train,
@@ -69,6 +73,7 @@ from minibert.training.optim import (
     parameter_groups,
 )
 from minibert.training.precision import Precision, choose_precision
+from minibert.training.state import remove_states, restore_state, save_state
 
 
 @dataclass(frozen=True)
@@ -117,10 +122,25 @@ class _Split:
     dataset: Dataset
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """All that a run needs, read and checked."""
+
+    settings: Settings
+    revision: str | None  # the commit of the model
+    model: Classifier | ProbedModel
+    tokenizer: BertTokenizer
+    splits: dict[str, _Split]
+    precision: Precision
+    watch: str
+    record: dict[str, Any]
+
+
 def finetune(settings: Settings, *, progress: bool = True) -> Run:
     """Trains, evaluates, and writes the run folder.
 
-    All inputs are read and checked before anything is written.
+    All inputs are read and checked before anything is written. Ctrl-C and SIGTERM wait for the
+    step that runs and for its checkpoint; a second one does not wait.
 
     Raises:
         MinibertError: a setting, a data file or a model that cannot be used (see the classes in
@@ -128,6 +148,42 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     """
     check(settings)
     require_free(settings.output)
+    prepared = _prepare(settings, progress)
+    folder = make_folder(settings.output)
+    with way_to_go_on(folder), locked(folder):
+        require_empty(folder)  # once more, now that nobody else can fill it
+        prepared.record["folder"] = str(folder)
+        write_json(folder / "run.json", {"status": "unfinished", **prepared.record})
+        return _run(prepared, folder, None, progress)
+
+
+def resume(folder: str | Path, *, progress: bool = True, **given: Any) -> Run:
+    """Goes on with a run that was stopped or killed, as if it had never been.
+
+    On a CPU every loss and the final weights are, bit for bit, those of a run without a break. It
+    goes on from the newest checkpoint that is whole, with a warning for each that is not; where
+    there is none it begins anew, with the same settings.
+
+    Args:
+        folder: the run folder; or one checkpoint in it, RUN/state/step-N, to go on from that one.
+        given: settings that the caller takes the run to have.
+
+    Raises:
+        MinibertError: the run is finished, another process is at work on it, something is no longer
+            as it was when the run began (a setting given here, the data, the model), the
+            checkpoint asked for is damaged; or as for `finetune`.
+    """
+    run = read_unfinished(folder, given)
+    with way_to_go_on(run.folder), locked(run.folder):
+        run = read_unfinished(folder, given)  # once more, now that nobody else can finish it
+        torch.set_num_threads(run.record["threads"])
+        prepared = _prepare(run.settings, progress)
+        run.require_same(prepared.record)
+        prepared.record["folder"] = str(run.folder)
+        return _run(prepared, run.folder, run.checkpoint(), progress)
+
+
+def _prepare(settings: Settings, progress: bool) -> _Prepared:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     precision = choose_precision(settings.precision, pick_device(settings.device))
@@ -152,14 +208,18 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     findings = check_before_training(
         measured, settings.allow_data_faults or "sorted-validation" in settings.faults
     )
-    record = _record(settings, model, precision, splits, watch)
+    record = _record(settings, model, tokenizer, precision, splits, watch)
     record["data_findings"] = [asdict(finding) for finding in findings]
     for part in measured:
         record["data"][part.name]["lengths"] = lengths_for_the_record(part)
-    folder = make_folder(settings.output)
-    record["folder"] = str(folder)
-    write_json(folder / "run.json", {"status": "unfinished", **record})
-    _say(progress, f"{folder}: {record['summary']}")
+    return _Prepared(settings, revision, model, tokenizer, splits, precision, watch, record)
+
+
+def _run(prepared: _Prepared, folder: Path, checkpoint: Path | None, progress: bool) -> Run:
+    """Trains from the beginning or from a checkpoint, then measures and writes the results."""
+    settings, model, tokenizer = prepared.settings, prepared.model, prepared.tokenizer
+    splits, precision = prepared.splits, prepared.precision
+    _say(progress, f"{folder}: {prepared.record['summary']}")
 
     last = list(splits)[-1]
     floor = _baselines(splits["train"], splits[last], tokenizer)
@@ -167,7 +227,8 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
         _say(progress, describe(floor, last))
     probing = None
     if isinstance(model, ProbedModel):
-        probing = Probing.of(settings, model, corpora, revision, precision, progress)
+        corpora = {name: part.corpus for name, part in splits.items()}
+        probing = Probing.of(settings, model, corpora, prepared.revision, precision, progress)
 
     def measure(name: str, intervals: bool = True) -> Report:
         if probing is not None:
@@ -195,7 +256,6 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     def watched() -> dict[str, float]:
         return measure("validation", intervals=False).values()
 
-    started = time.perf_counter()
     if settings.probe == "logistic" and probing is not None:
         history = probing.fit(watched, folder)
     else:
@@ -206,16 +266,18 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
             if probing is None
             else probing.batches_of_epoch,
             watched,
-            watch,
+            prepared.watch,
             precision if probing is None else probing.precision,
             folder,
+            checkpoint,
             progress,
         )
+    trained = time.perf_counter()
     reports = {name: measure(name) for name in splits if name != "train"}
-    run = Run(
-        folder, model.eval(), tokenizer, history, reports, time.perf_counter() - started, floor
-    )
-    _write(run, record)
+    seconds = history.state.seconds + time.perf_counter() - trained
+    run = Run(folder, model.eval(), tokenizer, history, reports, seconds, floor)
+    _write(run, prepared.record)
+    remove_states(folder / STATE)  # the results are whole
     return run
 
 
@@ -370,6 +432,7 @@ def _train(
     watch: str,
     precision: Precision,
     folder: Path,
+    checkpoint: Path | None,
     progress: bool,
 ) -> History:
     """The training itself; at the end the model has the best epoch's weights."""
@@ -384,32 +447,54 @@ def _train(
         optimizer, settings.schedule, warmup=warmup, total=updates, epochs=settings.epochs
     )
     _say(progress, describe_groups(groups))
-    log: list[StepRecord] = []
+    names = _names_on_disk(model)
+    held = HeldSignals()
 
-    def on_epoch(record: EpochRecord) -> None:
-        write_log(folder, log)
-        _say(progress, _epoch_line(record))
+    def restore(training: Training) -> None:
+        if checkpoint is not None:
+            restore_state(checkpoint, training, names)
+            _say(progress, f"goes on from {checkpoint}")
+
+    def save(training: Training) -> None:
+        save_state(folder / STATE, training, names, keep=settings.keep)
+        write_log(folder, training.history.steps)
+
+    def measure_at_once() -> dict[str, float]:
+        with held.at_once():  # all is saved: who interrupts need not wait for the evaluation
+            return measure()
 
     # Dropout draws from this one; data order and fresh weights have generators of their own.
     seed_everything(settings.seed)
-    return train(
-        model,
-        batches_of_epoch,
-        optimizer=optimizer,
-        schedule=schedule,
-        precision=precision,
-        epochs=settings.epochs,
-        accumulate=settings.accumulate,
-        clip_norm=settings.clip_norm,
-        prepare=prepare_on(precision.device),
-        evaluate=measure,
-        watch=watch,
-        patience=settings.patience,
-        restore_best="last-epoch" not in settings.faults,
-        on_step=log.append,
-        on_epoch=on_epoch,
-        progress=progress,
-    )
+    with held:
+        return train(
+            model,
+            batches_of_epoch,
+            optimizer=optimizer,
+            schedule=schedule,
+            precision=precision,
+            epochs=settings.epochs,
+            accumulate=settings.accumulate,
+            clip_norm=settings.clip_norm,
+            prepare=prepare_on(precision.device),
+            evaluate=measure_at_once,
+            watch=watch,
+            patience=settings.patience,
+            restore_best="last-epoch" not in settings.faults,
+            on_epoch=lambda record: _say(progress, _epoch_line(record)),
+            skip_nonfinite=settings.on_nonfinite == "skip",
+            restore=restore,
+            save=save,
+            save_every=settings.save_every,
+            stop=held.received,
+            progress=progress,
+        )
+
+
+def _names_on_disk(model: Trainable) -> dict[str, str]:
+    """What each tensor is called in a checkpoint: its official name, if it has one."""
+    if isinstance(model, BertBase):
+        return model.official_names()
+    return {name: name for name in model.state_dict()}
 
 
 def _depth(model: Trainable) -> int:
@@ -453,6 +538,7 @@ def _write(run: Run, record: dict[str, Any]) -> None:
 def _record(
     settings: Settings,
     model: Classifier,
+    tokenizer: BertTokenizer,
     precision: Precision,
     splits: dict[str, _Split],
     watch: str,
@@ -469,6 +555,8 @@ def _record(
             "commit": model.load_report.revision if model.load_report else None,
             "parameters": parameters,
             "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "vocabulary": len(tokenizer),
+            "config": model.config.to_official(),
         },
         "problem_type": splits["train"].corpus.problem_type,
         "labels": splits["train"].corpus.label_names,
@@ -476,9 +564,11 @@ def _record(
         "precision": {"name": precision.name, "reason": precision.reason},
         "device": str(precision.device),
         "threads": torch.get_num_threads(),
+        "processes": 1,
         "data": {
             name: {
                 **part.corpus.fingerprint(),
+                "tokens": sum(part.dataset.lengths),
                 "cut_texts": part.dataset.cut,
                 "cut_labels": part.dataset.cut_labels,
             }

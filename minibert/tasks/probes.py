@@ -263,7 +263,7 @@ def fit_logistic(
         )
     with torch.no_grad():
         linear.weight /= spread  # (C, D)
-        linear.bias -= linear.weight @ centre  # (C,)
+        linear.bias.sub_(linear.weight @ centre)  # (C,)
     probe.float()
     seconds = time.perf_counter() - started
     epoch = EpochRecord(1, loss, seconds, step * size, measure(), best=True)
