@@ -59,6 +59,7 @@ from minibert.training.optim import (
     parameter_groups,
 )
 from minibert.training.precision import Precision, choose_precision
+from minibert.training.ranks import Ranks, joined, launched
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,18 @@ class _Split:
 def finetune(settings: Settings, *, progress: bool = True) -> Run:
     """Trains, evaluates, and writes the run folder.
 
-    All inputs are read and checked before anything is written.
+    All inputs are read and checked before anything is written. Under torchrun all processes train
+    together (see `training/ranks.py`), and the first one writes and speaks.
 
     Raises:
         MinibertError: a setting, a data file or a model that cannot be used (see the classes in
             errors.py), or a loss that is no longer finite.
     """
+    with joined(settings.device) as ranks:
+        return _finetune(settings, progress and ranks.is_first, ranks)
+
+
+def _finetune(settings: Settings, progress: bool, ranks: Ranks) -> Run:
     check(settings)
     require_free(settings.output)
     if settings.threads is not None:
@@ -132,9 +139,11 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     }
     watch = _watched(settings, corpora["train"])
     record = _record(settings, model, precision, splits, watch)
-    folder = make_folder(settings.output)
+    ranks.wait()  # every process has read and checked its inputs: only now is anything written
+    folder = _make_folder(settings, ranks)
     record["folder"] = str(folder)
-    write_json(folder / "run.json", {"status": "unfinished", **record})
+    if ranks.is_first:
+        write_json(folder / "run.json", {"status": "unfinished", **record})
     _say(progress, f"{folder}: {record['summary']}")
 
     def measure(name: str, intervals: bool = True) -> Report:
@@ -148,6 +157,7 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
             batch_size=settings.batch_size,
             progress=progress,
             intervals=intervals,
+            ranks=ranks,
         )
 
     started = time.perf_counter()
@@ -160,11 +170,19 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
         precision,
         folder,
         progress,
+        ranks,
     )
     reports = {name: measure(name) for name in splits if name != "train"}
     run = Run(folder, model.eval(), tokenizer, history, reports, time.perf_counter() - started)
-    _write(run, record)
+    if ranks.is_first:
+        _write(run, record)
     return run
+
+
+def _make_folder(settings: Settings, ranks: Ranks) -> Path:
+    """The run folder, made by the first process, which tells the others where it is."""
+    made = str(make_folder(settings.output)) if ranks.is_first else ""
+    return Path(ranks.gather_json(made)[0])
 
 
 def _shorten_to(tokenizer: BertTokenizer, max_length: int | None) -> None:
@@ -295,6 +313,7 @@ def _train(
     precision: Precision,
     folder: Path,
     progress: bool,
+    ranks: Ranks,
 ) -> History:
     """The training itself; at the end the model has the best epoch's weights."""
     groups = parameter_groups(model.named_parameters(), weight_decay=settings.weight_decay)
@@ -306,11 +325,12 @@ def _train(
     log: list[StepRecord] = []
 
     def on_epoch(record: EpochRecord) -> None:
-        write_log(folder, log)
+        if ranks.is_first:
+            write_log(folder, log)
         _say(progress, _epoch_line(record))
 
     # Dropout draws from this one; data order and fresh weights have generators of their own.
-    seed_everything(settings.seed)
+    seed_everything(ranks.seed(settings.seed))
     return train(
         model,
         batches_of_epoch,
@@ -327,6 +347,7 @@ def _train(
         on_step=log.append,
         on_epoch=on_epoch,
         progress=progress,
+        ranks=ranks,
     )
 
 
@@ -391,6 +412,7 @@ def _record(
         "precision": {"name": precision.name, "reason": precision.reason},
         "device": str(precision.device),
         "threads": torch.get_num_threads(),
+        "processes": launched().size,
         "data": {
             name: {
                 **part.corpus.fingerprint(),
