@@ -26,7 +26,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from minibert.errors import ConfigError, TrainingError
+from minibert.errors import ConfigError, LostRankError
 
 # A rank that says nothing for so long counts as lost. One that ends is noticed at once.
 TIMEOUT = timedelta(minutes=10)
@@ -173,7 +173,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
 
     Raises:
         ConfigError: there are fewer GPUs than ranks, or the device cannot be shared.
-        TrainingError: a rank was lost.
+        LostRankError: a rank was lost.
         SystemExit: another rank failed and has told why; with its exit code, or 1.
     """
     ranks = launched()
@@ -273,9 +273,9 @@ def _is_of_a_connection(error: Exception) -> bool:
     )
 
 
-def _lost(missing: Sequence[int]) -> TrainingError:
+def _lost(missing: Sequence[int]) -> LostRankError:
     who = f"rank {', '.join(map(str, missing))}" if missing else "one rank"
-    return TrainingError(
+    return LostRankError(
         f"The processes lost {who}, which ended or no longer answers, so all of them end.",
         key="rank",
         found=list(missing),
