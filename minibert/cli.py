@@ -7,6 +7,8 @@ Results go to standard output, messages to standard error. Exit codes: 0 done, 2
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import signal
@@ -39,7 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: from argparse, for --help and for options that do not exist.
     """
-    options = parse(arguments)
+    if os.environ.get("RANK", "0") == "0":
+        return _run(parse(arguments))
+    # One of the processes that torchrun started: the first speaks for all, and only training has
+    # work for the others. Of their errors it does not know, so those do appear.
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        with contextlib.redirect_stderr(io.StringIO()):
+            options = parse(arguments)
+        warnings.simplefilter("ignore")
+        return _run(options) if options.command == "train" else 0
+
+
+def _run(options: argparse.Namespace) -> int:
     warnings.formatwarning = _one_line
     before = signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -73,6 +73,12 @@ class TrainingError(MinibertError):
     """A run that cannot start or go on, such as a loss that is no longer finite."""
 
 
+class LostRankError(TrainingError):
+    """One of several processes that train together has ended; the exit code is 1."""
+
+    exit_code = 1
+
+
 class DiskError(MinibertError):
     """A write that failed: a full disk, a folder without permission. The exit code is 1."""
 

@@ -34,6 +34,7 @@ from minibert.text.corpora import Corpus, TaggedExample, read
 from minibert.text.tokenizer import BertTokenizer
 from minibert.training import loop, metrics
 from minibert.training.precision import Precision, choose_precision
+from minibert.training.ranks import ALONE, Ranks
 
 Classifier = BertForSequenceClassification | BertForTokenClassification | ProbedModel
 
@@ -230,12 +231,14 @@ def evaluate(
     batch_size: int = 32,
     progress: bool = True,
     intervals: bool = True,
+    ranks: Ranks = ALONE,
 ) -> Report:
     """Evaluates a model on a corpus and its tokenised form.
 
     Args:
         split: what to call the data.
         intervals: whether to draw the intervals that need a thousand resamples.
+        ranks: the processes that share the work; each gets the whole report.
     """
     result = loop.evaluate(
         model,
@@ -243,6 +246,7 @@ def evaluate(
         precision=precision,
         prepare=prepare_on(precision.device),
         progress=f"evaluating {split}" if progress else None,
+        ranks=ranks,
     )
     return score(model, corpus, result, split, dataset.word_ids, intervals=intervals)
 

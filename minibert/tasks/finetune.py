@@ -13,6 +13,7 @@ removed when it is finished. `resume` goes on with a run that was not.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -73,7 +74,13 @@ from minibert.training.optim import (
     parameter_groups,
 )
 from minibert.training.precision import Precision, choose_precision
-from minibert.training.state import remove_states, restore_state, save_state
+from minibert.training.ranks import Ranks, joined, launched
+from minibert.training.state import (
+    random_states_of,
+    remove_states,
+    restore_state,
+    save_state,
+)
 
 
 @dataclass(frozen=True)
@@ -140,21 +147,29 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     """Trains, evaluates, and writes the run folder.
 
     All inputs are read and checked before anything is written. Ctrl-C and SIGTERM wait for the
-    step that runs and for its checkpoint; a second one does not wait.
+    step that runs and for its checkpoint; a second one does not wait. Under torchrun all processes
+    train together (see `training/ranks.py`), and the first one writes and speaks.
 
     Raises:
         MinibertError: a setting, a data file or a model that cannot be used (see the classes in
             errors.py), or a loss that is no longer finite.
     """
+    with joined(settings.device) as ranks:
+        return _finetune(settings, progress and ranks.is_first, ranks)
+
+
+def _finetune(settings: Settings, progress: bool, ranks: Ranks) -> Run:
     check(settings)
     require_free(settings.output)
     prepared = _prepare(settings, progress)
-    folder = make_folder(settings.output)
-    with way_to_go_on(folder), locked(folder):
-        require_empty(folder)  # once more, now that nobody else can fill it
-        prepared.record["folder"] = str(folder)
-        write_json(folder / "run.json", {"status": "unfinished", **prepared.record})
-        return _run(prepared, folder, None, progress)
+    ranks.wait()  # every process has read and checked its inputs: only now is anything written
+    folder = _make_folder(settings, ranks)
+    prepared.record["folder"] = str(folder)
+    with way_to_go_on(folder), _alone_in(folder, ranks):
+        if ranks.is_first:
+            require_empty(folder)  # once more, now that nobody else can fill it
+            write_json(folder / "run.json", {"status": "unfinished", **prepared.record})
+        return _run(prepared, folder, None, progress, ranks)
 
 
 def resume(folder: str | Path, *, progress: bool = True, **given: Any) -> Run:
@@ -174,13 +189,28 @@ def resume(folder: str | Path, *, progress: bool = True, **given: Any) -> Run:
             checkpoint asked for is damaged; or as for `finetune`.
     """
     run = read_unfinished(folder, given)
-    with way_to_go_on(run.folder), locked(run.folder):
-        run = read_unfinished(folder, given)  # once more, now that nobody else can finish it
-        torch.set_num_threads(run.record["threads"])
-        prepared = _prepare(run.settings, progress)
-        run.require_same(prepared.record)
-        prepared.record["folder"] = str(run.folder)
-        return _run(prepared, run.folder, run.checkpoint(), progress)
+    with joined(run.settings.device) as ranks:
+        progress = progress and ranks.is_first
+        with way_to_go_on(run.folder), _alone_in(run.folder, ranks):
+            run = read_unfinished(folder, given)  # once more, now that nobody else can finish it
+            torch.set_num_threads(run.record["threads"])
+            prepared = _prepare(run.settings, progress)
+            run.require_same(prepared.record)
+            prepared.record["folder"] = str(run.folder)
+            checkpoint = run.checkpoint()
+            ranks.wait()  # every process has found the same one: only now is any written
+            return _run(prepared, run.folder, checkpoint, progress, ranks)
+
+
+def _make_folder(settings: Settings, ranks: Ranks) -> Path:
+    """The run folder, made by the first process, which tells the others where it is."""
+    made = str(make_folder(settings.output)) if ranks.is_first else ""
+    return Path(ranks.gather_json(made)[0])
+
+
+def _alone_in(folder: Path, ranks: Ranks) -> contextlib.AbstractContextManager[object]:
+    """No other run works in the folder meanwhile: the first process holds its lock for all."""
+    return locked(folder) if ranks.is_first else contextlib.nullcontext()
 
 
 def _prepare(settings: Settings, progress: bool) -> _Prepared:
@@ -215,7 +245,9 @@ def _prepare(settings: Settings, progress: bool) -> _Prepared:
     return _Prepared(settings, revision, model, tokenizer, splits, precision, watch, record)
 
 
-def _run(prepared: _Prepared, folder: Path, checkpoint: Path | None, progress: bool) -> Run:
+def _run(
+    prepared: _Prepared, folder: Path, checkpoint: Path | None, progress: bool, ranks: Ranks
+) -> Run:
     """Trains from the beginning or from a checkpoint, then measures and writes the results."""
     settings, model, tokenizer = prepared.settings, prepared.model, prepared.tokenizer
     splits, precision = prepared.splits, prepared.precision
@@ -243,6 +275,7 @@ def _run(prepared: _Prepared, folder: Path, checkpoint: Path | None, progress: b
             batch_size=settings.batch_size,
             progress=progress,
             intervals=intervals,
+            ranks=ranks,
         )
         return shown(name, report)
 
@@ -271,13 +304,15 @@ def _run(prepared: _Prepared, folder: Path, checkpoint: Path | None, progress: b
             folder,
             checkpoint,
             progress,
+            ranks,
         )
     trained = time.perf_counter()
     reports = {name: measure(name) for name in splits if name != "train"}
     seconds = history.state.seconds + time.perf_counter() - trained
     run = Run(folder, model.eval(), tokenizer, history, reports, seconds, floor)
-    _write(run, prepared.record)
-    remove_states(folder / STATE)  # the results are whole
+    if ranks.is_first:
+        _write(run, prepared.record)
+        remove_states(folder / STATE)  # the results are whole
     return run
 
 
@@ -434,6 +469,7 @@ def _train(
     folder: Path,
     checkpoint: Path | None,
     progress: bool,
+    ranks: Ranks,
 ) -> History:
     """The training itself; at the end the model has the best epoch's weights."""
     rate_of = rate_by_layer(_depth(model), settings.layer_decay)
@@ -452,19 +488,21 @@ def _train(
 
     def restore(training: Training) -> None:
         if checkpoint is not None:
-            restore_state(checkpoint, training, names)
+            restore_state(checkpoint, training, names, rank=ranks.rank)
             _say(progress, f"goes on from {checkpoint}")
 
     def save(training: Training) -> None:
-        save_state(folder / STATE, training, names, keep=settings.keep)
-        write_log(folder, training.history.steps)
+        random = random_states_of(ranks)
+        if ranks.is_first:
+            save_state(folder / STATE, training, names, keep=settings.keep, random=random)
+            write_log(folder, training.history.steps)
 
     def measure_at_once() -> dict[str, float]:
         with held.at_once():  # all is saved: who interrupts need not wait for the evaluation
             return measure()
 
     # Dropout draws from this one; data order and fresh weights have generators of their own.
-    seed_everything(settings.seed)
+    seed_everything(ranks.seed(settings.seed))
     with held:
         return train(
             model,
@@ -485,8 +523,9 @@ def _train(
             restore=restore,
             save=save,
             save_every=settings.save_every,
-            stop=held.received,
+            stop=lambda: ranks.any(held.received()),
             progress=progress,
+            ranks=ranks,
         )
 
 
@@ -564,7 +603,7 @@ def _record(
         "precision": {"name": precision.name, "reason": precision.reason},
         "device": str(precision.device),
         "threads": torch.get_num_threads(),
-        "processes": 1,
+        "processes": launched().size,
         "data": {
             name: {
                 **part.corpus.fingerprint(),

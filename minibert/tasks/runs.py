@@ -19,6 +19,8 @@ from minibert.tasks.evaluate import write_csv
 from minibert.tasks.lock import require_unlocked
 from minibert.training.loop import StepRecord
 
+RECORD = "run.json"
+
 
 @dataclass(frozen=True)
 class SavedRun:
@@ -51,11 +53,11 @@ def read_run(folder: str | Path) -> SavedRun:
         DataError: it is no run folder, or the run was not finished.
     """
     folder = Path(folder)
-    record = read_object(folder / "run.json", DataError)
+    record = read_object(folder / RECORD, DataError)
     if record.get("status") != "finished":
         raise DataError(
             f"The run in {folder} is not finished.",
-            path=folder / "run.json",
+            path=folder / RECORD,
             key="status",
             expected="finished",
             found=record.get("status"),
@@ -73,6 +75,11 @@ def _rows(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
         raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
+
+
+def begun(folder: str | Path) -> bool:
+    """Whether a run was begun in a folder: its record is there."""
+    return (Path(folder) / RECORD).exists()
 
 
 def require_free(output: str | Path | None) -> None:

@@ -24,9 +24,10 @@ from minibert.files import read_object, write_json
 from minibert.tables import table
 from minibert.tasks.columns import require_comparable, sums_of
 from minibert.tasks.evaluate import METRICS, finite
-from minibert.tasks.finetune import finetune
-from minibert.tasks.runs import SavedRun, make_folder, read_run
+from minibert.tasks.finetune import finetune, resume
+from minibert.tasks.runs import SavedRun, begun, make_folder, read_run
 from minibert.tasks.settings import Settings, as_record, check
+from minibert.training.ranks import launched
 from minibert.training.significance import mean_interval
 
 _VARIES = "order of the data, fresh weights, dropout"
@@ -106,12 +107,12 @@ class Seeds:
 def train_seeds(settings: Settings, count: int, *, progress: bool = True) -> Seeds:
     """Trains runs with `count` seeds from `settings.seed` on, and writes seeds.json.
 
-    A run that is finished in its folder, with the same settings, is taken as it is, so that a
-    group that was stopped, or is to have more seeds, goes on where it ended.
+    A run that is finished in its folder, with the same settings, is taken as it is, and one that
+    was stopped is gone on with, so that a group can be stopped, or be given more seeds later.
 
     Raises:
-        ConfigError: fewer than 2 seeds, or a folder holds a run with other settings or one that was
-            not finished.
+        ConfigError: fewer than 2 seeds, a folder holds a run with other settings, or torchrun
+            started several processes, which train one run together.
         DataError: the files of the data are no longer those that a finished run was trained on.
         MinibertError: as `finetune`.
     """
@@ -121,6 +122,14 @@ def train_seeds(settings: Settings, count: int, *, progress: bool = True) -> See
             key="seeds",
             expected="2 or more",
             found=count,
+        )
+    if launched().size > 1:
+        raise ConfigError(
+            "Several processes train one run together, and seeds asks for several runs.",
+            key="seeds",
+            expected=1,
+            found=count,
+            hint="Leave torchrun out, or give each run a command of its own.",
         )
     first = settings.seed if settings.data_seed is None else settings.data_seed
     check(settings)
@@ -133,7 +142,11 @@ def train_seeds(settings: Settings, count: int, *, progress: bool = True) -> See
         if progress:
             what = "finished already" if done else "training"
             tqdm.write(f"seed {each.seed} ({place} of {count}): {what}", file=sys.stderr)
-        if not done:
+        if done:
+            continue
+        if begun(str(each.output)):
+            resume(str(each.output), progress=progress)
+        else:
             finetune(each, progress=progress)
     runs = tuple(read_run(str(each.output)) for each in wanted)
     for run in runs[1:]:
@@ -167,9 +180,9 @@ def _folder(settings: Settings) -> Path:
 
 
 def _is_finished(settings: Settings) -> bool:
-    """Whether the run is there already; one with other settings, or half a run, is refused."""
+    """Whether the run is there already, and finished; one with other settings is refused."""
     folder = Path(str(settings.output))
-    if not folder.exists() or not any(folder.iterdir()):
+    if not begun(folder):
         return False
     record = read_object(folder / "run.json", DataError)
     found, wanted = record.get("settings"), as_record(settings)
@@ -186,16 +199,7 @@ def _is_finished(settings: Settings) -> bool:
                 found=found.get(key),
                 hint="Choose another --output, or give the same settings.",
             )
-    if record.get("status") != "finished":
-        raise ConfigError(
-            f"The run in {folder} was not finished.",
-            path=folder,
-            key="status",
-            expected="finished",
-            found=record.get("status"),
-            hint="Remove that folder, and the same command trains it anew.",
-        )
-    return True
+    return record.get("status") == "finished"
 
 
 def _require_same_training(first: SavedRun, other: SavedRun) -> None:

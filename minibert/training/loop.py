@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from minibert.errors import TrainingError
 from minibert.training.optim import Schedule, trained_parameters
 from minibert.training.precision import Precision
+from minibert.training.ranks import ALONE, Ranks
 
 # So many skipped updates in a row halve the fp16 loss scale from 65536 to below 0.002: no scale
 # will help then.
@@ -204,6 +205,7 @@ def train(
     save_every: int | None = None,
     stop: Callable[[], bool] | None = None,
     progress: bool = True,
+    ranks: Ranks = ALONE,
 ) -> History:
     """Trains a model in place.
 
@@ -237,6 +239,7 @@ def train(
             that ends during an evaluation loses no step), and every `save_every` steps.
         stop: asked after every step; once it says True, the training is saved and the run ends.
         progress: a progress bar on standard error, if that is a terminal.
+        ranks: the processes that train together; each calls this with the same arguments.
 
     Raises:
         TrainingError: settings that no run can have, no batches, or a loss or gradient that is no
@@ -249,6 +252,7 @@ def train(
     if restore is not None:
         restore(training)
     scaler, history = training.scaler, training.history
+    replica = ranks.replicate(model)
     state = history.state
     optimizer.zero_grad(set_to_none=True)
     total = count_steps(batches_of_epoch, epochs, accumulate)
@@ -270,7 +274,7 @@ def train(
                 window = batches[first : first + accumulate]
                 learning_rate = schedule.learning_rate
                 step = optimizer_step(
-                    model,
+                    replica,
                     window,
                     optimizer=optimizer,
                     scaler=scaler,
@@ -280,6 +284,7 @@ def train(
                     clip_norm=clip_norm,
                     skip_nonfinite=skip_nonfinite,
                     name=f"Step {state.step + 1}",
+                    ranks=ranks,
                 )
                 step_ended = time.perf_counter()
                 state.seconds = step_ended - run_started
@@ -365,6 +370,7 @@ def optimizer_step(
     clip_norm: float | None,
     name: str,
     skip_nonfinite: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Step:
     """One update of the weights from one accumulated batch.
 
@@ -372,25 +378,33 @@ def optimizer_step(
         window: the batches whose gradients are added up.
         name: what to call this step in an error.
         skip_nonfinite: leave the step out where it would raise.
+        ranks: the processes that take this step together; `model` is then what their `replicate`
+            gave. What is returned is of them all.
 
     Raises:
         TrainingError: the loss or the gradient is not finite, and no scaler stands by.
     """
     loaded = [batch.load() for batch in window]
     # The loss is a mean over the labels of the whole window, so their number has to be known before
-    # the first backward pass. It is counted on the CPU, where it keeps no device waiting.
+    # the first backward pass. It is counted on the CPU, where it keeps no device waiting. If there
+    # are several processes, each loads the whole window and so knows the number without asking.
     counts = _add_counts([model.count_labels(inputs) for inputs in loaded])
     sums: dict[str, Tensor] = {}
-    for inputs in loaded:
-        # Autocast around the forward pass alone: matrix products in 16 bits, sums in 32. The
-        # backward pass takes over the dtype of each operation by itself.
-        with precision.autocast():
-            output = model(**prepare(inputs))
-        loss = sum(total / (counts[term] or 1) for term, (total, _) in output.loss_terms.items())
-        # Scaled up, so that small fp16 gradients do not vanish on their way back. Gradients add up
-        # in `parameter.grad` from one batch of the window to the next.
-        scaler.scale(loss).backward()
-        for term, (total, _) in output.loss_terms.items():
+    for number, batch in enumerate(loaded, start=1):
+        # Of several processes each takes its rows, and the last backward pass adds gradients up.
+        inputs, counted = ranks.share(batch)
+        with ranks.keep_gradients(model, until_last=number == len(loaded)):
+            # Autocast around the forward pass alone: matrix products in 16 bits, sums in 32. The
+            # backward pass takes over the dtype of each operation by itself.
+            with precision.autocast():
+                output = model(**prepare(inputs))
+            totals = {term: counted * total for term, (total, _) in output.loss_terms.items()}
+            loss = sum(total / (counts[term] or 1) for term, total in totals.items())
+            # Scaled up, so that small fp16 gradients do not vanish on their way back. Gradients add
+            # up in `parameter.grad` from one batch of the window to the next. Times the number of
+            # processes, since DDP takes the mean of their gradients and the loss needs the sum.
+            scaler.scale(ranks.size * loss).backward()
+        for term, total in totals.items():
             sums[term] = sums[term] + total.detach() if term in sums else total.detach()
     # Unscaled before clipping, which would otherwise clip the scale and not the gradient.
     scaler.unscale_(optimizer)
@@ -399,7 +413,7 @@ def optimizer_step(
     gradient_norm = norm.item()
     if clip_norm is not None and gradient_norm > clip_norm:  # else there is nothing to scale
         nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
-    terms = LossSums({term: total.item() for term, total in sums.items()}, counts)
+    terms = LossSums(ranks.add({term: total.item() for term, total in sums.items()}), counts)
     # With a scaler, infinite gradients are an everyday event that it answers itself. Without one
     # they are the end, and now is the last moment at which the weights are still good.
     tokens = sum(batch.tokens for batch in window)
@@ -446,6 +460,7 @@ def evaluate(
     precision: Precision,
     prepare: Prepare | None = None,
     progress: str | None = None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Runs a model over data without training it: dropout off, nothing kept for gradients.
 
@@ -454,6 +469,7 @@ def evaluate(
     Args:
         batches: in any order; the rows of the result are sorted by the examples' indices.
         progress: the title of a progress bar on standard error (a terminal); None for none.
+        ranks: the processes that share the batches; each is told the whole result.
     """
     prepare = prepare or (lambda inputs: move(inputs, precision.device))
     modes = [(module, module.training) for module in model.modules()]
@@ -461,8 +477,9 @@ def evaluate(
     terms = LossSums()
     rows: dict[int, Tensor] = {}
     try:
+        mine = batches[ranks.rank :: ranks.size]
         for batch in tqdm(
-            batches, progress, disable=None if progress else True, leave=False, unit="batch"
+            mine, progress, disable=None if progress else True, leave=False, unit="batch"
         ):
             with torch.inference_mode(), precision.autocast():
                 output = model(**prepare(batch.load()))
@@ -473,7 +490,11 @@ def evaluate(
     finally:
         for module, mode in modes:
             module.training = mode
-    return Evaluation(terms, [rows[index] for index in sorted(rows)])
+    everything = LossSums()
+    for part in ranks.gather_json(asdict(terms)):
+        everything.add(LossSums(**part))
+    rows = ranks.gather_rows(rows)
+    return Evaluation(everything, [rows[index] for index in sorted(rows)])
 
 
 def move(inputs: Inputs, device: torch.device) -> dict[str, Any]:

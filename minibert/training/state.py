@@ -40,6 +40,7 @@ from minibert.files import (
     write_tensors,
 )
 from minibert.training.loop import EpochRecord, History, LossSums, State, StepRecord, Training
+from minibert.training.ranks import Ranks
 
 WEIGHTS, BEST, OPTIMIZER = "weights.safetensors", "best.safetensors", "optimizer.safetensors"
 RANDOM, STATE = "random.safetensors", "state.json"
@@ -55,7 +56,7 @@ def save_state(
     names: Names,
     *,
     keep: int,
-    random: Mapping[str, Tensor] | None = None,
+    random: Mapping[str, Tensor],
 ) -> Path:
     """Writes the checkpoint `step-N` into a folder, then deletes all but the newest `keep`.
 
@@ -63,7 +64,7 @@ def save_state(
 
     Args:
         names: for every tensor of the model's state dict.
-        random: states of generators; None: those of this process, as its rank 0.
+        random: the states of the generators of every process, as `random_states_of` gives them.
 
     Returns:
         The checkpoint.
@@ -78,7 +79,7 @@ def save_state(
         if training.best_weights is not None:
             write_tensors(place / BEST, _renamed(training.best_weights, names))
         write_tensors(place / OPTIMIZER, _moments(training.optimizer, names))
-        write_tensors(place / RANDOM, random_states() if random is None else random)
+        write_tensors(place / RANDOM, random)
         write_json(place / STATE, _numbers(training, names))
     _delete_older(folder, path, keep)
     return path
@@ -183,6 +184,19 @@ def random_states(rank: int = 0) -> dict[str, Tensor]:
     if torch.backends.mps.is_available():
         states["mps"] = torch.mps.get_rng_state()
     return {f"rank-{rank}/{device}": state for device, state in states.items()}
+
+
+def random_states_of(ranks: Ranks) -> dict[str, Tensor]:
+    """The random states of all processes that train together."""
+    own = random_states(ranks.rank)
+    names = ranks.gather_json(list(own))
+    lengths = ranks.gather_json([len(state) for state in own.values()])
+    joined = ranks.gather(torch.cat(list(own.values())))
+    return {
+        name: state
+        for there, sizes, states in zip(names, lengths, joined, strict=True)
+        for name, state in zip(there, states.split(sizes), strict=True)
+    }
 
 
 def set_random_states(states: Mapping[str, Tensor], rank: int = 0) -> None:

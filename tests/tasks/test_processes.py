@@ -1,0 +1,109 @@
+"""`minibert train` as torchrun starts it: one folder, one voice, the result of one process."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+
+import pytest
+
+from minibert.cli import main
+from minibert.files import read_json
+from tests.conftest import BOUNDS
+from tests.tasks.conftest import save_model
+from tests.training import processes
+
+
+def command(rank, folder, arguments):
+    """One command, with standard output and error in files of this rank."""
+    for number, name in ((1, "out"), (2, "err")):
+        target = os.open(folder / f"{name} {rank}", os.O_WRONLY | os.O_CREAT)
+        os.dup2(target, number)
+    sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
+    code = 1
+    try:
+        code = main(arguments)
+    except SystemExit as end:
+        code = end.code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def said(folder, name):
+    return [(folder / f"{name} {rank}").read_text() for rank in range(2)]
+
+
+def arguments_for(model, moods, output, **changes):
+    values = {
+        "model": model,
+        "train": moods / "train.csv",
+        "validation": moods / "validation.csv",
+        "test": moods / "test.csv",
+        "output": output,
+        "epochs": 2,
+        "batch-size": 7,
+        "accumulate": 2,
+        "learning-rate": 3e-3,
+        "precision": "fp32",
+        "device": "cpu",
+        **changes,
+    }
+    return ["train", *(str(part) for key, value in values.items() for part in (f"--{key}", value))]
+
+
+def test_two_processes_write_the_run_of_one(moods, tmp_path):
+    model = save_model(
+        tmp_path / "model", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    )
+    assert main([*arguments_for(model, moods, tmp_path / "one"), "--quiet"]) == 0
+    arguments = arguments_for(model, moods, tmp_path / "two")
+    assert processes.run(command, tmp_path, arguments) == [0, 0]
+    first, second = said(tmp_path, "out")
+    assert first.count("use it:") == 1 and second == ""
+    first, second = said(tmp_path, "err")
+    assert first.count("epoch 2:") == 1 and second == ""
+    one, two = (read_json(tmp_path / name / "run.json") for name in ("one", "two"))
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert one["steps"] == two["steps"] and one["best_epoch"] == two["best_epoch"]
+    rows = [list(csv.DictReader((tmp_path / name / "log.csv").open())) for name in ("one", "two")]
+    assert len(rows[0]) == len(rows[1]) == one["steps"]
+    for alone, shared in zip(*rows, strict=True):
+        assert alone["tokens"] == shared["tokens"]
+    assert float(rows[0][0]["loss"]) == pytest.approx(
+        float(rows[1][0]["loss"]), abs=BOUNDS["module fp32"]
+    )
+    assert read_json(tmp_path / "two" / "metrics.json")["test"]["examples"] == 36
+    assert len(list(csv.DictReader((tmp_path / "two" / "errors.csv").open()))) == 36
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"train": "/nowhere.csv"}, "/nowhere.csv"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"device": "cuda:0"}, "cannot share the device"),
+        ({"nonsense": 1}, "--nonsense"),
+    ],
+    ids=str,
+)
+def test_a_wrong_input_is_told_once_and_ends_all_with_2(change, words, moods, tiny, tmp_path):
+    arguments = arguments_for(tiny, moods, tmp_path / "run", **change)
+    assert processes.run(command, tmp_path, arguments) == [2, 2]
+    told = "".join(said(tmp_path, "err"))
+    assert told.count(words) == 1 and "Traceback" not in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_made_ends_all(moods, tiny, tmp_path):
+    (tmp_path / "file").touch()
+    arguments = arguments_for(tiny, moods, tmp_path / "file" / "run")
+    assert 0 not in processes.run(command, tmp_path, arguments)
+    assert "".join(said(tmp_path, "err")).count("could not be made") == 1
+
+
+def test_other_commands_run_once(tiny, tmp_path):
+    assert processes.run(command, tmp_path, ["tokenize", str(tiny), "happy day"]) == [0, 0]
+    first, second = said(tmp_path, "out")
+    assert "happy" in first and second == ""
