@@ -262,8 +262,8 @@ def fit_logistic(
             found=slope,
         )
     with torch.no_grad():
-        linear.weight /= spread  # (C, D)
-        linear.bias -= linear.weight @ centre  # (C,)
+        linear.weight.div_(spread)  # (C, D)
+        linear.bias.sub_(linear.weight @ centre)  # (C,)
     probe.float()
     seconds = time.perf_counter() - started
     epoch = EpochRecord(1, loss, seconds, step * size, measure(), best=True)
