@@ -262,7 +262,7 @@ def fit_logistic(
             found=slope,
         )
     with torch.no_grad():
-        linear.weight /= spread  # (C, D)
+        linear.weight.div_(spread)  # (C, D)
         linear.bias.sub_(linear.weight @ centre)  # (C,)
     probe.float()
     seconds = time.perf_counter() - started
