@@ -248,7 +248,9 @@ def evaluate(
         progress=f"evaluating {split}" if progress else None,
         ranks=ranks,
     )
-    return score(model, corpus, result, split, dataset.word_ids, intervals=intervals)
+    return score(
+        model, corpus, result, split, dataset.lengths, dataset.word_ids, intervals=intervals
+    )
 
 
 def score(
@@ -256,12 +258,18 @@ def score(
     corpus: Corpus,
     result: loop.Evaluation,
     split: str,
+    lengths: Sequence[int],
     word_ids: Sequence[Sequence[int | None]] | None = None,
     *,
     intervals: bool = True,
 ) -> Report:
-    """The report of what a model has said of a corpus; `word_ids` for tagged sentences."""
-    scored = _Scored(split, corpus, label_names(model) or (), intervals)
+    """The report of what a model has said of a corpus.
+
+    Args:
+        lengths: tokens of each example.
+        word_ids: for tagged sentences, the word of each piece.
+    """
+    scored = _Scored(split, corpus, lengths, label_names(model) or (), intervals)
     kind = problem_type(model)
     if word_ids is not None:
         return scored.tags(result.loss, result.logits, word_ids)
@@ -279,6 +287,7 @@ class _Scored:
 
     split: str
     corpus: Corpus
+    lengths: Sequence[int]
     names: tuple[str, ...]
     intervals: bool
 
@@ -438,6 +447,7 @@ class _Scored:
             "label": label,
             "prediction": prediction,
             "probability": probability,
+            "tokens": self.lengths[number],
             "guid": example.guid,
             "text": " ".join(example.words) if words else example.text,  # type: ignore[union-attr]
         }

@@ -264,7 +264,7 @@ def _run(
 
     def measure(name: str, intervals: bool = True) -> Report:
         if probing is not None:
-            return shown(name, probing.measure(name, intervals))
+            return shown(name, probing.measure(name, splits[name].dataset.lengths, intervals))
         report = evaluate(
             model,
             tokenizer,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -101,8 +101,8 @@ class Probing:
         write_log(folder, history.steps)
         return history
 
-    def measure(self, split: str, intervals: bool) -> Report:
-        """The report of the probe as it is now."""
+    def measure(self, split: str, lengths: Sequence[int], intervals: bool) -> Report:
+        """The report of the probe as it is now; `lengths` are tokens of the split's texts."""
         result = loop.evaluate(
             self.probe,
             feature_batches(
@@ -110,4 +110,4 @@ class Probing:
             ),
             precision=self.precision,
         )
-        return score(self.model, self.corpora[split], result, split, intervals=intervals)
+        return score(self.model, self.corpora[split], result, split, lengths, intervals=intervals)

@@ -194,7 +194,7 @@ def test_confusion_csv_counts_the_test_split(learned, moods):
 
 def test_errors_csv_has_every_example_the_highest_loss_first(learned, moods):
     rows = rows_of(learned.folder / "errors.csv")
-    assert list(rows[0]) == ["loss", "label", "prediction", "probability", "guid", "text"]
+    assert list(rows[0]) == ["loss", "label", "prediction", "probability", "tokens", "guid", "text"]
     losses = [float(row["loss"]) for row in rows]
     assert losses == sorted(losses, reverse=True)
     assert sum(losses) / 36 == pytest.approx(learned.reports["test"].values()["loss"], rel=1e-5)

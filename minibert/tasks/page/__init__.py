@@ -1,0 +1,456 @@
+"""The report of a run as one HTML page that needs nothing else: no network, no other file.
+
+What a person asks, from top to bottom: how good is it, how did it learn, what does it mix up, how
+far can its probabilities be trusted, which examples does it get wrong. `document` puts the sections
+together; each section is a function of the run that gives HTML, or "" if the run has nothing for
+it. Texts, labels and file names come from anywhere, so all of them are escaped, and the page's own
+policy forbids it to load or send anything.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from minibert.tasks import errors
+from minibert.tasks.errors import Row, Slice
+from minibert.tasks.evaluate import METRICS
+from minibert.tasks.page import svg
+from minibert.tasks.runs import SavedRun
+from minibert.tasks.settings import Settings
+from minibert.training.calibration import expected_calibration_error
+
+FOLDER = Path(__file__).parent
+_STATIC_ROWS = 200  # shown where no script runs
+_MOST_CLASSES = 40  # of a confusion matrix
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_COLUMNS = ("loss", "label", "prediction", "probability", "tokens", "text", "place")
+
+
+@dataclass(frozen=True)
+class _Page:
+    run: SavedRun
+    rows: Sequence[Row]
+
+    @property
+    def kind(self) -> str:
+        return str(self.run.record["problem_type"])
+
+    @property
+    def has_classes(self) -> bool:
+        return self.kind == "single_label_classification"
+
+    @property
+    def scores(self) -> Mapping[str, Any]:
+        """The metrics of the final split."""
+        return self.run.metrics[self.run.split]
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self.run.record.get("labels") or [])
+
+
+def document(run: SavedRun) -> str:
+    """The whole page.
+
+    Raises:
+        DataError: the run's tables do not hold what a run writes.
+    """
+    page = _Page(run, errors.rows_of(run.rows, run.folder))
+    sections = (
+        _head,
+        _curves,
+        _confusion,
+        _classes,
+        _calibration,
+        _lengths,
+        _suspects,
+        _data,
+        _examples,
+        _settings,
+    )
+    style = (FOLDER / "page.css").read_text(encoding="utf-8")
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    body = "\n".join(section(page) for section in sections)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(run.folder.name)}: report</title><style>{style}</style></head>"
+        f"<body>{body}\n{_payload(page)}<script>{script}</script></body></html>\n"
+    )
+
+
+# --- the sections, from top to bottom -------------------------------------------------------------
+
+
+def _head(page: _Page) -> str:
+    record, split = page.run.record, page.run.split
+    main, *others = METRICS[page.kind]
+    tiles = [_tile(main, page.scores.get(main), f"on {split}, {len(page.rows):,} examples")]
+    tiles += [_tile(name, page.scores.get(name)) for name in others]
+    for name, scores in (page.run.metrics.get("baselines") or {}).items():
+        if isinstance(scores, Mapping) and main in scores:
+            note = f"{main}, without BERT"
+            tiles.append(_tile(f"baseline: {name}", {"value": scores[main]}, note))
+    data = record["data"]["train"]["source"]
+    return (
+        f"<header><h1>{escape(Path(str(record['settings']['model'])).name)} on "
+        f"{escape(Path(str(data)).name)}</h1>"
+        f'<p class="quiet">{escape(str(record.get("summary", "")))}</p>'
+        f'<p class="quiet">Epoch {record["best_epoch"]} of {len(record["epochs"])} is the one '
+        f"measured, chosen by {escape(str(record['chosen_by']))}. {record['seconds']:,.0f} seconds "
+        f"on {escape(str(record['machine']))}, {record['threads']} threads.</p>"
+        f'</header><div class="tiles">{"".join(tiles)}</div>'
+    )
+
+
+def _curves(page: _Page) -> str:
+    steps, epochs = page.run.steps, page.run.record["epochs"]
+    losses = [(float(step["step"]), float(step["loss"])) for step in steps]
+    rates = [(float(step["step"]), float(step["learning_rate"])) for step in steps]
+    ends = {int(step["epoch"]): float(step["step"]) for step in steps}
+    measured = [
+        (ends[epoch["epoch"]], _value(epoch["metrics"].get("loss")))
+        for epoch in epochs
+        if epoch["epoch"] in ends
+    ]
+    window = max(1, len(losses) // 30)
+    loss = svg.lines(
+        "Loss of every training step and on validation",
+        [
+            svg.Line("training, each step", losses, "faint"),
+            svg.Line(f"training, mean of {window}", _smoothed(losses, window), "first"),
+            svg.Line("validation", measured, "second", dots=True),
+        ],
+        x="step",
+        y="loss",
+    )
+    names = [name for name in METRICS[page.kind] if name not in ("loss", "mse")][:3]
+    styles = ("first", "second", "third")
+    scores = svg.lines(
+        "Scores on validation after each epoch",
+        [
+            svg.Line(
+                name,
+                [(epoch["epoch"], _value(epoch["metrics"].get(name))) for epoch in epochs],
+                style,
+                dots=True,
+            )
+            for name, style in zip(names, styles, strict=False)
+        ],
+        x="epoch",
+        y="validation score",
+        from_zero=False,
+    )
+    rate = svg.lines(
+        "Learning rate of every step", [svg.Line("rate", rates)], x="step", y="learning rate"
+    )
+    drawn = [
+        f"<figure style='margin:0'>{chart}</figure>" for chart in (loss, scores, rate) if chart
+    ]
+    return f'<h2>How it learned</h2><div class="pair">{"".join(drawn)}</div>' if drawn else ""
+
+
+def _confusion(page: _Page) -> str:
+    if not page.has_classes or len(page.labels) > _MOST_CLASSES:
+        return ""
+    counts = {(label, guess): 0 for label in page.labels for guess in page.labels}
+    for row in page.rows:
+        if (row.label, row.prediction) in counts:
+            counts[row.label, row.prediction] += 1
+    lines = []
+    for label in page.labels:
+        total = sum(counts[label, guess] for guess in page.labels)
+        cells = "".join(
+            _matrix_cell(label, guess, counts[label, guess], total) for guess in page.labels
+        )
+        lines.append(f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>')
+    heads = "".join(f'<th scope="col">{escape(label)}</th>' for label in page.labels)
+    commonest = "".join(
+        f"<li>{escape(label)} taken for {escape(guess)}: {count:,}</li>"
+        for label, guess, count in errors.confusions(page.rows)[:8]
+    )
+    return (
+        "<h2>What it mixes up</h2><p>Rows are labels, columns predictions. Each cell has its share "
+        "of the row, and the count; it opens its examples below.</p>"
+        '<div class="pair"><div class="wide"><table class="matrix">'
+        f"<thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f"<div><h3>The commonest errors</h3><ol>{commonest}</ol></div></div>"
+    )
+
+
+def _matrix_cell(label: str, guess: str, count: int, total: int) -> str:
+    share = count / max(1, total)
+    strong = " strong" if share > 0.5 else ""
+    return (
+        f'<td><button type="button" class="cell{strong}" style="--share:{share:.3f}" '
+        f'data-label="{escape(label)}" data-prediction="{escape(guess)}" '
+        f'aria-label="{escape(label)} predicted {escape(guess)}: {count}">'
+        f"{share:.2f}<small>{count:,}</small></button></td>"
+    )
+
+
+def _classes(page: _Page) -> str:
+    classes = page.scores.get("classes") or {}
+    rows = [
+        [name, *(f"{scores[key]:.3f}" for key in ("precision", "recall", "f1"))]
+        + [f"{scores['support']:,.0f}"]
+        for name, scores in classes.items()
+    ]
+    if not rows:
+        return ""
+    by_label = _slices("label", errors.by_label(page.rows)) if page.has_classes else ""
+    scores = _table(("class", "precision", "recall", "F1", "examples"), rows)
+    return f'<h2>Class by class</h2><div class="pair">{scores}{by_label}</div>'
+
+
+def _calibration(page: _Page) -> str:
+    table = errors.calibration(page.rows) if page.has_classes else ()
+    if not table:
+        return ""
+    chart = svg.reliability("Accuracy of the predictions over their confidence", table)
+    rows = [
+        [
+            f"{each.low:.1f} to {each.high:.1f}",
+            f"{each.count:,}",
+            f"{each.confidence:.3f}" if each.confidence is not None else "",
+            f"{each.accuracy:.3f}" if each.accuracy is not None else "",
+        ]
+        for each in table
+        if each.count
+    ]
+    error = expected_calibration_error(table)
+    return (
+        "<h2>How far its probabilities can be trusted</h2>"
+        f"<p>Expected calibration error {error:.4f}: so far apart are confidence and accuracy on "
+        "average (Guo et al. 2017). Bars below the dashed line are predictions made too surely; "
+        "the dots are the mean confidence of each bin.</p>"
+        f'<div class="pair"><figure style="margin:0">{chart}</figure>'
+        f"{_table(('confidence', 'predictions', 'mean confidence', 'accuracy'), rows)}</div>"
+    )
+
+
+def _lengths(page: _Page) -> str:
+    if page.kind not in ("single_label_classification", "multi_label_classification"):
+        return ""
+    slices = errors.by_length(page.rows)
+    return f"<h2>Short and long texts</h2>{_slices('tokens', slices)}" if slices else ""
+
+
+def _suspects(page: _Page) -> str:
+    if not page.has_classes:
+        return ""
+    found = errors.suspects(page.rows)
+    easy = errors.easiest(page.rows)
+    doubted = (
+        f"<p>The model is at least {errors.SURE:.0%} sure of another class than the label of these "
+        f"{len(found)}{' (the surest)' if len(found) == 50 else ''}. Each is a wrong label, a hard "
+        "example or a blind spot: only reading tells.</p>"
+        f"{_rows_table(found[:20])}"
+        if found
+        else "<p>None: the model is nowhere 90% sure of another class than the label.</p>"
+    )
+    return (
+        f"<h2>Labels to look at</h2>{doubted}<details><summary>The lowest losses</summary>"
+        "<p>A low loss says that model and label agree, not that they are right: a wrong label "
+        f"that the model has learned to repeat costs nothing.</p>{_rows_table(easy)}</details>"
+    )
+
+
+def _data(page: _Page) -> str:
+    data = page.run.record["data"]
+    names = [label for label in page.labels if any(label in d["labels"] for d in data.values())]
+    rows = [
+        [label, *(f"{part['labels'].get(label, 0):,}" for part in data.values())] for label in names
+    ]
+    rows.append(["all examples", *(f"{part['examples']:,}" for part in data.values())])
+    cut = [f"{part.get('cut_texts', 0):,}" for part in data.values()]
+    rows.append(["cut to the limit", *cut])
+    findings = page.run.record.get("data_findings") or []
+    items = "".join(
+        f'<li class="{"fault" if each["severity"] == "fault" else ""}">{escape(each["sentence"])}'
+        "</li>"
+        for each in findings
+    )
+    listed = f"<h3>What was noticed in it</h3><ul>{items}</ul>" if items else ""
+    return (
+        f'<h2>The data</h2><div class="pair">{_table(("class", *data), rows)}'
+        f"<div>{listed}</div></div>"
+    )
+
+
+def _examples(page: _Page) -> str:
+    split = escape(page.run.split)
+    orders = ["highest loss", "lowest loss", "surest", "least sure", "longest", "shortest"]
+    labels = page.labels if page.has_classes else []
+    rows = "".join(_example_row(row) for row in page.rows[:_STATIC_ROWS])
+    heads = "".join(
+        f'<th scope="col"{" class=number" if name in ("loss", "probability", "tokens") else ""}>'
+        f"{name}</th>"
+        for name in (*_COLUMNS[:5], "text")
+    )
+    return (
+        f'<h2 id="examples">Every example of {split}</h2>'
+        f"<noscript><p>The first {min(_STATIC_ROWS, len(page.rows))} by loss; with scripts allowed "
+        "all can be searched and filtered.</p></noscript>"
+        '<div class="controls" data-script hidden>'
+        '<label>search <input id="search" type="search" placeholder="words in the text"></label>'
+        f"{_choice('label', ['', *labels])}{_choice('prediction', ['', *labels])}"
+        f"{_choice('kind', ['', 'wrong', 'right'])}{_choice('order', orders)}</div>"
+        '<div class="controls pages" data-script hidden><button id="before" type="button">'
+        'previous</button><button id="after" type="button">next</button>'
+        '<span id="count" class="quiet" role="status"></span></div>'
+        f'<div class="wide"><table class="examples"><thead><tr>{heads}</tr></thead>'
+        f'<tbody id="examples-body">{rows}</tbody></table></div>'
+    )
+
+
+def _settings(page: _Page) -> str:
+    record = page.run.record
+    usual = {item.name: item.default for item in fields(Settings) if item.default is not MISSING}
+    chosen = record["settings"]
+    changed = {key: value for key, value in chosen.items() if value != _plain(usual.get(key))}
+    rows = [[key, _shown(value)] for key, value in changed.items()]
+    same = [[key, _shown(value)] for key, value in chosen.items() if key not in changed]
+    versions = [[name, version] for name, version in record["versions"].items()]
+    return (
+        "<h2>How it was made</h2>"
+        f"{_table(('setting', 'value'), rows)}"
+        f"<details><summary>Settings left as they are by default</summary>"
+        f"{_table(('setting', 'value'), same)}</details>"
+        f"<details><summary>Versions and files</summary>{_table(('package', 'version'), versions)}"
+        f"<pre>{escape(json.dumps(record['data'], indent=2, ensure_ascii=False))}</pre></details>"
+    )
+
+
+# --- pieces of sections ---------------------------------------------------------------------------
+
+
+def _tile(name: str, metric: Any, note: str = "") -> str:
+    if not isinstance(metric, Mapping) or metric.get("value") is None:
+        return ""
+    interval = ""
+    if metric.get("low") is not None:
+        interval = f"<small>{metric['low']:.4f} to {metric['high']:.4f} (95%)</small>"
+    extra = f"<small>{escape(note)}</small>" if note else ""
+    title = escape(name.replace("_", " "))
+    return f'<div class="tile">{title}<b>{metric["value"]:.4f}</b>{interval}{extra}</div>'
+
+
+def _slices(what: str, slices: Sequence[Slice]) -> str:
+    rows = [
+        [
+            part.name,
+            f"{part.count:,}",
+            f"{part.accuracy:.3f}",
+            f"{part.low:.3f} to {part.high:.3f}",
+            f"{part.loss:.3f}",
+            f"{part.confidence:.3f}" if part.confidence is not None else "",
+        ]
+        for part in slices
+    ]
+    return _table((what, "examples", "right", "95% interval", "mean loss", "mean confidence"), rows)
+
+
+def _rows_table(rows: Sequence[Row]) -> str:
+    lines = "".join(_example_row(row) for row in rows)
+    heads = "".join(f'<th scope="col">{name}</th>' for name in (*_COLUMNS[:5], "text"))
+    return (
+        f'<div class="wide"><table class="examples"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _example_row(row: Row) -> str:
+    probability = "" if row.probability is None else f"{row.probability:.3f}"
+    tokens = "" if row.tokens is None else row.tokens
+    style = "is-right" if row.right else "is-wrong"
+    return (
+        f'<tr><td class="number">{row.loss:.3f}</td><td>{escape(row.label)}</td>'
+        f'<td class="{style}">{escape(row.prediction)}</td><td class="number">{probability}</td>'
+        f'<td class="number">{tokens}</td><td>{escape(_text(row))}'
+        f'<span class="place">{escape(_place(row))}</span></td></tr>'
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    numeric = len(header) > 2
+    heads = "".join(
+        f'<th scope="col"{" class=number" if place and numeric else ""}>{escape(name)}</th>'
+        for place, name in enumerate(header)
+    )
+    lines = "".join(
+        "<tr>"
+        + "".join(
+            f"<td{' class=number' if place and numeric else ''}>{escape(str(value))}</td>"
+            for place, value in enumerate(row)
+        )
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="wide"><table><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _choice(name: str, values: Sequence[str]) -> str:
+    options = "".join(
+        f'<option value="{escape(value)}">{escape(value) or "all"}</option>' for value in values
+    )
+    return f'<label>{name} <select id="{name}">{options}</select></label>'
+
+
+def _payload(page: _Page) -> str:
+    """Every example for the script, as JSON that no text can break out of."""
+    rows = [
+        [row.loss, row.label, row.prediction, row.probability, row.tokens, _text(row), _place(row)]
+        for row in page.rows
+    ]
+    text = json.dumps({"columns": _COLUMNS, "rows": _without_infinity(rows)}, ensure_ascii=False)
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return f'<script type="application/json" id="examples-data">{text}</script>'
+
+
+def _without_infinity(rows: list[list[Any]]) -> list[list[Any]]:
+    """Losses may be infinite, which JSON cannot say: the largest number stands for it."""
+    return [[min(row[0], 1e300) if row[0] == row[0] else 1e300, *row[1:]] for row in rows]
+
+
+def _text(row: Row) -> str:
+    return row.text if not row.text_pair else f"{row.text} | {row.text_pair}"
+
+
+def _place(row: Row) -> str:
+    """File and line, without the folder."""
+    return row.guid.replace("\\", "/").rpartition("/")[2]
+
+
+def _smoothed(points: Sequence[tuple[float, float]], window: int) -> list[tuple[float, float]]:
+    """Means of `window` values, each at the last of them."""
+    good = [point for point in points if math.isfinite(point[1])]
+    total, means = 0.0, []
+    for place, (across, value) in enumerate(good):
+        total += value - (good[place - window][1] if place >= window else 0.0)
+        if place + 1 >= window:
+            means.append((across, total / window))
+    return means
+
+
+def _value(metric: Any) -> float:
+    return math.nan if metric is None else float(metric)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

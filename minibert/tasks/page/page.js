@@ -1,0 +1,87 @@
+"use strict";
+// The examples to browse: a window of 100 rows of those that the filters leave. The filters stand in
+// the address after "#", so that a view can be linked to. Texts are set as text, never as HTML.
+const data = JSON.parse(document.getElementById("examples-data").textContent);
+const [LOSS, LABEL, PREDICTION, PROBABILITY, TOKENS, TEXT, PLACE] = data.columns.keys();
+const WINDOW = 100;
+const fields = ["search", "label", "prediction", "kind", "order"].map((id) => document.getElementById(id));
+let page = 0;
+
+const orders = {
+  "highest loss": (a, b) => b[LOSS] - a[LOSS],
+  "lowest loss": (a, b) => a[LOSS] - b[LOSS],
+  "surest": (a, b) => b[PROBABILITY] - a[PROBABILITY],
+  "least sure": (a, b) => a[PROBABILITY] - b[PROBABILITY],
+  "longest": (a, b) => b[TOKENS] - a[TOKENS],
+  "shortest": (a, b) => a[TOKENS] - b[TOKENS],
+};
+
+function chosen() {
+  const [search, label, prediction, kind, order] = fields.map((field) => field.value);
+  const words = search.toLowerCase();
+  return data.rows
+    .filter((row) => (!label || row[LABEL] === label) && (!prediction || row[PREDICTION] === prediction))
+    .filter((row) => !kind || (row[LABEL] === row[PREDICTION]) === (kind === "right"))
+    .filter((row) => !words || (row[TEXT] + " " + row[PLACE]).toLowerCase().includes(words))
+    .sort(orders[order]);
+}
+
+function cell(row, value, style) {
+  const made = row.insertCell();
+  made.textContent = value;
+  if (style) made.className = style;
+  return made;
+}
+
+function show() {
+  const rows = chosen();
+  const pages = Math.max(1, Math.ceil(rows.length / WINDOW));
+  page = Math.min(page, pages - 1);
+  const body = document.getElementById("examples-body");
+  body.replaceChildren();
+  for (const row of rows.slice(page * WINDOW, (page + 1) * WINDOW)) {
+    const line = body.insertRow();
+    cell(line, row[LOSS].toFixed(3), "number");
+    cell(line, row[LABEL]);
+    cell(line, row[PREDICTION], row[LABEL] === row[PREDICTION] ? "is-right" : "is-wrong");
+    cell(line, row[PROBABILITY] === null ? "" : row[PROBABILITY].toFixed(3), "number");
+    cell(line, row[TOKENS] === null ? "" : row[TOKENS], "number");
+    const text = cell(line, row[TEXT]);
+    const place = document.createElement("span");
+    place.className = "place";
+    place.textContent = row[PLACE];
+    text.append(place);
+  }
+  document.getElementById("count").textContent =
+    `${rows.length.toLocaleString("en")} of ${data.rows.length.toLocaleString("en")} examples, page ${page + 1} of ${pages}`;
+  document.getElementById("before").disabled = page === 0;
+  document.getElementById("after").disabled = page + 1 >= pages;
+}
+
+function changed() {
+  page = 0;
+  const named = new URLSearchParams(fields.filter((field) => field.value).map((field) => [field.id, field.value]));
+  history.replaceState(null, "", "#" + named);
+  show();
+}
+
+function fromAddress() {
+  const named = new URLSearchParams(location.hash.slice(1));
+  for (const field of fields) if (named.has(field.id)) field.value = named.get(field.id);
+}
+
+for (const field of fields) field.addEventListener("input", changed);
+document.getElementById("before").addEventListener("click", () => { page -= 1; show(); });
+document.getElementById("after").addEventListener("click", () => { page += 1; show(); });
+for (const button of document.querySelectorAll("button.cell")) {
+  button.addEventListener("click", () => {
+    document.getElementById("label").value = button.dataset.label;
+    document.getElementById("prediction").value = button.dataset.prediction;
+    document.getElementById("search").value = document.getElementById("kind").value = "";
+    changed();
+    document.getElementById("examples").scrollIntoView();
+  });
+}
+for (const hidden of document.querySelectorAll("[data-script]")) hidden.hidden = false;
+fromAddress();
+show();
