@@ -25,7 +25,7 @@ from minibert.model import (
     Layout,
     Trace,
 )
-from minibert.tasks.finetune import Settings, finetune
+from minibert.tasks.finetune import Settings, finetune, resume
 from minibert.tasks.predict import Embedder, MaskFiller, Predictor
 from minibert.text.tokenizer import BertTokenizer
 
@@ -48,4 +48,5 @@ __all__ = [
     "Settings",
     "Trace",
     "finetune",
+    "resume",
 ]

@@ -13,6 +13,8 @@ EXAMPLES = """\
 examples:
   minibert train --model MODEL --train train.csv --test test.csv
       fine-tune on a table with the columns text and label; a run folder in runs/ is the result
+  minibert train --resume runs/001
+      go on with a run that was stopped
   minibert predict runs/001 "what a lovely day"
       use it
   minibert evaluate runs/001 other.csv
@@ -178,6 +180,19 @@ def _add_train(commands: Any) -> None:
     how.add_argument("--seed", type=int, metavar="N", help="default 0")
     where = parser.add_argument_group("where")
     where.add_argument("--output", metavar="FOLDER", help="run folder (default: the next in runs/)")
+    where.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with a run that was stopped, with its own settings; "
+        "RUN/state/step-N: from that checkpoint",
+    )
+    where.add_argument(
+        "--save-every",
+        type=int,
+        metavar="N",
+        help="steps between two checkpoints, beside the one at each epoch's end (default 500)",
+    )
+    where.add_argument("--keep", type=int, metavar="N", help="checkpoints to keep (default 2)")
     _add_machine(where, precision="auto")
     where.add_argument(
         "--threads", type=int, metavar="N", help="of the CPU (default: torch's choice)"

@@ -22,7 +22,7 @@ from minibert.arguments import parse
 from minibert.errors import ConfigError, DataError, MinibertError
 from minibert.study.ledger import ledger
 from minibert.tasks.evaluate import evaluate_file, finite
-from minibert.tasks.finetune import Settings, finetune
+from minibert.tasks.finetune import Settings, finetune, resume
 from minibert.tasks.predict import Embedder, MaskFiller, Predictor, tokenize
 
 
@@ -42,11 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _COMMANDS[options.command](options)
         sys.stdout.flush()
     except MinibertError as error:
-        return _fail(str(error), error.exit_code, options.debug)
-    except KeyboardInterrupt:
-        return _fail("Interrupted.", 130, options.debug)
-    except _Terminated:
-        return _fail("Terminated.", 143, options.debug)
+        return _fail(_with_notes(str(error), error), error.exit_code, options.debug)
+    except KeyboardInterrupt as error:
+        return _fail(_with_notes("Interrupted.", error), 130, options.debug)
+    except _Terminated as error:
+        return _fail(_with_notes("Terminated.", error), 143, options.debug)
     except BrokenPipeError:
         # The reader of our output has gone, as `head` does: nothing is wrong, nothing to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -67,6 +67,10 @@ def _terminate(*_: Any) -> None:
     raise _Terminated
 
 
+def _with_notes(message: str, error: BaseException) -> str:
+    return " ".join([message, *getattr(error, "__notes__", [])])
+
+
 def _fail(message: str, exit_code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
@@ -84,6 +88,10 @@ def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
 def _train(options: argparse.Namespace) -> None:
     given = vars(options)
     chosen = {item.name: given[item.name] for item in fields(Settings) if item.name in given}
+    if "resume" in given:
+        run = resume(given["resume"], progress=not options.quiet, **chosen)
+        print(run.summary())
+        return
     for key in ("model", "train"):
         if key not in chosen:
             raise ConfigError(

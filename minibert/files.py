@@ -1,7 +1,8 @@
 """Files: writes that are whole or absent, and safetensors in and out.
 
 Every file of the project is written here: into a temporary file beside its target, flushed to the
-disk, then renamed over it. A reader sees the old file or the new one, never half of one.
+disk, then renamed over it. A reader sees the old file or the new one, never half of one. So is a
+folder whose files belong together: its manifest, which has the sum of each file, is written last.
 What is read is taken to be hostile: sizes and types first, content after them.
 The only module that imports `safetensors`.
 """
@@ -14,6 +15,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -39,6 +41,8 @@ _ITEM_SIZES = {
 }
 _MOST_AXES = 8  # no tensor of a BERT has more than two
 
+MANIFEST = "manifest.json"
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -61,14 +65,120 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _flush_to_disk(path.parent)
     except OSError as error:
-        raise DiskError(
-            f"{path} could not be written: {error.strerror or error}.",
-            path=path,
-            hint="Check the free space and the permissions of the folder.",
-        ) from error
+        raise _not_written(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `path`; with a manifest, it takes the place of `path`.
+
+    On any error the temporary folder is removed and `path` is left as it was. A process that is
+    killed may leave the temporary folder, whose name starts with a dot.
+
+    Raises:
+        DiskError: as for `atomic_path`, naming `path`.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        yield temporary
+        write_json(temporary / MANIFEST, {"files": _sums_of(temporary)})
+        if path.exists():  # a folder cannot be renamed over one that holds something
+            remove_folder(path)
+        os.replace(temporary, path)
+        _flush_to_disk(path.parent)
+    except OSError as error:
+        raise _not_written(path, error) from error
+    except DiskError as error:
+        raise _not_written(path, error.__cause__ or error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_folder(path: str | Path) -> None:
+    """Removes a folder; if that is cut short, what is left has no manifest and counts as nothing.
+
+    Raises:
+        DiskError: it could not be removed.
+    """
+    path = Path(path)
+    try:
+        (path / MANIFEST).unlink(missing_ok=True)
+        _flush_to_disk(path)
+        shutil.rmtree(path)
+    except OSError as error:
+        raise DiskError(
+            f"{path} could not be removed: {error.strerror or error}.",
+            path=path,
+            hint="Check the permissions of the folder.",
+        ) from error
+
+
+def check_manifest(folder: str | Path) -> tuple[str, ...]:
+    """Reads every file of a folder that `atomic_folder` wrote, and compares it with the manifest.
+
+    Returns:
+        The names of the files that the manifest vouches for.
+
+    Raises:
+        CheckpointError: there is no manifest, or a file is missing, or its size or sum is another.
+    """
+    folder = Path(folder)
+    files = read_object(folder / MANIFEST).get("files")
+    if not isinstance(files, dict):
+        raise CheckpointError(f"{folder / MANIFEST} lists no files.", path=folder / MANIFEST)
+    for name, facts in files.items():
+        path = folder / name
+        if Path(name).name != name or not isinstance(facts, dict):
+            raise CheckpointError(
+                f"{folder / MANIFEST} lists {name!r}, which is no file of its folder.",
+                path=folder / MANIFEST,
+                key=name,
+            )
+        try:
+            found: dict[str, Any] = {"size": size_of_file(path), "sha256": None}
+            if found["size"] == facts.get("size"):  # else there is no need to read it
+                found["sha256"] = sha256(path)
+        except OSError as problem:
+            raise CheckpointError(
+                f"{path} could not be read: {problem.strerror}.", path=path, key=name
+            ) from problem
+        if found != facts:
+            key = "size" if found["sha256"] is None else "sha256"
+            raise CheckpointError(
+                f"{path} is damaged: its {key} is {found[key]}, and the manifest says "
+                f"{facts.get(key)}.",
+                path=path,
+                key=name,
+                expected=facts.get(key),
+                found=found[key],
+            )
+    return tuple(files)
+
+
+def _sums_of(folder: Path) -> dict[str, dict[str, int | str]]:
+    return {
+        path.name: {"size": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(folder.iterdir())
+    }
+
+
+def _not_written(path: Path, problem: BaseException) -> DiskError:
+    """The error for a write that failed, with the space that is left where that can be told."""
+    reason = getattr(problem, "strerror", None) or problem
+    free = ""
+    with contextlib.suppress(OSError):
+        free = f" ({shutil.disk_usage(path.parent).free / 1e6:,.0f} MB are free)"
+    return DiskError(
+        f"{path} could not be written: {reason}.",
+        path=path,
+        hint=f"Check the free space{free} and the permissions of the folder.",
+    )
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -283,7 +393,7 @@ def write_tensors(
         try:
             safetensors.torch.save_file(whole, temporary, dict(metadata or {"format": "pt"}))
         except safetensors.SafetensorError as problem:
-            raise DiskError(f"{path} could not be written: {problem}.", path=path) from problem
+            raise _not_written(Path(path), problem) from problem
 
 
 def _parse(path: Path, raw: bytes, error: type[MinibertError]) -> Any:

@@ -6,8 +6,9 @@ few epochs at a small learning rate. Tables of texts train a sequence classifier
 
 A run folder holds run.json (every setting and version), log.csv (every step), metrics.json,
 confusion.csv, errors.csv (every example, the highest loss first), pictures if matplotlib is
-there, and model/, which `minibert predict` and transformers open. `state/` is kept free for the
-checkpoints of a run.
+there, and model/, which `minibert predict` and transformers open. While a run goes on, its
+checkpoints are in state/ (see training/state.py) and the process is named in run.lock; both are
+removed when it is finished. `resume` goes on with a run that was not.
 """
 
 from __future__ import annotations
@@ -37,9 +38,12 @@ from minibert.tasks.evaluate import (
     finite,
     require_kind,
 )
+from minibert.tasks.lock import locked
 from minibert.tasks.report import pictures
-from minibert.tasks.runs import make_folder, require_free, versions, write_log
+from minibert.tasks.resume import STATE, read_unfinished, way_to_go_on
+from minibert.tasks.runs import make_folder, require_empty, require_free, versions, write_log
 from minibert.tasks.settings import Settings, check
+from minibert.tasks.signals import HeldSignals
 from minibert.text.batches import Dataset
 from minibert.text.corpora import Corpus, read, split, subset
 from minibert.text.tokenizer import BertTokenizer
@@ -47,7 +51,7 @@ from minibert.training.loop import (
     Batch,
     EpochRecord,
     History,
-    StepRecord,
+    Training,
     count_steps,
     seed_everything,
     train,
@@ -59,6 +63,7 @@ from minibert.training.optim import (
     parameter_groups,
 )
 from minibert.training.precision import Precision, choose_precision
+from minibert.training.state import remove_states, restore_state, save_state
 
 
 @dataclass(frozen=True)
@@ -104,10 +109,24 @@ class _Split:
     dataset: Dataset
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """All that a run needs, read and checked."""
+
+    settings: Settings
+    model: Classifier
+    tokenizer: BertTokenizer
+    splits: dict[str, _Split]
+    precision: Precision
+    watch: str
+    record: dict[str, Any]
+
+
 def finetune(settings: Settings, *, progress: bool = True) -> Run:
     """Trains, evaluates, and writes the run folder.
 
-    All inputs are read and checked before anything is written.
+    All inputs are read and checked before anything is written. Ctrl-C and SIGTERM wait for the
+    step that runs and for its checkpoint; a second one does not wait.
 
     Raises:
         MinibertError: a setting, a data file or a model that cannot be used (see the classes in
@@ -115,6 +134,42 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
     """
     check(settings)
     require_free(settings.output)
+    prepared = _prepare(settings, progress)
+    folder = make_folder(settings.output)
+    with way_to_go_on(folder), locked(folder):
+        require_empty(folder)  # once more, now that nobody else can fill it
+        prepared.record["folder"] = str(folder)
+        write_json(folder / "run.json", {"status": "unfinished", **prepared.record})
+        return _run(prepared, folder, None, progress)
+
+
+def resume(folder: str | Path, *, progress: bool = True, **given: Any) -> Run:
+    """Goes on with a run that was stopped or killed, as if it had never been.
+
+    On a CPU every loss and the final weights are, bit for bit, those of a run without a break. It
+    goes on from the newest checkpoint that is whole, with a warning for each that is not; where
+    there is none it begins anew, with the same settings.
+
+    Args:
+        folder: the run folder; or one checkpoint in it, RUN/state/step-N, to go on from that one.
+        given: settings that the caller takes the run to have.
+
+    Raises:
+        MinibertError: the run is finished, another process is at work on it, something is no longer
+            as it was when the run began (a setting given here, the data, the model), the
+            checkpoint asked for is damaged; or as for `finetune`.
+    """
+    run = read_unfinished(folder, given)
+    with way_to_go_on(run.folder), locked(run.folder):
+        run = read_unfinished(folder, given)  # once more, now that nobody else can finish it
+        torch.set_num_threads(run.record["threads"])
+        prepared = _prepare(run.settings, progress)
+        run.require_same(prepared.record)
+        prepared.record["folder"] = str(run.folder)
+        return _run(prepared, run.folder, run.checkpoint(), progress)
+
+
+def _prepare(settings: Settings, progress: bool) -> _Prepared:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     precision = choose_precision(settings.precision, pick_device(settings.device))
@@ -131,11 +186,15 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
         for name, corpus in corpora.items()
     }
     watch = _watched(settings, corpora["train"])
-    record = _record(settings, model, precision, splits, watch)
-    folder = make_folder(settings.output)
-    record["folder"] = str(folder)
-    write_json(folder / "run.json", {"status": "unfinished", **record})
-    _say(progress, f"{folder}: {record['summary']}")
+    record = _record(settings, model, tokenizer, precision, splits, watch)
+    return _Prepared(settings, model, tokenizer, splits, precision, watch, record)
+
+
+def _run(prepared: _Prepared, folder: Path, checkpoint: Path | None, progress: bool) -> Run:
+    """Trains from the beginning or from a checkpoint, then measures and writes the results."""
+    settings, model, tokenizer = prepared.settings, prepared.model, prepared.tokenizer
+    splits, precision = prepared.splits, prepared.precision
+    _say(progress, f"{folder}: {prepared.record['summary']}")
 
     def measure(name: str, intervals: bool = True) -> Report:
         return evaluate(
@@ -150,20 +209,23 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
             intervals=intervals,
         )
 
-    started = time.perf_counter()
     history = _train(
         settings,
         model,
         partial(_batches_of_epoch, splits["train"].dataset, tokenizer, settings),
         lambda: measure("validation", intervals=False).values(),
-        watch,
+        prepared.watch,
         precision,
         folder,
+        checkpoint,
         progress,
     )
+    trained = time.perf_counter()
     reports = {name: measure(name) for name in splits if name != "train"}
-    run = Run(folder, model.eval(), tokenizer, history, reports, time.perf_counter() - started)
-    _write(run, record)
+    seconds = history.state.seconds + time.perf_counter() - trained
+    run = Run(folder, model.eval(), tokenizer, history, reports, seconds)
+    _write(run, prepared.record)
+    remove_states(folder / STATE)  # the results are whole
     return run
 
 
@@ -294,6 +356,7 @@ def _train(
     watch: str,
     precision: Precision,
     folder: Path,
+    checkpoint: Path | None,
     progress: bool,
 ) -> History:
     """The training itself; at the end the model has the best epoch's weights."""
@@ -303,31 +366,46 @@ def _train(
     warmup = round(settings.warmup * updates)
     schedule = Schedule(optimizer, settings.schedule, warmup=warmup, total=updates)
     _say(progress, describe_groups(groups))
-    log: list[StepRecord] = []
+    names = model.official_names()
+    held = HeldSignals()
 
-    def on_epoch(record: EpochRecord) -> None:
-        write_log(folder, log)
-        _say(progress, _epoch_line(record))
+    def restore(training: Training) -> None:
+        if checkpoint is not None:
+            restore_state(checkpoint, training, names)
+            _say(progress, f"goes on from {checkpoint}")
+
+    def save(training: Training) -> None:
+        save_state(folder / STATE, training, names, keep=settings.keep)
+        write_log(folder, training.history.steps)
+
+    def measure_at_once() -> dict[str, float]:
+        with held.at_once():  # all is saved: who interrupts need not wait for the evaluation
+            return measure()
 
     # Dropout draws from this one; data order and fresh weights have generators of their own.
     seed_everything(settings.seed)
-    return train(
-        model,
-        batches_of_epoch,
-        optimizer=optimizer,
-        schedule=schedule,
-        precision=precision,
-        epochs=settings.epochs,
-        accumulate=settings.accumulate,
-        clip_norm=settings.clip_norm,
-        prepare=prepare_on(precision.device),
-        evaluate=measure,
-        watch=watch,
-        patience=settings.patience,
-        on_step=log.append,
-        on_epoch=on_epoch,
-        progress=progress,
-    )
+    with held:
+        return train(
+            model,
+            batches_of_epoch,
+            optimizer=optimizer,
+            schedule=schedule,
+            precision=precision,
+            epochs=settings.epochs,
+            accumulate=settings.accumulate,
+            clip_norm=settings.clip_norm,
+            prepare=prepare_on(precision.device),
+            evaluate=measure_at_once,
+            watch=watch,
+            patience=settings.patience,
+            on_epoch=lambda record: _say(progress, _epoch_line(record)),
+            skip_nonfinite=settings.on_nonfinite == "skip",
+            restore=restore,
+            save=save,
+            save_every=settings.save_every,
+            stop=held.received,
+            progress=progress,
+        )
 
 
 def _epoch_line(record: EpochRecord) -> str:
@@ -365,6 +443,7 @@ def _write(run: Run, record: dict[str, Any]) -> None:
 def _record(
     settings: Settings,
     model: Classifier,
+    tokenizer: BertTokenizer,
     precision: Precision,
     splits: dict[str, _Split],
     watch: str,
@@ -384,6 +463,8 @@ def _record(
             "commit": model.load_report.revision if model.load_report else None,
             "parameters": parameters,
             "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "vocabulary": len(tokenizer),
+            "config": model.config.to_official(),
         },
         "problem_type": splits["train"].corpus.problem_type,
         "labels": splits["train"].corpus.label_names,
@@ -391,9 +472,11 @@ def _record(
         "precision": {"name": precision.name, "reason": precision.reason},
         "device": str(precision.device),
         "threads": torch.get_num_threads(),
+        "processes": 1,
         "data": {
             name: {
                 **part.corpus.fingerprint(),
+                "tokens": sum(part.dataset.lengths),
                 "cut_texts": part.dataset.cut,
                 "cut_labels": part.dataset.cut_labels,
             }

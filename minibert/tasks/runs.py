@@ -14,7 +14,9 @@ from typing import Any
 import minibert
 from minibert.errors import ConfigError, DataError, DiskError
 from minibert.files import read_object
+from minibert.tasks import lock
 from minibert.tasks.evaluate import write_csv
+from minibert.tasks.lock import require_unlocked
 from minibert.training.loop import StepRecord
 
 
@@ -74,18 +76,32 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def require_free(output: str | Path | None) -> None:
-    """Raises ConfigError if the folder named for a run holds something already."""
+    """Refuses the folder named for a run if it holds something already.
+
+    Raises:
+        TrainingError: another process is at work in it.
+        ConfigError: it holds something else.
+    """
     if output is not None and _is_taken(Path(output)):
+        require_unlocked(Path(output))
+        require_empty(Path(output))
+
+
+def require_empty(output: Path) -> None:
+    """Raises ConfigError if a folder holds more than the lock of a run."""
+    if _is_taken(output):
         raise ConfigError(
             f"{output} holds something already.",
             path=output,
             key="output",
-            hint="Choose another --output, or move the old run away.",
+            hint="Choose another --output, go on with the run there (--resume), or move it away.",
         )
 
 
 def _is_taken(folder: Path) -> bool:
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if not folder.is_dir():
+        return folder.exists()
+    return any(path.name != lock.NAME for path in folder.iterdir())
 
 
 def make_folder(output: str | Path | None) -> Path:

@@ -79,10 +79,33 @@ def seed_everything(seed: int) -> None:
 
 
 @dataclass
+class LossSums:
+    """Sums and counts of a loss's terms over many batches. Sums add up; means do not."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: LossSums) -> None:
+        """Adds the terms of another stretch of data."""
+        for name in other.sums:
+            self.sums[name] = self.sums.get(name, 0.0) + other.sums[name]
+            self.counts[name] = self.counts.get(name, 0) + other.counts[name]
+
+    def mean(self) -> float:
+        """The loss: each term's mean over its labels, added up. A term without labels is 0."""
+        return sum(total / max(1, self.counts[name]) for name, total in self.sums.items())
+
+
+@dataclass
 class State:
     """Where a run stands, in plain numbers."""
 
-    epoch: int = 0  # epochs finished
+    epoch: int = 0  # epochs finished, their evaluation among it
+    batches: int = 0  # batches done of the epoch that runs
+    terms: LossSums = field(default_factory=LossSums)  # of the epoch that runs
+    tokens: int = 0  # of the epoch that runs
+    epoch_started: float = 0.0  # what `seconds` was when the epoch began
+    seconds: float = 0.0  # of the run, all its sittings added up
     step: int = 0  # optimizer steps tried, the skipped ones among them
     skipped: int = 0
     skipped_in_a_row: int = 0
@@ -103,7 +126,7 @@ class StepRecord:
     gradient_norm: float  # before clipping
     tokens: int
     tokens_per_second: float
-    skipped: bool  # the fp16 gradients overflowed: no update
+    skipped: bool  # the fp16 gradients overflowed, or a loss was not finite: no update
 
 
 @dataclass(frozen=True)
@@ -126,6 +149,26 @@ class History:
     steps: list[StepRecord] = field(default_factory=list)
     epochs: list[EpochRecord] = field(default_factory=list)
     stopped_early: bool = False
+
+
+@dataclass
+class Training:
+    """Everything that decides the steps to come, but for torch's random state.
+
+    This is what a checkpoint holds (see state.py). Gradients are no part of it: between two steps
+    there are none.
+    """
+
+    model: Trainable
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    scaler: torch.amp.GradScaler
+    history: History = field(default_factory=History)
+    best_weights: dict[str, Tensor] | None = None  # of the best epoch so far, on the CPU
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and did so between two steps, after its state was saved."""
 
 
 def count_steps(
@@ -151,6 +194,11 @@ def train(
     patience: int | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    skip_nonfinite: bool = False,
+    restore: Callable[[Training], None] | None = None,
+    save: Callable[[Training], None] | None = None,
+    save_every: int | None = None,
+    stop: Callable[[], bool] | None = None,
     progress: bool = True,
 ) -> History:
     """Trains a model in place.
@@ -158,6 +206,9 @@ def train(
     With `evaluate`, the weights of the best epoch are kept in a copy on the CPU and put back at the
     end, so that the model returned from is the best one, not the last. Of two epochs with the same
     score the lower "loss" wins, then the earlier.
+
+    A run can be saved between any two steps, and one that starts from what was saved takes the same
+    steps, bit for bit on a CPU, as if it had never been away.
 
     Args:
         model: already on the device of `precision`.
@@ -174,32 +225,43 @@ def train(
             "mse", else higher.
         patience: stop after so many epochs without a gain; None to go through all.
         on_step, on_epoch: are handed each record, for a log.
+        skip_nonfinite: leave a step out whose loss or gradient is not finite, as the scaler of fp16
+            does anyway, instead of ending the run.
+        restore: puts the training where a run that was saved stood.
+        save: keeps the training: at the end of every epoch, before its evaluation (so that a run
+            that ends during an evaluation loses no step), and every `save_every` steps.
+        stop: asked after every step; once it says True, the training is saved and the run ends.
         progress: a progress bar on standard error, if that is a terminal.
 
     Raises:
         TrainingError: settings that no run can have, no batches, or a loss or gradient that is no
             longer finite; the weights are then those before the step that failed.
+        Stopped: `stop` said so.
     """
     _check_settings(epochs, accumulate, patience, evaluate)
     prepare = prepare or (lambda inputs: move(inputs, precision.device))
-    scaler = precision.make_scaler()
-    history = History()
+    training = Training(model, optimizer, schedule, precision.make_scaler())
+    if restore is not None:
+        restore(training)
+    scaler, history = training.scaler, training.history
     state = history.state
-    best_weights = None
     optimizer.zero_grad(set_to_none=True)
     total = count_steps(batches_of_epoch, epochs, accumulate)
+    run_started = time.perf_counter() - state.seconds
     with tqdm(
-        total=total, unit="step", disable=None if progress else True, dynamic_ncols=True
+        total=total,
+        initial=state.step,
+        unit="step",
+        disable=None if progress else True,
+        dynamic_ncols=True,
     ) as bar:
-        for epoch in range(epochs):
+        for epoch in range(state.epoch, epochs):
             model.train()  # dropout on, but for the parts that a model keeps frozen
             batches = batches_of_epoch(epoch)
             if not batches:
                 raise TrainingError(f"Epoch {epoch + 1} has no batches.", key="batches")
-            terms = LossSums()
-            tokens = 0
-            started = step_started = time.perf_counter()
-            for first in range(0, len(batches), accumulate):
+            step_started = time.perf_counter()
+            for first in range(state.batches, len(batches), accumulate):
                 window = batches[first : first + accumulate]
                 learning_rate = schedule.learning_rate
                 step = optimizer_step(
@@ -211,14 +273,17 @@ def train(
                     precision=precision,
                     prepare=prepare,
                     clip_norm=clip_norm,
+                    skip_nonfinite=skip_nonfinite,
                     name=f"Step {state.step + 1}",
                 )
                 step_ended = time.perf_counter()
+                state.seconds = step_ended - run_started
                 state.step += 1
+                state.batches += len(window)
                 _count_skips(state, step.skipped)
                 if not step.skipped:
-                    terms.add(step.terms)
-                tokens += step.tokens
+                    state.terms.add(step.terms)
+                state.tokens += step.tokens
                 record = StepRecord(
                     step=state.step,
                     epoch=epoch + 1,
@@ -235,46 +300,42 @@ def train(
                     on_step(record)
                 bar.set_postfix(
                     epoch=epoch + 1,
-                    loss=f"{terms.mean():.4f}",
+                    loss=f"{state.terms.mean():.4f}",
                     lr=f"{learning_rate:.1e}",
-                    tokens_s=f"{tokens / (step_ended - started):.0f}",
+                    tokens_s=f"{state.tokens / (state.seconds - state.epoch_started):.0f}",
                     refresh=False,  # the bar redraws itself, ten times a second at most
                 )
                 bar.update()
-            seconds = time.perf_counter() - started
-            state.epoch += 1
+                stopping = stop is not None and stop()
+                last = state.batches == len(batches)
+                if save is not None and (stopping or last or _is_due(state.step, save_every)):
+                    save(training)
+                if stopping:
+                    raise Stopped
+            seconds = state.seconds - state.epoch_started
             metrics = evaluate() if evaluate is not None else {}
+            state.epoch += 1
             best = evaluate is not None and _is_best(state, metrics, watch)
             if best:
-                best_weights = _copy_of_weights(model)
-            summary = EpochRecord(epoch + 1, terms.mean(), seconds, tokens, metrics, best)
+                training.best_weights = _copy_of_weights(model)
+            summary = EpochRecord(
+                epoch + 1, state.terms.mean(), seconds, state.tokens, metrics, best
+            )
+            state.seconds = state.epoch_started = time.perf_counter() - run_started
+            state.batches, state.tokens, state.terms = 0, 0, LossSums()
             history.epochs.append(summary)
             if on_epoch is not None:
                 on_epoch(summary)
             if patience is not None and state.epochs_without_gain >= patience:
                 history.stopped_early = epoch + 1 < epochs
                 break
-    if best_weights is not None:
-        model.load_state_dict(best_weights)
+    if training.best_weights is not None:
+        model.load_state_dict(training.best_weights)
     return history
 
 
-@dataclass
-class LossSums:
-    """Sums and counts of a loss's terms over many batches. Sums add up; means do not."""
-
-    sums: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, other: LossSums) -> None:
-        """Adds the terms of another stretch of data."""
-        for name in other.sums:
-            self.sums[name] = self.sums.get(name, 0.0) + other.sums[name]
-            self.counts[name] = self.counts.get(name, 0) + other.counts[name]
-
-    def mean(self) -> float:
-        """The loss: each term's mean over its labels, added up. A term without labels is 0."""
-        return sum(total / max(1, self.counts[name]) for name, total in self.sums.items())
+def _is_due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
 
 
 @dataclass(frozen=True)
@@ -298,12 +359,14 @@ def optimizer_step(
     prepare: Prepare,
     clip_norm: float | None,
     name: str,
+    skip_nonfinite: bool = False,
 ) -> Step:
     """One update of the weights from one accumulated batch.
 
     Args:
         window: the batches whose gradients are added up.
         name: what to call this step in an error.
+        skip_nonfinite: leave the step out where it would raise.
 
     Raises:
         TrainingError: the loss or the gradient is not finite, and no scaler stands by.
@@ -334,8 +397,12 @@ def optimizer_step(
     terms = LossSums({term: total.item() for term, total in sums.items()}, counts)
     # With a scaler, infinite gradients are an everyday event that it answers itself. Without one
     # they are the end, and now is the last moment at which the weights are still good.
+    tokens = sum(batch.tokens for batch in window)
     if not scaler.is_enabled() and not math.isfinite(terms.mean() + gradient_norm):
-        raise _not_finite(name, window, terms.mean(), model)
+        if not skip_nonfinite:
+            raise _not_finite(name, window, terms.mean(), model)
+        optimizer.zero_grad(set_to_none=True)
+        return Step(terms, gradient_norm, tokens, skipped=True)
     # The scaler leaves the update out where it found infinite gradients, then lowers the scale;
     # after many good steps it raises it. A lower scale is how it tells that it skipped.
     scale = scaler.get_scale()
@@ -347,7 +414,7 @@ def optimizer_step(
         schedule.step()
     # Only now: the next window starts from nothing. Setting to None frees the memory, too.
     optimizer.zero_grad(set_to_none=True)
-    return Step(terms, gradient_norm, sum(batch.tokens for batch in window), skipped)
+    return Step(terms, gradient_norm, tokens, skipped)
 
 
 @dataclass(frozen=True)
@@ -455,8 +522,8 @@ def _count_skips(state: State, skipped: bool) -> None:
     state.skipped_in_a_row = state.skipped_in_a_row + 1 if skipped else 0
     if state.skipped_in_a_row >= MAX_SKIPS_IN_A_ROW:
         raise TrainingError(
-            f"Step {state.step}: the gradients overflowed {state.skipped_in_a_row} times in a row, "
-            "at ever lower loss scales.",
+            f"Step {state.step}: loss or gradients were not finite {state.skipped_in_a_row} times "
+            "in a row, at ever lower loss scales where there is one.",
             key="loss",
             found=state.skipped_in_a_row,
             hint="Look for NaN in the data and weights, or train in bf16 or fp32.",

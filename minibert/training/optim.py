@@ -169,9 +169,18 @@ class Schedule:
         """The learning rate of the next update (of the first group)."""
         return float(self._optimizer.param_groups[0]["lr"])
 
+    @property
+    def peaks(self) -> list[float]:
+        """Each group's learning rate where the factor is 1."""
+        return list(self._peaks)
+
     def step(self) -> None:
         """To be called after every update that was made, and after no other."""
-        self.updates += 1
+        self.go_to(self.updates + 1)
+
+    def go_to(self, updates: int) -> None:
+        """Puts the schedule where it stands after so many updates."""
+        self.updates = updates
         self._set_learning_rates()
 
     def _set_learning_rates(self) -> None:
