@@ -1,0 +1,239 @@
+"""Going on with a run: the same bits as without a break, and nothing but the same run."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from minibert import cli
+from minibert.errors import ConfigError, MinibertError, TrainingError
+from minibert.files import read_json, write_json
+from minibert.tasks import finetune as finetune_module
+from minibert.tasks import lock
+from minibert.tasks.finetune import finetune, resume
+from minibert.training import state as state_module
+from minibert.training.loop import optimizer_step
+from tests.tasks.test_finetune import log_without_speed, settings_for, weights_of
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch):
+    monkeypatch.setattr(finetune_module, "pictures", lambda *_: [])
+
+
+VARIANTS = {
+    "fp32": {},
+    "bf16": {"precision": "bf16"},
+    "fp16": {"precision": "fp16"},
+    "gradient checkpointing": {"gradient_checkpointing": True},
+}
+
+
+def small(tiny: Path, moods: Path, output: Path, **changes):
+    """24 steps with dropout, accumulation and a checkpoint after every fifth of them."""
+    values = {"accumulate": 2, "save_every": 5, "test": None, **changes}
+    return settings_for(tiny, moods, output, **values)
+
+
+class Interruption(Exception):
+    """Stands in for the end of the process."""
+
+
+def break_at(monkeypatch, step: int, error: type[BaseException] = Interruption) -> None:
+    """Lets the run end in the middle of a step, by its number from now."""
+    calls = iter(range(1, step + 1))
+
+    def broken(*arguments, **options):
+        if next(calls) == step:
+            raise error
+        return optimizer_step(*arguments, **options)
+
+    monkeypatch.setattr("minibert.training.loop.optimizer_step", broken)
+
+
+def unbroken(monkeypatch) -> None:
+    monkeypatch.setattr("minibert.training.loop.optimizer_step", optimizer_step)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, moods, tmp_path_factory):
+    """Runs without a break, by variant."""
+    done: dict[str, Path] = {}
+
+    def run(variant: str) -> Path:
+        if variant not in done:
+            output = tmp_path_factory.mktemp("whole") / "run"
+            finetune(small(tiny, moods, output, **VARIANTS[variant]), progress=False)
+            done[variant] = output
+        return done[variant]
+
+    return run
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert log_without_speed(one) == log_without_speed(other)
+    assert weights_of(one) == weights_of(other)
+    old, new = read_json(one / "run.json"), read_json(other / "run.json")
+    for record in (old, new):
+        assert record["status"] == "finished" and record["seconds"] >= 0
+        for epoch in record["epochs"]:
+            del epoch["seconds"]
+    assert old["epochs"] == new["epochs"] and old["best_epoch"] == new["best_epoch"]
+    assert not (other / "state").exists() and not (other / lock.NAME).exists()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("step", [1, 13])
+def test_a_run_that_went_on_has_the_bits_of_one_without_a_break(
+    tiny, moods, tmp_path, monkeypatch, whole, variant, step
+):
+    expected = whole(variant)
+    break_at(monkeypatch, step)
+    with pytest.raises(Interruption):
+        finetune(small(tiny, moods, tmp_path / "run", **VARIANTS[variant]), progress=False)
+    unbroken(monkeypatch)
+    torch.manual_seed(999)
+    resume(tmp_path / "run", progress=False)
+    assert_same_run(expected, tmp_path / "run")
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("place", ["step", "save", "evaluation"])
+def test_a_signal_saves_and_says_how_to_go_on(
+    tiny, moods, tmp_path, monkeypatch, capsys, whole, number, code, place
+):
+    expected = whole("fp32")
+    targets = {"step": "optimizer_step", "save": "save_state", "evaluation": "evaluate"}
+    module = "minibert.training.loop" if place == "step" else "minibert.tasks.finetune"
+    target = f"{module}.{targets[place]}"
+    real = {
+        "step": optimizer_step,
+        "save": finetune_module.save_state,
+        "evaluation": finetune_module.evaluate,
+    }[place]
+    calls = []
+
+    def signalled(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            signal.raise_signal(number)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(target, signalled)
+    settings = small(tiny, moods, tmp_path / "run")
+    given = {"model": tiny, "train": settings.train, "validation": settings.validation}
+    given |= {"output": settings.output, "batch-size": 8, "learning-rate": 3e-3, "accumulate": 2}
+    given |= {"precision": "fp32", "save-every": 5, "epochs": 3}
+    arguments = [str(part) for key, value in given.items() for part in (f"--{key}", value)]
+    before = signal.getsignal(number)
+    assert cli.main(["train", *arguments, "--quiet"]) == code
+    assert signal.getsignal(number) is before
+    assert f"minibert train --resume {tmp_path / 'run'}" in capsys.readouterr().err
+    newest = state_module.newest_checkpoint(tmp_path / "run/state")
+    assert newest is not None
+    assert newest.name == f"step-{ {'step': 2, 'save': 8, 'evaluation': 16}[place]:07}"
+    monkeypatch.setattr(target, real)
+    assert cli.main(["train", "--resume", str(tmp_path / "run"), "--quiet"]) == 0
+    assert_same_run(expected, tmp_path / "run")
+
+
+@pytest.fixture
+def unfinished(tiny, moods, tmp_path, monkeypatch) -> Path:
+    break_at(monkeypatch, 13)
+    with pytest.raises(Interruption):
+        finetune(small(tiny, moods, tmp_path / "run"), progress=False)
+    unbroken(monkeypatch)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"epochs": 4},
+        {"batch_size": 4},
+        {"learning_rate": 1e-3},
+        {"accumulate": 1},
+        {"seed": 1},
+        {"threads": 64},
+        {"train": "other.csv"},
+        {"gradient_checkpointing": True},
+    ],
+)
+def test_another_setting_is_refused_by_name(unfinished, given):
+    with pytest.raises(ConfigError) as caught:
+        resume(unfinished, progress=False, **given)
+    [(key, value)] = given.items()
+    assert caught.value.key == key and caught.value.found == value
+    assert f"{key} was {caught.value.expected!r} and is {value!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("data.train.examples", 7),
+        ("model.config.num_attention_heads", 2),
+        ("model.vocabulary", 7),
+        ("processes", 2),
+        ("labels", ["a", "b"]),
+        ("precision.name", "bf16"),
+    ],
+)
+def test_what_is_no_longer_as_it_was_is_refused_by_name(unfinished, key, value):
+    record = read_json(unfinished / "run.json")
+    place = record
+    *above, last = key.split(".")
+    for part in above:
+        place = place[part]
+    place[last] = value
+    write_json(unfinished / "run.json", record)
+    with pytest.raises(ConfigError) as caught:
+        resume(unfinished, progress=False)
+    assert caught.value.key == key and caught.value.expected == value
+
+
+def test_other_data_is_refused(unfinished, moods, tmp_path):
+    record = read_json(unfinished / "run.json")
+    copy = tmp_path / "train.csv"
+    copy.write_text((moods / "train.csv").read_text().replace("the", "one", 1))
+    record["settings"]["train"] = str(copy)
+    write_json(unfinished / "run.json", record)
+    with pytest.raises(ConfigError, match=r"data\.train"):
+        resume(unfinished, progress=False)
+
+
+def test_a_finished_run_is_refused(whole):
+    with pytest.raises(TrainingError, match="is finished"):
+        resume(whole("fp32"), progress=False)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_refused_when_asked_for(unfinished, whole):
+    older, newest = state_module.checkpoints(unfinished / "state")
+    weights = newest / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x55")
+    with pytest.raises(MinibertError, match=r"weights\.safetensors is damaged"):
+        resume(newest, progress=False)
+    with pytest.warns(UserWarning, match=r"passed over: .*weights\.safetensors"):
+        resume(unfinished, progress=False)
+    assert_same_run(whole("fp32"), unfinished)
+
+
+def test_a_folder_in_use_is_refused_and_names_its_process(unfinished, tiny, moods):
+    with lock.locked(unfinished):
+        holder = json.loads((unfinished / lock.NAME).read_text())
+        for begin in (
+            lambda: resume(unfinished, progress=False),
+            lambda: finetune(small(tiny, moods, unfinished), progress=False),
+        ):
+            with pytest.raises(TrainingError, match=f"pid {holder['pid']} on {holder['host']}"):
+                begin()
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(unfinished, whole):
+    (unfinished / lock.NAME).write_text('{"pid": 1, "host": "gone", "started": "then"}')
+    with pytest.warns(UserWarning, match="pid 1 on gone"):
+        resume(unfinished, progress=False)
+    assert_same_run(whole("fp32"), unfinished)
