@@ -46,6 +46,15 @@ def swap(name: str, file: str, one: str, other: str, tests: str = "parity") -> F
     return Fault(name, f"minibert/{file}.py", edits, f"tests/model/test_{tests}.py")
 
 
+def among_ranks(name: str, old: str, new: str, file: str = "loop") -> Fault:
+    return Fault(
+        f"ranks: {name}",
+        f"minibert/training/{file}.py",
+        ((old, new),),
+        "tests/training/test_ranks.py",
+    )
+
+
 LAYERS, ATTENTION, EMBEDDINGS = "model/layers", "model/attention", "model/embeddings"
 ENCODER, BERT, HEADS, LAYOUT = "model/encoder", "model/bert", "model/heads", "model/layout"
 NAMES, CHUNKED, PREPARED = "checkpoint/names", "model/chunked", "model/prepared"
@@ -402,6 +411,18 @@ FAULTS = [
         '"LayerNorm.beta"',
         "official",
     ),
+    # Several processes
+    among_ranks("a mean where the sum is meant", "ranks.size * loss", "loss"),
+    among_ranks(
+        "labels of this rank alone",
+        "model.count_labels(inputs) for inputs in loaded",
+        "model.count_labels(ranks.share(inputs)[0]) for inputs in loaded",
+    ),
+    among_ranks("a stand-in row counts", "counted * total for", "total for"),
+    among_ranks("the loss of this rank alone", "ranks.add({term: ", "dict({term: "),
+    among_ranks("all evaluate everything", "batches[ranks.rank :: ranks.size]", "batches"),
+    among_ranks("one dropout for all", "if self.is_first:", "if self.size:", "ranks"),
+    among_ranks("all tell the same", 'add("told", 1) > 1', 'add("told", 1) > 9', "ranks"),
 ]
 
 
