@@ -24,6 +24,8 @@ examples:
       go on with a run that was stopped
   minibert predict runs/001 "what a lovely day"
       use it
+  minibert report runs/001
+      one HTML page: scores, curves, confusion, calibration, every example to browse
   minibert evaluate runs/001 other.csv
       measure it on other labelled text
   minibert compare runs/001 runs/002
@@ -68,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_recipes(commands)
     _add_evaluate(commands)
+    _add_report(commands)
     _add_compare(commands)
     _add_predict(commands)
     _add_fill_mask(commands)
@@ -315,6 +318,25 @@ def _add_evaluate(commands: Any) -> None:
     _add_batches(parser)
     _add_machine(parser, precision="auto")
     _add_json(parser)
+
+
+def _add_report(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "report",
+        "a run as a page to look at",
+        "Writes one HTML page about a finished run, which needs no network and no other file: "
+        "scores beside their baselines, curves, confusion, calibration, and every example to "
+        "search and filter. With matplotlib also pictures, in the run folder.",
+    )
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("--output", metavar="FILE", help="default: RUN/report.html")
+    parser.add_argument(
+        "--features",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="run the model for a picture of its features, of up to 2,000 texts (default yes)",
+    )
 
 
 def _add_compare(commands: Any) -> None:

@@ -29,6 +29,7 @@ from minibert.tasks.evaluate import evaluate_file, finite
 from minibert.tasks.finetune import Settings, finetune, resume
 from minibert.tasks.inspection import inspect
 from minibert.tasks.predict import Embedder, MaskFiller, Predictor, tokenize
+from minibert.tasks.report import write_report
 from minibert.tasks.seeds import train_seeds
 
 
@@ -176,6 +177,15 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(json.dumps(finite(report.metrics)) if options.json else report.summary())
 
 
+def _report(options: argparse.Namespace) -> None:
+    written = write_report(
+        options.run, options.output, features=options.features, progress=not options.quiet
+    )
+    print(written.page)
+    for picture in written.pictures:
+        print(picture)
+
+
 def _compare(options: argparse.Namespace) -> None:
     found = compare(options.run, examples=options.examples)
     text = json.dumps(found.as_dict(), ensure_ascii=False) if options.json else found.summary()
@@ -253,6 +263,7 @@ _COMMANDS = {
     "train": _train,
     "recipes": _recipes,
     "evaluate": _evaluate,
+    "report": _report,
     "compare": _compare,
     "predict": _predict,
     "fill-mask": _fill_mask,

@@ -63,7 +63,7 @@ OUTSIDE = {
     "tokenizers": "minibert.text.tokenizer",
 }
 # Extras: imported where they are used, inside a function, never with the package.
-OPTIONAL = {"pyarrow", "matplotlib"}
+OPTIONAL = {"pyarrow", "matplotlib", "umap"}
 
 NEVER_IMPORTED = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 NEVER_IMPORTED |= {"importlib", "runpy", "imp", "code", "builtins", "subprocess", "ctypes", "yaml"}

@@ -46,9 +46,9 @@ from minibert.tasks.evaluate import (
 from minibert.tasks.inspection import check_before_training, lengths_for_the_record
 from minibert.tasks.layerwise import freeze_lower_layers, rate_by_layer
 from minibert.tasks.lock import locked
+from minibert.tasks.pictures import pictures
 from minibert.tasks.probe_runs import Probing
 from minibert.tasks.probes import ProbedModel, require_classes
-from minibert.tasks.report import pictures
 from minibert.tasks.resume import STATE, read_unfinished, way_to_go_on
 from minibert.tasks.runs import make_folder, require_empty, require_free, versions, write_log
 from minibert.tasks.settings import Settings, as_record, check
@@ -116,7 +116,8 @@ class Run:
                 final.worst(),
                 "",
                 f"epoch {best} was the best; {self.seconds:.0f} s; the run is in {self.folder}",
-                f'use it:  minibert predict {self.folder} "your text"',
+                f'use it:   minibert predict {self.folder} "your text"',
+                f"look:     minibert report {self.folder}",
             ]
         )
 
@@ -560,7 +561,6 @@ def _write(run: Run, record: dict[str, Any]) -> None:
     run.model.save_pretrained(run.folder / "model")
     write_json(run.folder / "metrics.json", finite(metrics))
     final.write_tables(run.folder)
-    pictures(run.history, final, run.folder)
     state = run.history.state
     outcome = {
         "seconds": round(run.seconds, 1),
@@ -572,6 +572,7 @@ def _write(run: Run, record: dict[str, Any]) -> None:
         "epochs": [asdict(epoch) for epoch in run.history.epochs],
     }
     write_json(run.folder / "run.json", finite({"status": "finished", **record, **outcome}))
+    pictures(run.folder)
 
 
 def _record(

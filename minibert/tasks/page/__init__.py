@@ -100,8 +100,8 @@ def _head(page: _Page) -> str:
             tiles.append(_tile(f"baseline: {name}", {"value": scores[main]}, note))
     data = record["data"]["train"]["source"]
     return (
-        f"<header><h1>{escape(Path(str(record['settings']['model'])).name)} on "
-        f"{escape(Path(str(data)).name)}</h1>"
+        f"<header><h1>{escape(_last_two(record['settings']['model']))} on "
+        f"{escape(_last_two(data))}</h1>"
         f'<p class="quiet">{escape(str(record.get("summary", "")))}</p>'
         f'<p class="quiet">Epoch {record["best_epoch"]} of {len(record["epochs"])} is the one '
         f"measured, chosen by {escape(str(record['chosen_by']))}. {record['seconds']:,.0f} seconds "
@@ -431,6 +431,11 @@ def _text(row: Row) -> str:
 def _place(row: Row) -> str:
     """File and line, without the folder."""
     return row.guid.replace("\\", "/").rpartition("/")[2]
+
+
+def _last_two(path: object) -> str:
+    """The end of a path, or a Hub id as it is: "emotion/train.txt"."""
+    return "/".join(str(path).replace("\\", "/").rstrip("/").split("/")[-2:])
 
 
 def _smoothed(points: Sequence[tuple[float, float]], window: int) -> list[tuple[float, float]]:

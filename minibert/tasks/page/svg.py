@@ -10,7 +10,7 @@ from html import escape
 from minibert.training.calibration import Bin
 
 WIDTH, HEIGHT = 520, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 38  # what surrounds the plot
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 12, 38  # what surrounds the plot
 _MOST_POINTS = 800  # of a line: more than the screen has columns
 
 
@@ -31,7 +31,14 @@ class Line:
     dots: bool = False
 
 
-def lines(title: str, drawn: Sequence[Line], *, x: str, y: str, from_zero: bool = True) -> str:
+def lines(
+    title: str,
+    drawn: Sequence[Line],
+    *,
+    x: str,
+    y: str,
+    from_zero: bool = True,
+) -> str:
     """A chart of lines with axes, ticks and a legend. Points that are not finite are left out.
 
     Args:
@@ -49,7 +56,8 @@ def lines(title: str, drawn: Sequence[Line], *, x: str, y: str, from_zero: bool 
     across = [point[0] for line in kept for point in line.points]
     up = [point[1] for line in kept for point in line.points]
     low = 0.0 if from_zero else min(up)
-    plot = _Plot(min(across), max(across), low, max(up))
+    whole = all(value == round(value) for value in across)
+    plot = _Plot(min(across), max(across), low, max(up), whole)
     parts = [plot.axes(x, y)]
     for line in kept:
         places = [plot.place(*point) for point in _thinned(line.points)]
@@ -98,6 +106,7 @@ class _Plot:
     right: float
     low: float
     high: float
+    whole: bool = False  # whether there is nothing between whole numbers on the horizontal axis
 
     def place(self, across: float, up: float) -> tuple[float, float]:
         wide, tall = self.right - self.left or 1.0, self.high - self.low or 1.0
@@ -116,6 +125,8 @@ class _Plot:
                 f"{_short(value)}</text>"
             )
         for value in _ticks(self.left, self.right):
+            if self.whole and value != round(value):
+                continue
             across, _ = self.place(value, self.low)
             parts.append(
                 f'<text x="{across:.1f}" y="{HEIGHT - _BOTTOM + 16}" text-anchor="middle">'
