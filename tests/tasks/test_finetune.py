@@ -18,7 +18,7 @@ from minibert.errors import ConfigError, DataError, MinibertError
 from minibert.files import read_json, sha256
 from minibert.model import BertModel
 from minibert.tasks import finetune as finetune_module
-from minibert.tasks import report as report_module
+from minibert.tasks import pictures as pictures_module
 from minibert.tasks.evaluate import METRICS, evaluate_file
 from minibert.tasks.finetune import Settings, finetune
 from minibert.tasks.runs import make_folder
@@ -99,7 +99,8 @@ def test_a_tiny_model_learns_which_word_is_the_label(learned):
 def test_the_run_folder_holds_every_file_and_nothing_else(learned):
     expected = {"run.json", "log.csv", "metrics.json", "confusion.csv", "errors.csv", "model"}
     if importlib.util.find_spec("matplotlib"):
-        expected |= {"curves.png", "confusion.png"}
+        drawn = ("curves", "confusion", "reliability", "classes", "lengths")
+        expected |= {f"{name}.png" for name in drawn}
     assert {path.name for path in learned.folder.iterdir()} == expected
     assert {path.name for path in (learned.folder / "model").iterdir()} == {
         "config.json",
@@ -233,7 +234,7 @@ def test_the_model_is_saved_whatever_becomes_of_scores_and_pictures(
         raise ValueError("no such font")
 
     monkeypatch.setattr(finetune_module, "evaluate", measure)
-    monkeypatch.setattr(report_module, "_curves", fail)
+    monkeypatch.setattr(pictures_module, "_curves", fail)
     with pytest.warns(UserWarning, match="could not be drawn: ValueError: no such font"):
         folder = run(settings_for(tiny, moods, tmp_path / "run", epochs=1)).folder
     assert read_json(folder / "run.json")["status"] == "finished"

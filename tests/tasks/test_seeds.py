@@ -152,13 +152,21 @@ def test_data_that_changed_since_is_refused(group, tiny, moods, tmp_path, no_tra
         train_seeds(settings_for(tiny, moods, folder), 3, progress=False)
 
 
-def test_a_half_finished_run_is_told_before_any_training(group, tiny, moods, tmp_path, no_training):
-    record = json.loads((group.folder / "seed-1" / "run.json").read_text())
-    folder = tmp_path / "runs" / "seed-1"
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({**record, "status": "unfinished"}))
-    with pytest.raises(ConfigError, match="seed-1 was not finished"):
-        train_seeds(settings_for(tiny, moods, tmp_path / "runs"), 2, progress=False)
+def test_a_half_finished_run_is_gone_on_with(group, tiny, moods, tmp_path, monkeypatch):
+    folder = tmp_path / "runs"
+    shutil.copytree(group.folder, folder)
+    record = json.loads((folder / "seed-1" / "run.json").read_text())
+    (folder / "seed-1" / "run.json").write_text(json.dumps({**record, "status": "unfinished"}))
+    asked = []
+
+    def go_on(where, **_):
+        asked.append(where)
+        (folder / "seed-1" / "run.json").write_text(json.dumps(record))
+
+    monkeypatch.setattr(module, "resume", go_on)
+    monkeypatch.setattr(module, "finetune", lambda *_, **__: pytest.fail("trained anew"))
+    train_seeds(settings_for(tiny, moods, folder), 2, progress=False)
+    assert asked == [str(folder / "seed-1")]
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tiny, moods, tmp_path, no_training):

@@ -1,0 +1,230 @@
+"""The page and the pictures of runs: numbers as they were written, and nothing that gets out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from minibert.cli import main
+from minibert.errors import ConfigError, DataError
+from minibert.tasks import pictures as pictures_module
+from minibert.tasks.finetune import finetune
+from minibert.tasks.page import document
+from minibert.tasks.page.svg import Line, lines
+from minibert.tasks.pictures import pictures
+from minibert.tasks.report import write_report
+from minibert.tasks.runs import read_run
+from tests.tasks.conftest import FILLERS, MOODS, write_table
+from tests.tasks.test_finetune import settings_for
+
+HOSTILE = "</script><script>alert(1)</script> <!-- ]]> \" ' & \u2028 <img src=http://x.y/z>"
+
+
+class Page(HTMLParser):
+    """The tags, attributes, texts of an HTML page, and the content of its scripts."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.scripts: list[str] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self._inside = tag
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, data):
+        (self.scripts if self._inside == "script" else self.texts).append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.texts)
+
+    def payload(self) -> dict:
+        return json.loads(self.scripts[0])
+
+
+@pytest.fixture(scope="module")
+def run(tiny, moods, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report") / "run"
+    finetune(settings_for(tiny, moods, folder, epochs=2), progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run) -> Page:
+    return Page(document(read_run(run)))
+
+
+def test_the_numbers_on_the_page_are_those_of_the_run(run, page):
+    saved = read_run(run)
+    for name in ("accuracy", "macro_f1", "weighted_f1", "loss"):
+        assert f"{saved.metrics['test'][name]['value']:.4f}" in page.text
+    accuracy = saved.metrics["test"]["accuracy"]
+    assert f"{accuracy['low']:.4f} to {accuracy['high']:.4f} (95%)" in page.text
+    for name in ("majority", "naive_bayes"):
+        assert f"{saved.metrics['baselines'][name]['accuracy']:.4f}" in page.text
+    for sentence in (finding["sentence"] for finding in saved.record["data_findings"]):
+        assert sentence in page.text
+
+
+def test_the_matrix_counts_as_confusion_csv_does(run, page):
+    with open(run / "confusion.csv", newline="") as file:
+        written = {row["label \\ prediction"]: row for row in csv.DictReader(file)}
+    shown = {
+        (attributes["data-label"], attributes["data-prediction"]): attributes["aria-label"]
+        for tag, attributes in page.tags
+        if tag == "button" and "data-label" in attributes
+    }
+    assert shown.keys() == {(label, guess) for label in MOODS for guess in MOODS}
+    for (label, guess), words in shown.items():
+        assert words == f"{label} predicted {guess}: {written[label][guess]}"
+
+
+def test_every_example_is_there_for_the_script_and_the_first_without_one(run, page):
+    saved = read_run(run)
+    payload = page.payload()
+    assert payload["columns"][:2] == ["loss", "label"]
+    assert [row[0] for row in payload["rows"]] == [float(row["loss"]) for row in saved.rows]
+    assert [row[5] for row in payload["rows"]] == [row["text"] for row in saved.rows]
+    assert all(row["text"] in page.text for row in saved.rows)
+    identifiers = {attributes.get("id") for _, attributes in page.tags}
+    script = page.scripts[-1]
+    asked = set(re.findall(r'getElementById\("([\w-]+)"\)', script))
+    asked |= set(json.loads(re.search(r"fields = (\[.*?\])", script).group(1)))
+    assert asked and asked <= identifiers
+
+
+def _addresses(page: Page, text: str) -> list[str]:
+    """Everything by which a page could load or call something."""
+    found = [
+        value
+        for _, attributes in page.tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "action", "data", "srcset", "poster", "formaction") and value
+    ]
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL).group(1)
+    found += re.findall(r"url\(|@import|expression", style)
+    found += re.findall(r"fetch\(|XMLHttpRequest|import\(|WebSocket|sendBeacon", page.scripts[-1])
+    return found
+
+
+def test_the_page_needs_and_calls_nothing_outside(run, page):
+    text = document(read_run(run))
+    assert _addresses(page, text) == []
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a)
+    assert policy.startswith("default-src 'none'")
+    leak = text.replace("</style>", "a{background:url(http://x.y)}</style><img src='//x.y/z'>")
+    assert len(_addresses(Page(leak), leak)) == 2  # the check would see it
+
+
+def test_hostile_texts_and_labels_stay_text(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    with open(copy / "errors.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[0]["text"] = rows[1]["guid"] = HOSTILE
+    rows[0]["label"] = "<b>bold</b>"
+    write_table(copy / "errors.csv", list(rows[0]), [list(row.values()) for row in rows])
+    record = json.loads((copy / "run.json").read_text())
+    record["labels"][0] = "<b>bold</b>"
+    record["summary"] = record["settings"]["model"] = HOSTILE
+    record["data_findings"] = [{"severity": "fault", "sentence": HOSTILE}]
+    (copy / "run.json").write_text(json.dumps(record))
+    text = document(read_run(copy))
+    page = Page(text)
+    assert [tag for tag, _ in page.tags].count("script") == 2  # the data and the code, as ever
+    assert "img" not in {tag for tag, _ in page.tags}
+    assert "<b>bold" not in text and "<!--" not in text and "\u2028" not in page.scripts[0]
+    assert page.payload()["rows"][0][5] == HOSTILE  # whole, and harmless
+    assert _addresses(page, text) == []
+
+
+@pytest.mark.parametrize("kind", ["regression", "several", "tags"])
+def test_runs_of_every_kind_have_a_page(kind, tiny, tmp_path):
+    path = tmp_path / ("train.conll" if kind == "tags" else "train.jsonl")
+    if kind == "tags":
+        sentences = ["anna\tB-PER\nwalk\tO\n\n", "berlin\tB-LOC\nis\tO\nsmall\tO\n\n"] * 12
+        path.write_text("".join(sentences))
+    else:
+        labels = [0.5, 1.5, 2.25] if kind == "regression" else [["calm"], [], ["calm", "happy"]]
+        rows = [
+            {"text": f"{FILLERS[n % 16]} {FILLERS[n % 7]}", "label": labels[n % 3]}
+            for n in range(30)
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values = {"validation": None, "test": None, "epochs": 1, "allow_data_faults": True}
+    settings = settings_for(tiny, tmp_path, tmp_path / "run", **values)
+    finetune(type(settings)(**{**settings.__dict__, "train": str(path)}), progress=False)
+    written = write_report(tmp_path / "run", progress=False)
+    page = Page(written.page.read_text())
+    main_score = next(iter(read_run(tmp_path / "run").metrics["validation"].values()))
+    assert "How it learned" in page.text and str(main_score) in page.text
+    assert "What it mixes up" not in page.text
+    assert {path.name for path in written.pictures} == {"curves.png"}
+
+
+def test_every_picture_is_drawn_and_none_is_blank(run):
+    import matplotlib.image
+
+    written = write_report(run, progress=False)
+    names = {"curves", "confusion", "reliability", "classes", "lengths", "features"}
+    assert {path.name for path in written.pictures} == {f"{name}.png" for name in names}
+    for path in written.pictures:
+        assert matplotlib.image.imread(path)[..., :3].std() > 0.02, path
+
+
+def test_a_picture_that_cannot_be_drawn_is_a_warning(run, monkeypatch):
+    def fail(*_):
+        raise ValueError("no such font")
+
+    monkeypatch.setattr(pictures_module, "_reliability", fail)
+    with pytest.warns(UserWarning, match="reliability.png could not be drawn: .*no such font"):
+        drawn = pictures(run)
+    assert len(drawn) == 4
+
+
+def test_without_matplotlib_there_is_the_page_alone(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    written = write_report(run, tmp_path / "page.html", progress=False)
+    assert written.pictures == () and written.page.stat().st_size > 10_000
+
+
+def test_from_the_command_line(run, tmp_path, capsys):
+    assert main(["report", str(run), "--no-features", "--quiet"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == str(run / "report.html")
+    assert main(["report", str(run), "--output", str(tmp_path), "--no-features"]) == 2
+    assert "is a folder" in capsys.readouterr().err
+    assert main(["report", str(tmp_path)]) == 2
+    assert "run.json" in capsys.readouterr().err
+
+
+def test_what_is_no_finished_run_is_refused(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("report.html"))
+    record = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**record, "status": "unfinished"}))
+    with pytest.raises(DataError, match="--resume"):
+        write_report(copy)
+    with pytest.raises(ConfigError, match="is a folder"):
+        write_report(run, tmp_path)
+    assert not Path(copy / "report.html").exists()
+
+
+def test_a_chart_leaves_out_what_is_not_finite():
+    drawn = lines("t", [Line("loss", [(1, 2.0), (2, float("nan")), (3, 1.0)])], x="step", y="loss")
+    [points] = re.findall(r'points="([^"]*)"', drawn)
+    assert len(points.split()) == 2 and "nan" not in drawn
+    assert lines("t", [Line("loss", [(1, float("inf"))])], x="step", y="loss") == ""
