@@ -16,6 +16,7 @@ import hashlib
 import itertools
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,7 +31,7 @@ from minibert.errors import ConfigError, LostRankError
 
 # A rank that says nothing for so long counts as lost. One that ends is noticed at once.
 TIMEOUT = timedelta(minutes=10)
-ROLL_CALL = timedelta(seconds=3)  # the time that ranks have to answer when one of them is missed
+ROLL_CALL = 3.0  # seconds that ranks have to answer when one of them is missed
 
 
 @dataclass(frozen=True)
@@ -222,13 +223,15 @@ class _Meeting:
             return False
 
     def roll_call(self) -> list[int]:
-        """The ranks that do not answer. They get a moment, as all notice a loss at once."""
+        """The ranks that do not answer; each has a moment to, since all notice a loss at once."""
         missing = [rank for rank in range(self.ranks.size) if rank != self.ranks.rank]
+        deadline = time.monotonic() + ROLL_CALL
         with contextlib.suppress(RuntimeError):
             self.store.set(f"here {self.ranks.rank}", "")
-            with contextlib.suppress(RuntimeError):
-                self.store.wait([f"here {rank}" for rank in missing], ROLL_CALL)
-            return [rank for rank in missing if not self.store.check([f"here {rank}"])]
+            while missing and time.monotonic() < deadline:
+                time.sleep(0.05)
+                missing = [rank for rank in missing if not self.store.check([f"here {rank}"])]
+            return missing
         return [0]
 
 
