@@ -1,6 +1,6 @@
 """SIGKILL at any moment of a small run, then --resume: every bit has to be that of a whole run.
 
-    python -m tests.kills --kills 100     100 of a plain run, 10 of each variant, about ten minutes
+    python -m tests.kills --kills 100     100 of a plain run, 10 of each variant, about half an hour
     python -m tests.kills --kills 5 --variants 1
 
 Every trial is a fork of this process, which has imported everything. It kills itself, so that the
@@ -55,7 +55,7 @@ class Outcome:
 
     variant: str
     kills: int = 0
-    in_saves: int = 0
+    in_saves: int = 0  # or in another writing of files
     from_checkpoint: int = 0  # resumed runs that found a checkpoint
     different: int = 0
     seconds: float = 0.0
@@ -134,6 +134,7 @@ def _trials(
     while outcome.kills < kills:
         run = place / f"{name}-{trial}"
         trial += 1
+        settings["keep"] = draw.randint(1, 3)
         while True:
             kill_at = draw.randrange(operations) if draw.random() < 0.5 else None
             delay = None if kill_at is not None else draw.uniform(0.0, length)

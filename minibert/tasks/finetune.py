@@ -490,6 +490,8 @@ def _train(
     def restore(training: Training) -> None:
         if checkpoint is not None:
             restore_state(checkpoint, training, names, rank=ranks.rank)
+            if ranks.is_first:  # a kill may have come between the checkpoint and its log
+                write_log(folder, training.history.steps)
             _say(progress, f"goes on from {checkpoint}")
 
     def save(training: Training) -> None:

@@ -101,6 +101,25 @@ def test_a_run_that_went_on_has_the_bits_of_one_without_a_break(
     assert_same_run(expected, tmp_path / "run")
 
 
+def test_a_kill_between_the_last_checkpoint_and_its_log_costs_no_line(
+    tiny, moods, tmp_path, monkeypatch, whole
+):
+    real = finetune_module.write_log
+
+    def broken(folder, steps):
+        if len(steps) == 24:
+            raise Interruption
+        real(folder, steps)
+
+    expected = whole("fp32")
+    monkeypatch.setattr(finetune_module, "write_log", broken)
+    with pytest.raises(Interruption):
+        finetune(small(tiny, moods, tmp_path / "run"), progress=False)
+    monkeypatch.setattr(finetune_module, "write_log", real)
+    resume(tmp_path / "run", progress=False)
+    assert_same_run(expected, tmp_path / "run")
+
+
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("place", ["step", "save", "evaluation"])
 def test_a_signal_saves_and_says_how_to_go_on(
