@@ -30,6 +30,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+import torch._dynamo  # noqa: F401 (the first optimizer imports it: once here, not once a fork)
 
 from minibert.files import check_manifest, read_json, sha256
 from minibert.tables import table

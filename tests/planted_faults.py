@@ -55,6 +55,12 @@ def among_ranks(name: str, old: str, new: str, file: str = "loop") -> Fault:
     )
 
 
+def in_resume(
+    name: str, file: str, old: str, new: str, tests: str = "training/test_state"
+) -> Fault:
+    return Fault(f"resume: {name}", f"minibert/{file}.py", ((old, new),), f"tests/{tests}.py")
+
+
 LAYERS, ATTENTION, EMBEDDINGS = "model/layers", "model/attention", "model/embeddings"
 ENCODER, BERT, HEADS, LAYOUT = "model/encoder", "model/bert", "model/heads", "model/layout"
 NAMES, CHUNKED, PREPARED = "checkpoint/names", "model/chunked", "model/prepared"
@@ -423,6 +429,63 @@ FAULTS = [
     among_ranks("all evaluate everything", "batches[ranks.rank :: ranks.size]", "batches"),
     among_ranks("one dropout for all", "if self.is_first:", "if self.size:", "ranks"),
     among_ranks("all tell the same", 'add("told", 1) > 1', 'add("told", 1) > 9', "ranks"),
+    # Going on with a run
+    in_resume("random state not restored", "training/state", "set_state(state)", "pass"),
+    in_resume(
+        "schedule not restored", "training/state", "training.schedule.go_to(updates)", "pass"
+    ),
+    in_resume(
+        "scaler not restored",
+        "training/state",
+        "training.scaler.load_state_dict(scaler)",
+        "pass",
+    ),
+    in_resume(
+        "optimizer by position",
+        "training/state",
+        'if key.rpartition("/")[0] == name]',
+        'if key.rpartition("/")[0] == sorted(name for name, _ in parameters)[position]]',
+    ),
+    in_resume("best weights forgotten", "training/state", "training.best_weights = best", "pass"),
+    in_resume(
+        "groups not compared",
+        "training/state",
+        '_compare(path / STATE, numbers["groups"], _groups(training, names))',
+        "pass",
+    ),
+    in_resume(
+        "sums not compared",
+        "files",
+        'found["sha256"] = sha256(path)',
+        'found["sha256"] = facts["sha256"]',
+    ),
+    in_resume(
+        "the newest checkpoint deleted with the old ones",
+        "training/state",
+        "_step_of(path) < _step_of(newest)",
+        "_step_of(path) <= _step_of(newest)",
+    ),
+    in_resume(
+        "the epoch begun anew",
+        "training/loop",
+        "range(state.batches, len(batches), accumulate)",
+        "range(0, len(batches), accumulate)",
+        "tasks/test_resume",
+    ),
+    in_resume(
+        "the epoch's loss begun anew",
+        "training/state",
+        '"terms": LossSums(**state["terms"])',
+        '"terms": LossSums()',
+        "tasks/test_resume",
+    ),
+    in_resume(
+        "the log not brought back",
+        "tasks/finetune",
+        "if ranks.is_first:  # a kill may have come",
+        "if False:  # a kill may have come",
+        "tasks/test_resume",
+    ),
 ]
 
 

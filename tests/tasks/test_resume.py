@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -256,3 +260,52 @@ def test_the_lock_of_a_dead_process_is_taken_over(unfinished, whole):
     with pytest.warns(UserWarning, match="pid 1 on gone"):
         resume(unfinished, progress=False)
     assert_same_run(whole("fp32"), unfinished)
+
+
+def test_of_four_processes_that_want_a_folder_one_has_it(tmp_path):
+    """20 races of processes that take the lock alone; who has it holds it until all have tried."""
+    parent = os.getpid()
+    for _ in range(20):
+        begin, told, end = os.pipe(), os.pipe(), os.pipe()
+        children = [os.fork() for _ in range(4) if os.getpid() == parent]
+        if os.getpid() != parent:
+            _try_to_lock(tmp_path, begin, told, end)
+        os.close(begin[1])
+        outcomes = b"".join(os.read(told[0], 1) for _ in children)
+        os.close(end[1])
+        for child in children:
+            os.waitpid(child, 0)
+        for handle in (begin[0], *told, end[0]):
+            os.close(handle)
+        assert sorted(outcomes) == sorted(b"1000")
+        assert not list(tmp_path.iterdir())
+
+
+def _try_to_lock(folder: Path, begin, told, end) -> NoReturn:
+    """Tells 1 if it has the lock, 0 if it is refused by the pid of another, then ends."""
+    try:
+        os.close(begin[1])
+        os.close(end[1])
+        os.read(begin[0], 1)  # nothing comes: the parent lets go, and all begin
+        try:
+            with lock.locked(folder):
+                os.write(told[1], b"1")
+                os.read(end[0], 1)
+        except TrainingError as error:
+            os.write(told[1], b"0" if f"pid {os.getpid()} " not in str(error) else b"?")
+    finally:
+        os._exit(0)
+
+
+def test_kills_at_any_moment_cost_no_bit():
+    """The short form of `python -m tests.kills --kills 100`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.kills", "--kills", "4", "--variants", "1"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parents[2],
+        timeout=600,  # a guard against hanging alone
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gradient checkpointing" in done.stdout
