@@ -16,6 +16,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import hypothesis  # noqa: F401 (imported once here, not once a fault)
 import pytest
@@ -544,6 +545,8 @@ def _pytest(copy: Path, *arguments: str) -> tuple[int, str]:
                 name for name in sys.modules if name.split(".")[0] in ("tests", "minibert")
             ]:
                 del sys.modules[name]
+            # Processes that a test starts run the main module again: not this one's slow imports.
+            sys.modules["__main__"] = ModuleType("__main__")
             code = pytest.main(["-p", "no:cacheprovider", "--tb=no", *arguments])
             sys.stdout.flush()
             os._exit(code)
