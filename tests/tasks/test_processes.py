@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import sys
 
 import pytest
 
 from minibert.cli import main
-from minibert.files import read_json
+from minibert.files import read_json, sha256, write_json
+from minibert.training import loop
 from tests.conftest import BOUNDS
 from tests.tasks.conftest import save_model
 from tests.training import processes
@@ -29,6 +31,19 @@ def command(rank, folder, arguments):
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def command_that_is_killed(rank, folder, arguments, step):
+    """The same, but rank 1 is killed in the middle of a step."""
+    take = loop.optimizer_step
+
+    def step_or_die(*positional, **named):
+        if rank == 1 and named["name"] == f"Step {step}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return take(*positional, **named)
+
+    loop.optimizer_step = step_or_die
+    command(rank, folder, arguments)
 
 
 def said(folder, name):
@@ -76,6 +91,42 @@ def test_two_processes_write_the_run_of_one(moods, tmp_path):
     )
     assert read_json(tmp_path / "two" / "metrics.json")["test"]["examples"] == 36
     assert len(list(csv.DictReader((tmp_path / "two" / "errors.csv").open()))) == 36
+
+
+def losses(folder):
+    with open(folder / "log.csv", newline="") as file:
+        return [(row["step"], row["loss"]) for row in csv.DictReader(file)]
+
+
+def test_two_processes_that_lost_one_go_on_bit_for_bit(moods, tiny, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    every = {"save-every": 3}
+    assert processes.run(command, tmp_path, arguments_for(tiny, moods, whole, **every)) == [0, 0]
+    arguments = arguments_for(tiny, moods, broken, **every)
+    first, second = processes.run(command_that_is_killed, tmp_path, arguments, 13)
+    assert first == 1 and second == -signal.SIGKILL
+    saved = sorted(path.name for path in (broken / "state").iterdir())
+    assert saved[-1] == "step-0000012" and not (broken / "run.lock").exists()
+    assert main(["train", "--resume", str(broken), "--quiet"]) == 2  # one process where two began
+    again = tmp_path / "again"
+    again.mkdir()
+    assert processes.run(command, again, ["train", "--resume", str(broken)]) == [0, 0]
+    assert said(again, "err")[0].count("goes on from") == 1
+    assert (
+        losses(broken) == losses(whole)
+        and len(losses(whole)) == read_json(whole / "run.json")["steps"]
+    )
+    weights = [folder / "model" / "model.safetensors" for folder in (whole, broken)]
+    assert sha256(weights[0]) == sha256(weights[1])
+
+
+def test_another_number_of_processes_is_refused_by_name(moods, tiny, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main([*arguments_for(tiny, moods, folder, epochs=1), "--quiet"]) == 0
+    record = read_json(folder / "run.json")
+    write_json(folder / "run.json", {**record, "status": "unfinished", "processes": 2})
+    assert main(["train", "--resume", str(folder), "--quiet"]) == 2
+    assert "processes was 2 and is 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
