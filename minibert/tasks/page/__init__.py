@@ -132,11 +132,12 @@ def _curves(page: _Page) -> str:
         if epoch["epoch"] in ends
     ]
     window = max(1, len(losses) // 30)
+    trend = _smoothed(losses, window) if window > 1 else []  # a line without points is left out
     loss = svg.lines(
         "Loss of every training step and on validation",
         [
-            svg.Line("training, each step", losses, "faint"),
-            svg.Line(f"training, mean of {window}", _smoothed(losses, window), "first"),
+            svg.Line("training, each step", losses, "faint" if window > 1 else "first"),
+            svg.Line(f"training, mean of {window}", trend, "first"),
             svg.Line("validation", measured, "second", dots=True),
         ],
         x="step",
