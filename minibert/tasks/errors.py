@@ -22,7 +22,8 @@ class Row:
     """One example and what was made of it.
 
     Attributes:
-        label, prediction: as errors.csv spells them.
+        label, prediction: as errors.csv spells them: a class, a number, several labels with ", "
+            between, or a tag for each word with spaces between.
         probability: of the prediction; None where there is none (regression).
         tokens: how many the model read; None in tables without that column.
     """
@@ -112,11 +113,20 @@ def by_length(rows: Sequence[Row], parts: int = 4) -> list[Slice]:
     return [slices[each] for each in order]
 
 
-def confusions(rows: Iterable[Row]) -> list[tuple[str, str, int]]:
-    """(label, prediction, count) of the errors, the commonest first."""
-    counts = Counter((row.label, row.prediction) for row in rows if not row.right)
+def confusions(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str, int]]:
+    """(label, prediction, count) of the pairs that differ, the commonest first."""
+    counts = Counter((label, prediction) for label, prediction in pairs if label != prediction)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [(label, prediction, count) for (label, prediction), count in ordered]
+
+
+def words_of(rows: Iterable[Row]) -> list[tuple[str, str]]:
+    """(tag, predicted tag) of every word, of the rows of tagged sentences."""
+    return [
+        pair
+        for row in rows
+        for pair in zip(row.label.split(), row.prediction.split(), strict=False)
+    ]
 
 
 def suspects(rows: Iterable[Row], most: int = 50) -> list[Row]:

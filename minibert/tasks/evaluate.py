@@ -486,12 +486,15 @@ def finite(value: Any) -> Any:
 
 
 def write_csv(path: Path, header: Sequence[object], rows: Sequence[Sequence[object]]) -> None:
-    """Writes a comma-separated table, atomically."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    """Writes a comma-separated table with LF line ends, atomically."""
+    lines: list[str] = []
+    # The writer quotes a text for the line ends in it that it writes itself: were that LF alone, a
+    # lone CR would stay bare, and a reader would tear the row there.
+    for row in (header, *rows):
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\r\n").writerow(row)
+        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
+    write_text(path, "".join(lines))
 
 
 def _cell(value: Any) -> str:

@@ -17,6 +17,7 @@ from minibert.files import read_object
 from minibert.tasks import lock
 from minibert.tasks.evaluate import write_csv
 from minibert.tasks.lock import require_unlocked
+from minibert.text.readers import LONGEST_LINE
 from minibert.training.loop import StepRecord
 
 RECORD = "run.json"
@@ -70,11 +71,14 @@ def read_run(folder: str | Path) -> SavedRun:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
+    before = csv.field_size_limit(LONGEST_LINE)  # a text may be as long as where it was read from
     try:
         with open(path, newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
         raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
+    finally:
+        csv.field_size_limit(before)
 
 
 def begun(folder: str | Path) -> bool:

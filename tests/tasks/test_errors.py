@@ -54,7 +54,8 @@ def test_slices_by_length_hold_every_row_once_in_the_order_of_length():
 
 
 def test_confusions_are_errors_the_commonest_first():
-    assert confusions(ROWS) == [("joy", "anger", 2), ("anger", "joy", 1), ("joy", "fear", 1)]
+    pairs = [(row.label, row.prediction) for row in ROWS]
+    assert confusions(pairs) == [("joy", "anger", 2), ("anger", "joy", 1), ("joy", "fear", 1)]
 
 
 def test_suspects_contradict_their_label_strongly():

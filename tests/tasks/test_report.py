@@ -15,12 +15,13 @@ import pytest
 from minibert.cli import main
 from minibert.errors import ConfigError, DataError
 from minibert.tasks import pictures as pictures_module
+from minibert.tasks.evaluate import write_csv
 from minibert.tasks.finetune import finetune
 from minibert.tasks.page import document
 from minibert.tasks.page.svg import Line, lines
 from minibert.tasks.pictures import pictures
 from minibert.tasks.report import write_report
-from minibert.tasks.runs import read_run
+from minibert.tasks.runs import SavedRun, read_run
 from tests.tasks.conftest import FILLERS, MOODS, write_table
 from tests.tasks.test_finetune import settings_for
 
@@ -172,7 +173,13 @@ def test_runs_of_every_kind_have_a_page(kind, tiny, tmp_path):
     page = Page(written.page.read_text())
     main_score = next(iter(read_run(tmp_path / "run").metrics["validation"].values()))
     assert "How it learned" in page.text and str(main_score) in page.text
-    assert "What it mixes up" not in page.text
+    assert ("What it mixes up" in page.text) == (kind == "tags")
+    assert ("How far off it is" in page.text) == (kind == "regression")
+    choices = {attributes["id"] for tag, attributes in page.tags if tag == "select"}
+    expected = {"regression": set(), "tags": {"kind"}, "several": {"kind", "label", "prediction"}}
+    assert choices == expected[kind] | {"order"}
+    heads = [text for text in page.texts if text in ("loss", "probability", "tokens")]
+    assert ("probability" in heads) == (kind != "regression") and "tokens" in heads
     assert {path.name for path in written.pictures} == {"curves.png"}
 
 
@@ -221,6 +228,73 @@ def test_what_is_no_finished_run_is_refused(run, tmp_path):
     with pytest.raises(ConfigError, match="is a folder"):
         write_report(run, tmp_path)
     assert not Path(copy / "report.html").exists()
+
+
+def test_words_are_counted_one_by_one_in_the_matrix_of_tags(tmp_path):
+    rows = [
+        {**ROW, "label": "B-X O O", "prediction": "B-X O B-X"},
+        {**ROW, "label": "O", "prediction": "O"},
+    ]
+    cells = Page(document(saved(tmp_path, rows, "token_classification", ["B-X", "O"]))).text
+    assert "1.00 1 0.00 0" in cells and "0.33 1 0.67 2" in cells
+    assert "O taken for B-X: 1" in cells
+
+
+def test_numbers_are_shown_as_numbers_that_are_neither_right_nor_wrong(tmp_path):
+    rows = [{**ROW, "label": "1.5", "prediction": "1.23456789", "probability": ""}]
+    text = document(saved(tmp_path, rows, "regression", None))
+    body = text.partition("<body>")[2]
+    assert "1.235" in body and "1.23456789" not in body and 'class="answer is-' not in text
+    assert body.count('class="point"') == 1 and Page(text).payload()["rows"][0][2] == "1.235"
+
+
+def test_a_column_that_a_run_does_not_have_is_left_out(tmp_path):
+    rows = [{key: value for key, value in ROW.items() if key != "tokens"}]
+    text = document(saved(tmp_path, rows, "single_label_classification", ["a", "b"]))
+    assert "tokens</th>" not in text and "longest" not in text.partition("<script")[0]
+    assert Page(text).payload()["rows"][0][4] is None
+
+
+def test_hard_texts_come_back_from_the_table_as_they_were(tmp_path):
+    texts = ["a\rb", "a\r\nb\nc", 'a "quoted", one', "a\x85b\u2028c", "x" * 200_000, ""]
+    write_csv(tmp_path / "errors.csv", ["loss", "text"], [[0.5, text] for text in texts])
+    (tmp_path / "log.csv").write_text("step\n")
+    (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / "run.json").write_text('{"status": "finished"}')
+    before = csv.field_size_limit()
+    assert [row["text"] for row in read_run(tmp_path).rows] == texts
+    assert csv.field_size_limit() == before
+    assert b"\r\n0.5" not in (tmp_path / "errors.csv").read_bytes()  # line ends are LF
+
+
+ROW = {
+    "loss": "0.5",
+    "label": "a",
+    "prediction": "b",
+    "probability": "0.75",
+    "tokens": "7",
+    "guid": "test.csv:1",
+    "text": "one day",
+}
+
+
+def saved(folder: Path, rows: list[dict[str, str]], kind: str, labels: list[str] | None):
+    """A run of one epoch and no steps, made by hand."""
+    record = {
+        "problem_type": kind,
+        "labels": labels,
+        "errors_and_confusion_are_of": "test",
+        "settings": {"model": "m"},
+        "data": {"train": {"source": "train.csv", "labels": {}, "examples": 1}},
+        "epochs": [{"epoch": 1, "metrics": {"loss": 0.5}}],
+        "best_epoch": 1,
+        "chosen_by": "loss on validation",
+        "seconds": 1.0,
+        "machine": "a machine",
+        "threads": 1,
+        "versions": {},
+    }
+    return SavedRun(folder, record, {"test": {"loss": {"value": 0.5}}}, [], rows)
 
 
 def test_a_chart_leaves_out_what_is_not_finite():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from html import escape
@@ -28,6 +29,7 @@ from minibert.training.calibration import expected_calibration_error
 FOLDER = Path(__file__).parent
 _STATIC_ROWS = 200  # shown where no script runs
 _MOST_CLASSES = 40  # of a confusion matrix
+_SHOWN = 20  # of the labels to look at
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _COLUMNS = ("loss", "label", "prediction", "probability", "tokens", "text", "place")
 
@@ -44,6 +46,14 @@ class _Page:
     @property
     def has_classes(self) -> bool:
         return self.kind == "single_label_classification"
+
+    @property
+    def has_tags(self) -> bool:
+        return self.kind == "token_classification"
+
+    @property
+    def has_numbers(self) -> bool:
+        return self.kind == "regression"
 
     @property
     def scores(self) -> Mapping[str, Any]:
@@ -65,6 +75,7 @@ def document(run: SavedRun) -> str:
     sections = (
         _head,
         _curves,
+        _numbers,
         _confusion,
         _classes,
         _calibration,
@@ -121,11 +132,12 @@ def _curves(page: _Page) -> str:
         if epoch["epoch"] in ends
     ]
     window = max(1, len(losses) // 30)
+    trend = _smoothed(losses, window) if window > 1 else []  # a line without points is left out
     loss = svg.lines(
         "Loss of every training step and on validation",
         [
-            svg.Line("training, each step", losses, "faint"),
-            svg.Line(f"training, mean of {window}", _smoothed(losses, window), "first"),
+            svg.Line("training, each step", losses, "faint" if window > 1 else "first"),
+            svg.Line(f"training, mean of {window}", trend, "first"),
             svg.Line("validation", measured, "second", dots=True),
         ],
         x="step",
@@ -151,48 +163,68 @@ def _curves(page: _Page) -> str:
     rate = svg.lines(
         "Learning rate of every step", [svg.Line("rate", rates)], x="step", y="learning rate"
     )
-    drawn = [
-        f"<figure style='margin:0'>{chart}</figure>" for chart in (loss, scores, rate) if chart
-    ]
+    drawn = [f"<figure>{chart}</figure>" for chart in (loss, scores, rate) if chart]
     return f'<h2>How it learned</h2><div class="pair">{"".join(drawn)}</div>' if drawn else ""
 
 
-def _confusion(page: _Page) -> str:
-    if not page.has_classes or len(page.labels) > _MOST_CLASSES:
+def _numbers(page: _Page) -> str:
+    if not page.has_numbers:
         return ""
-    counts = {(label, guess): 0 for label in page.labels for guess in page.labels}
-    for row in page.rows:
-        if (row.label, row.prediction) in counts:
-            counts[row.label, row.prediction] += 1
+    chart = svg.scatter(
+        "Predicted numbers over labels",
+        [(float(row.label), float(row.prediction)) for row in page.rows],
+        x="label",
+        y="prediction",
+    )
+    return (
+        "<h2>How far off it is</h2><p>Each dot is an example; on the dashed line the prediction is "
+        f'the label.</p><div class="pair"><figure>{chart}</figure></div>'
+    )
+
+
+def _confusion(page: _Page) -> str:
+    if not (page.has_classes or page.has_tags) or len(page.labels) > _MOST_CLASSES:
+        return ""
+    pairs = (
+        errors.words_of(page.rows)
+        if page.has_tags
+        else [(row.label, row.prediction) for row in page.rows]
+    )
+    counts = Counter(pairs)
     lines = []
     for label in page.labels:
         total = sum(counts[label, guess] for guess in page.labels)
         cells = "".join(
-            _matrix_cell(label, guess, counts[label, guess], total) for guess in page.labels
+            _matrix_cell(label, guess, counts[label, guess], total, opens=page.has_classes)
+            for guess in page.labels
         )
         lines.append(f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>')
     heads = "".join(f'<th scope="col">{escape(label)}</th>' for label in page.labels)
     commonest = "".join(
         f"<li>{escape(label)} taken for {escape(guess)}: {count:,}</li>"
-        for label, guess, count in errors.confusions(page.rows)[:8]
+        for label, guess, count in errors.confusions(pairs)[:8]
     )
+    meaning = "; it opens its examples below" if page.has_classes else " of words"
     return (
         "<h2>What it mixes up</h2><p>Rows are labels, columns predictions. Each cell has its share "
-        "of the row, and the count; it opens its examples below.</p>"
+        f"of the row, and the count{meaning}.</p>"
         '<div class="pair"><div class="wide"><table class="matrix">'
         f"<thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
         f"<div><h3>The commonest errors</h3><ol>{commonest}</ol></div></div>"
     )
 
 
-def _matrix_cell(label: str, guess: str, count: int, total: int) -> str:
+def _matrix_cell(label: str, guess: str, count: int, total: int, opens: bool) -> str:
     share = count / max(1, total)
     strong = " strong" if share > 0.5 else ""
+    look = f'class="cell{strong}" style="--share:{share:.3f}"'
+    shown = f"{share:.2f}<small>{count:,}</small>"
+    if not opens:
+        return f"<td><div {look}>{shown}</div></td>"
     return (
-        f'<td><button type="button" class="cell{strong}" style="--share:{share:.3f}" '
+        f'<td><button type="button" {look} '
         f'data-label="{escape(label)}" data-prediction="{escape(guess)}" '
-        f'aria-label="{escape(label)} predicted {escape(guess)}: {count}">'
-        f"{share:.2f}<small>{count:,}</small></button></td>"
+        f'aria-label="{escape(label)} predicted {escape(guess)}: {count}">{shown}</button></td>'
     )
 
 
@@ -231,7 +263,7 @@ def _calibration(page: _Page) -> str:
         f"<p>Expected calibration error {error:.4f}: so far apart are confidence and accuracy on "
         "average (Guo et al. 2017). Bars below the dashed line are predictions made too surely; "
         "the dots are the mean confidence of each bin.</p>"
-        f'<div class="pair"><figure style="margin:0">{chart}</figure>'
+        f'<div class="pair"><figure>{chart}</figure>'
         f"{_table(('confidence', 'predictions', 'mean confidence', 'accuracy'), rows)}</div>"
     )
 
@@ -246,20 +278,21 @@ def _lengths(page: _Page) -> str:
 def _suspects(page: _Page) -> str:
     if not page.has_classes:
         return ""
-    found = errors.suspects(page.rows)
+    found = errors.suspects(page.rows, most=len(page.rows))
     easy = errors.easiest(page.rows)
     doubted = (
         f"<p>The model is at least {errors.SURE:.0%} sure of another class than the label of these "
-        f"{len(found)}{' (the surest)' if len(found) == 50 else ''}. Each is a wrong label, a hard "
-        "example or a blind spot: only reading tells.</p>"
-        f"{_rows_table(found[:20])}"
+        f"{len(found)}{f'; the surest {_SHOWN}' if len(found) > _SHOWN else ''}. Each is a wrong "
+        "label, a hard example or a blind spot: only reading tells.</p>"
+        f"{_rows_table(found[:_SHOWN], page)}"
         if found
         else "<p>None: the model is nowhere 90% sure of another class than the label.</p>"
     )
     return (
         f"<h2>Labels to look at</h2>{doubted}<details><summary>The lowest losses</summary>"
         "<p>A low loss says that model and label agree, not that they are right: a wrong label "
-        f"that the model has learned to repeat costs nothing.</p>{_rows_table(easy)}</details>"
+        "that the model has learned to repeat costs nothing.</p>"
+        f"{_rows_table(easy, page)}</details>"
     )
 
 
@@ -287,27 +320,27 @@ def _data(page: _Page) -> str:
 
 def _examples(page: _Page) -> str:
     split = escape(page.run.split)
-    orders = ["highest loss", "lowest loss", "surest", "least sure", "longest", "shortest"]
-    labels = page.labels if page.has_classes else []
-    rows = "".join(_example_row(row) for row in page.rows[:_STATIC_ROWS])
-    heads = "".join(
-        f'<th scope="col"{" class=number" if name in ("loss", "probability", "tokens") else ""}>'
-        f"{name}</th>"
-        for name in (*_COLUMNS[:5], "text")
-    )
+    orders = ["highest loss", "lowest loss"]
+    orders += ["surest", "least sure"] if _known(page, "probability") else []
+    orders += ["longest", "shortest"] if _known(page, "tokens") else []
+    named = not (page.has_tags or page.has_numbers)
+    choices = [
+        ("label", ["", *page.labels] if named else []),
+        ("prediction", ["", *page.labels] if named else []),
+        ("kind", [] if page.has_numbers else ["", "wrong", "right"]),
+        ("order", orders),
+    ]
     return (
         f'<h2 id="examples">Every example of {split}</h2>'
         f"<noscript><p>The first {min(_STATIC_ROWS, len(page.rows))} by loss; with scripts allowed "
         "all can be searched and filtered.</p></noscript>"
         '<div class="controls" data-script hidden>'
         '<label>search <input id="search" type="search" placeholder="words in the text"></label>'
-        f"{_choice('label', ['', *labels])}{_choice('prediction', ['', *labels])}"
-        f"{_choice('kind', ['', 'wrong', 'right'])}{_choice('order', orders)}</div>"
+        f"{''.join(_choice(name, values) for name, values in choices if values)}</div>"
         '<div class="controls pages" data-script hidden><button id="before" type="button">'
         'previous</button><button id="after" type="button">next</button>'
         '<span id="count" class="quiet" role="status"></span></div>'
-        f'<div class="wide"><table class="examples"><thead><tr>{heads}</tr></thead>'
-        f'<tbody id="examples-body">{rows}</tbody></table></div>'
+        f"{_rows_table(page.rows[:_STATIC_ROWS], page, ' id=examples-body')}"
     )
 
 
@@ -358,25 +391,42 @@ def _slices(what: str, slices: Sequence[Slice]) -> str:
     return _table((what, "examples", "right", "95% interval", "mean loss", "mean confidence"), rows)
 
 
-def _rows_table(rows: Sequence[Row]) -> str:
-    lines = "".join(_example_row(row) for row in rows)
-    heads = "".join(f'<th scope="col">{name}</th>' for name in (*_COLUMNS[:5], "text"))
+def _rows_table(rows: Sequence[Row], page: _Page, attribute: str = "") -> str:
+    """Examples as a table; page.js makes the same rows."""
+    columns = [name for name in _COLUMNS[:5] if _known(page, name)]
+    heads = "".join(
+        f'<th scope="col"{"" if name in ("label", "prediction") else " class=number"}>{name}</th>'
+        for name in columns
+    )
+    lines = "".join(_example_row(row, columns, page.has_numbers) for row in rows)
     return (
-        f'<div class="wide"><table class="examples"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{lines}</tbody></table></div>"
+        f'<div class="wide"><table class="examples"><thead><tr>{heads}<th scope="col">text</th>'
+        f"</tr></thead><tbody{attribute}>{lines}</tbody></table></div>"
     )
 
 
-def _example_row(row: Row) -> str:
-    probability = "" if row.probability is None else f"{row.probability:.3f}"
-    tokens = "" if row.tokens is None else row.tokens
-    style = "is-right" if row.right else "is-wrong"
+def _known(page: _Page, column: str) -> bool:
+    """Whether the examples have that column: numbers have no probability, old tables no tokens."""
+    return any(getattr(row, column) is not None for row in page.rows[:1])
+
+
+def _example_row(row: Row, columns: Sequence[str], numbers: bool) -> str:
+    style = "" if numbers else " is-right" if row.right else " is-wrong"
+    shown = {
+        "loss": f'<td class="number">{row.loss:.3f}</td>',
+        "label": f'<td class="answer">{escape(_answer(row.label, numbers))}</td>',
+        "prediction": f'<td class="answer{style}">{escape(_answer(row.prediction, numbers))}</td>',
+        "probability": f'<td class="number">{row.probability or 0:.3f}</td>',
+        "tokens": f'<td class="number">{row.tokens}</td>',
+    }
     return (
-        f'<tr><td class="number">{row.loss:.3f}</td><td>{escape(row.label)}</td>'
-        f'<td class="{style}">{escape(row.prediction)}</td><td class="number">{probability}</td>'
-        f'<td class="number">{tokens}</td><td>{escape(_text(row))}'
+        f"<tr>{''.join(shown[name] for name in columns)}<td>{escape(_text(row))}"
         f'<span class="place">{escape(_place(row))}</span></td></tr>'
     )
+
+
+def _answer(value: str, number: bool) -> str:
+    return f"{float(value):.4g}" if number else value
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -410,10 +460,19 @@ def _choice(name: str, values: Sequence[str]) -> str:
 def _payload(page: _Page) -> str:
     """Every example for the script, as JSON that no text can break out of."""
     rows = [
-        [row.loss, row.label, row.prediction, row.probability, row.tokens, _text(row), _place(row)]
+        [
+            row.loss,
+            _answer(row.label, page.has_numbers),
+            _answer(row.prediction, page.has_numbers),
+            row.probability,
+            row.tokens,
+            _text(row),
+            _place(row),
+        ]
         for row in page.rows
     ]
-    text = json.dumps({"columns": _COLUMNS, "rows": _without_infinity(rows)}, ensure_ascii=False)
+    payload = {"columns": _COLUMNS, "kind": page.kind, "rows": _without_infinity(rows)}
+    text = json.dumps(payload, ensure_ascii=False)
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     return f'<script type="application/json" id="examples-data">{text}</script>'

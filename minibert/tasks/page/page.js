@@ -4,7 +4,8 @@
 const data = JSON.parse(document.getElementById("examples-data").textContent);
 const [LOSS, LABEL, PREDICTION, PROBABILITY, TOKENS, TEXT, PLACE] = data.columns.keys();
 const WINDOW = 100;
-const fields = ["search", "label", "prediction", "kind", "order"].map((id) => document.getElementById(id));
+const fields = ["search", "label", "prediction", "kind", "order"].map((id) => document.getElementById(id)).filter(Boolean);
+const plain = data.kind === "regression"; // numbers are neither right nor wrong
 let page = 0;
 
 const orders = {
@@ -16,14 +17,20 @@ const orders = {
   "shortest": (a, b) => a[TOKENS] - b[TOKENS],
 };
 
+// Whether an answer is the one that is asked for, or where there are several holds it.
+function holds(answer, asked) {
+  if (!asked || answer === asked) return true;
+  return data.kind === "multi_label_classification" && answer.split(", ").includes(asked);
+}
+
 function chosen() {
-  const [search, label, prediction, kind, order] = fields.map((field) => field.value);
+  const { search, label, prediction, kind, order } = Object.fromEntries(fields.map((field) => [field.id, field.value]));
   const words = search.toLowerCase();
   return data.rows
-    .filter((row) => (!label || row[LABEL] === label) && (!prediction || row[PREDICTION] === prediction))
+    .filter((row) => holds(row[LABEL], label) && holds(row[PREDICTION], prediction))
     .filter((row) => !kind || (row[LABEL] === row[PREDICTION]) === (kind === "right"))
     .filter((row) => !words || (row[TEXT] + " " + row[PLACE]).toLowerCase().includes(words))
-    .sort(orders[order]);
+    .sort(orders[order] || orders["highest loss"]);
 }
 
 function cell(row, value, style) {
@@ -42,10 +49,10 @@ function show() {
   for (const row of rows.slice(page * WINDOW, (page + 1) * WINDOW)) {
     const line = body.insertRow();
     cell(line, row[LOSS].toFixed(3), "number");
-    cell(line, row[LABEL]);
-    cell(line, row[PREDICTION], row[LABEL] === row[PREDICTION] ? "is-right" : "is-wrong");
-    cell(line, row[PROBABILITY] === null ? "" : row[PROBABILITY].toFixed(3), "number");
-    cell(line, row[TOKENS] === null ? "" : row[TOKENS], "number");
+    cell(line, row[LABEL], "answer");
+    cell(line, row[PREDICTION], plain ? "answer" : row[LABEL] === row[PREDICTION] ? "answer is-right" : "answer is-wrong");
+    if (row[PROBABILITY] !== null) cell(line, row[PROBABILITY].toFixed(3), "number");
+    if (row[TOKENS] !== null) cell(line, row[TOKENS], "number");
     const text = cell(line, row[TEXT]);
     const place = document.createElement("span");
     place.className = "place";
@@ -67,7 +74,9 @@ function changed() {
 
 function fromAddress() {
   const named = new URLSearchParams(location.hash.slice(1));
-  for (const field of fields) if (named.has(field.id)) field.value = named.get(field.id);
+  for (const field of fields) field.value = named.get(field.id) || field.options?.[0].value || "";
+  page = 0;
+  show();
 }
 
 for (const field of fields) field.addEventListener("input", changed);
@@ -83,5 +92,5 @@ for (const button of document.querySelectorAll("button.cell")) {
   });
 }
 for (const hidden of document.querySelectorAll("[data-script]")) hidden.hidden = false;
+addEventListener("hashchange", fromAddress);
 fromAddress();
-show();

@@ -55,9 +55,10 @@ def lines(
         return ""
     across = [point[0] for line in kept for point in line.points]
     up = [point[1] for line in kept for point in line.points]
-    low = 0.0 if from_zero else min(up)
+    margin = 0.0 if from_zero else 0.06 * (max(up) - min(up) or 1.0)
+    low = 0.0 if from_zero else min(up) - margin
     whole = all(value == round(value) for value in across)
-    plot = _Plot(min(across), max(across), low, max(up), whole)
+    plot = _Plot(min(across), max(across), low, max(up) + margin, whole)
     parts = [plot.axes(x, y)]
     for line in kept:
         places = [plot.place(*point) for point in _thinned(line.points)]
@@ -95,6 +96,28 @@ def reliability(title: str, table: Sequence[Bin]) -> str:
     parts.append(
         f'<line class="diagonal" x1="{start[0]}" y1="{start[1]}" x2="{end[0]}" y2="{end[1]}"/>'
     )
+    return _svg(title, parts)
+
+
+def scatter(title: str, points: Sequence[tuple[float, float]], *, x: str, y: str) -> str:
+    """A dot for each pair of numbers of one kind, beside the diagonal on which they are equal.
+
+    Pairs that are not finite are left out, and of many every n-th is drawn.
+    """
+    kept = [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
+    if not kept:
+        return ""
+    values = [value for point in kept for value in point]
+    low, high = min(values), max(values)
+    plot = _Plot(low, high, low, high)
+    start, end = plot.place(low, low), plot.place(high, high)
+    parts = [
+        plot.axes(x, y),
+        f'<line class="diagonal" x1="{start[0]:.1f}" y1="{start[1]:.1f}" x2="{end[0]:.1f}" '
+        f'y2="{end[1]:.1f}"/>',
+    ]
+    for left, top in (plot.place(*point) for point in _thinned(kept)):
+        parts.append(f'<circle class="point" cx="{left:.1f}" cy="{top:.1f}" r="3"/>')
     return _svg(title, parts)
 
 
