@@ -90,8 +90,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert not (other / "state").exists() and not (other / lock.NAME).exists()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("step", [1, 13])
+@pytest.mark.parametrize("variant, step", [("fp32", 1), *((name, 13) for name in VARIANTS)])
 def test_a_run_that_went_on_has_the_bits_of_one_without_a_break(
     tiny, moods, tmp_path, monkeypatch, whole, variant, step
 ):

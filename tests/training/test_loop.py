@@ -375,6 +375,11 @@ def poison_weight(model, examples):
         model.classifier.weight[1, 2] = math.nan
 
 
+def poison_embedding(model, examples):
+    with torch.no_grad():
+        model.table.weight[examples[0][0][0]] = math.nan
+
+
 def poison_norm(model, examples):
     with torch.no_grad():
         model.norm.bias[0] = math.inf
@@ -400,6 +405,7 @@ def poison_gradient(model, examples):
     "poison, key",
     [
         (poison_weight, "classifier.weight"),
+        (poison_embedding, "table.weight"),
         (poison_norm, "norm.bias"),
         (poison_loss, "loss"),
         (poison_gradient, "table.weight"),
