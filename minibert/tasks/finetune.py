@@ -116,8 +116,8 @@ class Run:
                 final.worst(),
                 "",
                 f"epoch {best} was the best; {self.seconds:.0f} s; the run is in {self.folder}",
-                f'use it:   minibert predict {self.folder} "your text"',
-                f"look:     minibert report {self.folder}",
+                f'use it:  minibert predict {self.folder} "your text"',
+                f"look:    minibert report {self.folder}",
             ]
         )
 

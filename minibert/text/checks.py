@@ -158,7 +158,7 @@ def check(splits: Sequence[Split]) -> list[Finding]:
         findings += _duplicates(split, rows_of[split.name])
         findings += _conflicting_labels(split, rows_of[split.name])
         findings += _empty_texts(split, rows_of[split.name])
-        findings += _sorted_labels(split)
+    findings += _sorted_labels(training)  # the others are read whole: their order plays no part
     findings += _rare_classes(training)
     findings += _imbalance(training)
     for split in others:
