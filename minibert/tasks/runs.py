@@ -112,7 +112,8 @@ def require_empty(output: Path) -> None:
 def _is_taken(folder: Path) -> bool:
     if not folder.is_dir():
         return folder.exists()
-    return any(path.name != lock.NAME for path in folder.iterdir())
+    # A run that was killed before its record stood there leaves a temporary file at most.
+    return any(path.name != lock.NAME and path.suffix != ".tmp" for path in folder.iterdir())
 
 
 def make_folder(output: str | Path | None) -> Path:

@@ -19,6 +19,7 @@ from minibert.files import read_json, write_json
 from minibert.tasks import finetune as finetune_module
 from minibert.tasks import lock
 from minibert.tasks.finetune import finetune, resume
+from minibert.tasks.runs import require_free
 from minibert.training import state as state_module
 from minibert.training.loop import optimizer_step
 from tests.tasks.test_finetune import log_without_speed, settings_for, weights_of
@@ -308,3 +309,11 @@ def test_kills_at_any_moment_cost_no_bit():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "gradient checkpointing" in done.stdout
+
+
+def test_a_run_killed_before_its_record_was_there_is_begun_anew(tmp_path):
+    (tmp_path / ".run.json.0123456789abcdef.tmp").write_text("{")
+    require_free(tmp_path)
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="holds something"):
+        require_free(tmp_path)
