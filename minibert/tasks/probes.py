@@ -187,7 +187,6 @@ def fit_logistic(
     tolerance: float = 1e-7,
     most_steps: int = 5000,
     measure: Callable[[], dict[str, float]] = dict,
-    on_step: Callable[[StepRecord], None] | None = None,
 ) -> History:
     """Logistic regression by L-BFGS, in double precision, until nothing moves any more.
 
@@ -249,8 +248,6 @@ def fit_logistic(
         record = StepRecord(step, 1, loss, 1.0, slope, size, speed, skipped=False)
         step_started = now
         history.steps.append(record)
-        if on_step is not None:
-            on_step(record)
         if slope <= tolerance:
             break
     else:
