@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from minibert import __version__
-from minibert.tasks.evaluate import METRICS
 from minibert.tasks.faults import FAULTS
-from minibert.tasks.settings import POOLINGS, PROBES
+from minibert.tasks.kinds import KINDS
+from minibert.tasks.settings import POOLINGS, PROBES, TAG_SCHEMES
 from minibert.training.optim import SCHEDULES
 
 EXAMPLES = """\
@@ -24,6 +24,8 @@ examples:
       go on with a run that was stopped
   minibert predict runs/001 "what a lovely day"
       use it
+  minibert predict RUN "When was it built?" --pair "The tower was built in 1889."
+      a model that was trained on questions (train.json, as in SQuAD)
   minibert report runs/001
       one HTML page: scores, curves, confusion, calibration, every example to browse
   minibert evaluate runs/001 other.csv
@@ -98,7 +100,7 @@ def _add_data(commands: Any) -> None:
         "--split", help="which part of a folder or Hub data set, where DATA has no option"
     )
     _add_reading(parser)
-    parser.add_argument("--problem-type", choices=tuple(METRICS), help="what the labels are")
+    parser.add_argument("--problem-type", choices=tuple(KINDS), help="what the labels are")
     parser.add_argument("--model", help="counts WordPieces (default: lengths are in words)")
     parser.add_argument("--revision", help="of the model: branch, tag or commit on the Hub")
     parser.add_argument(
@@ -112,9 +114,10 @@ def _add_train(commands: Any) -> None:
         commands,
         "train",
         "fine-tune a model on labelled text",
-        "Fine-tunes a pre-trained model on labelled text: a table of texts (csv, tsv, jsonl, "
-        "parquet), a folder like aclImdb, or tagged sentences (CoNLL). Writes a run folder with "
-        "the model, the scores, and every example by its loss.",
+        "Fine-tunes a pre-trained model on labelled text: a table of texts or pairs (csv, tsv, "
+        "jsonl, parquet), a folder like aclImdb, tagged sentences (.conll, or lists of words), "
+        "questions and answers (.json as in SQuAD), or texts with choices (--choices). Writes a "
+        "run folder with the model, the scores, and every example by its loss.",
         argument_default=argparse.SUPPRESS,  # an option that is not given leaves no trace
     )
     parser.add_argument("--model", help="model folder, run folder or Hub id")
@@ -141,13 +144,19 @@ def _add_train(commands: Any) -> None:
         help="of --train, where there is no --validation (default 0.1, stratified)",
     )
     data.add_argument(
+        "--test-fraction",
+        type=float,
+        metavar="SHARE",
+        help="of --train, put aside to be tested, where there is no --test",
+    )
+    data.add_argument(
         "--train-subset", type=int, metavar="N", help="train on N examples, stratified"
     )
     data.add_argument("--test-subset", type=int, metavar="N", help="test on N examples, stratified")
     _add_reading(data)
     data.add_argument(
         "--problem-type",
-        choices=tuple(METRICS),
+        choices=tuple(KINDS),
         help="what the labels are (default: as they look; "
         "whole numbers are classes unless this says regression)",
     )
@@ -155,8 +164,10 @@ def _add_train(commands: Any) -> None:
         "--max-length",
         type=int,
         metavar="N",
-        help="cut texts to N tokens (default: as many as the model takes); kept with the model",
+        help="cut texts to N tokens (default: as many as the model takes); kept with the model. "
+        "The context of a question is not cut, but read in windows",
     )
+    _add_overlap(data)
     data.add_argument(
         "--allow-data-faults",
         action="store_true",
@@ -199,7 +210,7 @@ def _add_train(commands: Any) -> None:
         "--watch",
         metavar="METRIC",
         help="the validation metric that chooses the epoch (default: accuracy, "
-        "micro_f1, pearson or entity_f1, as the labels are)",
+        "micro_f1, pearson, entity_f1 or f1, as the task is)",
     )
     how.add_argument("--freeze", action="store_true", help="train the head alone")
     how.add_argument(
@@ -315,6 +326,7 @@ def _add_evaluate(commands: Any) -> None:
         metavar="FOLDER",
         help="also write metrics.json, confusion.csv and errors.csv there",
     )
+    _add_overlap(parser)
     _add_batches(parser)
     _add_machine(parser, precision="auto")
     _add_json(parser)
@@ -365,13 +377,23 @@ def _add_predict(commands: Any) -> None:
     parser = _command(
         commands,
         "predict",
-        "class of a text, or tags of its words",
-        "Predicts with a fine-tuned model: the class of each text and its probability, or the tag "
-        "of each word.",
+        "class of a text, entities in it, answers to questions, choices",
+        "Predicts with a fine-tuned model: the class of each text and its probability, the "
+        "entities or tags in it, the answer to a question (--pair CONTEXT), or the best of some "
+        "--choices.",
     )
     parser.add_argument("model", help="run folder, model folder or Hub id")
     _add_texts(parser)
     _add_pair(parser)
+    parser.add_argument("--choices", nargs="+", metavar="TEXT", help="the texts to choose from")
+    parser.add_argument(
+        "--top", type=int, default=1, metavar="N", help="answers to give to a question (default 1)"
+    )
+    parser.add_argument(
+        "--allow-no-answer",
+        action="store_true",
+        help="let a context hold no answer (for models trained on such questions)",
+    )
     parser.add_argument(
         "--allow-untrained",
         action="store_true",
@@ -494,7 +516,7 @@ def _add_pair(parser: Any) -> None:
 def _add_reading(parser: Any) -> None:
     parser.add_argument(
         "--format",
-        choices=("csv", "tsv", "jsonl", "parquet", "conll", "folder"),
+        choices=("csv", "tsv", "jsonl", "parquet", "conll", "squad", "folder"),
         help="default: by the file's ending",
     )
     parser.add_argument("--sep", metavar="CHAR", help="what separates columns, such as ';'")
@@ -513,6 +535,29 @@ def _add_reading(parser: Any) -> None:
     parser.add_argument("--text-pair", metavar="COLUMN", help="the second text of a pair")
     parser.add_argument(
         "--label", default=_default(parser, "label"), metavar="COLUMN", help="default label"
+    )
+    parser.add_argument(
+        "--choices",
+        nargs="+",
+        metavar="COLUMN",
+        help="texts to choose from: a column with a list of them, or a column for each; the label "
+        "is the place of the right one, from 0, or its text",
+    )
+    parser.add_argument(
+        "--tag-scheme",
+        choices=TAG_SCHEMES,
+        help="how the tags of words spell entities (default iob2, where they look like it; iob1 "
+        "as in CoNLL-2003)",
+    )
+
+
+def _add_overlap(parser: Any) -> None:
+    parser.add_argument(
+        "--overlap",
+        type=int,
+        metavar="N",
+        help="tokens that two windows of a long context share (default 128, or a third of the "
+        "room for the context)",
     )
 
 

@@ -25,12 +25,15 @@ from minibert.errors import ConfigError, DataError, MinibertError
 from minibert.study.ledger import ledger
 from minibert.tasks import recipes
 from minibert.tasks.compare import compare
-from minibert.tasks.evaluate import evaluate_file, finite
+from minibert.tasks.evaluate import evaluate_file
 from minibert.tasks.finetune import Settings, finetune, resume
 from minibert.tasks.inspection import inspect
+from minibert.tasks.kinds.report import finite
+from minibert.tasks.kinds.tags import TaggedText
 from minibert.tasks.predict import Embedder, MaskFiller, Predictor, tokenize
 from minibert.tasks.report import write_report
 from minibert.tasks.seeds import train_seeds
+from minibert.tasks.settings import READING
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,7 +109,7 @@ def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
 def _data(options: argparse.Namespace) -> None:
     found = inspect(
         _splits(options),
-        reading={**_reading(options), "problem_type": options.problem_type},
+        reading=_reading(options),
         split=options.split,
         model=options.model,
         revision=options.revision,
@@ -167,6 +170,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         reading={**_reading(options), "split": options.split},
         batch_size=options.batch_size,
         max_length=options.max_length,
+        overlap=options.overlap,
         device=options.device,
         precision=options.precision,
         progress=not options.quiet,
@@ -200,14 +204,24 @@ def _predict(options: argparse.Namespace) -> None:
         precision=options.precision,
         allow_untrained=options.allow_untrained,
     )
+    texts, pairs = _texts_and_pairs(options)
     predictions = predictor(
-        *_texts_and_pairs(options),
+        texts,
+        pairs,
+        choices=None if options.choices is None else [options.choices] * len(texts),
+        top=options.top,
+        allow_no_answer=options.allow_no_answer,
         batch_size=options.batch_size,
         max_length=options.max_length,
         progress=not options.quiet,
     )
+    in_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org
     for prediction in predictions:
-        print(json.dumps(asdict(prediction), ensure_ascii=False) if options.json else prediction)
+        if options.json:
+            print(json.dumps(asdict(prediction), ensure_ascii=False))
+        else:
+            coloured = in_colour and isinstance(prediction, TaggedText)
+            print(prediction.in_colour() if coloured else prediction)
 
 
 def _fill_mask(options: argparse.Namespace) -> None:
@@ -323,5 +337,4 @@ def _lines(file: str | None) -> list[str]:
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
     """How to read a data file: the arguments of `corpora.read` that the options name."""
-    keys = ("format", "sep", "names", "text", "text_pair", "label", "quoting")
-    return {key: getattr(options, key) for key in keys}
+    return {key: getattr(options, key) for key in READING if hasattr(options, key)}

@@ -1,8 +1,10 @@
-"""Tables: rows of values as text in aligned columns."""
+"""Text for a terminal: rows of values in aligned columns, and colours."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+COLOURS = ("36", "33", "35", "32", "34", "31")  # cyan, yellow, magenta, green, blue, red (ECMA-48)
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
@@ -27,3 +29,8 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
 
 def _text(cell: object) -> str:
     return f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
+def coloured(text: str, colour: str) -> str:
+    """A text with the codes around it that make a terminal write it in one of COLOURS."""
+    return f"\x1b[{colour}m{text}\x1b[0m"

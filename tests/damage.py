@@ -27,9 +27,9 @@ from torch.nn import functional as F
 from minibert.model.heads import HeadOutput
 from minibert.tables import table
 from minibert.tasks import recipes
-from minibert.tasks.evaluate import Report
 from minibert.tasks.faults import DoubleSoftmax, batch_means, cut_off_the_end
 from minibert.tasks.finetune import finetune
+from minibert.tasks.kinds.report import Report
 from minibert.tasks.predict import Embedder
 from minibert.tasks.settings import Settings
 from minibert.text.batches import plan_batches

@@ -84,6 +84,11 @@ class SpanOutput:
     hidden_states: tuple[Tensor, ...] | None
     attentions: tuple[Tensor, ...] | None
 
+    @property
+    def logits(self) -> Tensor:
+        """Both as one: (B, S, 2)."""
+        return torch.stack((self.start_logits, self.end_logits), dim=-1)  # (B, S, 2)
+
 
 class ModelWithHead(BertBase):
     """A BertModel with something on top, in `head` or in attributes that the class names."""
@@ -484,7 +489,8 @@ class BertForMultipleChoice(ModelWithHead):
     ) -> HeadOutput:
         """As BertModel.encode, with (B, choices, S) for (B, S); labels (B,).
 
-        Hidden states, attentions, layout and trace have B * choices rows.
+        A choice without a token is none: its logit is -inf. So rows may have unlike numbers of
+        choices. Hidden states, attentions, layout and trace have B * choices rows.
         """
         words = input_ids if input_ids is not None else inputs_embeds
         if words is None or words.dim() < 3:
@@ -495,6 +501,10 @@ class BertForMultipleChoice(ModelWithHead):
         )
         encoded = self.bert.encode(ids, mask, segments, positions, vectors, **options)
         logits = self.head(encoded).view(words.shape[:2])  # (B, choices)
+        none = (~encoded.layout.occupied).view(words.shape[:2])  # (B, choices)
+        # A row of nothing at all keeps its zeros: a softmax over -inf alone is NaN.
+        none = none & ~none.all(dim=1, keepdim=True)  # (B, choices)
+        logits = logits.masked_fill(none, -torch.inf)  # (B, choices)
         terms = {} if labels is None else {"choice": _class_loss(logits, labels)}
         return HeadOutput(_mean(terms), terms, logits, *encoded.finish())
 

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from minibert.errors import ConfigError
 from minibert.model.heads import ClassLoss
+from minibert.tasks.kinds.kind import Kind
 from minibert.tasks.settings import Settings
 from minibert.text.corpora import Corpus
 
 
-def class_loss(settings: Settings, corpus: Corpus) -> ClassLoss:
+def class_loss(settings: Settings, kind: Kind, corpus: Corpus) -> ClassLoss:
     """The loss over classes that the settings ask for.
 
     Raises:
@@ -22,13 +23,13 @@ def class_loss(settings: Settings, corpus: Corpus) -> ClassLoss:
             of texts.
     """
     for key in ("class_weights", "balanced"):
-        if getattr(settings, key) and corpus.problem_type != "single_label_classification":
+        if getattr(settings, key) and not kind.one_class:
             raise ConfigError(
                 f"{key} is for texts of one class each, and these labels are for "
-                f"{corpus.problem_type}.",
+                f"{kind.problem_type}.",
                 key=key,
                 expected="single_label_classification",
-                found=corpus.problem_type,
+                found=kind.problem_type,
             )
     if not settings.class_weights:
         return ClassLoss()
@@ -51,8 +52,8 @@ def rows_of_epoch(corpus: Corpus, settings: Settings, epoch: int) -> list[int] |
     """The training rows that an epoch goes through; None: each once."""
     if not settings.balanced:
         return None
-    labels = [example.label for example in corpus]  # type: ignore[union-attr]
-    return balanced_rows(labels, seed=settings.seed, epoch=epoch)  # type: ignore[arg-type]
+    labels = [example.target for example in corpus]
+    return balanced_rows(labels, seed=settings.seed, epoch=epoch)
 
 
 def balanced_rows(labels: Sequence[int], *, seed: int, epoch: int) -> list[int]:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from minibert.text.batches import Dataset
+from minibert.text.batches import Rows
 from minibert.text.corpora import Corpus
 from minibert.text.tokenizer import BertTokenizer
 from minibert.training import metrics
 
 
 def baselines(
-    train: tuple[Corpus, Dataset], final: tuple[Corpus, Dataset], tokenizer: BertTokenizer
+    train: tuple[Corpus, Rows], final: tuple[Corpus, Rows], tokenizer: BertTokenizer
 ) -> dict[str, dict[str, float]]:
     """Accuracy and macro F1 on the final split of what learns from the training split in a second.
 
@@ -86,10 +86,10 @@ def describe(scores: dict[str, dict[str, float]], split: str) -> str:
 
 def class_labels(corpus: Corpus) -> torch.Tensor:
     """(examples,) the class numbers of a corpus that has one for each text."""
-    return torch.tensor([example.label for example in corpus])  # type: ignore[union-attr]
+    return torch.tensor([example.target for example in corpus])
 
 
-def _bags(dataset: Dataset, special: set[int]) -> list[np.ndarray]:
+def _bags(dataset: Rows, special: set[int]) -> list[np.ndarray]:
     left_out = np.array(sorted(special))
     rows = (dataset[row]["input_ids"] for row in range(len(dataset)))
     return [ids[~np.isin(ids, left_out)] for ids in rows]

@@ -9,9 +9,8 @@ from typing import Any
 
 from minibert.errors import DataError
 from minibert.files import inside, read_object
-from minibert.tasks.evaluate import METRICS
-from minibert.tasks.outcomes import Row
-from minibert.tasks.runs import SavedRun, read_run
+from minibert.tasks.kinds import KINDS
+from minibert.tasks.runs import Row, SavedRun, read_run
 
 _NEEDED = ("loss", "label", "prediction", "guid", "text")  # columns of errors.csv
 
@@ -161,7 +160,7 @@ def _read(folder: Path) -> SavedRun:
         )
     for key in ("best_epoch", "seconds", "labels"):
         run.record[key]  # what is missing is missed here, where the folder is known
-    METRICS[run.record["problem_type"]]
+    KINDS[run.record["problem_type"]]
     run.metrics[run.split].items()
     return replace(run, rows=sorted(run.rows, key=_key))
 

@@ -15,7 +15,7 @@ from minibert.checkpoint import hub, pretrained, weights
 from minibert.errors import CheckpointError, ConfigError
 from minibert.model import BertForSequenceClassification, Layout
 from minibert.model.bert import BertBase
-from minibert.text.batches import Dataset, collate, plan_batches
+from minibert.text.batches import Rows, collate, plan_batches
 from minibert.text.tokenizer import BertTokenizer
 from minibert.training.loop import Batch, move
 from minibert.training.precision import Precision
@@ -119,7 +119,7 @@ def prepare_on(device: torch.device) -> Callable[[Mapping[str, Any]], dict[str, 
     def prepare(inputs: Mapping[str, Any]) -> dict[str, Any]:
         if "attention_mask" not in inputs:  # features have no layout
             return move(inputs, device)
-        mask = inputs["attention_mask"]
+        mask = inputs["attention_mask"].flatten(0, -2)  # (B, S); of choices (B * choices, S)
         return move({**inputs, "layout": Layout.from_mask(mask)}, device)
 
     return prepare
@@ -143,7 +143,7 @@ def ready_for_inference(model: Any, precision: Precision) -> Precision:
 
 
 def planned(
-    dataset: Dataset, tokenizer: BertTokenizer, rows: Sequence[int] | None = None, **plan: Any
+    dataset: Rows, tokenizer: BertTokenizer, rows: Sequence[int] | None = None, **plan: Any
 ) -> list[Batch]:
     """Batches of a data set, made when their turn comes; `plan` goes to `plan_batches`.
 

@@ -19,7 +19,8 @@ from minibert.errors import ConfigError
 from minibert.tables import table
 from minibert.tasks.columns import Column, read_column, require_comparable
 from minibert.tasks.common import shorten
-from minibert.tasks.evaluate import METRICS, finite
+from minibert.tasks.kinds import KINDS
+from minibert.tasks.kinds.report import finite
 from minibert.tasks.pairs import Pair, held_against
 from minibert.training.significance import holm
 
@@ -46,7 +47,7 @@ class Comparison:
 
     def summary(self) -> str:
         """All of it as text for people."""
-        metrics = METRICS[self.problem_type]
+        metrics = KINDS[self.problem_type].metrics
         rows = [
             ("folder", *(str(column.folder) for column in self.columns)),
             *((key, *(shorten(value, 40) for value in row)) for key, row in self.settings.items()),
@@ -78,7 +79,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """All of it for JSON."""
-        metrics = METRICS[self.problem_type]
+        metrics = KINDS[self.problem_type].metrics
         return finite(
             {
                 "split": self.split,

@@ -23,7 +23,8 @@ class Row:
 
     Attributes:
         label, prediction: as errors.csv spells them: a class, a number, several labels with ", "
-            between, or a tag for each word with spaces between.
+            between, or a tag for each word with spaces between; of a question all right answers
+            with " | " between.
         probability: of the prediction; None where there is none (regression).
         tokens: how many the model read; None in tables without that column.
     """
@@ -37,9 +38,7 @@ class Row:
     text: str
     text_pair: str | None = None
 
-    @property
-    def right(self) -> bool:
-        return self.label == self.prediction
+    right: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,7 @@ def rows_of(table: Sequence[Mapping[str, str]], source: object) -> list[Row]:
                 guid=row["guid"],
                 text=row["text"],
                 text_pair=row.get("text_pair"),
+                right=is_right(row),
             )
             for row in table
         ]
@@ -86,6 +86,11 @@ def rows_of(table: Sequence[Mapping[str, str]], source: object) -> list[Row]:
         raise DataError(
             f"{source}/errors.csv is not a table of examples: {problem!r}.", path=str(source)
         ) from problem
+
+
+def is_right(row: Mapping[str, str]) -> bool:
+    """Whether a prediction is right: as its kind of task has noted, else if it is the label."""
+    return row["right"] == "1" if "right" in row else row["label"] == row["prediction"]
 
 
 def by_label(rows: Iterable[Row]) -> list[Slice]:

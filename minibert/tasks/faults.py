@@ -36,7 +36,7 @@ from minibert.model.heads import ClassLoss
 from minibert.text.corpora import Corpus
 
 if TYPE_CHECKING:  # which look faults up here
-    from minibert.tasks.evaluate import Report
+    from minibert.tasks.kinds.report import Report
     from minibert.tasks.settings import Settings
 
 FAULTS = {

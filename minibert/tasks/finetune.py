@@ -1,8 +1,8 @@
 """Fine-tuning: a pre-trained model and labelled text in, a run folder out.
 
-Devlin et al. 2018, section 4, gives the recipe: a fresh classifier on top, everything trained for a
-few epochs at a small learning rate. Tables of texts train a sequence classifier, tagged sentences
-(CoNLL) a token classifier, through the same loop.
+Devlin et al. 2018, section 4, gives the recipe: a fresh head on top, everything trained for a few
+epochs at a small learning rate. What the head is, how examples become rows of ids and what is
+measured are told by the kind of task (kinds/); the loop and the run are the same for all.
 
 A run folder holds run.json (every setting and version), log.csv (every step), metrics.json,
 confusion.csv, errors.csv (every example, the highest loss first), pictures if matplotlib is
@@ -29,21 +29,17 @@ from tqdm import tqdm
 
 from minibert.errors import ConfigError, DataError
 from minibert.files import write_json
-from minibert.model import BertForSequenceClassification, BertForTokenClassification
+from minibert.model import BertForSequenceClassification
 from minibert.model.bert import BertBase
 from minibert.tasks import faults
 from minibert.tasks.balance import class_loss, rows_of_epoch
 from minibert.tasks.baselines import baselines, describe
 from minibert.tasks.common import commit_of, pick_device, planned, prepare_on, shorten_to
-from minibert.tasks.evaluate import (
-    METRICS,
-    Classifier,
-    Report,
-    evaluate,
-    finite,
-    require_kind,
-)
+from minibert.tasks.evaluate import Classifier, evaluate
 from minibert.tasks.inspection import check_before_training, lengths_for_the_record
+from minibert.tasks.kinds import KINDS, kind_of, require_kind
+from minibert.tasks.kinds.kind import Kind
+from minibert.tasks.kinds.report import Report, finite
 from minibert.tasks.layerwise import freeze_lower_layers, rate_by_layer
 from minibert.tasks.lock import locked
 from minibert.tasks.pictures import pictures
@@ -51,10 +47,10 @@ from minibert.tasks.probe_runs import Probing
 from minibert.tasks.probes import ProbedModel, require_classes
 from minibert.tasks.resume import STATE, read_unfinished, way_to_go_on
 from minibert.tasks.runs import make_folder, require_empty, require_free, versions, write_log
-from minibert.tasks.settings import Settings, as_record, check
+from minibert.tasks.settings import READING, Settings, as_record, check
 from minibert.tasks.signals import HeldSignals
 from minibert.text import checks
-from minibert.text.batches import Dataset, plan_batches
+from minibert.text.batches import Rows, plan_batches
 from minibert.text.corpora import Corpus, read, split, subset
 from minibert.text.tokenizer import BertTokenizer
 from minibert.training.loop import (
@@ -116,7 +112,7 @@ class Run:
                 final.worst(),
                 "",
                 f"epoch {best} was the best; {self.seconds:.0f} s; the run is in {self.folder}",
-                f'use it:  minibert predict {self.folder} "your text"',
+                f"use it:  minibert predict {self.folder} {kind_of(self.model).asks}",
                 f"look:    minibert report {self.folder}",
             ]
         )
@@ -127,7 +123,7 @@ class _Split:
     """One part of the data, read and tokenised."""
 
     corpus: Corpus
-    dataset: Dataset
+    rows: Rows
 
 
 @dataclass(frozen=True)
@@ -135,6 +131,7 @@ class _Prepared:
     """All that a run needs, read and checked."""
 
     settings: Settings
+    kind: Kind
     revision: str | None  # the commit of the model
     model: Classifier | ProbedModel
     tokenizer: BertTokenizer
@@ -221,29 +218,27 @@ def _prepare(settings: Settings, progress: bool) -> _Prepared:
     revision = commit_of(settings.model, settings.revision)
     tokenizer = BertTokenizer.from_pretrained(settings.model, revision=revision)
     shorten_to(tokenizer, settings.max_length)
-    corpora = _read_splits(settings)
+    kind, corpora = _read_splits(settings)
     faults.warn(settings.faults)
-    model = _build_model(settings, corpora["train"], revision).to(precision.device)
+    model = _build_model(settings, kind, corpora["train"], revision).to(precision.device)
     splits = {
         name: _Split(
-            corpus,
-            Dataset(corpus, tokenizer, progress=progress),
+            corpus, kind.rows(corpus, tokenizer, overlap=settings.overlap, progress=progress)
         )
         for name, corpus in corpora.items()
     }
-    watch = _watched(settings, corpora["train"])
+    watch = _watched(settings, kind)
     measured = [
-        checks.in_pieces(name, part.corpus, part.dataset, tokenizer)
-        for name, part in splits.items()
+        checks.in_pieces(name, part.corpus, part.rows, tokenizer) for name, part in splits.items()
     ]
     findings = check_before_training(
         measured, settings.allow_data_faults or "sorted-validation" in settings.faults
     )
-    record = _record(settings, model, tokenizer, precision, splits, watch)
+    record = _record(settings, kind, model, tokenizer, precision, splits, watch)
     record["data_findings"] = [asdict(finding) for finding in findings]
     for part in measured:
         record["data"][part.name]["lengths"] = lengths_for_the_record(part)
-    return _Prepared(settings, revision, model, tokenizer, splits, precision, watch, record)
+    return _Prepared(settings, kind, revision, model, tokenizer, splits, precision, watch, record)
 
 
 def _run(
@@ -255,7 +250,7 @@ def _run(
     _say(progress, f"{folder}: {prepared.record['summary']}")
 
     last = list(splits)[-1]
-    floor = _baselines(splits["train"], splits[last], tokenizer)
+    floor = _baselines(prepared.kind, splits["train"], splits[last], tokenizer)
     if floor:
         _say(progress, describe(floor, last))
     probing = None
@@ -265,12 +260,12 @@ def _run(
 
     def measure(name: str, intervals: bool = True) -> Report:
         if probing is not None:
-            return shown(name, probing.measure(name, splits[name].dataset.lengths, intervals))
+            return shown(name, probing.measure(name, splits[name].rows.lengths, intervals))
         report = evaluate(
             model,
             tokenizer,
             splits[name].corpus,
-            splits[name].dataset,
+            splits[name].rows,
             split=name,
             precision=precision,
             batch_size=settings.batch_size,
@@ -283,7 +278,7 @@ def _run(
     def shown(name: str, report: Report) -> Report:
         if "batch-means" not in settings.faults:
             return report
-        lengths = splits[name].dataset.lengths
+        lengths = splits[name].rows.lengths
         batches = plan_batches(lengths, batch_size=settings.batch_size, shuffle=False)
         return faults.batch_means(report, splits[name].corpus, batches)
 
@@ -317,10 +312,12 @@ def _run(
     return run
 
 
-def _read_splits(settings: Settings) -> dict[str, Corpus]:
-    """Reads the data, the same labels in every split."""
-    columns = ("format", "sep", "names", "quoting", "text", "text_pair", "label", "problem_type")
-    reading: dict[str, Any] = {key: getattr(settings, key) for key in columns}
+def _read_splits(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
+    """Reads the data, the same labels in every split, and tells what kind of task they are for."""
+    reading: dict[str, Any] = {key: getattr(settings, key) for key in READING}
+    asked = None if settings.problem_type is None else KINDS[settings.problem_type]
+    if asked is not None:
+        reading["problem_type"] = asked.labels_are or asked.problem_type
     corpora = {"train": read(settings.train, split="train", **reading)}
     if corpora["train"].problem_type is None:
         raise DataError(
@@ -328,8 +325,8 @@ def _read_splits(settings: Settings) -> dict[str, Corpus]:
             path=settings.train,
             hint="For a table in a .txt file say sep and names (--sep ';' --names text label).",
         )
-    if settings.problem_type is not None:
-        require_kind(corpora["train"], settings.problem_type, "problem_type")
+    kind = asked or KINDS[corpora["train"].problem_type]
+    require_kind(corpora["train"], kind, "problem_type")
     reading["label_names"] = corpora["train"].label_names
     if corpora["train"].problem_type == "regression":
         reading["problem_type"] = "regression"  # also where a part holds whole numbers alone
@@ -346,11 +343,15 @@ def _read_splits(settings: Settings) -> dict[str, Corpus]:
         path = getattr(settings, name)
         if path is not None:
             corpora[name] = read(path, split=name, **reading)
-            require_kind(corpora[name], str(corpora["train"].problem_type), "the training data")
+            require_kind(corpora[name], kind, "the training data")
     seed = settings.seed if settings.data_seed is None else settings.data_seed
     if settings.test_subset is not None and "test" in corpora:
         corpora["test"] = _subset(corpora["test"], settings.test_subset, seed)
-    faults.require_sense(settings, corpora["train"].problem_type)
+    faults.require_sense(settings, kind.problem_type)
+    if settings.test_fraction is not None:
+        corpora["train"], corpora["test"] = split(
+            corpora["train"], settings.test_fraction, seed=seed, stratify=kind.one_class
+        )
     whole = corpora["train"]
     if settings.train_subset is not None:
         corpora["train"] = _subset(corpora["train"], settings.train_subset, seed)
@@ -363,31 +364,30 @@ def _read_splits(settings: Settings) -> dict[str, Corpus]:
             corpora["train"],
             settings.validation_fraction,
             seed=seed,
-            stratify=_has_classes(corpora["train"]),
+            stratify=kind.one_class,
         )
-    return {name: corpora[name] for name in ("train", "validation", "test") if name in corpora}
+    return kind, {
+        name: corpora[name] for name in ("train", "validation", "test") if name in corpora
+    }
 
 
 def _subset(corpus: Corpus, count: int, seed: int) -> Corpus:
-    return subset(corpus, count, seed=seed, stratify=_has_classes(corpus))
+    return subset(corpus, count, seed=seed)
 
 
 def _has_several(corpus: Corpus) -> bool:
     return corpus.problem_type == "multi_label_classification"
 
 
-def _has_classes(corpus: Corpus) -> bool:
-    return corpus.problem_type == "single_label_classification"
-
-
-def _build_model(settings: Settings, corpus: Corpus, revision: str | None) -> Classifier:
+def _build_model(
+    settings: Settings, kind: Kind, corpus: Corpus, revision: str | None
+) -> Classifier:
     """The pre-trained body with a fresh head, or probe, for this corpus's labels."""
-    kind = corpus.problem_type
-    loss = class_loss(settings, corpus)
+    loss = class_loss(settings, kind, corpus)
     if "double-softmax" in settings.faults:
         loss = faults.DoubleSoftmax(loss.weights)
     if settings.probe is not None:
-        require_classes(kind)
+        require_classes(kind.problem_type)
         probed = ProbedModel.fresh(
             settings.model,
             revision=revision,
@@ -398,17 +398,7 @@ def _build_model(settings: Settings, corpus: Corpus, revision: str | None) -> Cl
         )
         probed.probe.class_loss = loss
         return probed
-    tagging = kind == "token_classification"
-    model_type = BertForTokenClassification if tagging else BertForSequenceClassification
-    names = corpus.label_names
-    model = model_type.from_pretrained(
-        settings.model,
-        revision=revision,
-        labels=names,
-        num_labels=1 if names is None else None,
-        problem_type=None if tagging else kind,
-        generator=torch.Generator().manual_seed(settings.seed),
-    )
+    model = kind.fresh(settings.model, corpus, revision=revision, seed=settings.seed)
     if isinstance(model, BertForSequenceClassification):
         model.class_loss = loss
     freeze_lower_layers(model, settings.freeze_layers)
@@ -426,9 +416,9 @@ def _freeze_body(model: BertBase) -> None:
     model.freeze(*parts, *([] if pooler is None or fresh else [pooler]))
 
 
-def _watched(settings: Settings, corpus: Corpus) -> str:
+def _watched(settings: Settings, kind: Kind) -> str:
     """The validation metric that chooses the epoch."""
-    known = METRICS[str(corpus.problem_type)]
+    known = kind.metrics
     if settings.watch not in (None, *known):
         raise ConfigError(
             f"watch is {settings.watch!r}, but what is measured here is {', '.join(known)}.",
@@ -443,7 +433,7 @@ def _batches_of_epoch(
     part: _Split, tokenizer: BertTokenizer, settings: Settings, epoch: int
 ) -> list[Batch]:
     return planned(
-        part.dataset,
+        part.rows,
         tokenizer,
         rows_of_epoch(part.corpus, settings, epoch),
         batch_size=settings.batch_size,
@@ -453,11 +443,11 @@ def _batches_of_epoch(
 
 
 def _baselines(
-    train: _Split, final: _Split, tokenizer: BertTokenizer
+    kind: Kind, train: _Split, final: _Split, tokenizer: BertTokenizer
 ) -> dict[str, dict[str, float]]:
-    if not _has_classes(train.corpus):
+    if not kind.one_class:
         return {}
-    return baselines((train.corpus, train.dataset), (final.corpus, final.dataset), tokenizer)
+    return baselines((train.corpus, train.rows), (final.corpus, final.rows), tokenizer)
 
 
 def _train(
@@ -579,6 +569,7 @@ def _write(run: Run, record: dict[str, Any]) -> None:
 
 def _record(
     settings: Settings,
+    kind: Kind,
     model: Classifier,
     tokenizer: BertTokenizer,
     precision: Precision,
@@ -600,7 +591,7 @@ def _record(
             "vocabulary": len(tokenizer),
             "config": model.config.to_official(),
         },
-        "problem_type": splits["train"].corpus.problem_type,
+        "problem_type": kind.problem_type,
         "labels": splits["train"].corpus.label_names,
         "chosen_by": f"{watch} on validation",
         "precision": {"name": precision.name, "reason": precision.reason},
@@ -610,9 +601,9 @@ def _record(
         "data": {
             name: {
                 **part.corpus.fingerprint(),
-                "tokens": sum(part.dataset.lengths),
-                "cut_texts": part.dataset.cut,
-                "cut_labels": part.dataset.cut_labels,
+                "tokens": sum(part.rows.lengths),
+                "cut_texts": part.rows.cut,
+                "cut_labels": part.rows.cut_labels,
             }
             for name, part in splits.items()
         },

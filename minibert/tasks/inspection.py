@@ -13,8 +13,8 @@ import numpy as np
 from minibert.errors import ConfigError, DataError
 from minibert.tables import table
 from minibert.tasks.common import commit_of, shorten, shorten_to
-from minibert.tasks.evaluate import require_kind
-from minibert.text.batches import Dataset
+from minibert.tasks.kinds import KINDS, require_kind
+from minibert.text.batches import Rows
 from minibert.text.checks import (
     Finding,
     Split,
@@ -106,7 +106,7 @@ def inspect(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of texts that are cut: a finding tells
             splits = [
-                in_pieces(name, corpus, Dataset(corpus, tokenizer, progress=progress), tokenizer)
+                in_pieces(name, corpus, _rows(corpus, tokenizer, progress), tokenizer)
                 for name, corpus in corpora.items()
             ]
     return Inspection(tuple(splits), tuple(check(splits)))
@@ -148,6 +148,11 @@ def lengths_for_the_record(split: Split) -> dict[str, Any]:
     }
 
 
+def _rows(corpus: Corpus, tokenizer: BertTokenizer, progress: bool) -> Rows:
+    kind = KINDS[corpus.problem_type or "single_label_classification"]  # texts without labels
+    return kind.rows(corpus, tokenizer, progress=progress)
+
+
 def _read(
     sources: Mapping[str, str | Path], part: str | None, reading: Mapping[str, Any]
 ) -> dict[str, Corpus]:
@@ -158,7 +163,7 @@ def _read(
         corpora[name] = read(source, split=part or name, **options)
         first, *others = corpora.values()
         if others and first.problem_type is not None:
-            require_kind(corpora[name], first.problem_type, first.source)
+            require_kind(corpora[name], KINDS[first.problem_type], first.source)
         options["label_names"] = first.label_names
         if first.problem_type == "regression":
             options["problem_type"] = "regression"  # also where a part holds whole numbers alone
@@ -200,6 +205,10 @@ def _labels(splits: Sequence[Split]) -> str:
         return "There are no labels."
     if first.problem_type == "regression":
         return "\n".join(map(_numbers_as_labels, splits))
+    if first.problem_type == "question_answering":
+        return "\n".join(map(_answers, splits))
+    if first.problem_type == "multiple_choice":
+        return "\n".join(map(_places, splits))
     counts = [split.corpus.label_counts for split in splits]
     names = sorted(counts[0], key=lambda name: -counts[0][name])
     totals = [_total(split) for split in splits]
@@ -229,11 +238,36 @@ def _total(split: Split) -> int:
 
 
 def _numbers_as_labels(split: Split) -> str:
-    numbers = np.array([example.label for example in split.corpus])  # type: ignore[union-attr]
+    numbers = np.array([example.target for example in split.corpus])
     return (
         f"{split.name}: labels are numbers from {numbers.min():g} to {numbers.max():g}, "
         f"mean {numbers.mean():.4g}"
     )
+
+
+def _answers(split: Split) -> str:
+    """How many questions, contexts and answers, and how long the answers are."""
+    examples: Any = split.corpus
+    answered = [example.answers for example in examples if example.answers]
+    contexts = len({example.context for example in examples})
+    sizes = [len(answers[0].text) for answers in answered] or [0]
+    return (
+        f"{split.name}: {len(split.corpus):,} questions on {contexts:,} contexts, "
+        f"{len(split.corpus) - len(answered):,} without an answer; answers have "
+        f"{np.median(sizes):g} characters (median), {max(sizes):,} at most"
+    )
+
+
+def _places(split: Split) -> str:
+    """How many choices there are, and how often the right one stands in each place."""
+    examples: Any = split.corpus
+    sizes = [len(example.choices) for example in examples]
+    counts = np.bincount([example.label for example in examples], minlength=max(sizes))
+    shares = ", ".join(
+        f"{place}: {100 * n / len(sizes):.1f}%" for place, n in enumerate(counts.tolist())
+    )
+    sizes_shown = f"{min(sizes)} to {max(sizes)} choices a text"
+    return f"{split.name}: {sizes_shown}; place of the right one {shares}"
 
 
 def _lengths(splits: Sequence[Split]) -> str:

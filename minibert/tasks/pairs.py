@@ -16,8 +16,9 @@ from minibert.errors import DataError
 from minibert.tables import table
 from minibert.tasks.columns import Column
 from minibert.tasks.common import shorten
-from minibert.tasks.evaluate import METRICS
-from minibert.tasks.outcomes import Row, scores_of
+from minibert.tasks.errors import is_right
+from minibert.tasks.kinds import KINDS
+from minibert.tasks.runs import Row
 from minibert.training.significance import (
     Difference,
     mcnemar,
@@ -136,7 +137,7 @@ def _pair_of_groups(first: Column, second: Column) -> Pair:
     if first.seeds != second.seeds:
         reason = f"their seeds are {_listed(first.seeds)} and {_listed(second.seeds)}"
         return Pair(first.name, second.name, None, {}, reason, None)
-    metrics = METRICS[first.runs[0].record["problem_type"]][:2]
+    metrics = KINDS[first.runs[0].record["problem_type"]].metrics[:2]
     found = {name: paired_t(first.values(name), second.values(name)) for name in metrics}
     p = found[metrics[0]].p
     if math.isnan(p):
@@ -173,7 +174,7 @@ def _pair_of_runs(first: Column, second: Column, examples: int) -> Pair:
     p = None
     if not found:
         test = "the names of the labels hold what stands between them in errors.csv"
-    elif kind == "single_label_classification":
+    elif "accuracy" in found:  # each example is right or wrong, and that is what is counted
         test, p = "McNemar's test, exact", mcnemar(int(alone[0].sum()), int(alone[1].sum()))
     else:
         test, p = "paired bootstrap, 1,000 resamples", next(iter(found.values())).p
@@ -196,7 +197,8 @@ def _differences(first: Column, second: Column) -> dict[str, Difference]:
         [run] = column.runs
         path = run.folder / "errors.csv"
         try:
-            found = scores_of(run.record["problem_type"], run.record["labels"] or (), run.rows)
+            kind = KINDS[run.record["problem_type"]]
+            found = kind.outcomes(run.record["labels"] or (), run.rows)
         except ValueError as problem:
             message = f"{path} has a label or prediction that cannot be read: {problem}."
             raise DataError(message, path=path, key="prediction") from problem
@@ -210,7 +212,7 @@ def _differences(first: Column, second: Column) -> dict[str, Difference]:
 
 
 def _right(rows: Sequence[Row]) -> np.ndarray:
-    return np.array([row["label"] == row["prediction"] for row in rows])
+    return np.array([is_right(row) for row in rows])
 
 
 def _losses(column: Column) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Using a model: classes of texts, tags of words, pieces for a [MASK], vectors of sentences.
+"""Using a model: classes, tags, answers, choices, pieces for a [MASK], vectors of sentences.
 
 predictor = Predictor.from_pretrained("runs/001")
 for prediction in predictor(["what a lovely day", "go away"]):
@@ -8,30 +8,20 @@ for prediction in predictor(["what a lovely day", "go away"]):
 from __future__ import annotations
 
 import io
-import itertools
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from minibert.checkpoint import hub
 from minibert.errors import CheckpointError, ConfigError, DataError
 from minibert.files import atomic_path, inside, read_json, read_object
-from minibert.model import (
-    BertForMaskedLM,
-    BertForPreTraining,
-    BertForSequenceClassification,
-    BertForTokenClassification,
-    BertModel,
-)
+from minibert.model import BertForMaskedLM, BertForPreTraining, BertModel
 from minibert.tasks.common import (
     commit_of,
-    model_class,
     pick_device,
     planned,
     prepare_on,
@@ -39,70 +29,20 @@ from minibert.tasks.common import (
     require_class,
     shorten,
 )
-from minibert.tasks.evaluate import Classifier, open_classifier, problem_type
+from minibert.tasks.evaluate import Classifier, open_classifier
+from minibert.tasks.kinds import kind_of
+from minibert.tasks.kinds.kind import Asked
 from minibert.tasks.pooling import SentenceEncoder
-from minibert.tasks.probes import is_probe
 from minibert.text.batches import Dataset
-from minibert.text.corpora import Corpus, Example, TaggedExample
+from minibert.text.corpora import Corpus
+from minibert.text.examples import Example
 from minibert.text.tokenizer import BertTokenizer
 from minibert.training.loop import evaluate
 from minibert.training.precision import Precision, choose_precision
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a sequence classifier says of one text.
-
-    Attributes:
-        text: the text.
-        label: the likeliest class; for several labels a list of those above one half; for
-            regression the number.
-        probability: of the label; of the least sure decision for several labels; None for
-            regression.
-        probabilities: label -> probability, the likeliest first; empty for regression.
-    """
-
-    text: str
-    label: str | list[str] | float
-    probability: float | None
-    probabilities: dict[str, float] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        if isinstance(self.label, float):
-            return f"{self.label:<12.4f}  {shorten(self.text)}"
-        label = self.label if isinstance(self.label, str) else ", ".join(self.label) or "(none)"
-        return f"{label:<12}  {self.probability:.3f}  {shorten(self.text)}"
-
-
-@dataclass(frozen=True)
-class TaggedWord:
-    """A word of a text, its place (characters start to end), and the tag it was given."""
-
-    word: str
-    start: int
-    end: int
-    tag: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class TaggedText:
-    """What a token classifier says of one text: a tag for each word that it has read.
-
-    A word that truncation cut off, or of which cleaning leaves nothing, is not among them.
-    """
-
-    text: str
-    words: list[TaggedWord]
-
-    def __str__(self) -> str:
-        words = [word.word if word.tag == "O" else f"{word.word}/{word.tag}" for word in self.words]
-        nothing = all(word.tag == "O" for word in self.words)
-        return " ".join(words) + ("  (no entities)" if nothing else "")
-
-
 class Predictor:
-    """A fine-tuned classifier (or a frozen one with a probe) of texts or of words."""
+    """A fine-tuned model of any kind of task (or a frozen one with a probe)."""
 
     def __init__(
         self,
@@ -111,6 +51,7 @@ class Predictor:
         precision: Precision,
     ):
         self.model = model.to(precision.device).eval()
+        self.kind = kind_of(model)
         self.tokenizer = tokenizer
         self.precision = precision
 
@@ -131,14 +72,7 @@ class Predictor:
                 that was never trained, whose predictions would be noise.
         """
         revision = commit_of(source, revision)
-        kinds = (BertForSequenceClassification, BertForTokenClassification)
-        model: Any
-        if not allow_untrained or is_probe(source, revision):
-            model = open_classifier(source, revision)
-        else:
-            kind: type[Any] = model_class(source, revision=revision)
-            kind = kind if kind in kinds else BertForSequenceClassification
-            model = kind.from_pretrained(source, revision=revision, fresh_head=True)
+        model = open_classifier(source, revision, allow_untrained=allow_untrained)
         tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
         chosen = choose_precision(precision, pick_device(device))
         return cls(model, tokenizer, ready_for_inference(model, chosen))
@@ -148,108 +82,75 @@ class Predictor:
         texts: str | Sequence[str] | Sequence[Sequence[str]],
         pairs: str | Sequence[str] | None = None,
         *,
+        choices: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        top: int = 1,
+        allow_no_answer: bool = False,
         batch_size: int = 32,
         max_length: int | None = None,
         progress: bool = False,
-    ) -> list[Prediction] | list[TaggedText]:
-        """Predicts each text (or pair), in the order given; batches are planned by length.
+    ) -> list[Any]:
+        """Predicts each text, in the order given; batches are planned by length.
 
-        A model that tags words takes each text as it is, to be split at white space, or as a
-        sequence of its words: words are split into pieces as in training either way.
+        Args:
+            texts: the texts; for a model that tags words also sequences of words (a text is split
+                at white space), for one that answers questions the questions.
+            pairs: a second text for each; for questions the contexts.
+            choices: for a model that chooses, the choices for each text.
+            top: how many answers to give to a question.
+            allow_no_answer: let a context hold no answer, where the model finds that likelier.
+
+        Returns:
+            For each text what its kind of task gives: `Prediction`, `TaggedText`, `Answered`,
+            `Chosen`.
 
         Raises:
-            DataError: something among the texts is not a string (or sequence of words); pairs of
-                another number than texts, or for a model that tags words.
+            ConfigError: `top` is below 1.
+            DataError: something among the texts is not what the task takes; second texts or choices
+                of another number than texts, or for a model that takes none.
         """
-        rows: list[Any] = [texts] if isinstance(texts, str) else list(texts)
+        if top < 1:
+            raise ConfigError(f"top is {top}, but it must be 1 or more.", key="top", found=top)
+        one = isinstance(texts, str)
+        rows: list[Any] = [texts] if one else list(texts)
         pairs = [pairs] if isinstance(pairs, str) else pairs
+        if one and choices is not None and all(isinstance(choice, str) for choice in choices):
+            choices = [choices]  # type: ignore[list-item]
         if not rows:
             return []
-        tagging = isinstance(self.model, BertForTokenClassification)
-        if pairs is not None and (tagging or len(pairs) != len(rows)):
-            raise DataError(
-                "A model that tags words takes no second text."
-                if tagging
-                else f"There are {len(rows)} texts and {len(pairs)} second texts.",
-                key="pairs",
-                expected=0 if tagging else len(rows),
-                found=len(pairs),
-            )
-        seconds: Sequence[Any] = [None] * len(rows) if pairs is None else pairs
-        sentences = [_Sentence.of(row, text) for row, text in enumerate(rows)] if tagging else []
-        examples: tuple[Any, ...] = (
-            tuple(TaggedExample(sentence.words) for sentence in sentences)
-            if tagging
-            else tuple(map(Example, rows, seconds))
-        )
-        dataset = Dataset(Corpus(examples), self.tokenizer, max_length=max_length)
+        corpus = self.kind.unlabelled(rows, self._second(rows, pairs, choices))
+        dataset = self.kind.rows(corpus, self.tokenizer, max_length=max_length)
         result = evaluate(
             self.model,
             planned(dataset, self.tokenizer, batch_size=batch_size, shuffle=False),
             precision=self.precision,
             prepare=prepare_on(self.precision.device),
-            progress="predicting" if progress and len(rows) > batch_size else None,
+            progress="predicting" if progress and len(dataset) > batch_size else None,
         )
-        if dataset.word_ids is not None:
-            return list(map(self._tagged, sentences, dataset.word_ids, result.logits))
-        return list(map(self._classified, rows, result.logits))
+        names = self.kind.names_of(self.model)
+        return self.kind.predictions(
+            Asked(corpus, dataset, names, result.logits, top, allow_no_answer)
+        )
 
-    def _classified(self, text: str, logits: Tensor) -> Prediction:
-        kind = problem_type(self.model)
-        if kind == "regression":
-            return Prediction(text, logits[0].item(), None)
-        several = kind == "multi_label_classification"
-        chances = (logits.sigmoid() if several else logits.softmax(dim=-1)).tolist()  # (C,)
-        by_label = {name: chances[number] for number, name in self.model.config.id2label.items()}
-        ranked = dict(sorted(by_label.items(), key=lambda item: -item[1]))
-        if several:
-            chosen = [name for name, chance in ranked.items() if chance > 0.5]
-            least_sure = min(max(chance, 1 - chance) for chance in chances)
-            return Prediction(text, chosen, least_sure, ranked)
-        best, chance = next(iter(ranked.items()))
-        return Prediction(text, best, chance, ranked)
-
-    def _tagged(
-        self, sentence: _Sentence, word_ids: Sequence[int | None], logits: Tensor
-    ) -> TaggedText:
-        """The first piece of a word speaks for it, as it did in training."""
-        chances = logits.softmax(dim=-1)  # (S, C)
-        words = []
-        before = None
-        for place, number in enumerate(word_ids):
-            if number is not None and number != before:
-                word, start = sentence.words[number], sentence.starts[number]
-                chance, tag = chances[place].max(dim=-1)  # (), ()
-                name = self.model.config.id2label[int(tag)]
-                words.append(TaggedWord(word, start, start + len(word), name, chance.item()))
-            before = number
-        return TaggedText(sentence.text, words)
+    def _second(
+        self, rows: Sequence[Any], pairs: Sequence[Any] | None, choices: Sequence[Any] | None
+    ) -> Sequence[Any] | None:
+        """What goes with each text, if it is what this kind of task takes."""
+        chooses = self.kind.more_texts == "choices"
+        for key, given in (("choices", choices), ("pairs", pairs)):
+            fits = self.kind.more_texts and (key == "choices") == chooses
+            if given is not None and not (fits and len(given) == len(rows)):
+                raise DataError(
+                    f"There are {len(rows)} texts and {len(given)} {_NAMES[key]}."
+                    if fits
+                    else f"A model for {self.kind.problem_type} takes no {_NAMES[key]}.",
+                    key=key,
+                    expected=len(rows) if fits else 0,
+                    found=len(given),
+                )
+        return choices if chooses else pairs
 
 
-@dataclass(frozen=True)
-class _Sentence:
-    """A text as words, with the place in the text at which each begins."""
-
-    text: str
-    words: tuple[str, ...]
-    starts: tuple[int, ...]
-
-    @classmethod
-    def of(cls, row: int, given: Any) -> Self:
-        """Splits a text at white space; words that are given stay as they are."""
-        if isinstance(given, str):
-            found = list(re.finditer(r"\S+", given))
-            words = tuple(match.group() for match in found)
-            return cls(given, words, tuple(match.start() for match in found))
-        if not isinstance(given, Sequence) or not all(isinstance(word, str) for word in given):
-            raise DataError(
-                f"Row {row} is neither a string nor a sequence of words but {given!r:.50}.",
-                key=str(row),
-                expected="a string or a sequence of words",
-                found=type(given).__name__,
-            )
-        starts = itertools.accumulate((len(word) + 1 for word in given), initial=0)
-        return cls(" ".join(given), tuple(given), tuple(starts)[: len(given)])
+_NAMES = {"choices": "lists of choices", "pairs": "second texts"}
 
 
 @dataclass(frozen=True)

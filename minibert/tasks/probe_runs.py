@@ -12,8 +12,9 @@ from torch import Tensor
 
 from minibert.tasks.balance import rows_of_epoch
 from minibert.tasks.baselines import class_labels
-from minibert.tasks.evaluate import Report, score
+from minibert.tasks.evaluate import score
 from minibert.tasks.features import extract_features
+from minibert.tasks.kinds.report import Report
 from minibert.tasks.probes import LinearProbe, ProbedModel, feature_batches, fit_logistic
 from minibert.tasks.runs import write_log
 from minibert.tasks.settings import Settings

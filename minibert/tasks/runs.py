@@ -15,12 +15,13 @@ import minibert
 from minibert.errors import ConfigError, DataError, DiskError
 from minibert.files import read_object
 from minibert.tasks import lock
-from minibert.tasks.evaluate import write_csv
+from minibert.tasks.kinds.report import write_csv
 from minibert.tasks.lock import require_unlocked
 from minibert.text.readers import LONGEST_LINE
 from minibert.training.loop import StepRecord
 
 RECORD = "run.json"
+Row = dict[str, str]  # a line of a table
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,15 @@ class SavedRun:
         metrics: metrics.json: split -> metric -> value, with intervals; and "baselines".
         steps: log.csv, a mapping for each optimizer step.
         rows: errors.csv, a mapping for each example of the last split, the highest loss first.
+        entities: entities.csv, the same for each entity; empty where words are not tagged.
     """
 
     folder: Path
     record: dict[str, Any]
     metrics: dict[str, Any]
-    steps: list[dict[str, str]]
-    rows: list[dict[str, str]]
+    steps: list[Row]
+    rows: list[Row]
+    entities: list[Row]
 
     @property
     def split(self) -> str:
@@ -65,12 +68,18 @@ def read_run(folder: str | Path) -> SavedRun:
             hint=f"Go on with it: minibert train --resume {folder}.",
         )
     metrics = read_object(folder / "metrics.json", DataError)
+    entities = folder / "entities.csv"
     return SavedRun(
-        folder, record, metrics, _rows(folder / "log.csv"), _rows(folder / "errors.csv")
+        folder,
+        record,
+        metrics,
+        _rows(folder / "log.csv"),
+        _rows(folder / "errors.csv"),
+        _rows(entities) if entities.exists() else [],
     )
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _rows(path: Path) -> list[Row]:
     before = csv.field_size_limit(LONGEST_LINE)  # a text may be as long as where it was read from
     try:
         with open(path, newline="", encoding="utf-8") as file:

@@ -23,8 +23,9 @@ from minibert.errors import ConfigError, DataError
 from minibert.files import read_object, write_json
 from minibert.tables import table
 from minibert.tasks.columns import require_comparable, sums_of
-from minibert.tasks.evaluate import METRICS, finite
 from minibert.tasks.finetune import finetune, resume
+from minibert.tasks.kinds import KINDS
+from minibert.tasks.kinds.report import finite
 from minibert.tasks.runs import SavedRun, begun, make_folder, read_run
 from minibert.tasks.settings import Settings, as_record, check
 from minibert.training.ranks import launched
@@ -66,7 +67,7 @@ class Seeds:
 
     def spreads(self, split: str) -> dict[str, Spread]:
         """Metric -> its spread on one split."""
-        metrics = METRICS[self.runs[0].record["problem_type"]]
+        metrics = KINDS[self.runs[0].record["problem_type"]].metrics
         found = {name: [run.metrics[split][name]["value"] for run in self.runs] for name in metrics}
         return {name: _spread(values) for name, values in found.items() if None not in values}
 

@@ -9,10 +9,24 @@ from typing import Any
 
 from minibert.errors import ConfigError
 from minibert.tasks.faults import require_known
+from minibert.text.corpora import TAG_SCHEMES
 from minibert.training.optim import SCHEDULES
 
 PROBES = ("linear", "logistic")
 POOLINGS = ("cls", "mean", "max")
+# The settings that `corpora.read` takes.
+READING = (
+    "format",
+    "sep",
+    "names",
+    "quoting",
+    "text",
+    "text_pair",
+    "label",
+    "choices",
+    "tag_scheme",
+    "problem_type",
+)
 
 
 @dataclass(frozen=True)
@@ -27,13 +41,16 @@ class Settings:
             the best epoch's weights.
         output: the run folder; None: the next free number in runs/.
         revision: of the model on the Hub: a branch, tag or commit.
-        format, sep, names, quoting, text, text_pair, label, problem_type: see `corpora.read`.
+        format, sep, names, quoting, text, text_pair, label, choices, tag_scheme, problem_type: see
+            `corpora.read`.
+        test_fraction: of the training data, put aside as the test split where there is no `test`.
         train_subset, test_subset: so many examples only, drawn with each class's share kept.
         epochs, batch_size, accumulate: an update sees batch_size * accumulate examples.
         learning_rate, weight_decay, warmup, schedule, clip_norm: of AdamW; `warmup` is the share of
             all updates over which the rate rises.
         max_length: texts are cut to so many tokens, in the run and by the model that it saves;
-            None: as many as the model takes.
+            None: as many as the model takes. Contexts of questions are not cut but read in windows.
+        overlap: tokens that two windows share; None: see `text.windows`.
         patience: stop after so many epochs without a gain on validation; None: never.
         watch: the validation metric that chooses the epoch; None: the main one of the task.
         freeze: train the head alone.
@@ -72,8 +89,11 @@ class Settings:
     text: str = "text"
     text_pair: str | None = None
     label: str = "label"
+    choices: Sequence[str] | None = None
+    tag_scheme: str | None = None
     problem_type: str | None = None
     validation_fraction: float = 0.1
+    test_fraction: float | None = None
     train_subset: int | None = None
     test_subset: int | None = None
     epochs: int = 3
@@ -85,6 +105,7 @@ class Settings:
     schedule: str = "linear"
     clip_norm: float = 1.0
     max_length: int | None = None
+    overlap: int | None = None
     patience: int | None = None
     watch: str | None = None
     freeze: bool = False
@@ -134,6 +155,15 @@ def check(settings: Settings) -> None:
         "schedule": (settings.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
         "clip_norm": (settings.clip_norm > 0, "above 0"),
         "validation_fraction": (0 < settings.validation_fraction < 1, "above 0 and below 1"),
+        "test_fraction": (
+            settings.test_fraction is None or 0 < settings.test_fraction < 1,
+            "above 0 and below 1",
+        ),
+        "tag_scheme": (
+            settings.tag_scheme in (None, *TAG_SCHEMES),
+            f"one of {', '.join(TAG_SCHEMES)}",
+        ),
+        "overlap": (settings.overlap is None or settings.overlap >= 0, "0 or more"),
         "threads": (settings.threads is None or settings.threads >= 1, "1 or more"),
         "patience": (settings.patience is None or settings.patience >= 1, "1 or more"),
         "max_length": (settings.max_length is None or settings.max_length >= 3, "3 or more"),
@@ -150,6 +180,12 @@ def check(settings: Settings) -> None:
         "keep": (settings.keep >= 1, "1 or more"),
         "on_nonfinite": (settings.on_nonfinite in ("stop", "skip"), "stop or skip"),
     }
+    if settings.test_fraction is not None and settings.test is not None:
+        raise ConfigError(
+            f"test is {settings.test} and test_fraction {settings.test_fraction}: say one of them.",
+            key="test_fraction",
+            found=settings.test_fraction,
+        )
     for key, (holds, expected) in rules.items():
         if not holds:
             value = getattr(settings, key)

@@ -9,6 +9,7 @@ rows, since everything but attention runs on real tokens alone. The plan is a pu
 from __future__ import annotations
 
 import hashlib
+import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,7 +20,8 @@ import torch.utils.data
 from tqdm import tqdm
 
 from minibert.errors import ConfigError, DataError
-from minibert.text.corpora import Corpus, Example, TaggedExample
+from minibert.text.corpora import Corpus
+from minibert.text.examples import ChoiceExample, Example, TaggedExample
 from minibert.text.tokenizer import BertTokenizer, Encoded, Side, pad_rows, warn_of_cuts
 
 # Never counts in a loss: torch.nn.functional.cross_entropy's own ignore_index.
@@ -31,8 +33,44 @@ _CHUNK = 1000
 _CHUNK_CHARACTERS = 1_000_000
 
 
-class Dataset(torch.utils.data.Dataset):
-    """A corpus as token ids, ready for batches.
+class Rows(torch.utils.data.Dataset):
+    """Rows of ids, ready for batches: what is common to data sets of every form of example.
+
+    Attributes:
+        lengths: the number of tokens of each row.
+        full_lengths: of each example, before anything is cut off.
+        cut: how many examples truncation made shorter.
+        cut_labels: how many labels have lost what they are about.
+        word_ids: for tagged sentences, which word each piece of each row belongs to (None for
+            special tokens), as in `Encoded`; else None.
+    """
+
+    lengths: list[int]
+    full_lengths: list[int]
+    cut: int = 0
+    cut_labels: int = 0
+    word_ids: list[list[int | None]] | None = None
+    _items: list[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One row: input_ids, token_type_ids if the model takes them, labels if there are any."""
+        return self._items[index]
+
+    def tokens_read(self) -> list[int]:
+        """How many tokens of each example the model reads."""
+        return self.lengths
+
+    def ids(self, row: int) -> np.ndarray:
+        """All ids of a row, one after the other."""
+        stored = self._items[row]["input_ids"]
+        return np.concatenate(stored) if isinstance(stored, list) else stored
+
+
+class Dataset(Rows):
+    """A corpus of texts or tagged sentences as token ids.
 
     All texts are tokenised when it is made, by the tokenizer's own threads. It also works in a
     plain `torch.utils.data.DataLoader` with `collate_fn=collate`.
@@ -71,10 +109,9 @@ class Dataset(torch.utils.data.Dataset):
         if not rows:
             raise DataError("There are no examples to make a data set of.", expected=1, found=0)
         self._token_types = "token_type_ids" in tokenizer.model_inputs
-        self._items: list[dict[str, Any]] = []
-        self.cut_labels = 0
+        self._items = []
         words = isinstance(rows[0], TaggedExample)
-        self.word_ids: list[list[int | None]] | None = [] if words else None
+        self.word_ids = [] if words else None
         cuts: list[int] = []
         bar = tqdm(
             total=len(rows), desc="tokenising", unit="text", disable=None if progress else True
@@ -108,13 +145,6 @@ class Dataset(torch.utils.data.Dataset):
                 stacklevel=2,
             )
 
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """One row: input_ids, token_type_ids if the model takes them, labels if there are any."""
-        return self._items[index]
-
     def _item(self, example: Example | TaggedExample, encoded: Encoded) -> dict[str, Any]:
         item: dict[str, Any] = {"input_ids": np.array(encoded.input_ids, dtype=np.int32)}
         if self._token_types:
@@ -126,6 +156,45 @@ class Dataset(torch.utils.data.Dataset):
             item["labels"] = np.array(labels, dtype=np.int64)
             self.cut_labels += len(example.tags) - len({*encoded.word_ids} - {None})
         return item
+
+
+class Choices(Rows):
+    """A corpus of texts with choices: a row is a list of ids for each choice, with the text first.
+
+    Zellers et al. 2018 (SWAG) and Devlin et al. 2019, section 4.4: the text is the first of a pair,
+    the choice the second.
+
+    Args:
+        examples: a corpus of choices, or examples.
+        tokenizer, max_length, progress: as for `Dataset`; each pair is cut for itself.
+
+    Attributes:
+        lengths: the tokens of all the pairs of a row together.
+    """
+
+    def __init__(
+        self,
+        examples: Corpus | Sequence[ChoiceExample],
+        tokenizer: BertTokenizer,
+        *,
+        max_length: int | None = None,
+        progress: bool = False,
+    ):
+        rows: list[Any] = list(examples)
+        pairs = [Example(row.text, choice) for row in rows for choice in row.choices]
+        flat = Dataset(pairs, tokenizer, max_length=max_length, progress=progress)
+        ends = list(itertools.accumulate(len(row.choices) for row in rows))
+        spans = list(zip([0, *ends], ends, strict=False))
+        self._items = []
+        for row, (start, end) in zip(rows, spans, strict=True):
+            items = [flat[place] for place in range(start, end)]
+            item = {name: [one[name] for one in items] for name in items[0]}
+            self._items.append(item if row.label is None else {**item, "labels": row.label})
+        self.lengths = [sum(flat.lengths[start:end]) for start, end in spans]
+        self.full_lengths = [sum(flat.full_lengths[start:end]) for start, end in spans]
+        self.cut = sum(
+            flat.full_lengths[start:end] != flat.lengths[start:end] for start, end in spans
+        )
 
 
 def piece_labels(tags: Sequence[int], word_ids: Sequence[int | None]) -> list[int]:
@@ -155,8 +224,12 @@ def collate(
     Returns:
         CPU tensors: input_ids, attention_mask (1 at real tokens) and token_type_ids, int64,
         (B, S); labels by their kind: a class int64 (B,), numbers float32 (B,), several labels
-        float32 (B, C), word tags int64 (B, S) with -100 at padding.
+        float32 (B, C), word tags int64 (B, S) with -100 at padding; start_positions and
+        end_positions int64 (B,). Of choices the tables are (B, choices, S); a row that has fewer of
+        them than another has rows of padding in their place.
     """
+    if isinstance(items[0]["input_ids"], list):
+        return _collate_choices(items, pad_id, padding_side)
     columns = max(len(item["input_ids"]) for item in items)
     mask = [np.ones(len(item["input_ids"]), dtype=np.int64) for item in items]
     values = {name: [item[name] for item in items] for name in items[0]}
@@ -168,6 +241,12 @@ def collate(
         batch["token_type_ids"] = pad_rows(
             values["token_type_ids"], 0, columns=columns, side=padding_side
         )  # (B, S)
+    for name in ("start_positions", "end_positions"):
+        if name in values:  # columns move with padding on the left
+            moved = [
+                columns - len(item["input_ids"]) if padding_side == "left" else 0 for item in items
+            ]
+            batch[name] = torch.tensor(values[name]) + torch.tensor(moved)  # (B,)
     if "labels" in values:
         labels = values["labels"]
         if isinstance(labels[0], np.ndarray):
@@ -177,6 +256,26 @@ def collate(
         else:
             kind = torch.int64 if isinstance(labels[0], int) else torch.float32
             batch["labels"] = torch.tensor(labels, dtype=kind)  # (B,) or (B, C)
+    return batch
+
+
+def _collate_choices(
+    items: Sequence[Mapping[str, Any]], pad_id: int, padding_side: Side
+) -> dict[str, torch.Tensor]:
+    most = max(len(item["input_ids"]) for item in items)
+    tables = [name for name in items[0] if name != "labels"]
+    none = np.zeros(0, dtype=np.int32)
+    flat = [
+        {name: item[name][place] if place < len(item[name]) else none for name in tables}
+        for item in items
+        for place in range(most)
+    ]
+    batch = {
+        name: table.unflatten(0, (len(items), most))  # (B, choices, S)
+        for name, table in collate(flat, pad_id=pad_id, padding_side=padding_side).items()
+    }
+    if "labels" in items[0]:
+        batch["labels"] = torch.tensor([item["labels"] for item in items])  # (B,)
     return batch
 
 

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minibert.text.batches import Dataset
-from minibert.text.corpora import Corpus, Example, TaggedExample
+from minibert.text.batches import Rows
+from minibert.text.corpora import Corpus
 from minibert.text.tokenizer import BertTokenizer
 
 # The worst first.
@@ -78,6 +78,7 @@ class Split:
         lengths: of each text: WordPieces with [CLS] and [SEP], before anything is cut off; without
             a tokenizer words between white space.
         limit: WordPieces that the model takes; None where lengths are in words.
+        cut: how many texts were cut to the limit; long contexts are read in windows, not cut.
         pieces, unknown: WordPieces that the model reads, without special ones; how many are [UNK].
     """
 
@@ -85,13 +86,9 @@ class Split:
     corpus: Corpus
     lengths: np.ndarray  # (examples,)
     limit: int | None = None
+    cut: int = 0
     pieces: int = 0
     unknown: int = 0
-
-    @property
-    def cut(self) -> int:
-        """How many texts are longer than the limit."""
-        return 0 if self.limit is None else int((self.lengths > self.limit).sum())
 
     @property
     def unknown_share(self) -> float:
@@ -99,21 +96,21 @@ class Split:
         return self.unknown / max(self.pieces, 1)
 
 
-def in_pieces(name: str, corpus: Corpus, dataset: Dataset, tokenizer: BertTokenizer) -> Split:
+def in_pieces(name: str, corpus: Corpus, dataset: Rows, tokenizer: BertTokenizer) -> Split:
     """A split measured in WordPieces, by what was tokenised already."""
     ends = [tokenizer.cls_id, tokenizer.sep_id]
     pieces = unknown = 0
     for row in range(len(dataset)):
-        ids = dataset[row]["input_ids"]
+        ids = dataset.ids(row)
         pieces += len(ids) - int(np.isin(ids, ends).sum())
         unknown += int((ids == tokenizer.unk_id).sum())
     lengths = np.array(dataset.full_lengths)
-    return Split(name, corpus, lengths, tokenizer.max_length, pieces, unknown)
+    return Split(name, corpus, lengths, tokenizer.max_length, dataset.cut, pieces, unknown)
 
 
 def in_words(name: str, corpus: Corpus) -> Split:
     """A split measured in words between white space, where there is no tokenizer."""
-    lengths = [sum(len(text.split()) for text in _texts(example)) for example in corpus]
+    lengths = [sum(len(text.split()) for text in example.texts) for example in corpus]
     return Split(name, corpus, np.array(lengths))
 
 
@@ -135,7 +132,7 @@ def quantiles_by_class(split: Split) -> dict[str, dict[str, float]]:
     names = split.corpus.label_names or ()
     if split.corpus.problem_type != "single_label_classification" or len(names) > CLASSES_APART:
         return {}
-    labels = np.array([_label(example) for example in split.corpus])
+    labels = np.array([example.target for example in split.corpus])
     return {
         name: quantiles(split.lengths[labels == index])
         for index, name in enumerate(names)
@@ -173,18 +170,11 @@ def check(splits: Sequence[Split]) -> list[Finding]:
 _Text = tuple[str, ...]
 
 
-def _texts(example: Example | TaggedExample) -> _Text:
-    """The texts of an example: one, or the two of a pair."""
-    if isinstance(example, TaggedExample):
-        return (" ".join(example.words),)
-    return (example.text,) if example.text_pair is None else (example.text, example.text_pair)
-
-
 def _rows_of_texts(corpus: Corpus) -> dict[_Text, list[int]]:
     """Each text, with single spaces, and the rows that it stands in."""
     rows: dict[_Text, list[int]] = {}
     for row, example in enumerate(corpus):
-        rows.setdefault(tuple(" ".join(text.split()) for text in _texts(example)), []).append(row)
+        rows.setdefault(tuple(" ".join(text.split()) for text in example.texts), []).append(row)
     return rows
 
 
@@ -219,7 +209,7 @@ def _conflicting_labels(split: Split, rows_of: Mapping[_Text, list[int]]) -> Ite
     conflicts = [
         rows
         for text, rows in rows_of.items()
-        if all(text) and len(rows) > 1 and len({_label(corpus[row]) for row in rows}) > 1
+        if all(text) and len(rows) > 1 and len({corpus[row].target for row in rows}) > 1
     ]
     if conflicts:
         yield _warning(
@@ -332,7 +322,7 @@ def _one_class(split: Split, training: Split) -> list[Finding]:
 def _values(corpus: Corpus) -> set[str]:
     """The labels that occur. Of several at once any set may be empty: nothing follows from it."""
     if corpus.problem_type == "regression":
-        return {str(_label(example)) for example in corpus}
+        return {str(example.target) for example in corpus}
     if corpus.problem_type in ("single_label_classification", "token_classification"):
         return {name for name, count in corpus.label_counts.items() if count}
     return set()
@@ -387,7 +377,7 @@ def _imbalance(training: Split) -> Iterator[Finding]:
 def _sorted_labels(split: Split) -> Iterator[Finding]:
     if split.corpus.problem_type != "single_label_classification":
         return
-    labels = [_label(example) for example in split.corpus]
+    labels = [example.target for example in split.corpus]
     counts = Counter(labels)
     changes = sum(first != second for first, second in pairwise(labels))
     at_random = len(labels) - sum(count**2 for count in counts.values()) / len(labels)
@@ -400,10 +390,6 @@ def _sorted_labels(split: Split) -> Iterator[Finding]:
             f"would change about {at_random:,.0f} times; a part taken by position would lack a "
             "class, so draw parts at random, as minibert does.",
         )
-
-
-def _label(example: Example | TaggedExample) -> Any:
-    return example.tags if isinstance(example, TaggedExample) else example.label
 
 
 # Sentences

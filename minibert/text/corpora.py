@@ -6,6 +6,8 @@ One call reads any of them:
     read("train.tsv", text="text_a")                         with a header; .csv, .tsv, .jsonl, .gz
     read("aclImdb", split="train")                           a folder with pos/ and neg/
     read("train.conll.gz")                                   a word and its tag on each line
+    read("train.json")                                       questions and answers, as in SQuAD
+    read("train.jsonl", choices=["choices"])                 a text and several to choose from
     read("owner/name", split="train")                        a data set of the Hub
 
 A label that a file spells as a name (or as a whole number) becomes an index into `label_names`;
@@ -33,10 +35,16 @@ from minibert.checkpoint import hub
 from minibert.errors import ConfigError, DataError
 from minibert.files import sha256
 from minibert.text import readers
+from minibert.text.examples import (
+    AnyExample,
+    ChoiceExample,
+    Example,
+    QuestionExample,
+    TaggedExample,
+)
 from minibert.text.readers import Columns, Record
 
-Format = Literal["csv", "tsv", "jsonl", "parquet", "conll", "lines", "folder"]
-Label = int | float | tuple[float, ...]
+Format = Literal["csv", "tsv", "jsonl", "parquet", "conll", "squad", "lines", "folder"]
 
 _FILES_LISTED = 20  # above it a record holds one sum for all files
 _NAMES_LISTED = 6  # of the label names in a warning
@@ -46,7 +54,10 @@ PROBLEM_TYPES = (
     "multi_label_classification",
     "regression",
     "token_classification",
+    "question_answering",
+    "multiple_choice",
 )
+TAG_SCHEMES = ("iob1", "iob2")
 
 SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
@@ -55,34 +66,8 @@ SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl",
     ".parquet": "parquet",
     ".conll": "conll",
+    ".json": "squad",
 }
-
-
-@dataclass(frozen=True)
-class Example:
-    """One text, or a pair of texts, with its label.
-
-    Args:
-        text, text_pair: the text, and the second one of a pair.
-        label: an index into the corpus's `label_names`; for several labels at once a tuple with
-            1.0 at each that holds, as long as `label_names`; for regression a number; None if
-            there is none.
-        guid: where it came from: file and line, or file name.
-    """
-
-    text: str
-    text_pair: str | None = None
-    label: Label | None = None
-    guid: str = ""
-
-
-@dataclass(frozen=True)
-class TaggedExample:
-    """One sentence, with a tag for each word: indices into the corpus's `label_names`."""
-
-    words: tuple[str, ...]
-    tags: tuple[int, ...] | None = None
-    guid: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,12 +76,18 @@ class Corpus:
 
     Args:
         examples: all of one kind.
-        label_names: the classes, by index; None for regression and where there are no labels.
+        label_names: the classes, by index; None for regression, questions, choices, and where
+            there are no labels.
         source: what was asked for, for people.
         files: the files that were read.
     """
 
-    examples: tuple[Example, ...] | tuple[TaggedExample, ...]
+    examples: (
+        tuple[Example, ...]
+        | tuple[TaggedExample, ...]
+        | tuple[QuestionExample, ...]
+        | tuple[ChoiceExample, ...]
+    )
     label_names: tuple[str, ...] | None = None
     source: str = ""
     files: tuple[Path, ...] = ()
@@ -104,26 +95,33 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, index: int) -> Example | TaggedExample:
+    def __getitem__(self, index: int) -> AnyExample:
         return self.examples[index]
 
-    def __iter__(self) -> Iterator[Example | TaggedExample]:
+    def __iter__(self) -> Iterator[AnyExample]:
         return iter(self.examples)
 
     @property
     def problem_type(self) -> str | None:
         """What the labels are, in the words of the official config; None without labels.
 
-        "single_label_classification", "multi_label_classification", "regression", and
-        "token_classification" for tagged sentences.
+        "single_label_classification", "multi_label_classification" and "regression" are those of
+        the config; "token_classification" is for tagged sentences, "question_answering" and
+        "multiple_choice" for the examples of these names.
         """
-        if not self.examples or _label(self.examples[0]) is None:
+        if not self.examples or self.examples[0].target is None:
             return None
-        if isinstance(self.examples[0], TaggedExample):
-            return "token_classification"
+        forms = {
+            TaggedExample: "token_classification",
+            QuestionExample: "question_answering",
+            ChoiceExample: "multiple_choice",
+        }
+        form = forms.get(type(self.examples[0]))
+        if form is not None:
+            return form
         if self.label_names is None:
             return "regression"
-        several = isinstance(self.examples[0].label, tuple)
+        several = isinstance(self.examples[0].target, tuple)
         return "multi_label_classification" if several else "single_label_classification"
 
     @property
@@ -131,7 +129,7 @@ class Corpus:
         """How often each label occurs, in the order of `label_names`; empty without names."""
         kind = self.problem_type
         counts: Counter[Any] = Counter()
-        for label in map(_label, self.examples):
+        for label in (example.target for example in self.examples):
             if kind == "single_label_classification":
                 counts[label] += 1
             elif kind == "multi_label_classification":
@@ -169,6 +167,8 @@ def read(
     text: str = "text",
     text_pair: str | None = None,
     label: str | None = "label",
+    choices: Sequence[str] | None = None,
+    tag_scheme: str | None = None,
     label_names: Sequence[str] | None = None,
     problem_type: str | None = None,
     split: str | None = None,
@@ -179,13 +179,22 @@ def read(
     Args:
         source: a path or a Hub id. A file may be gzipped (`.gz`).
         format: "csv", "tsv", "jsonl", "parquet", "conll" (a word and its tag on each line, a
-            blank line after each sentence) or "lines" (a text on each line, no labels). None: by
-            the file's ending; a `.txt` is "lines" unless `sep` or `names` is given.
+            blank line after each sentence), "squad" (JSON as SQuAD has it) or "lines" (a text on
+            each line, no labels). None: by the file's ending; a `.txt` is "lines" unless `sep` or
+            `names` is given, a `.json` is "squad".
         sep: what separates the columns; None: "," in csv, a tab in tsv and conll.
         names: the columns of a csv or tsv file that has no header line.
         quoting: whether a '"' in a csv or tsv file quotes. None: in `.csv` files only, so that
             a '"' in a tab-separated review is just a '"'.
-        text, text_pair, label: the columns to read. `label=None` reads texts without labels.
+        text, text_pair, label: the columns to read. `label=None` reads texts without labels. A
+            text that is a list of words (jsonl, parquet) has a list of tags for a label. With
+            `problem_type="question_answering"` the columns of a table are those of the Hub's SQuAD:
+            id, question, context, answers.
+        choices: the column that holds the list of texts to choose from, or several columns that
+            hold one each; `label` is then the place of the right one, from 0, or its text.
+        tag_scheme: "iob2": B-X begins an entity, I-X goes on with it, and an I-X that goes on with
+            nothing is an error. "iob1", as in CoNLL-2003: I-X begins one too, B-X only right after
+            another X; such tags are turned into iob2. None: "iob2" where tags look like it.
         label_names: the classes in their order, as when validation data follow training data.
             None: the labels of the file, sorted. Whole numbers are taken as indices into names
             that are not numbers themselves, which a warning tells.
@@ -201,8 +210,15 @@ def read(
         DataError: the file is missing, empty or damaged; a column is missing; a line is ragged or
             not UTF-8; a label is unknown. File, line, what is there and what was asked for are
             named.
-        ConfigError: there is no such format or problem type.
+        ConfigError: there is no such format, problem type or tag scheme.
     """
+    if tag_scheme not in (None, *TAG_SCHEMES):
+        raise ConfigError(
+            f"There is no tag scheme {tag_scheme!r}.",
+            key="tag_scheme",
+            expected=TAG_SCHEMES,
+            found=tag_scheme,
+        )
     if problem_type not in (None, *PROBLEM_TYPES):
         raise ConfigError(
             f"There is no problem type {problem_type!r}.",
@@ -210,7 +226,11 @@ def read(
             expected=PROBLEM_TYPES,
             found=problem_type,
         )
-    columns = Columns(text, text_pair, label)
+    columns = Columns(text, text_pair, label, tuple(choices or ()))
+    if problem_type == "question_answering":
+        columns = readers.QUESTIONS
+    elif problem_type == "multiple_choice" and not choices:
+        columns = columns._replace(choices=("choices",))
     records: list[Record] = []
     try:
         if re.fullmatch(r"[\w.-]+/[\w.-]+:.+", str(source)) and not Path(source).exists():
@@ -229,6 +249,8 @@ def read(
             records += readers.lines(path)
         elif kind == "conll":
             records += readers.conll(path, sep or "\t", tagged=label is not None)
+        elif kind == "squad":
+            records += readers.squad(path)
         elif kind == "jsonl":
             records += readers.jsonl(path, columns)
         elif kind == "parquet":
@@ -247,6 +269,11 @@ def read(
             )
     if not records:
         raise DataError(f"{source} holds no examples.", path=source, expected="examples", found=0)
+    if records[0].question is not None:
+        return Corpus(tuple(map(_question, records)), None, str(source), files)
+    if records[0].choices is not None:
+        return Corpus(tuple(map(_choice, records)), None, str(source), files)
+    records = [_in_iob2(record, tag_scheme) for record in records]
     labels, found_names = _labels(records, label_names or stored_names, problem_type)
     return Corpus(_examples(records, labels), found_names, str(source), files)
 
@@ -255,6 +282,9 @@ def split(
     corpus: Corpus, fraction: float, *, seed: int, stratify: bool = True
 ) -> tuple[Corpus, Corpus]:
     """Shuffles, then splits: the second part holds `fraction` of the examples.
+
+    Examples of one group (questions about one context) stay together: the second part then holds
+    `fraction` of the groups.
 
     Args:
         fraction: between 0 and 1.
@@ -265,15 +295,19 @@ def split(
     Raises:
         ConfigError: a part would be empty.
     """
-    count = round(len(corpus) * fraction)
-    if not 0 < count < len(corpus):
+    grouped = corpus.examples[0].group is not None
+    whole = len({example.group for example in corpus}) if grouped else len(corpus)
+    count = round(whole * fraction)
+    if not 0 < count < whole:
         raise ConfigError(
-            f"A part of {fraction} of {len(corpus)} examples leaves one part empty.",
+            f"A part of {fraction} of {whole} {'contexts' if grouped else 'examples'} leaves one "
+            "part empty.",
             key="fraction",
             expected="a number between 0 and 1",
             found=fraction,
         )
-    chosen = _draw(corpus, count, seed, stratify)
+    draw = _draw_groups if grouped else _draw
+    chosen = draw(corpus, count, seed, stratify)
     rest = sorted(set(range(len(corpus))) - set(chosen))
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(rest), generator=generator).tolist()
@@ -305,24 +339,25 @@ def _sums(files: Sequence[Path]) -> dict[str, Any]:
     return {"count": len(files), "sha256": hashlib.sha256("".join(lines).encode()).hexdigest()}
 
 
-def _label(example: Example | TaggedExample) -> Any:
-    return example.tags if isinstance(example, TaggedExample) else example.label
-
-
-def _row(example: Example | TaggedExample, names: Sequence[str] | None) -> str:
+def _row(example: AnyExample, names: Sequence[str] | None) -> str:
     """One example on one line."""
     if isinstance(example, TaggedExample):
         if example.tags is None or names is None:
             return " ".join(example.words)
         pairs = zip(example.words, example.tags, strict=True)
         return " ".join(f"{word}/{names[tag]}" for word, tag in pairs)
+    if isinstance(example, QuestionExample):
+        answers = {answer.text: None for answer in example.answers or ()}
+        return " | ".join(["; ".join(answers) or "(no answer)", *example.texts])
+    if isinstance(example, ChoiceExample):
+        right = [] if example.label is None else [example.choices[example.label]]
+        return " | ".join([*right, *example.texts])
     label: Any = example.label
     if names is not None and isinstance(label, tuple):
         label = ", ".join(name for name, holds in zip(names, label, strict=True) if holds)
     elif names is not None and isinstance(label, int):
         label = names[label]
-    texts = [text for text in (example.text, example.text_pair) if text is not None]
-    return " | ".join([*([] if label is None else [str(label)]), *texts])
+    return " | ".join([*([] if label is None else [str(label)]), *example.texts])
 
 
 # Where the files are
@@ -458,6 +493,46 @@ def _examples(records: Sequence[Record], labels: Sequence[Any]) -> tuple[Any, ..
     )
 
 
+def _question(record: Record) -> QuestionExample:
+    assert record.question is not None and isinstance(record.text, str)
+    return QuestionExample(record.question, record.text, record.label, record.where)
+
+
+def _choice(record: Record) -> ChoiceExample:
+    assert record.choices is not None and isinstance(record.text, str)
+    return ChoiceExample(record.text, record.choices, record.label, record.where)
+
+
+def _in_iob2(record: Record, scheme: str | None) -> Record:
+    """A tagged sentence with its tags in IOB2, which they are checked for; others as they are.
+
+    In IOB1 an entity begins with I-X, and with B-X only right after another entity of its type.
+    """
+    if not isinstance(record.text, tuple) or record.label is None:
+        return record
+    tags: list[str] = []
+    outside = [str(tag) for tag in record.label]
+    if scheme is None and not all(re.match(r"O$|[BI]-", tag) for tag in outside):
+        return record  # parts of speech, say
+    for place, tag in enumerate(outside):
+        before = tags[-1] if tags else "O"
+        dangles = tag[:2] == "I-" and before not in (f"B-{tag[2:]}", f"I-{tag[2:]}")
+        if dangles and scheme == "iob1":
+            tag = f"B-{tag[2:]}"
+        elif dangles:
+            raise DataError(
+                f"{record.where}, word {place + 1} ({record.text[place]!r:.30}) has the tag {tag}, "
+                f"but {before} comes before it: it goes on with an entity that nothing began.",
+                key=record.where,
+                expected=f"B-{tag[2:]}",
+                found=tag,
+                hint="Are the tags IOB1, as in CoNLL-2003? Then say tag_scheme='iob1' (on the "
+                "command line --tag-scheme iob1).",
+            )
+        tags.append(tag)
+    return record._replace(label=tuple(tags))
+
+
 def _are_numbers(labels: Sequence[Any]) -> bool:
     """Whether the labels are for regression: numbers, and not all of them whole."""
     if all(isinstance(label, str) for label in labels):
@@ -549,6 +624,16 @@ def _take(corpus: Corpus, indices: Sequence[int]) -> Corpus:
     return replace(corpus, examples=examples)
 
 
+def _draw_groups(corpus: Corpus, count: int, seed: int, stratify: bool) -> list[int]:
+    """The examples of `count` groups in random order; there is nothing to stratify by."""
+    groups: dict[Any, list[int]] = {}
+    for index, example in enumerate(corpus):
+        groups.setdefault(example.group, []).append(index)
+    order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).tolist()
+    places = list(groups.values())
+    return [index for place in order[:count] for index in places[place]]
+
+
 def _draw(corpus: Corpus, count: int, seed: int, stratify: bool) -> list[int]:
     """`count` different indices in random order."""
     generator = torch.Generator().manual_seed(seed)
@@ -557,7 +642,7 @@ def _draw(corpus: Corpus, count: int, seed: int, stratify: bool) -> list[int]:
         return order[:count]
     groups: dict[Any, list[int]] = {}
     for index in order:
-        groups.setdefault(_label(corpus[index]), []).append(index)
+        groups.setdefault(corpus[index].target, []).append(index)
     # Largest remainder: whole shares first, what is left to the largest fractions.
     shares = {label: count * len(group) / len(corpus) for label, group in groups.items()}
     quotas = {label: int(share) for label, share in shares.items()}

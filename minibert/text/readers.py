@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from minibert.errors import ConfigError, DataError
 from minibert.files import half_a_pair, size_of_file
+from minibert.text.examples import Answer
 
 # Bytes. A text of a million characters, the most that is tokenised, takes 12 MB at worst, in JSON.
 LONGEST_LINE = 32 * 2**20
@@ -47,15 +48,30 @@ class Columns(NamedTuple):
     text: str
     text_pair: str | None
     label: str | None
+    choices: tuple[str, ...] = ()  # one column with a list, or several with a text each
+    question: str | None = None
+
+    @property
+    def wanted(self) -> list[str]:
+        named = (self.text, self.text_pair, self.label, *self.choices, self.question)
+        return [column for column in named if column is not None]
+
+
+# The columns of the Hub's SQuAD and of data sets made like it; there is an `id`, too.
+QUESTIONS = Columns(text="context", text_pair=None, label="answers", question="question")
 
 
 class Record(NamedTuple):
     """What a file says, before labels become indices."""
 
-    where: str  # file and line
+    where: str  # file and line; of a question its id, if it has one
     text: str | tuple[str, ...]
     text_pair: str | None
-    label: Any  # as the file spells it; one for each word of a tagged sentence
+    # As the file spells it; one for each word of a tagged sentence. What needs no names is as an
+    # example holds it: the answers to a question, the place of a choice.
+    label: Any
+    choices: tuple[str, ...] | None = None
+    question: str | None = None
 
 
 def lines(path: Path) -> list[Record]:
@@ -161,6 +177,49 @@ def conll(path: Path, sep: str, tagged: bool) -> list[Record]:
     return [*records, sentence()] if rows else records
 
 
+def squad(path: Path) -> list[Record]:
+    """Questions with their contexts and answers, in the JSON of SQuAD 1.1 and 2.0.
+
+    Rajpurkar et al. 2016 and 2018: data > paragraphs (context) > qas (question, id, answers, and in
+    2.0 is_impossible).
+    """
+    content = "".join(text for _, text in _raw_lines(path))
+    if not content.strip():
+        raise DataError(f"{path} is empty.", path=path)
+    try:
+        whole = json.loads(content)
+    except (ValueError, RecursionError) as problem:
+        raise DataError(f"{path} is not JSON: {problem}.", path=path) from problem
+    records = []
+    for article, at in _items(path, whole, "data", str(path)):
+        for paragraph, under in _items(path, article, "paragraphs", at):
+            for item, here in _items(path, paragraph, "qas", under):
+                values = {**item, "context": paragraph.get("context")}
+                if item.get("is_impossible") is True:
+                    values["answers"] = []  # 2.0 gives plausible ones beside it
+                records.append(_question(path, None, values, here))
+    if not records:
+        raise DataError(f"{path} holds no questions.", path=path, expected="questions", found=0)
+    return records
+
+
+def _items(path: Path, parent: Any, key: str, where: str) -> Iterator[tuple[Mapping, str]]:
+    """The objects of the list parent[key], each with its place in the file for messages."""
+    items = parent.get(key) if isinstance(parent, Mapping) else None
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
+        raise DataError(
+            f"{where} has no list {key!r} of objects: it is not in the form of SQuAD.",
+            path=path,
+            key=key,
+            expected="a list of objects",
+            found=type(items).__name__,
+            hint="A .json file is read as questions and answers; a table of texts as JSON is "
+            ".jsonl, an object on each line.",
+        )
+    for number, item in enumerate(items):
+        yield item, f"{where}, {key}[{number}]"
+
+
 def parquet(path: Path, columns: Columns) -> tuple[list[Record], tuple[str, ...] | None]:
     """The rows, and the label names that data sets of the Hub keep in the file's metadata."""
     try:
@@ -178,7 +237,7 @@ def parquet(path: Path, columns: Columns) -> tuple[list[Record], tuple[str, ...]
         names = file.schema_arrow.names
         _check_once(path, names)
         _require_columns(path, 1, names, columns, hint=_NAME_THE_COLUMNS)
-        wanted = [column for column in columns if column is not None]
+        wanted = [*columns.wanted, *(["id"] if columns.question and "id" in names else [])]
         rows: list[dict[str, Any]] = []
         unpacked = 0
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):
@@ -355,8 +414,8 @@ def _empty_line(path: Path, line: int) -> DataError:
 def _require_columns(
     path: Path, line: int, names: Sequence[str], columns: Columns, hint: str
 ) -> None:
-    for column in columns:
-        if column is not None and column not in names:
+    for column in columns.wanted:
+        if column not in names:
             # Without a header line the names are a whole text.
             raise DataError(
                 f"{path}, line {line} has no column {column!r}; there are {', '.join(names):.200}.",
@@ -374,15 +433,16 @@ def _require_columns(
 def _record(path: Path, line: int, values: Mapping[str, Any], columns: Columns) -> Record:
     """The columns that were asked for, of one row."""
     _require_columns(path, line, list(values), columns, hint=_NAME_THE_COLUMNS)
+    if columns.question is not None:
+        return _question(path, line, values, f"{path}:{line}")
+    tags = values[columns.label] if columns.label else []
+    if _is_list_of_texts(values[columns.text]) and isinstance(tags, list):
+        return _tagged(path, line, values, columns)
     for column in (columns.text, columns.text_pair):
-        if column is not None and not isinstance(values[column], str):
-            raise DataError(
-                f"{path}, line {line} has {values[column]!r:.50} as {column!r}, which is not text.",
-                path=path,
-                key=f"line {line}",
-                expected="text",
-                found=type(values[column]).__name__,
-            )
+        if column is not None:
+            _check_text(path, line, column, values[column])
+    if columns.choices:
+        return _with_choices(path, line, values, columns)
     label = values[columns.label] if columns.label else None
     if columns.label and label in (None, ""):
         raise DataError(
@@ -391,11 +451,147 @@ def _record(path: Path, line: int, values: Mapping[str, Any], columns: Columns) 
             key=f"line {line}",
             hint="Fill it in, or remove the line; from Python label=None reads texts alone.",
         )
-    for column in columns:
-        if column is not None:
-            _check_surrogates(path, line, column, values[column])
+    for column in columns.wanted:
+        _check_surrogates(path, line, column, values[column])
     pair = values[columns.text_pair] if columns.text_pair else None
     return Record(f"{path}:{line}", values[columns.text], pair, label)
+
+
+def _check_text(path: Path, line: int, column: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise DataError(
+            f"{path}, line {line} has {value!r:.50} as {column!r}, which is not text.",
+            path=path,
+            key=f"line {line}",
+            expected="text",
+            found=type(value).__name__,
+        )
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _tagged(path: Path, line: int, values: Mapping[str, Any], columns: Columns) -> Record:
+    """A row whose text is a list of words, and whose label is a list of tags."""
+    words: list[str] = values[columns.text]
+    tags: list[Any] = values[columns.label] if columns.label else []
+    _check_surrogates(path, line, columns.text, words)
+    if columns.label is None:
+        return Record(f"{path}:{line}", tuple(words), None, None)
+    if len(tags) != len(words) or not words:
+        raise DataError(
+            f"{path}, line {line} has {len(words)} words and {len(tags)} tags.",
+            path=path,
+            key=f"line {line}",
+            expected=len(words),
+            found=len(tags),
+            hint=f"{columns.label!r} has to be a list with a tag for each word.",
+        )
+    return Record(f"{path}:{line}", tuple(words), None, tuple(tags))
+
+
+def _with_choices(path: Path, line: int, values: Mapping[str, Any], columns: Columns) -> Record:
+    """A row with texts to choose from: a list in one column, or a column for each."""
+    one = values[columns.choices[0]]
+    choices = one if len(columns.choices) == 1 else [values[name] for name in columns.choices]
+    if not _is_list_of_texts(choices) or len(choices) < 2:
+        raise DataError(
+            f"{path}, line {line} has {choices!r:.50} as {', '.join(columns.choices)}, which is no "
+            "list of 2 texts or more to choose from.",
+            path=path,
+            key=f"line {line}",
+            expected="2 texts or more",
+            found=len(choices) if isinstance(choices, list) else type(choices).__name__,
+        )
+    for column in columns.wanted:
+        _check_surrogates(path, line, column, values[column])
+    place = None
+    if columns.label is not None:
+        place = _place_of_choice(path, line, values[columns.label], choices)
+    text = values[columns.text]
+    return Record(f"{path}:{line}", text, None, place, choices=tuple(choices))
+
+
+def _place_of_choice(path: Path, line: int, label: Any, choices: Sequence[str]) -> int:
+    """The place of the right choice, from 0; the file gives it, or the choice itself."""
+    if isinstance(label, str) and choices.count(label) == 1:
+        return choices.index(label)
+    whole = isinstance(label, int) or (isinstance(label, str) and label.isdecimal())
+    if not whole or isinstance(label, bool) or not 0 <= int(label) < len(choices):
+        raise DataError(
+            f"{path}, line {line} has the label {label!r:.50}, which is no choice of its "
+            f"{len(choices)}.",
+            path=path,
+            key=f"line {line}",
+            expected=f"0 to {len(choices) - 1}, or the text of one choice",
+            found=label,
+        )
+    return int(label)
+
+
+def _question(path: Path, line: int | None, values: Mapping[str, Any], where: str) -> Record:
+    """A question with its context and answers, as a row of a table or as SQuAD's JSON has it."""
+    here = f"{path}, line {line}" if line is not None else where
+    for name in ("question", "context"):
+        text = values.get(name)
+        place = half_a_pair(text) if isinstance(text, str) else None
+        if not isinstance(text, str) or not text.strip() or place is not None:
+            raise DataError(
+                f"{here} has {text!r:.50} as its {name}, which is no text that can be read.",
+                path=path,
+                key=name,
+                expected="text",
+                found=type(text).__name__,
+            )
+    answers = [
+        _answer(path, here, values["context"], text, start)
+        for text, start in _answers(path, here, values.get("answers"))
+    ]
+    guid = str(values["id"]) if values.get("id") else where
+    return Record(guid, values["context"], None, tuple(answers), question=values["question"])
+
+
+def _answers(path: Path, here: str, stored: Any) -> list[tuple[Any, Any]]:
+    """(text, start) of each answer: SQuAD's JSON has a list of them, its tables two lists."""
+    if isinstance(stored, list) and all(isinstance(one, Mapping) for one in stored):
+        return [(one.get("text"), one.get("answer_start")) for one in stored]
+    if isinstance(stored, Mapping):
+        texts, starts = stored.get("text"), stored.get("answer_start")
+        if isinstance(texts, list) and isinstance(starts, list) and len(texts) == len(starts):
+            return list(zip(texts, starts, strict=True))
+    raise DataError(
+        f"{here} has {stored!r:.50} as its answers, which is no list of text and answer_start.",
+        path=path,
+        key="answers",
+        expected="text and answer_start of each",
+        found=type(stored).__name__,
+        hint="A question without an answer has an empty list.",
+    )
+
+
+def _answer(path: Path, here: str, context: str, text: Any, start: Any) -> Answer:
+    if not isinstance(text, str) or not text or type(start) is not int:
+        raise DataError(
+            f"{here} has an answer with the text {text!r:.50} and the start {start!r:.20}.",
+            path=path,
+            key="answers",
+            expected="text, and a whole number",
+            found=(text, start),
+        )
+    found = context[start : start + len(text)] if start >= 0 else ""
+    if found != text:
+        at = context.find(text)
+        raise DataError(
+            f"{here} has the answer {text!r:.50} at character {start}, but {found!r:.50} stands "
+            "there.",
+            path=path,
+            key="answer_start",
+            expected=text,
+            found=found,
+            hint=f"It stands at {at}." if at >= 0 else "It is nowhere in the context.",
+        )
+    return Answer(text, start)
 
 
 def _check_surrogates(path: Path, line: int, column: str, value: Any) -> None:
@@ -441,6 +637,6 @@ def _no_features(path: Path) -> DataError:
 
 
 def _replaced(label: Any, names: Mapping[int, str]) -> Any:
-    if isinstance(label, list):
-        return [_replaced(one, names) for one in label]
+    if isinstance(label, (list, tuple)):
+        return type(label)(_replaced(one, names) for one in label)
     return names.get(label, label) if isinstance(label, int) else label

@@ -19,7 +19,7 @@ import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +44,8 @@ from minibert.text.tokenizer_files import (
 # and, in Chinese, a gigabyte, and both grow with the length.
 MOST_CHARACTERS = 1_000_000
 
+MOST_SHARED = 128  # pieces of a long context that two windows share
+
 Side = Literal["left", "right"]
 
 
@@ -55,12 +57,14 @@ class Encoded:
         input_ids: the vocabulary's numbers, [CLS] and [SEP] included, no padding.
         token_type_ids: 0 for the first text with its [CLS] and [SEP], 1 for the second.
         cut: how many pieces truncation removed.
+        shared: of a window, how many pieces of its second text the next one has too.
     """
 
     input_ids: list[int]
     token_type_ids: list[int]
     cut: int
     _parts: tuple[tuple[tokenizers.Encoding, int], ...]  # one or two texts, and pieces kept of each
+    shared: int = 0
 
     @property
     def tokens(self) -> list[str]:
@@ -328,6 +332,57 @@ class BertTokenizer:
             rows.append(self._around(parts, _kept(lengths, room)))
         return rows
 
+    def encode_windows(
+        self,
+        texts: Sequence[str],
+        contexts: Sequence[str],
+        *,
+        most_of_the_first: int,
+        max_length: int | None = None,
+        overlap: int | None = None,
+        first_row: int = 0,
+    ) -> list[list[Encoded]]:
+        """Each text with its context, as one row or, where the context is too long, as several.
+
+        Every row has the whole text, cut to `most_of_the_first` pieces (and to half of the room),
+        and as much of the context as there is room for.
+
+        Args:
+            texts, contexts, max_length, first_row: as for `encode`.
+            most_of_the_first: pieces of a text; what is over is cut, as `Encoded.cut` says.
+            overlap: pieces of the context that two rows share; None: MOST_SHARED, or a third of the
+                room for the context where that is less.
+
+        Raises:
+            DataError, InputError: as for a call.
+            ConfigError: the overlap leaves a row nothing of its own.
+        """
+        limit = self._limit(max_length)
+        room = limit - 3  # [CLS], and a [SEP] after each
+        if room < 2:
+            raise InputError(
+                f"max_length is {limit}, which leaves no room for a text and a context.",
+                key="max_length",
+                expected="5 or more",
+                found=limit,
+            )
+        split = self.split_special_tokens
+        first, second = (
+            self._pieces(_as_list(column, False), False, split, first_row)
+            for column in (texts, contexts)
+        )
+        rows = []
+        for text, context in zip(first, second, strict=True):
+            kept = min(len(text), most_of_the_first, room // 2)
+            shared = _shared(room - kept, overlap)
+            context.truncate(room - kept, stride=shared)
+            windows = [
+                self._around((text, part), (kept, len(part)))
+                for part in (context, *context.overflowing)
+            ]
+            rows.append([replace(window, shared=shared) for window in windows])
+        return rows
+
     def decode(
         self, ids: Sequence[int] | torch.Tensor, *, skip_special_tokens: bool = False
     ) -> str:
@@ -506,6 +561,21 @@ def _check_choice(name: str, value: object, choices: tuple[str, str]) -> None:
             expected=choices,
             found=value,
         )
+
+
+def _shared(room: int, overlap: int | None) -> int:
+    """The pieces that two windows share, of `room` for the context."""
+    if overlap is None:
+        return min(MOST_SHARED, room // 3)
+    if not 0 <= overlap < room:
+        raise ConfigError(
+            f"overlap is {overlap}, but a window has room for {room} pieces of a context.",
+            key="overlap",
+            expected=f"0 to {room - 1}",
+            found=overlap,
+            hint="Lower it, or raise max_length.",
+        )
+    return overlap
 
 
 def _kept(lengths: Sequence[int], room: int) -> list[int]:

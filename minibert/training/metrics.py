@@ -7,6 +7,9 @@ score whose denominator is zero is 0.
 from __future__ import annotations
 
 import math
+import re
+import string
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -87,6 +90,20 @@ def class_scores(labels: ArrayLike, predictions: ArrayLike, classes: int) -> Cla
     return _scores(right, predicted=matrix.sum(axis=0), support=matrix.sum(axis=1))
 
 
+def matthews(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
+    """Matthews correlation of single-label predictions, (n,) class numbers each, from -1 to 1.
+
+    Matthews 1975 for two classes, Gorodkin 2004 for more. 0 says that the predictions tell nothing
+    of the labels, whatever the shares of the classes; it is 0 where one of both is constant.
+    """
+    counts = confusion_matrix(labels, predictions, classes).astype(np.float64)  # (C, C)
+    truth, predicted = counts.sum(axis=1), counts.sum(axis=0)  # (C,), (C,)
+    total = counts.sum()
+    together = np.trace(counts) * total - truth @ predicted
+    spread = (total**2 - truth @ truth) * (total**2 - predicted @ predicted)
+    return float(together / math.sqrt(spread)) if spread > 0 else 0.0
+
+
 def multilabel_scores(labels: ArrayLike, predictions: ArrayLike) -> dict[str, float]:
     """Scores where an example may have any number of labels. Both arguments are (n, C), 0 or 1.
 
@@ -127,10 +144,11 @@ Entity = tuple[int, int, str]  # first word, one past the last word, type
 
 
 def entities(tags: Sequence[str]) -> set[Entity]:
-    """The entities of one sentence's tags, read as strict IOB2.
+    """The entities of one sentence's tags, read as the CoNLL shared tasks read them.
 
     B-X opens an entity of type X, each I-X right after continues it. An I-X that continues nothing
-    of its type belongs to no entity.
+    of its type opens one too: so do conlleval and seqeval's default, and with them most published
+    scores. In tags that are sound IOB2 there is no such I-X.
     """
     found: set[Entity] = set()
     first, kind = 0, ""
@@ -138,7 +156,7 @@ def entities(tags: Sequence[str]) -> set[Entity]:
         if kind and tag != f"I-{kind}":
             found.add((first, position, kind))
             kind = ""
-        if tag.startswith("B-"):
+        if tag[:2] in ("B-", "I-") and not kind:
             first, kind = position, tag[2:]
     return found
 
@@ -148,7 +166,7 @@ def entity_scores(
 ) -> dict[str, dict[str, float]]:
     """Precision, recall and F1 of whole entities: right means both ends and the type are right.
 
-    Tjong Kim Sang & De Meulder 2003, section 3 (the CoNLL-2003 shared task), on strict IOB2 tags.
+    Tjong Kim Sang & De Meulder 2003, section 3 (the CoNLL-2003 shared task).
 
     Args:
         labels, predictions: for every sentence, one tag for every word.
@@ -181,6 +199,34 @@ def entity_scores(
 
     kinds = sorted({kind for _, (_, _, kind) in truth | predicted})
     return {**{kind: score(kind) for kind in kinds}, "micro": score(None)}
+
+
+def answer_scores(prediction: str, answers: Sequence[str]) -> tuple[bool, float]:
+    """Exact match and F1 of an answer, the better of those against each right one.
+
+    Rajpurkar et al. 2016, section 6.1 (SQuAD): both sides in lower case, without punctuation and
+    the articles a, an, the; F1 is over the words that both have. Where there is nothing to answer
+    both are 1 for the empty text and 0 for any other (Rajpurkar et al. 2018).
+
+    Args:
+        answers: the right ones; [""] where there is none.
+    """
+    guess = _plain_words(prediction)
+    scores = []
+    for answer in answers:
+        right = _plain_words(answer)
+        shared = sum((Counter(guess) & Counter(right)).values())
+        nothing = not guess or not right
+        f1 = float(guess == right) if nothing else 2 * shared / (len(guess) + len(right))
+        scores.append((guess == right, f1))
+    if not scores:
+        raise InputError("There is no right answer to compare with.", expected="at least 1")
+    return max(exact for exact, _ in scores), max(f1 for _, f1 in scores)
+
+
+def _plain_words(text: str) -> list[str]:
+    bare = "".join(letter for letter in text.lower() if letter not in string.punctuation)
+    return re.sub(r"\b(a|an|the)\b", " ", bare).split()
 
 
 def wilson_interval(right: int, total: int, *, confidence: float = 0.95) -> Interval:

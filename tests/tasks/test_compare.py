@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+from minibert.tasks.outcomes import scores_of
 
 from minibert.cli import main
 from minibert.errors import ConfigError, DataError
 from minibert.tasks.compare import compare
 from minibert.tasks.evaluate import METRICS
-from minibert.tasks.outcomes import scores_of
 from minibert.tasks.settings import Settings, as_record
 from tests.tasks.conftest import MOODS
 

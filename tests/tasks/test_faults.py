@@ -16,9 +16,9 @@ from minibert.cli import main
 from minibert.errors import ConfigError
 from minibert.files import read_json, sha256
 from minibert.tasks import faults
-from minibert.tasks.evaluate import Report
 from minibert.tasks.faults import FAULTS, DoubleSoftmax
 from minibert.tasks.finetune import finetune
+from minibert.tasks.kinds.report import Report
 from minibert.tasks.settings import Settings
 from minibert.text.corpora import Corpus, Example, subset
 from tests.tasks.conftest import write_table

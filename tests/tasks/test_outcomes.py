@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from minibert.tasks.outcomes import scores_of
+
 from minibert.training import metrics
 from tests.conftest import BOUNDS
 

@@ -18,7 +18,8 @@ from minibert.model import (
     BertForTokenClassification,
     BertModel,
 )
-from minibert.tasks.evaluate import Report, evaluate_file
+from minibert.tasks.evaluate import evaluate_file
+from minibert.tasks.kinds.report import Report
 from minibert.tasks.predict import (
     Embedder,
     MaskFiller,

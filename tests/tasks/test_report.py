@@ -15,8 +15,8 @@ import pytest
 from minibert.cli import main
 from minibert.errors import ConfigError, DataError
 from minibert.tasks import pictures as pictures_module
-from minibert.tasks.evaluate import write_csv
 from minibert.tasks.finetune import finetune
+from minibert.tasks.kinds.report import write_csv
 from minibert.tasks.page import document
 from minibert.tasks.page.svg import Line, lines
 from minibert.tasks.pictures import pictures

@@ -20,7 +20,7 @@ from typing import Any
 
 from minibert.tasks import errors
 from minibert.tasks.errors import Row, Slice
-from minibert.tasks.evaluate import METRICS
+from minibert.tasks.kinds import KINDS
 from minibert.tasks.page import svg
 from minibert.tasks.runs import SavedRun
 from minibert.tasks.settings import Settings
@@ -31,7 +31,7 @@ _STATIC_ROWS = 200  # shown where no script runs
 _MOST_CLASSES = 40  # of a confusion matrix
 _SHOWN = 20  # of the labels to look at
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-_COLUMNS = ("loss", "label", "prediction", "probability", "tokens", "text", "place")
+_COLUMNS = ("loss", "label", "prediction", "probability", "tokens", "text", "place", "right")
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ def document(run: SavedRun) -> str:
         _numbers,
         _confusion,
         _classes,
+        _entities,
+        _answers,
         _calibration,
         _lengths,
         _suspects,
@@ -102,7 +104,7 @@ def document(run: SavedRun) -> str:
 
 def _head(page: _Page) -> str:
     record, split = page.run.record, page.run.split
-    main, *others = METRICS[page.kind]
+    main, *others = KINDS[page.kind].metrics
     tiles = [_tile(main, page.scores.get(main), f"on {split}, {len(page.rows):,} examples")]
     tiles += [_tile(name, page.scores.get(name)) for name in others]
     for name, scores in (page.run.metrics.get("baselines") or {}).items():
@@ -143,7 +145,7 @@ def _curves(page: _Page) -> str:
         x="step",
         y="loss",
     )
-    names = [name for name in METRICS[page.kind] if name not in ("loss", "mse")][:3]
+    names = [name for name in KINDS[page.kind].metrics if name not in ("loss", "mse")][:3]
     styles = ("first", "second", "third")
     scores = svg.lines(
         "Scores on validation after each epoch",
@@ -242,6 +244,68 @@ def _classes(page: _Page) -> str:
     return f'<h2>Class by class</h2><div class="pair">{scores}{by_label}</div>'
 
 
+def _entities(page: _Page) -> str:
+    """What became of every entity, and those that cost most."""
+    rows = page.run.entities
+    if not rows:
+        return ""
+    counts = Counter((row["label"] or row["prediction"], row["outcome"]) for row in rows)
+    kinds = sorted({kind for kind, _ in counts})
+    outcomes = [name for name in _OUTCOMES if any(counts[kind, name] for kind in kinds)]
+    table = _table(
+        ("entity", *outcomes),
+        [[kind, *(f"{counts[kind, name]:,}" for name in outcomes)] for kind in kinds],
+    )
+    worst = [
+        [
+            f"{float(row['loss']):.3f}",
+            row["outcome"],
+            _entity(row["label"], row["entity"]),
+            _entity(row["prediction"], row["predicted_entity"]),
+            row["text"],
+        ]
+        for row in rows
+        if row["outcome"] != "right"
+    ]
+    meanings = "; ".join(f"{name}: {what}" for name, what in _OUTCOMES.items() if name in outcomes)
+    return (
+        f"<h2>Entity by entity</h2><p>{escape(meanings)}.</p>{table}"
+        f"<h3>The {min(_SHOWN, len(worst))} errors of the highest loss (all in entities.csv)</h3>"
+        + _table(("loss", "outcome", "label", "prediction", "sentence"), worst[:_SHOWN], texts=True)
+    )
+
+
+_OUTCOMES = {
+    "right": "both ends and the type",
+    "type": "the right words, another type",
+    "ends": "the right type, other words that overlap",
+    "ends and type": "other words that overlap, another type",
+    "missed": "nothing was predicted there",
+    "invented": "nothing is there",
+}
+
+
+def _entity(kind: str, text: str) -> str:
+    return f"{kind}: {text}" if kind else ""
+
+
+def _answers(page: _Page) -> str:
+    """Questions with and without an answer, where there are both."""
+    parts = [(name, page.scores.get(name)) for name in ("has_answer", "no_answer")]
+    rows = [
+        [
+            name.replace("_", " "),
+            f"{part['examples']:,}",
+            f"{part['right']:.4f}",
+            f"{part['f1']:.4f}",
+        ]
+        for name, part in parts
+        if isinstance(part, Mapping)
+    ]
+    header = ("the context", "questions", "exact match", "F1")
+    return f"<h2>With and without an answer</h2>{_table(header, rows)}" if rows else ""
+
+
 def _calibration(page: _Page) -> str:
     table = errors.calibration(page.rows) if page.has_classes else ()
     if not table:
@@ -269,7 +333,7 @@ def _calibration(page: _Page) -> str:
 
 
 def _lengths(page: _Page) -> str:
-    if page.kind not in ("single_label_classification", "multi_label_classification"):
+    if page.has_tags or page.has_numbers:
         return ""
     slices = errors.by_length(page.rows)
     return f"<h2>Short and long texts</h2>{_slices('tokens', slices)}" if slices else ""
@@ -325,8 +389,8 @@ def _examples(page: _Page) -> str:
     orders += ["longest", "shortest"] if _known(page, "tokens") else []
     named = not (page.has_tags or page.has_numbers)
     choices = [
-        ("label", ["", *page.labels] if named else []),
-        ("prediction", ["", *page.labels] if named else []),
+        ("label", ["", *page.labels] if named and page.labels else []),
+        ("prediction", ["", *page.labels] if named and page.labels else []),
         ("kind", [] if page.has_numbers else ["", "wrong", "right"]),
         ("order", orders),
     ]
@@ -429,8 +493,9 @@ def _answer(value: str, number: bool) -> str:
     return f"{float(value):.4g}" if number else value
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    numeric = len(header) > 2
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]], *, texts: bool = False) -> str:
+    """Rows as a table; `texts` says that all columns are texts, else all but the first numbers."""
+    numeric = len(header) > 2 and not texts
     heads = "".join(
         f'<th scope="col"{" class=number" if place and numeric else ""}>{escape(name)}</th>'
         for place, name in enumerate(header)
@@ -468,6 +533,7 @@ def _payload(page: _Page) -> str:
             row.tokens,
             _text(row),
             _place(row),
+            row.right,
         ]
         for row in page.rows
     ]

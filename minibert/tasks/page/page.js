@@ -2,7 +2,7 @@
 // The examples to browse: a window of 100 rows of those that the filters leave. The filters stand in
 // the address after "#", so that a view can be linked to. Texts are set as text, never as HTML.
 const data = JSON.parse(document.getElementById("examples-data").textContent);
-const [LOSS, LABEL, PREDICTION, PROBABILITY, TOKENS, TEXT, PLACE] = data.columns.keys();
+const [LOSS, LABEL, PREDICTION, PROBABILITY, TOKENS, TEXT, PLACE, RIGHT] = data.columns.keys();
 const WINDOW = 100;
 const fields = ["search", "label", "prediction", "kind", "order"].map((id) => document.getElementById(id)).filter(Boolean);
 const plain = data.kind === "regression"; // numbers are neither right nor wrong
@@ -28,7 +28,7 @@ function chosen() {
   const words = search.toLowerCase();
   return data.rows
     .filter((row) => holds(row[LABEL], label) && holds(row[PREDICTION], prediction))
-    .filter((row) => !kind || (row[LABEL] === row[PREDICTION]) === (kind === "right"))
+    .filter((row) => !kind || (row[RIGHT]) === (kind === "right"))
     .filter((row) => !words || (row[TEXT] + " " + row[PLACE]).toLowerCase().includes(words))
     .sort(orders[order] || orders["highest loss"]);
 }
@@ -50,7 +50,7 @@ function show() {
     const line = body.insertRow();
     cell(line, row[LOSS].toFixed(3), "number");
     cell(line, row[LABEL], "answer");
-    cell(line, row[PREDICTION], plain ? "answer" : row[LABEL] === row[PREDICTION] ? "answer is-right" : "answer is-wrong");
+    cell(line, row[PREDICTION], plain ? "answer" : row[RIGHT] ? "answer is-right" : "answer is-wrong");
     if (row[PROBABILITY] !== null) cell(line, row[PROBABILITY].toFixed(3), "number");
     if (row[TOKENS] !== null) cell(line, row[TOKENS], "number");
     const text = cell(line, row[TEXT]);

@@ -26,14 +26,13 @@ from minibert.errors import ConfigError, DataError
 from minibert.files import read_bytes
 from minibert.tables import table
 from minibert.tasks.faults import FAULTS, require_known
-from minibert.tasks.settings import Settings
+from minibert.tasks.settings import READING, Settings
 
 DATA_FOLDER = "MINIBERT_DATA"  # the environment variable that names the folder with the data
 FOLDER = Path(__file__).parent
 LARGEST = 100_000  # bytes of a recipe file
 
 SPLITS = ("train", "validation", "test")
-READING = ("format", "sep", "names", "quoting", "text", "text_pair", "label", "problem_type")
 TUTORIAL = ("model", "data", "measure", "score")
 
 
