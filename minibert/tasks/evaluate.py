@@ -28,10 +28,6 @@ from minibert.training.ranks import ALONE, Ranks
 
 Classifier = ModelWithHead | ProbedModel
 
-# What is measured for each kind of task. The first decides which epoch was the best, unless
-# another is asked for.
-METRICS = {name: kind.metrics for name, kind in KINDS.items()}
-
 
 def evaluate_file(
     source: str | Path,

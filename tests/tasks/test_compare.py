@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
-from minibert.tasks.outcomes import scores_of
 
 from minibert.cli import main
 from minibert.errors import ConfigError, DataError
 from minibert.tasks.compare import compare
-from minibert.tasks.evaluate import METRICS
+from minibert.tasks.kinds import KINDS
 from minibert.tasks.settings import Settings, as_record
 from tests.tasks.conftest import MOODS
 
@@ -47,8 +46,8 @@ def write_run(folder: Path, rows, *, kind=SINGLE, labels=MOODS, changes=None, **
     """A run folder with everything that comparing reads, and no model."""
     folder.mkdir(parents=True)
     texts = [{key: str(value) for key, value in row.items()} for row in rows]
-    metrics = {name: {"value": 0.5} for name in METRICS[kind]}
-    for name, score in scores_of(kind, labels or (), texts).items():
+    metrics = {name: {"value": 0.5} for name in KINDS[kind].metrics}
+    for name, score in KINDS[kind].outcomes(labels or (), texts).items():
         value = float(score.of_sums(score.added.sum(axis=0)))
         metrics[name] = {"value": value, "low": value - 0.01, "high": value + 0.01}
     chosen = {"validation": "validation.csv", **settings}
@@ -194,7 +193,7 @@ def test_several_labels_and_tags_are_compared_by_their_main_metric(tmp_path):
             for n, each in enumerate(rows)
         ]
         [pair] = compare(runs).pairs
-        assert list(pair.differences) == [METRICS[kind][0]]
+        assert list(pair.differences) == [KINDS[kind].metrics[0]]
         assert next(iter(pair.differences.values())).value > 0
         assert pair.counts == ((2, 0), (1, 0)) and "bootstrap" in pair.test
 

@@ -15,7 +15,8 @@ from minibert.files import read_json
 from minibert.model import BertConfig, BertForSequenceClassification, BertForTokenClassification
 from minibert.tasks import evaluate as evaluate_module
 from minibert.tasks.common import pick_device
-from minibert.tasks.evaluate import METRICS, evaluate, evaluate_file
+from minibert.tasks.evaluate import evaluate, evaluate_file
+from minibert.tasks.kinds import KINDS
 from minibert.text.batches import Dataset
 from minibert.text.corpora import Corpus, Example, TaggedExample
 from minibert.training.loop import Evaluation, LossSums
@@ -88,7 +89,7 @@ def test_class_scores_are_those_of_scikit_learn(classes, tokenizer):
     guesses = [int(logits_of(model, tokenizer, example.text).argmax()) for example in examples]
     assert len(set(guesses)) > 1
     values = report.values()
-    assert set(values) == set(METRICS["single_label_classification"])
+    assert set(values) == set(KINDS["single_label_classification"].metrics)
     assert values["accuracy"] == sklearn_metrics.accuracy_score(truth, guesses)
     for average in ("macro", "weighted"):
         expected = sklearn_metrics.f1_score(
@@ -149,7 +150,7 @@ def test_several_labels(tokenizer):
     )
     guesses = chances > 0.5
     values = report.values()
-    assert set(values) == set(METRICS["multi_label_classification"])
+    assert set(values) == set(KINDS["multi_label_classification"].metrics)
     for average in ("micro", "macro"):
         expected = sklearn_metrics.f1_score(truth, guesses, average=average, zero_division=0)
         assert values[f"{average}_f1"] == pytest.approx(expected, abs=BOUNDS["fp64"])
@@ -176,7 +177,7 @@ def test_numbers(tokenizer):
     truth = np.array([example.label for example in examples])
     guesses = np.array([logits_of(model, tokenizer, e.text).item() for e in examples])
     values = report.values()
-    assert set(values) == set(METRICS["regression"])
+    assert set(values) == set(KINDS["regression"].metrics)
     mse = sklearn_metrics.mean_squared_error(truth, guesses)
     assert values["mse"] == pytest.approx(mse, rel=BOUNDS["official model fp32"])
     assert values["loss"] == pytest.approx(mse, rel=BOUNDS["official model fp32"])
@@ -221,7 +222,7 @@ def test_tags_are_read_at_the_first_piece_of_each_word(tokenizer):
             losses[-1].mean().item(), abs=BOUNDS["official model fp32"]
         )
     values = report.values()
-    assert set(values) == set(METRICS["token_classification"])
+    assert set(values) == set(KINDS["token_classification"].metrics)
     assert values["loss"] == pytest.approx(
         torch.cat(losses).mean().item(), abs=BOUNDS["official model fp32"]
     )

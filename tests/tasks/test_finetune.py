@@ -19,8 +19,9 @@ from minibert.files import read_json, sha256
 from minibert.model import BertModel
 from minibert.tasks import finetune as finetune_module
 from minibert.tasks import pictures as pictures_module
-from minibert.tasks.evaluate import METRICS, evaluate_file
+from minibert.tasks.evaluate import evaluate_file
 from minibert.tasks.finetune import Settings, finetune
+from minibert.tasks.kinds import KINDS
 from minibert.tasks.runs import make_folder
 from minibert.text.corpora import read
 from tests.conftest import BOUNDS
@@ -474,7 +475,7 @@ def test_regression(tiny, tmp_path):
     settings = settings_for(tiny, tmp_path, tmp_path / "run", validation=None, test=None, epochs=6)
     result = run(settings)
     values = result.reports["validation"].values()
-    assert set(values) == set(METRICS["regression"])
+    assert set(values) == set(KINDS["regression"].metrics)
     assert values["pearson"] > 0.5 and values["mse"] == pytest.approx(values["loss"], rel=1e-4)
     assert not (result.folder / "confusion.csv").exists()
     config = read_json(result.folder / "model/config.json")
@@ -493,7 +494,7 @@ def test_whole_numbers_are_numbers_where_the_task_is_regression(tiny, tmp_path):
     result = run(settings_for(tiny, tmp_path, tmp_path / "a", epochs=1))
     assert {row["label"] for row in result.reports["test"].rows} == {1.0, 3.0}
     report = evaluate_file(result.folder, tmp_path / "test.csv", progress=False)
-    assert set(report.values()) == set(METRICS["regression"])
+    assert set(report.values()) == set(KINDS["regression"].metrics)
     ratings = settings_for(tiny, tmp_path, tmp_path / "b", epochs=1, problem_type="regression")
     result = run(replace(ratings, train=tmp_path / "test.csv"))
     assert result.model.config.problem_type == "regression"
@@ -516,7 +517,7 @@ def test_several_labels_at_once(tiny, tmp_path):
     )
     result = run(settings)
     values = result.reports["validation"].values()
-    assert set(values) == set(METRICS["multi_label_classification"])
+    assert set(values) == set(KINDS["multi_label_classification"].metrics)
     assert values["micro_f1"] > 0.6
     config = read_json(result.folder / "model/config.json")
     assert config["problem_type"] == "multi_label_classification"
@@ -548,7 +549,7 @@ def test_tagged_words_go_through_the_same_loop(tiny, tmp_path):
     )
     result = run(settings)
     values = result.reports["test"].values()
-    assert set(values) == set(METRICS["token_classification"])
+    assert set(values) == set(KINDS["token_classification"].metrics)
     assert values["entity_f1"] > 0.8 and values["word_accuracy"] > 0.9
     metrics = read_json(result.folder / "metrics.json")["test"]
     assert set(metrics["classes"]) == {"person", "place"}

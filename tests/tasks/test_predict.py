@@ -20,12 +20,11 @@ from minibert.model import (
 )
 from minibert.tasks.evaluate import evaluate_file
 from minibert.tasks.kinds.report import Report
+from minibert.tasks.kinds.tags import FoundEntity, TaggedText, TaggedWord
 from minibert.tasks.predict import (
     Embedder,
     MaskFiller,
     Predictor,
-    TaggedText,
-    TaggedWord,
     sentence_recipe,
     tokenize,
 )
@@ -173,17 +172,23 @@ def test_tags_are_those_of_the_first_piece_of_each_word(tmp_path):
     seen = set()
     for prediction, logits, text in zip(predictions, theirs, texts, strict=True):
         word_ids = tokenizer(text.split(), is_split_into_words=True).word_ids()
+        for entity in prediction.entities:
+            assert f"[{text[entity.start : entity.end]} {entity.type}]" in str(prediction)
         for number, word in enumerate(prediction.words):
             chances = logits[word_ids.index(number)].softmax(dim=-1)
             assert word.tag == names[int(chances.argmax())]
             assert word.probability == pytest.approx(chances.max().item(), abs=FP32)
             assert text[word.start : word.end] == word.word
             seen.add(word.tag)
-            assert (f"{word.word}/{word.tag}" in str(prediction)) == (word.tag != "O")
     assert len(seen) > 1
     unfound = [TaggedWord("so", 0, 2, "O", 0.9), TaggedWord("far", 3, 6, "O", 0.9)]
-    assert str(TaggedText("so far", unfound)) == "so far  (no entities)"
-    assert "(no entities)" not in str(TaggedText("a b", [TaggedWord("a", 0, 1, "B-person", 0.9)]))
+    assert str(TaggedText("so far", unfound, [])) == "so far  (no entities)"
+    parts = [TaggedWord("so", 0, 2, "ADV", 0.9), TaggedWord("far", 3, 6, "ADV", 0.9)]
+    assert str(TaggedText("so far", parts, [])) == "so/ADV far/ADV"
+    entity = FoundEntity("a", 0, 1, "person", 0.9)
+    assert str(TaggedText("a b", [TaggedWord("a", 0, 1, "B-person", 0.9)], [entity])).startswith(
+        "[a person] b\n"
+    )
     with pytest.raises(DataError, match="takes no second text"):
         predictor(["one"], ["two"])
     with pytest.raises(DataError, match="Row 1 is neither"):

@@ -99,13 +99,13 @@ def test_correlation_with_a_constant_is_zero_even_if_its_mean_is_rounded():
         ("B-PER I-PER O", {(0, 2, "PER")}),
         ("B-PER B-PER", {(0, 1, "PER"), (1, 2, "PER")}),
         ("O B-LOC", {(1, 2, "LOC")}),
-        ("I-PER I-PER", set()),  # strict: nothing was begun
-        ("B-PER I-LOC I-LOC", {(0, 1, "PER")}),
-        ("B-PER O I-PER", {(0, 1, "PER")}),
-        ("B-a-b I-a-b I-b", {(0, 2, "a-b")}),
+        ("I-PER I-PER", {(0, 2, "PER")}),  # nothing was begun: it begins here
+        ("B-PER I-LOC I-LOC", {(0, 1, "PER"), (1, 3, "LOC")}),
+        ("B-PER O I-PER", {(0, 1, "PER"), (2, 3, "PER")}),
+        ("B-a-b I-a-b I-b", {(0, 2, "a-b"), (2, 3, "b")}),
     ],
 )
-def test_entities_are_read_as_strict_iob2(tags, expected):
+def test_entities_are_read_as_the_shared_tasks_read_them(tags, expected):
     assert entities(tags.split()) == expected
 
 

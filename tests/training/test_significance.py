@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from minibert.errors import InputError
-from minibert.tasks.outcomes import scores_of
+from minibert.tasks.kinds import KINDS
 from minibert.training.metrics import bootstrap_interval, class_scores
 from minibert.training.significance import (
     holm,
@@ -129,8 +129,7 @@ def test_counts_of_kinds_are_as_wide_as_examples_drawn_one_by_one():
     expected = bootstrap_interval(gain, np.stack([truth, truth], 1), both, seed=0)
     names = ["a", "b", "c"]
     scores = [
-        scores_of(
-            "single_label_classification",
+        KINDS["single_label_classification"].outcomes(
             names,
             [
                 {"label": names[label], "prediction": names[guess]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,7 @@ class Numbers(Texts):
         truth, predicted = labels.numpy(), predictions.numpy()
         result: dict[str, Any] = {"examples": len(truth), "loss": {"value": measured.loss}}
         for name in ("pearson", "spearman", "mse"):
-
-            def score(a: Any, b: Any, name: str = name) -> float:
-                return metrics.regression_scores(a, b)[name]
-
-            result[name] = measured.resampled(score, truth, predicted)
+            result[name] = measured.resampled(partial(_score, name), truth, predicted)
         losses = (labels - predictions).square()  # (examples,)
         rows = [
             measured.row(number, value, label, guess, None)
@@ -65,3 +62,7 @@ def _pearson(sums: NDArray[Any]) -> NDArray[Any]:
     count, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
     spread = (xx - x * x / count) * (yy - y * y / count)
     return np.where(spread > 0, (xy - x * y / count) / np.sqrt(np.where(spread > 0, spread, 1)), 0)
+
+
+def _score(name: str, truth: Any, predicted: Any) -> float:
+    return metrics.regression_scores(truth, predicted)[name]

@@ -57,7 +57,7 @@ class Report:
     def summary(self) -> str:
         """The scores and the confusion matrix as text for people."""
         lines = [f"{self.split}: {self.metrics['examples']} examples"]
-        width = max(14, *(len(name) for name in self.values()))
+        width = max([14, *map(len, self.values())])
         for name, metric in self.metrics.items():
             if isinstance(metric, Mapping) and "value" in metric:
                 interval = ""

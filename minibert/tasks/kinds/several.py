@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,7 @@ class Several(Texts):
         truth, predicted = labels.numpy(), predictions.numpy()
         result: dict[str, Any] = {"examples": len(truth), "loss": {"value": measured.loss}}
         for name in ("micro_f1", "macro_f1", "subset_accuracy"):
-
-            def score(a: Any, b: Any, name: str = name) -> float:
-                return metrics.multilabel_scores(a, b)[name]
-
-            result[name] = measured.resampled(score, truth, predicted)
+            result[name] = measured.resampled(partial(_score, name), truth, predicted)
         sureness = torch.maximum(chances, 1 - chances).amin(dim=-1)  # (examples,)
 
         def joined(holds: np.ndarray) -> str:
@@ -68,3 +65,7 @@ class Several(Texts):
             least_sure = min(max(chance, 1 - chance) for chance in chances)
             found.append(Prediction(example.texts[0], chosen, least_sure, ranked))
         return found
+
+
+def _score(name: str, truth: Any, predicted: Any) -> float:
+    return metrics.multilabel_scores(truth, predicted)[name]

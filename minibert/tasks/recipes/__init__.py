@@ -1,4 +1,4 @@
-"""Recipes: the settings of well-known tutorials, each a small TOML file in this folder.
+"""Recipes: the settings of well-known tutorials and examples, each a small TOML file here.
 
 A recipe file has these parts:
 
@@ -33,6 +33,7 @@ FOLDER = Path(__file__).parent
 LARGEST = 100_000  # bytes of a recipe file
 
 SPLITS = ("train", "validation", "test")
+DATA = (*SPLITS, *READING, "test_fraction")  # where the data are and how to read and part them
 TUTORIAL = ("model", "data", "measure", "score")
 
 
@@ -110,7 +111,7 @@ def overview() -> str:
 
 
 def _without_data(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key not in (*SPLITS, *READING)}
+    return {key: value for key, value in values.items() if key not in DATA}
 
 
 def _below(folder: Path, local: Mapping[str, Any], given: set[str]) -> dict[str, Any]:
@@ -140,7 +141,7 @@ def _checked(name: str, path: Path) -> Recipe:
     settings = [item.name for item in fields(Settings) if item.name != "recipe"]
     for table_name, known in (
         ("settings", settings),
-        ("local", [*SPLITS, *READING]),
+        ("local", DATA),
         ("tutorial", TUTORIAL),
     ):
         part = parts.get(table_name, {})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from minibert.tasks.outcomes import scores_of
 
+from minibert.tasks.kinds import KINDS
 from minibert.training import metrics
 from tests.conftest import BOUNDS
 
@@ -32,7 +32,7 @@ def draw():
 def test_classes(draw):
     truth, predicted = draw.integers(0, 3, (2, 60))
     rows = rows_of([NAMES[i] for i in truth], [NAMES[i] for i in predicted])
-    found = scores_of("single_label_classification", NAMES, rows)
+    found = KINDS["single_label_classification"].outcomes(NAMES, rows)
     assert list(found) == ["accuracy", "macro_f1"]
     assert value(found["accuracy"]) == metrics.accuracy(truth, predicted)
     expected = metrics.class_scores(truth, predicted, len(NAMES)).macro_f1
@@ -45,7 +45,9 @@ def test_several_labels(draw):
     def cells(holds):
         return [", ".join(np.array(NAMES)[row]) for row in holds]
 
-    found = scores_of("multi_label_classification", NAMES, rows_of(cells(truth), cells(predicted)))
+    found = KINDS["multi_label_classification"].outcomes(
+        NAMES, rows_of(cells(truth), cells(predicted))
+    )
     expected = metrics.multilabel_scores(truth, predicted)["micro_f1"]
     assert abs(value(found["micro_f1"]) - expected) <= EXACT
 
@@ -53,11 +55,11 @@ def test_several_labels(draw):
 def test_numbers(draw):
     truth = draw.normal(1e6, 1, 60)  # far from 0, where sums of squares lose their digits
     predicted = truth + draw.normal(0, 1, 60)
-    found = scores_of("regression", (), rows_of(truth, predicted))
+    found = KINDS["regression"].outcomes((), rows_of(truth, predicted))
     expected = metrics.regression_scores(truth, predicted)
     for name in ("pearson", "mse"):
         assert abs(value(found[name]) - expected[name]) <= EXACT
-    constant = scores_of("regression", (), rows_of([1.0, 1.0], [2.0, 3.0]))
+    constant = KINDS["regression"].outcomes((), rows_of([1.0, 1.0], [2.0, 3.0]))
     assert value(constant["pearson"]) == 0
 
 
@@ -65,18 +67,21 @@ def test_tags():
     truth = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "B-LOC"]]
     predicted = [["B-PER", "O", "O", "B-LOC"], ["B-PER", "B-LOC"]]
     rows = rows_of([" ".join(tags) for tags in truth], [" ".join(tags) for tags in predicted])
-    found = scores_of("token_classification", ["O", "B-PER", "I-PER", "B-LOC"], rows)
+    found = KINDS["token_classification"].outcomes(["O", "B-PER", "I-PER", "B-LOC"], rows)
     expected = metrics.entity_scores(truth, predicted)["micro"]["f1"]
     assert value(found["entity_f1"]) == expected
 
 
 def test_names_that_cannot_be_told_apart_give_no_score():
-    assert scores_of("multi_label_classification", ["a, b", "a", "b"], rows_of(["a"], ["a"])) == {}
-    assert scores_of("token_classification", ["B-X Y"], rows_of(["B-X Y"], ["B-X Y"])) == {}
+    assert (
+        KINDS["multi_label_classification"].outcomes(["a, b", "a", "b"], rows_of(["a"], ["a"]))
+        == {}
+    )
+    assert KINDS["token_classification"].outcomes(["B-X Y"], rows_of(["B-X Y"], ["B-X Y"])) == {}
 
 
 def test_a_label_that_is_none_of_the_labels():
     with pytest.raises(ValueError, match="furious"):
-        scores_of("single_label_classification", NAMES, rows_of(["angry"], ["furious"]))
+        KINDS["single_label_classification"].outcomes(NAMES, rows_of(["angry"], ["furious"]))
     with pytest.raises(ValueError):
-        scores_of("regression", (), rows_of([1.0], ["much"]))
+        KINDS["regression"].outcomes((), rows_of([1.0], ["much"]))

@@ -1,0 +1,180 @@
+"""Fine-tuning beside transformers: the same data, batches and settings, two models, several seeds.
+
+    MINIBERT_DATA=... python -m tests.sidebyside MINILM_FOLDER wnut17 rte cola xquad --seeds 3
+
+Ours is `minibert.finetune`. Theirs is transformers' own model with a loop of its own, as short as
+people write it: its forward pass with labels, its loss, torch's AdamW and gradient clipping. What
+is the same on both sides: the checkpoint, the splits, which texts are in which batch, the order of
+the batches, learning rates and weight decay, the epoch that validation chooses, and how logits are
+scored (tags by seqeval, too). What is not: the numbers of the fresh head, and dropout.
+
+With --output each finished run is written down there at once, and is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import seqeval.metrics
+import torch
+import transformers
+
+from minibert import Settings, finetune
+from minibert.files import write_json
+from minibert.tables import table
+from minibert.tasks import recipes
+from minibert.tasks.common import planned
+from minibert.tasks.finetune import _read_splits
+from minibert.tasks.kinds.report import Measured, Report
+from minibert.text.tokenizer import BertTokenizer
+from minibert.training.optim import Schedule, build_optimizer, parameter_groups
+
+# MiniLM takes a higher rate than BERT-base, for which the recipes are; a share of all updates to
+# warm up, and the schedule then falls to 0.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "wnut17": {"learning_rate": 3e-4, "batch_size": 16, "epochs": 3, "warmup": 0.1},
+    "rte": {"learning_rate": 1e-4, "batch_size": 16, "epochs": 3, "warmup": 0.1},
+    "cola": {"learning_rate": 1e-4, "batch_size": 16, "epochs": 3, "warmup": 0.1},
+    "xquad": {"learning_rate": 3e-4, "batch_size": 16, "epochs": 3, "warmup": 0.1},
+}
+MODELS = {
+    "token_classification": transformers.BertForTokenClassification,
+    "single_label_classification": transformers.BertForSequenceClassification,
+    "question_answering": transformers.BertForQuestionAnswering,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", help="folder of the pre-trained model")
+    parser.add_argument("recipe", nargs="+", choices=SETTINGS)
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default 3")
+    parser.add_argument("--epochs", type=int, metavar="N", help="default 3")
+    parser.add_argument("--output", type=Path, required=True, help="folder for all runs")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in options.recipe:
+        changes = {} if options.epochs is None else {"epochs": options.epochs}
+        values = recipes.load(name).values(model=options.model, **{**SETTINGS[name], **changes})
+        results: dict[str, list[dict[str, Any]]] = {"minibert": [], "transformers": []}
+        for seed in range(options.seeds):
+            for side, run in (("minibert", _ours), ("transformers", _theirs)):
+                folder = options.output / f"{name}-{side}-{seed}"
+                done = folder / "side.json"
+                if not done.exists():
+                    # The subsets and splits are drawn by seed 0 for all.
+                    settings = Settings(
+                        **{**values, "seed": seed, "data_seed": 0, "threads": 1, "output": folder}
+                    )
+                    began = time.perf_counter()
+                    found = run(settings)
+                    write_json(done, {**found, "seconds": time.perf_counter() - began})
+                results[side].append(json.loads(done.read_text(encoding="utf-8")))
+        print(_summary(name, results), flush=True)
+
+
+def _ours(settings: Settings) -> dict[str, float]:
+    return _scores(finetune(settings, progress=False).reports["test"])
+
+
+def _theirs(settings: Settings) -> dict[str, float]:
+    """transformers' model in a plain loop; its best epoch on validation is tested."""
+    kind, corpora = _read_splits(settings)
+    tokenizer = BertTokenizer.from_pretrained(settings.model)
+    tokenizer.max_length = settings.max_length or tokenizer.max_length
+    rows = {
+        name: kind.rows(corpus, tokenizer, overlap=settings.overlap)
+        for name, corpus in corpora.items()
+    }
+    torch.manual_seed(settings.seed)
+    names = corpora["train"].label_names
+    model = MODELS[kind.problem_type].from_pretrained(
+        settings.model, **({} if names is None else {"num_labels": len(names)})
+    )
+
+    def measure(split: str) -> Report:
+        logits: dict[int, torch.Tensor] = {}
+        total = count = 0.0
+        model.eval()
+        for batch in planned(rows[split], tokenizer, batch_size=32, shuffle=False):
+            with torch.inference_mode():
+                output = model(**batch.load())
+            both = (
+                output.logits
+                if "logits" in output
+                else torch.stack((output.start_logits, output.end_logits), dim=-1)
+            )  # (B, C), (B, S, C), (B, S, 2)
+            logits.update(zip(batch.indices, both, strict=True))
+            total, count = (
+                total + output.loss.item() * len(batch.indices),
+                count + len(batch.indices),
+            )
+        ordered = [logits[index] for index in range(len(rows[split]))]
+        lengths = rows[split].tokens_read()
+        return kind.report(
+            Measured(
+                split, corpora[split], names or (), total / count, ordered, lengths, rows[split]
+            )
+        )
+
+    def batches(epoch: int) -> list[Any]:
+        return planned(
+            rows["train"],
+            tokenizer,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            epoch=epoch,
+        )
+
+    steps = sum(len(batches(epoch)) for epoch in range(settings.epochs))
+    groups = parameter_groups(model.named_parameters(), weight_decay=settings.weight_decay)
+    optimizer = build_optimizer(groups, learning_rate=settings.learning_rate)
+    warmup = round(settings.warmup * steps)
+    schedule = Schedule(optimizer, settings.schedule, warmup=warmup, total=steps)
+    watched = settings.watch or kind.metrics[0]
+    best, weights = -1.0, {}
+    for epoch in range(settings.epochs):
+        model.train()
+        for batch in batches(epoch):
+            model(**batch.load()).loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        score = measure("validation").values()[watched]
+        if score >= best:
+            best = score
+            weights = {key: value.clone() for key, value in model.state_dict().items()}
+    model.load_state_dict(weights)
+    return _scores(measure("test"))
+
+
+def _scores(report: Report) -> dict[str, float]:
+    values = report.values()
+    if report.problem_type == "token_classification":
+        tags = [[row[key].split() for row in report.rows] for key in ("label", "prediction")]
+        values["seqeval_f1"] = float(seqeval.metrics.f1_score(*tags))
+    return values
+
+
+def _summary(name: str, results: dict[str, list[dict[str, Any]]]) -> str:
+    rows = []
+    for metric in results["minibert"][0]:
+        row: list[object] = [metric]
+        for runs in results.values():
+            values = [run[metric] for run in runs]
+            spread = statistics.stdev(values) if len(values) > 1 else 0.0
+            row += [f"{statistics.mean(values):.4f} +- {spread:.4f}"]
+            row += [", ".join(f"{value:.4f}" for value in values)]
+        rows.append(row)
+    header = (name, *(title for side in results for title in (side, "seed by seed")))
+    return table(rows, header)
+
+
+if __name__ == "__main__":
+    main()
