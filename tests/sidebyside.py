@@ -98,38 +98,25 @@ def _theirs(settings: Settings) -> dict[str, float]:
     )
 
     def measure(split: str) -> Report:
+        some = rows[split]
         logits: dict[int, torch.Tensor] = {}
-        total = count = 0.0
         model.eval()
-        for batch in planned(rows[split], tokenizer, batch_size=32, shuffle=False):
+        for batch in planned(some, tokenizer, batch_size=32, shuffle=False):
             with torch.inference_mode():
                 output = model(**batch.load())
-            both = (
-                output.logits
-                if "logits" in output
-                else torch.stack((output.start_logits, output.end_logits), dim=-1)
-            )  # (B, C), (B, S, C), (B, S, 2)
+            if isinstance(model, transformers.BertForQuestionAnswering):
+                both = torch.stack((output.start_logits, output.end_logits), dim=-1)  # (B, S, 2)
+            else:
+                both = output.logits  # (B, C) or (B, S, C)
             logits.update(zip(batch.indices, both, strict=True))
-            total, count = (
-                total + output.loss.item() * len(batch.indices),
-                count + len(batch.indices),
-            )
-        ordered = [logits[index] for index in range(len(rows[split]))]
-        lengths = rows[split].tokens_read()
+        ordered = [logits[row] for row in range(len(some))]
         return kind.report(
-            Measured(
-                split, corpora[split], names or (), total / count, ordered, lengths, rows[split]
-            )
+            Measured(split, corpora[split], names or (), 0.0, ordered, some.tokens_read(), some)
         )
 
     def batches(epoch: int) -> list[Any]:
-        return planned(
-            rows["train"],
-            tokenizer,
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            epoch=epoch,
-        )
+        plan = {"batch_size": settings.batch_size, "seed": settings.seed, "epoch": epoch}
+        return planned(rows["train"], tokenizer, **plan)
 
     steps = sum(len(batches(epoch)) for epoch in range(settings.epochs))
     groups = parameter_groups(model.named_parameters(), weight_decay=settings.weight_decay)
@@ -155,7 +142,7 @@ def _theirs(settings: Settings) -> dict[str, float]:
 
 
 def _scores(report: Report) -> dict[str, float]:
-    values = report.values()
+    values = {key: value for key, value in report.values().items() if key != "loss"}
     if report.problem_type == "token_classification":
         tags = [[row[key].split() for row in report.rows] for key in ("label", "prediction")]
         values["seqeval_f1"] = float(seqeval.metrics.f1_score(*tags))
