@@ -26,6 +26,8 @@ class Row:
             between, or a tag for each word with spaces between; of a question all right answers
             with " | " between.
         probability: of the prediction; None where there is none (regression).
+        noted: whether the prediction is right, where its kind of task says so: of a question any of
+            several answers is.
         tokens: how many the model read; None in tables without that column.
     """
 
@@ -38,7 +40,11 @@ class Row:
     text: str
     text_pair: str | None = None
 
-    right: bool = False
+    noted: bool | None = None
+
+    @property
+    def right(self) -> bool:
+        return self.label == self.prediction if self.noted is None else self.noted
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def rows_of(table: Sequence[Mapping[str, str]], source: object) -> list[Row]:
                 guid=row["guid"],
                 text=row["text"],
                 text_pair=row.get("text_pair"),
-                right=is_right(row),
+                noted=is_right(row) if "right" in row else None,
             )
             for row in table
         ]

@@ -7,7 +7,7 @@ import importlib.metadata
 import itertools
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class SavedRun:
     metrics: dict[str, Any]
     steps: list[Row]
     rows: list[Row]
-    entities: list[Row]
+    entities: list[Row] = field(default_factory=list)
 
     @property
     def split(self) -> str:
