@@ -29,8 +29,8 @@ from minibert.files import write_json
 from minibert.tables import table
 from minibert.tasks import recipes
 from minibert.tasks.common import planned
-from minibert.tasks.finetune import _read_splits
 from minibert.tasks.kinds.report import Measured, Report
+from minibert.tasks.splits import read_splits
 from minibert.text.tokenizer import BertTokenizer
 from minibert.training.optim import Schedule, build_optimizer, parameter_groups
 
@@ -84,7 +84,7 @@ def _ours(settings: Settings) -> dict[str, float]:
 
 def _theirs(settings: Settings) -> dict[str, float]:
     """transformers' model in a plain loop; its best epoch on validation is tested."""
-    kind, corpora = _read_splits(settings)
+    kind, corpora = read_splits(settings)
     tokenizer = BertTokenizer.from_pretrained(settings.model)
     tokenizer.max_length = settings.max_length or tokenizer.max_length
     rows = {

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from minibert.errors import ConfigError, DataError
+from minibert.errors import ConfigError
 from minibert.files import write_json
 from minibert.model import BertForSequenceClassification
 from minibert.model.bert import BertBase
@@ -37,7 +37,7 @@ from minibert.tasks.baselines import baselines, describe
 from minibert.tasks.common import commit_of, pick_device, planned, prepare_on, shorten_to
 from minibert.tasks.evaluate import Classifier, evaluate
 from minibert.tasks.inspection import check_before_training, lengths_for_the_record
-from minibert.tasks.kinds import KINDS, kind_of, require_kind
+from minibert.tasks.kinds import kind_of
 from minibert.tasks.kinds.kind import Kind
 from minibert.tasks.kinds.report import Report, finite
 from minibert.tasks.layerwise import freeze_lower_layers, rate_by_layer
@@ -47,11 +47,12 @@ from minibert.tasks.probe_runs import Probing
 from minibert.tasks.probes import ProbedModel, require_classes
 from minibert.tasks.resume import STATE, read_unfinished, way_to_go_on
 from minibert.tasks.runs import make_folder, require_empty, require_free, versions, write_log
-from minibert.tasks.settings import READING, Settings, as_record, check
+from minibert.tasks.settings import Settings, as_record, check
 from minibert.tasks.signals import HeldSignals
+from minibert.tasks.splits import read_splits
 from minibert.text import checks
 from minibert.text.batches import Rows, plan_batches
-from minibert.text.corpora import Corpus, read, split, subset
+from minibert.text.corpora import Corpus
 from minibert.text.tokenizer import BertTokenizer
 from minibert.training.loop import (
     Batch,
@@ -218,7 +219,7 @@ def _prepare(settings: Settings, progress: bool) -> _Prepared:
     revision = commit_of(settings.model, settings.revision)
     tokenizer = BertTokenizer.from_pretrained(settings.model, revision=revision)
     shorten_to(tokenizer, settings.max_length)
-    kind, corpora = _read_splits(settings)
+    kind, corpora = read_splits(settings)
     faults.warn(settings.faults)
     model = _build_model(settings, kind, corpora["train"], revision).to(precision.device)
     splits = {
@@ -310,73 +311,6 @@ def _run(
         _write(run, prepared.record)
         remove_states(folder / STATE)  # the results are whole
     return run
-
-
-def _read_splits(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
-    """Reads the data, the same labels in every split, and tells what kind of task they are for."""
-    reading: dict[str, Any] = {key: getattr(settings, key) for key in READING}
-    asked = None if settings.problem_type is None else KINDS[settings.problem_type]
-    if asked is not None:
-        reading["problem_type"] = asked.labels_are or asked.problem_type
-    corpora = {"train": read(settings.train, split="train", **reading)}
-    if corpora["train"].problem_type is None:
-        raise DataError(
-            f"{settings.train} has no labels to learn from.",
-            path=settings.train,
-            hint="For a table in a .txt file say sep and names (--sep ';' --names text label).",
-        )
-    kind = asked or KINDS[corpora["train"].problem_type]
-    require_kind(corpora["train"], kind, "problem_type")
-    reading["label_names"] = corpora["train"].label_names
-    if corpora["train"].problem_type == "regression":
-        reading["problem_type"] = "regression"  # also where a part holds whole numbers alone
-    if len(corpora["train"].label_counts) == 1 and not _has_several(corpora["train"]):
-        [label] = corpora["train"].label_counts
-        raise DataError(
-            f"{settings.train} has one label only, {label!r}: there is nothing to tell apart.",
-            path=settings.train,
-            key=settings.label,
-            expected="2 labels or more",
-            found=1,
-        )
-    for name in ("validation", "test"):
-        path = getattr(settings, name)
-        if path is not None:
-            corpora[name] = read(path, split=name, **reading)
-            require_kind(corpora[name], kind, "the training data")
-    seed = settings.seed if settings.data_seed is None else settings.data_seed
-    if settings.test_subset is not None and "test" in corpora:
-        corpora["test"] = _subset(corpora["test"], settings.test_subset, seed)
-    faults.require_sense(settings, kind.problem_type)
-    if settings.test_fraction is not None:
-        corpora["train"], corpora["test"] = split(
-            corpora["train"], settings.test_fraction, seed=seed, stratify=kind.one_class
-        )
-    whole = corpora["train"]
-    if settings.train_subset is not None:
-        corpora["train"] = _subset(corpora["train"], settings.train_subset, seed)
-    if "sorted-validation" in settings.faults:
-        corpora["train"], corpora["validation"] = faults.cut_off_the_end(
-            corpora["train"], settings.validation_fraction, whole
-        )
-    if "validation" not in corpora:
-        corpora["train"], corpora["validation"] = split(
-            corpora["train"],
-            settings.validation_fraction,
-            seed=seed,
-            stratify=kind.one_class,
-        )
-    return kind, {
-        name: corpora[name] for name in ("train", "validation", "test") if name in corpora
-    }
-
-
-def _subset(corpus: Corpus, count: int, seed: int) -> Corpus:
-    return subset(corpus, count, seed=seed)
-
-
-def _has_several(corpus: Corpus) -> bool:
-    return corpus.problem_type == "multi_label_classification"
 
 
 def _build_model(

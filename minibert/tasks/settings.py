@@ -186,6 +186,15 @@ def check(settings: Settings) -> None:
             key="test_fraction",
             found=settings.test_fraction,
         )
+    for key, usual in (("freeze", False), ("freeze_layers", 0), ("layer_decay", 1.0)):
+        if settings.probe is not None and getattr(settings, key) != usual:
+            raise ConfigError(
+                f"{key} is {getattr(settings, key)}, but a probe keeps the whole model frozen.",
+                key=key,
+                expected=usual,
+                found=getattr(settings, key),
+                hint="Leave it out, or fine-tune without --probe.",
+            )
     for key, (holds, expected) in rules.items():
         if not holds:
             value = getattr(settings, key)

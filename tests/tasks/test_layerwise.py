@@ -9,6 +9,7 @@ from minibert.errors import ConfigError
 from minibert.model import BertConfig, BertForSequenceClassification, BertModel
 from minibert.tasks.finetune import finetune
 from minibert.tasks.layerwise import freeze_lower_layers, rate_by_layer
+from minibert.tasks.settings import Settings, check
 from minibert.training.optim import Schedule, build_optimizer, parameter_groups
 from tests.tasks.test_finetune import settings_for
 
@@ -99,3 +100,11 @@ def test_no_layers_frozen_is_nothing_frozen_and_too_many_are_refused():
     assert all(part.requires_grad for part in model.parameters())
     with pytest.raises(ConfigError, match="freeze_layers is 3, but the model has 2 layers"):
         freeze_lower_layers(model, 3)
+
+
+@pytest.mark.parametrize(
+    "key, value", [("freeze", True), ("freeze_layers", 1), ("layer_decay", 0.9)]
+)
+def test_what_a_probe_cannot_obey_is_refused(key, value):
+    with pytest.raises(ConfigError, match=f"{key} is {value}, but a probe keeps the whole model"):
+        check(Settings("model", "train.csv", probe="linear", **{key: value}))

@@ -347,6 +347,7 @@ def test_a_wheel_has_the_recipes(tmp_path):
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         found = [Path(name).stem for name in archive.namelist() if name.endswith(".toml")]
+        assert {"page.css", "page.js"} <= {Path(name).name for name in archive.namelist()}
     assert sorted(found) == sorted(TUTORIALS)
 
 

@@ -20,6 +20,7 @@ from minibert.tasks.kinds.report import Measured, Report, with_interval
 from minibert.tasks.probes import ProbedModel
 from minibert.text.corpora import Corpus
 from minibert.training import metrics
+from minibert.training.calibration import expected_calibration_error, reliability
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Classes(Texts):
         def resampled(metric: Any) -> dict[str, float]:
             return measured.resampled(metric, truth, predicted)
 
+        bins = reliability(chances.tolist(), (truth == predicted).tolist())
         result = {
             "examples": len(truth),
             "loss": {"value": losses.double().mean().item()},
@@ -105,6 +107,7 @@ class Classes(Texts):
             "macro_f1": resampled(lambda a, b: metrics.class_scores(a, b, count).macro_f1),
             "weighted_f1": resampled(lambda a, b: metrics.class_scores(a, b, count).weighted_f1),
             "matthews": resampled(lambda a, b: metrics.matthews(a, b, count)),
+            "expected_calibration_error": expected_calibration_error(bins),
             "classes": {
                 name: {
                     "precision": float(scores.precision[number]),

@@ -377,7 +377,7 @@ def _data(page: _Page) -> str:
     )
     listed = f"<h3>What was noticed in it</h3><ul>{items}</ul>" if items else ""
     return (
-        f'<h2>The data</h2><div class="pair">{_table(("class", *data), rows)}'
+        f'<h2>The data</h2><div class="pair">{_table(("class" if names else "", *data), rows)}'
         f"<div>{listed}</div></div>"
     )
 
