@@ -28,6 +28,7 @@ class Row:
         probability: of the prediction; None where there is none (regression).
         noted: whether the prediction is right, where its kind of task says so: of a question any of
             several answers is.
+        marks: (from, to, "answer" or "guess"): where in the second text, in characters.
         tokens: how many the model read; None in tables without that column.
     """
 
@@ -41,6 +42,7 @@ class Row:
     text_pair: str | None = None
 
     noted: bool | None = None
+    marks: tuple[tuple[int, int, str], ...] = ()
 
     @property
     def right(self) -> bool:
@@ -85,6 +87,7 @@ def rows_of(table: Sequence[Mapping[str, str]], source: object) -> list[Row]:
                 text=row["text"],
                 text_pair=row.get("text_pair"),
                 noted=is_right(row) if "right" in row else None,
+                marks=_marks(row),
             )
             for row in table
         ]
@@ -92,6 +95,16 @@ def rows_of(table: Sequence[Mapping[str, str]], source: object) -> list[Row]:
         raise DataError(
             f"{source}/errors.csv is not a table of examples: {problem!r}.", path=str(source)
         ) from problem
+
+
+def _marks(row: Mapping[str, str]) -> tuple[tuple[int, int, str], ...]:
+    """Where the answer to a question and the model's guess stand, if they stand anywhere."""
+    found = []
+    for key, kind in (("right_at", "answer"), ("predicted_at", "guess")):
+        if row.get(key):
+            start, end = map(int, row[key].split("-"))
+            found.append((start, end, kind))
+    return tuple(found)
 
 
 def is_right(row: Mapping[str, str]) -> bool:

@@ -109,7 +109,8 @@ class Spans(Kind):
         rows = []
         for number, (example, answered) in enumerate(zip(measured.corpus, decoded, strict=True)):
             assert isinstance(example, QuestionExample)
-            right = [answer.text for answer in example.answers or ()] or [""]
+            answers = example.answers or ()
+            right = [answer.text for answer in answers] or [""]
             guess = answered.answer.text
             exact, f1 = metrics.answer_scores(guess, right)
             rows.append(
@@ -121,6 +122,8 @@ class Spans(Kind):
                     answered.answer.probability,
                     right=int(exact),
                     f1=f1,
+                    right_at=f"{answers[0].start}-{answers[0].end}" if answers else "",
+                    predicted_at=f"{answered.answer.start}-{answered.answer.end}" if guess else "",
                 )
             )
         result = _scores(measured, rows)

@@ -9,6 +9,7 @@ policy forbids it to load or send anything.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections import Counter
@@ -29,6 +30,7 @@ from minibert.training.calibration import expected_calibration_error
 FOLDER = Path(__file__).parent
 _STATIC_ROWS = 200  # shown where no script runs
 _MOST_CLASSES = 40  # of a confusion matrix
+_BETWEEN_TEXTS = " | "
 _SHOWN = 20  # of the labels to look at
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _COLUMNS = ("loss", "label", "prediction", "probability", "tokens", "text", "place", "right")
@@ -404,7 +406,16 @@ def _examples(page: _Page) -> str:
         '<div class="controls pages" data-script hidden><button id="before" type="button">'
         'previous</button><button id="after" type="button">next</button>'
         '<span id="count" class="quiet" role="status"></span></div>'
-        f"{_rows_table(page.rows[:_STATIC_ROWS], page, ' id=examples-body')}"
+        f"{_legend(page)}{_rows_table(page.rows[:_STATIC_ROWS], page, ' id=examples-body')}"
+    )
+
+
+def _legend(page: _Page) -> str:
+    if not any(row.marks for row in page.rows):
+        return ""
+    return (
+        '<p class="quiet">In the contexts the <mark class="answer">right answer</mark> (of several '
+        'the first) and the <mark class="guess">prediction</mark> are marked.</p>'
     )
 
 
@@ -484,7 +495,7 @@ def _example_row(row: Row, columns: Sequence[str], numbers: bool) -> str:
         "tokens": f'<td class="number">{row.tokens}</td>',
     }
     return (
-        f"<tr>{''.join(shown[name] for name in columns)}<td>{escape(_text(row))}"
+        f"<tr>{''.join(shown[name] for name in columns)}<td>{_marked(row)}"
         f'<span class="place">{escape(_place(row))}</span></td></tr>'
     )
 
@@ -531,7 +542,7 @@ def _payload(page: _Page) -> str:
             _answer(row.prediction, page.has_numbers),
             row.probability,
             row.tokens,
-            _text(row),
+            _parts(row) if row.marks else _text(row),
             _place(row),
             row.right,
         ]
@@ -550,7 +561,26 @@ def _without_infinity(rows: list[list[Any]]) -> list[list[Any]]:
 
 
 def _text(row: Row) -> str:
-    return row.text if not row.text_pair else f"{row.text} | {row.text_pair}"
+    return _BETWEEN_TEXTS.join([row.text, *([row.text_pair] if row.text_pair else [])])
+
+
+def _parts(row: Row) -> list[tuple[str, str]]:
+    """The text in stretches, each with what it is: "", "answer", "guess", or "answer guess"."""
+    text = _text(row)
+    offset = len(row.text) + len(_BETWEEN_TEXTS)  # marks are of the second text
+    marks = [(start + offset, end + offset, kind) for start, end, kind in row.marks]
+    edges = sorted({0, len(text), *(edge for start, end, _ in marks for edge in (start, end))})
+    return [
+        (text[start:end], " ".join(kind for low, high, kind in marks if low <= start < high))
+        for start, end in itertools.pairwise(edges)
+    ]
+
+
+def _marked(row: Row) -> str:
+    return "".join(
+        f'<mark class="{kind}">{escape(part)}</mark>' if kind else escape(part)
+        for part, kind in (_parts(row) if row.marks else [(_text(row), "")])
+    )
 
 
 def _place(row: Row) -> str:

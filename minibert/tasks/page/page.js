@@ -23,13 +23,18 @@ function holds(answer, asked) {
   return data.kind === "multi_label_classification" && answer.split(", ").includes(asked);
 }
 
+// A text as stretches, each with what it is marked as.
+function parts(text) {
+  return Array.isArray(text) ? text : [[text, ""]];
+}
+
 function chosen() {
   const { search, label, prediction, kind, order } = Object.fromEntries(fields.map((field) => [field.id, field.value]));
   const words = search.toLowerCase();
   return data.rows
     .filter((row) => holds(row[LABEL], label) && holds(row[PREDICTION], prediction))
-    .filter((row) => !kind || (row[RIGHT]) === (kind === "right"))
-    .filter((row) => !words || (row[TEXT] + " " + row[PLACE]).toLowerCase().includes(words))
+    .filter((row) => !kind || row[RIGHT] === (kind === "right"))
+    .filter((row) => !words || (parts(row[TEXT]).map(([part]) => part).join("") + " " + row[PLACE]).toLowerCase().includes(words))
     .sort(orders[order] || orders["highest loss"]);
 }
 
@@ -53,7 +58,13 @@ function show() {
     cell(line, row[PREDICTION], plain ? "answer" : row[RIGHT] ? "answer is-right" : "answer is-wrong");
     if (row[PROBABILITY] !== null) cell(line, row[PROBABILITY].toFixed(3), "number");
     if (row[TOKENS] !== null) cell(line, row[TOKENS], "number");
-    const text = cell(line, row[TEXT]);
+    const text = cell(line, "");
+    for (const [part, kind] of parts(row[TEXT])) {
+      const stretch = kind ? document.createElement("mark") : document.createTextNode("");
+      stretch.textContent = part;
+      if (kind) stretch.className = kind;
+      text.append(stretch);
+    }
     const place = document.createElement("span");
     place.className = "place";
     place.textContent = row[PLACE];
