@@ -62,6 +62,10 @@ def in_resume(
     return Fault(f"resume: {name}", f"minibert/{file}.py", ((old, new),), f"tests/{tests}.py")
 
 
+def in_kinds(name: str, file: str, old: str, new: str, tests: str) -> Fault:
+    return Fault(f"kinds: {name}", f"minibert/{file}.py", ((old, new),), f"tests/{tests}.py")
+
+
 LAYERS, ATTENTION, EMBEDDINGS = "model/layers", "model/attention", "model/embeddings"
 ENCODER, BERT, HEADS, LAYOUT = "model/encoder", "model/bert", "model/heads", "model/layout"
 NAMES, CHUNKED, PREPARED = "checkpoint/names", "model/chunked", "model/prepared"
@@ -486,6 +490,98 @@ FAULTS = [
         "if ranks.is_first:  # a kill may have come",
         "if False:  # a kill may have come",
         "tasks/test_resume",
+    ),
+    # Kinds of task
+    in_kinds(
+        "an answer may end where the window has ended",
+        "text/windows",
+        "pieces[1] >= self.start + len(self.offsets)",
+        "pieces[1] > self.start + len(self.offsets)",
+        "text/test_windows",
+    ),
+    in_kinds(
+        "windows do not know what they share",
+        "text/windows",
+        "start += len(offsets) - row.shared",
+        "start += len(offsets)",
+        "text/test_windows",
+    ),
+    in_kinds(
+        "positions stay when padding goes to the left",
+        "text/batches",
+        'if padding_side == "left" else 0',
+        "if False else 0",
+        "text/test_windows",
+    ),
+    in_kinds(
+        "an answer may end before it starts",
+        "tasks/kinds/spans",
+        "(length < 0) | (length >= LONGEST)",
+        "length >= LONGEST",
+        "tasks/kinds/test_spans",
+    ),
+    in_kinds(
+        "the question answers itself",
+        "tasks/kinds/spans",
+        "logits[window.first : window.first + pieces]",
+        "logits[:pieces]",
+        "tasks/kinds/test_spans",
+    ),
+    in_kinds(
+        "no answer in one window is no answer at all",
+        "tasks/kinds/spans",
+        "min(float(numbers[NOT_HERE[0]].sum())",
+        "max(float(numbers[NOT_HERE[0]].sum())",
+        "tasks/kinds/test_spans",
+    ),
+    in_kinds(
+        "articles count",
+        "training/metrics",
+        'r"\\b(a|an|the)\\b"',
+        'r"\\b\\B"',
+        "tasks/kinds/test_spans",
+    ),
+    in_kinds(
+        "what is no choice is chosen",
+        HEADS,
+        "logits = logits.masked_fill(none, -torch.inf)",
+        "logits = logits.masked_fill(none, 0.0)",
+        "text/test_batches",
+    ),
+    in_kinds(
+        "the last piece of a word speaks for it",
+        "tasks/kinds/tags",
+        "places.setdefault(word, place)",
+        "places[word] = place",
+        "tasks/test_predict",
+    ),
+    in_kinds(
+        "I after nothing is no entity",
+        "training/metrics",
+        'if tag[:2] in ("B-", "I-") and not kind:',
+        'if tag[:2] == "B-" and not kind:',
+        "tasks/kinds/test_tags",
+    ),
+    in_kinds(
+        "IOB1 is taken for IOB2",
+        "text/corpora",
+        'tag = f"B-{tag[2:]}"',
+        "pass",
+        "text/test_corpora",
+    ),
+    in_kinds(
+        "questions on one context are parted",
+        "text/corpora",
+        "draw = _draw_groups if grouped else _draw",
+        "draw = _draw",
+        "text/test_corpora",
+    ),
+    in_kinds(
+        "Matthews without the labels' shares",
+        "training/metrics",
+        "np.trace(counts) * total - truth @ predicted",
+        "np.trace(counts) * total",
+        "tasks/kinds/test_classes",
     ),
 ]
 
