@@ -717,6 +717,20 @@ def test_many_short_rows_of_parquet_count_for_the_records_that_they_become(tmp_p
         read(path)
 
 
+def test_words_in_the_lists_of_parquet_count_for_what_they_are(tmp_path, monkeypatch):
+    if not pyarrow:
+        missing("pyarrow is not installed (pip install 'minibert[test]')")
+    monkeypatch.setattr(readers, "_NEVER_TOO_MUCH", 2**20)
+    path = tmp_path / "a.parquet"
+    for rows in (9, 100):
+        words = [["a" * 10_000] * 10] * rows
+        pyarrow.parquet.write_table(pyarrow.table({"text": words}), path)
+        if rows == 9:
+            assert len(read(path, label=None)) == rows
+    with pytest.raises(DataError, match="unpacks to more than 1048576"):
+        read(path, label=None)
+
+
 def test_a_file_without_permission(tmp_path, monkeypatch):
     path = write(tmp_path, "a.csv", "text,label\na,x\n")
 
