@@ -208,20 +208,31 @@ def _conflicting_labels(split: Split, rows_of: Mapping[_Text, list[int]]) -> Ite
     if split.corpus.problem_type in (None, "regression"):  # two raters may give two numbers
         return
     corpus = split.corpus
+    questions = corpus.problem_type == "question_answering"
     conflicts = [
         rows
         for text, rows in rows_of.items()
-        if all(text) and len(rows) > 1 and len({corpus[row].target for row in rows}) > 1
+        if all(text)
+        and len(rows) > 1
+        and _disagree([corpus[row].target for row in rows], questions)
     ]
     if conflicts:
+        what = "answers" if questions else "labels"
         yield _warning(
             "conflicting_labels",
             split,
             {"texts": len(conflicts), "first": corpus[conflicts[0][0]].guid},
             f"{_of(len(conflicts), len(rows_of), 'different texts')} occur with different "
-            f"labels{_first(split, conflicts[0][0])}: no model can get all of them right; look at "
-            "them and keep one label.",
+            f"{what}{_first(split, conflicts[0][0])}: no model can get all of them right; look at "
+            "them and keep one of each.",
         )
+
+
+def _disagree(targets: Sequence[Any], questions: bool) -> bool:
+    """Whether no label is right for all; of several answers to a question any will do."""
+    if questions and len(set(targets)) > 1:
+        return not set.intersection(*({answer.text for answer in target} for target in targets))
+    return len(set(targets)) > 1
 
 
 def _shared_texts(

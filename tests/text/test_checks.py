@@ -318,9 +318,20 @@ def test_sound_questions_have_no_findings():
 
 
 def test_a_question_with_different_answers():
-    rows = [QuestionExample("who?", "a and b", (Answer(*one),)) for one in (("a", 0), ("b", 6))]
-    found = kinds(in_words("train", Corpus(tuple(rows))))
-    assert found == [("conflicting_labels", "warning", "train"), ("duplicates", "warning", "train")]
+    a, b, c = Answer("a", 0), Answer("b", 6), Answer("c", 12)
+    twice = [("duplicates", "warning", "train")]
+    conflict = ("conflicting_labels", "warning", "train")
+    for first, second, found in (
+        ((a,), (b,), [conflict, *twice]),
+        ((a,), (), [conflict, *twice]),
+        ((a, b), (b, c), twice),  # b is right for both
+        ((), (), twice),
+    ):
+        rows = [QuestionExample("who?", "a and b and c", one) for one in (first, second)]
+        assert kinds(in_words("train", Corpus(tuple(rows)))) == found
+    rows = [QuestionExample("who?", "a and b", one) for one in ((a,), (b,))]
+    finding = the_one("conflicting_labels", in_words("train", Corpus(tuple(rows))))
+    assert "1 of 1 different texts (100.0%) occur with different answers: no" in finding.sentence
 
 
 def test_contexts_that_were_trained_on():
@@ -434,11 +445,16 @@ def test_xquad(data, uncased):
     corpus = read(data / "xquad/xquad.en.json")
     whole = in_pieces("train", corpus, Windows(corpus, uncased, max_length=384), uncased)
     assert (whole.cut, int(whole.lengths.max())) == (0, 637)
-    assert kinds(whole) == []
-    by_context = [Corpus(corpus.examples[:1000]), Corpus(corpus.examples[1000:])]
-    halves = [Corpus(corpus.examples[::2]), Corpus(corpus.examples[1::2])]
-    for parts, found in ((by_context, []), (halves, [("shared_contexts", "warning", "test")])):
-        assert kinds(*map(in_words, ("train", "test"), parts)) == found
+    # Five questions are asked twice, and two of these have got another answer.
+    assert the_one("conflicting_labels", whole).numbers["texts"] == 2
+    assert the_one("duplicates", whole).numbers["texts"] == 5
+    assert len(kinds(whole)) == 2
+    for halves, shared in (
+        ((corpus.examples[:600], corpus.examples[600:]), 1),  # in the middle of a context
+        ((corpus.examples[::2], corpus.examples[1::2]), 237),  # three have one question
+    ):
+        parts = [in_words(name, Corpus(half)) for name, half in zip("ab", halves, strict=True)]
+        assert the_one("shared_contexts", *parts).numbers["contexts"] == shared
 
 
 def test_chinese_with_an_english_vocabulary(data):
