@@ -280,7 +280,8 @@ PLACE = "data[0], paragraphs[0], qas[0]"
         (squad({**ANN, "answer_start": 9.0}), "the text 'Ann' and the start 9.0", "answers"),
         (squad({**ANN, "answer_start": True}), "the text 'Ann' and the start True", "answers"),
         (squad({**ANN, "answer_start": 8}), "but ' An' stands there. It stands at 9.", None),
-        (squad(ANN, {**ANN, "answer_start": -3}), "-3, but '' stands there. It stands at 9.", None),
+        (squad(ANN, {"text": " An", "answer_start": -4}), "-4, but '' stands there. It stands", None),
+        (squad({"text": "it", "answer_start": 1}), "but 't ' stands there. It stands at 0.", None),
         (squad({**ANN, "answer_start": 99}), "99, but '' stands there. It stands at 9", None),
         (
             squad({"text": "ann", "answer_start": 9}),
