@@ -525,9 +525,9 @@ def _with_choices(path: Path, line: int, values: Mapping[str, Any], columns: Col
 
 def _place_of_choice(path: Path, line: int, label: Any, choices: Sequence[str]) -> int:
     """The place of the right choice, from 0; the file gives it, or the choice itself."""
-    places = {place for place in range(len(choices)) if str(place) == str(label)}
-    if isinstance(label, str):
-        places |= {place for place, choice in enumerate(choices) if choice == label}
+    places = [
+        place for place, choice in enumerate(choices) if label == choice or str(label) == str(place)
+    ]
     if len(places) != 1:
         fault = "is the text or the place of several" if places else "is no choice"
         raise DataError(
@@ -539,7 +539,7 @@ def _place_of_choice(path: Path, line: int, label: Any, choices: Sequence[str]) 
             found=label,
             hint="In .jsonl a whole number is always a place.",
         )
-    return places.pop()
+    return places[0]
 
 
 def _question(path: Path, line: int | None, values: Mapping[str, Any], where: str) -> Record:

@@ -280,7 +280,11 @@ PLACE = "data[0], paragraphs[0], qas[0]"
         (squad({**ANN, "answer_start": 9.0}), "the text 'Ann' and the start 9.0", "answers"),
         (squad({**ANN, "answer_start": True}), "the text 'Ann' and the start True", "answers"),
         (squad({**ANN, "answer_start": 8}), "but ' An' stands there. It stands at 9.", None),
-        (squad(ANN, {"text": " An", "answer_start": -4}), "-4, but '' stands there. It stands", None),
+        (
+            squad(ANN, {"text": " An", "answer_start": -4}),
+            "-4, but '' stands there. It stands",
+            None,
+        ),
         (squad({"text": "it", "answer_start": 1}), "but 't ' stands there. It stands at 0.", None),
         (squad({**ANN, "answer_start": 99}), "99, but '' stands there. It stands at 9", None),
         (
@@ -602,6 +606,8 @@ def bounded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bounded")
     with open(folder / "line.jsonl", "wb") as file:
         file.truncate(2**30)  # no byte of it is on the disk
+    with open(folder / "questions.json", "wb") as file:
+        file.truncate(2**30)
     with open(folder / "quote.csv", "wb") as file:
         file.write(b'text,label\n"a\n')
         file.truncate(2**30)
@@ -670,6 +676,7 @@ def _write_parquet_bomb(path: Path) -> None:
     ("name", "said"),
     [
         ("line.jsonl", "line 1 has more than 33554432 bytes"),
+        ("questions.json", "line 1 has more than 268435456 bytes"),
         ("line.tsv.gz", "line 1 has more than 33554432 bytes"),
         ("quote.csv", "line 3 has more than 33554432 bytes"),
         ("open.csv", "line 3 cannot be parsed: field larger than field limit"),
