@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+from minibert.tasks.outcomes import scores_of
 
 from minibert.errors import InputError
-from minibert.tasks.outcomes import scores_of
 from minibert.training.metrics import bootstrap_interval, class_scores
 from minibert.training.significance import (
     holm,
