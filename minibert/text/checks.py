@@ -28,6 +28,7 @@ KINDS = (
     "conflicting_labels",
     "missing_labels",
     "shared_texts",
+    "shared_contexts",
     "cut_texts",
     "rare_class",
     "imbalance",
@@ -160,6 +161,7 @@ def check(splits: Sequence[Split]) -> list[Finding]:
     findings += _imbalance(training)
     for split in others:
         findings += _one_class(split, training) or _missing_labels(split, training)
+        findings += _shared_contexts(split, training)
     for earlier, later in combinations(splits, 2):
         findings += _shared_texts(earlier, later, rows_of, earlier is training)
     return sorted(findings, key=lambda one: (one.severity != "fault", KINDS.index(one.kind)))
@@ -206,20 +208,31 @@ def _conflicting_labels(split: Split, rows_of: Mapping[_Text, list[int]]) -> Ite
     if split.corpus.problem_type in (None, "regression"):  # two raters may give two numbers
         return
     corpus = split.corpus
+    questions = corpus.problem_type == "question_answering"
     conflicts = [
         rows
         for text, rows in rows_of.items()
-        if all(text) and len(rows) > 1 and len({corpus[row].target for row in rows}) > 1
+        if all(text)
+        and len(rows) > 1
+        and _disagree([corpus[row].target for row in rows], questions)
     ]
     if conflicts:
+        what = "answers" if questions else "labels"
         yield _warning(
             "conflicting_labels",
             split,
             {"texts": len(conflicts), "first": corpus[conflicts[0][0]].guid},
             f"{_of(len(conflicts), len(rows_of), 'different texts')} occur with different "
-            f"labels{_first(split, conflicts[0][0])}: no model can get all of them right; look at "
-            "them and keep one label.",
+            f"{what}{_first(split, conflicts[0][0])}: no model can get all of them right; look at "
+            "them and keep one of each.",
         )
+
+
+def _disagree(targets: Sequence[Any], questions: bool) -> bool:
+    """Whether no label is right for all; of several answers to a question any will do."""
+    if questions and len(set(targets)) > 1:
+        return not set.intersection(*({answer.text for answer in target} for target in targets))
+    return len(set(targets)) > 1
 
 
 def _shared_texts(
@@ -259,12 +272,41 @@ def _shared_texts(
     )
 
 
+def _shared_contexts(split: Split, training: Split) -> Iterator[Finding]:
+    """Questions that are not in training, about contexts that are."""
+    known = {example.group for example in training.corpus} - {None}
+    asked = {example.texts for example in training.corpus if known}
+    rows = [
+        row
+        for row, example in enumerate(split.corpus)
+        if example.group in known and example.texts not in asked
+    ]
+    if rows:
+        contexts = len({split.corpus[row].group for row in rows})
+        yield _warning(
+            "shared_contexts",
+            split,
+            {"questions": len(rows), "contexts": contexts, "in": training.name},
+            f"{_of(len(rows), len(split.corpus), 'questions')} are about contexts that "
+            f"{training.name} has other questions on{_first(split, rows[0])}: the model has read "
+            "them; keep the questions of one context together.",
+        )
+
+
 # Tokens
 
 
 def _cut_texts(split: Split) -> Iterator[Finding]:
     count = len(split.corpus)
-    if split.cut > CUT * count:
+    if split.cut > CUT * count and split.corpus.problem_type == "question_answering":
+        yield _warning(
+            "cut_texts",
+            split,
+            {"texts": split.cut, "share": round(split.cut / count, 4)},
+            f"{_of(split.cut, count, 'questions')} are longer than a window has room for beside "
+            "the context: the rest of them is cut off and never read.",
+        )
+    elif split.cut > CUT * count:
         yield _warning(
             "cut_texts",
             split,

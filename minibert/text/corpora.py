@@ -273,6 +273,7 @@ def read(
         return Corpus(tuple(map(_question, records)), None, str(source), files)
     if records[0].choices is not None:
         return Corpus(tuple(map(_choice, records)), None, str(source), files)
+    _check_one_form(records)
     records = [_in_iob2(record, tag_scheme) for record in records]
     labels, found_names = _labels(records, label_names or stored_names, problem_type)
     return Corpus(_examples(records, labels), found_names, str(source), files)
@@ -295,7 +296,7 @@ def split(
     Raises:
         ConfigError: a part would be empty.
     """
-    grouped = corpus.examples[0].group is not None
+    grouped = any(example.group is not None for example in corpus)
     whole = len({example.group for example in corpus}) if grouped else len(corpus)
     count = round(whole * fraction)
     if not 0 < count < whole:
@@ -482,6 +483,19 @@ def _labels(
     indices = [_indices(record, names) for record in records]
     _warn_of_positions(records, names)
     return indices, names
+
+
+def _check_one_form(records: Sequence[Record]) -> None:
+    for record in records:
+        if isinstance(record.text, tuple) != isinstance(records[0].text, tuple):
+            one, other = ("words", "a text")[:: 1 if isinstance(record.text, tuple) else -1]
+            raise DataError(
+                f"{record.where} has {one}, where {records[0].where} has {other}: either all are "
+                "lists of words, or none is.",
+                key=record.where,
+                expected=other,
+                found=one,
+            )
 
 
 def _examples(records: Sequence[Record], labels: Sequence[Any]) -> tuple[Any, ...]:

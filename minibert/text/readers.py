@@ -23,6 +23,7 @@ from minibert.text.examples import Answer
 
 # Bytes. A text of a million characters, the most that is tokenised, takes 12 MB at worst, in JSON.
 LONGEST_LINE = 32 * 2**20
+LONGEST_JSON = 256 * 2**20  # of questions, in a file of one line; SQuAD 2.0 has 42 MB
 
 # Text packs to a third or a tenth of its size. Above 100 MB, a file that unpacks to more than 200
 # times its size was made to fill a memory. A line counts for what a record takes beside its text.
@@ -183,7 +184,7 @@ def squad(path: Path) -> list[Record]:
     Rajpurkar et al. 2016 and 2018: data > paragraphs (context) > qas (question, id, answers, and in
     2.0 is_impossible).
     """
-    content = "".join(text for _, text in _raw_lines(path))
+    content = "".join(text for _, text in _raw_lines(path, LONGEST_JSON))
     if not content.strip():
         raise DataError(f"{path} is empty.", path=path)
     try:
@@ -250,8 +251,8 @@ def parquet(path: Path, columns: Columns) -> tuple[list[Record], tuple[str, ...]
     if not records:
         raise DataError(f"{path} has no rows.", path=path, expected="rows", found=0)
     stored = _stored_names(path, file.schema_arrow.metadata or {}, columns.label)
-    if stored is None:
-        return records, None
+    if stored is None or columns.choices or columns.question is not None:
+        return records, None  # a place has no name, whatever the file says
     named = dict(enumerate(stored))
     return [record._replace(label=_replaced(record.label, named)) for record in records], stored
 
@@ -259,7 +260,7 @@ def parquet(path: Path, columns: Columns) -> tuple[list[Record], tuple[str, ...]
 # Lines
 
 
-def _raw_lines(path: Path) -> Iterator[tuple[int, str]]:
+def _raw_lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[tuple[int, str]]:
     """Number and text of each line with its end, unpacked if the file ends in .gz.
 
     Only a line feed ends a line. A byte-order mark at the beginning is no part of the text.
@@ -269,23 +270,23 @@ def _raw_lines(path: Path) -> Iterator[tuple[int, str]]:
         size_of_file(path, DataError)
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             for line in itertools.count(1):
-                raw = file.readline(LONGEST_LINE + 1)
+                raw = file.readline(longest + 1)
                 if not raw:
                     return
                 unpacked += len(raw) + _BYTES_OF_A_LINE
                 _check_unpacked(path, unpacked)
-                yield line, _decoded(path, line, raw)
+                yield line, _decoded(path, line, raw, longest)
     except (OSError, EOFError, zlib.error) as problem:
         raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
 
 
-def _decoded(path: Path, line: int, raw: bytes) -> str:
-    if len(raw) > LONGEST_LINE:
+def _decoded(path: Path, line: int, raw: bytes, longest: int) -> str:
+    if len(raw) > longest:
         raise DataError(
-            f"{path}, line {line} has more than {LONGEST_LINE} bytes.",
+            f"{path}, line {line} has more than {longest} bytes.",
             path=path,
             key=f"line {line}",
-            expected=LONGEST_LINE,
+            expected=longest,
             hint="Is it a text file? A text on one line may have a million characters.",
         )
     try:
@@ -370,8 +371,16 @@ def _check_unpacked(path: Path, unpacked: int) -> None:
 
 
 def _size_of_row(row: Mapping[str, Any]) -> int:
-    sizes = (len(value) for value in row.values() if isinstance(value, (str, list)))
-    return _BYTES_OF_A_LINE + sum(sizes)
+    return _BYTES_OF_A_LINE + sum(map(_size_of, row.values()))
+
+
+def _size_of(value: Any) -> int:
+    """Characters of a text, or of all the texts in a list or a mapping of lists."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        return len(value) + sum(map(_size_of, value))
+    return len(value) if isinstance(value, str) else 0
 
 
 def _check_once(path: Path, names: Sequence[str], where: str = "") -> None:
@@ -476,7 +485,8 @@ def _tagged(path: Path, line: int, values: Mapping[str, Any], columns: Columns) 
     """A row whose text is a list of words, and whose label is a list of tags."""
     words: list[str] = values[columns.text]
     tags: list[Any] = values[columns.label] if columns.label else []
-    _check_surrogates(path, line, columns.text, words)
+    for column in columns.wanted:
+        _check_surrogates(path, line, column, values[column])
     if columns.label is None:
         return Record(f"{path}:{line}", tuple(words), None, None)
     if len(tags) != len(words) or not words:
@@ -515,26 +525,29 @@ def _with_choices(path: Path, line: int, values: Mapping[str, Any], columns: Col
 
 def _place_of_choice(path: Path, line: int, label: Any, choices: Sequence[str]) -> int:
     """The place of the right choice, from 0; the file gives it, or the choice itself."""
-    if isinstance(label, str) and choices.count(label) == 1:
-        return choices.index(label)
-    whole = isinstance(label, int) or (isinstance(label, str) and label.isdecimal())
-    if not whole or isinstance(label, bool) or not 0 <= int(label) < len(choices):
+    places = [
+        place for place, choice in enumerate(choices) if label == choice or str(label) == str(place)
+    ]
+    if len(places) != 1:
+        fault = "is the text or the place of several" if places else "is no choice"
         raise DataError(
-            f"{path}, line {line} has the label {label!r:.50}, which is no choice of its "
+            f"{path}, line {line} has the label {label!r:.50}, which {fault} of its "
             f"{len(choices)}.",
             path=path,
             key=f"line {line}",
             expected=f"0 to {len(choices) - 1}, or the text of one choice",
             found=label,
+            hint="In .jsonl a whole number is always a place.",
         )
-    return int(label)
+    return places[0]
 
 
 def _question(path: Path, line: int | None, values: Mapping[str, Any], where: str) -> Record:
     """A question with its context and answers, as a row of a table or as SQuAD's JSON has it."""
     here = f"{path}, line {line}" if line is not None else where
-    for name in ("question", "context"):
-        text = values.get(name)
+    guid = str(values["id"]) if values.get("id") else where
+    texts = {"question": values.get("question"), "context": values.get("context"), "id": guid}
+    for name, text in texts.items():
         place = half_a_pair(text) if isinstance(text, str) else None
         if not isinstance(text, str) or not text.strip() or place is not None:
             raise DataError(
@@ -548,7 +561,6 @@ def _question(path: Path, line: int | None, values: Mapping[str, Any], where: st
         _answer(path, here, values["context"], text, start)
         for text, start in _answers(path, here, values.get("answers"))
     ]
-    guid = str(values["id"]) if values.get("id") else where
     return Record(guid, values["context"], None, tuple(answers), question=values["question"])
 
 

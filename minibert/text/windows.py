@@ -85,8 +85,8 @@ class Windows(Rows):
         windows: for each row where it stands.
         rows_of: for each question its rows.
         lengths: the number of tokens of each row.
-        full_lengths: of each question, with its whole context.
-        cut: how many questions (not contexts) were too long and cut.
+        full_lengths: of each question, whole, with its whole context.
+        cut: how many questions (not contexts) were too long and cut. A warning tells.
         cut_labels: how many questions have an answer of which no window holds all.
 
     Raises:
@@ -132,6 +132,12 @@ class Windows(Rows):
                     self._add(number, example, rows)
                 bar.update(len(chunk))
         self.lengths = [len(item["input_ids"]) for item in self._items]
+        if self.cut:
+            warnings.warn(
+                f"{self.cut} of {len(examples)} questions had more than {MOST_OF_A_QUESTION} "
+                "tokens, or more than half of the room, and were cut.",
+                stacklevel=2,
+            )
         if self.cut_labels:
             warnings.warn(
                 f"{self.cut_labels} of {len(examples)} questions have an answer that no window "
@@ -163,7 +169,7 @@ class Windows(Rows):
         self.windows += windows
         self.cut += rows[0].cut > 0
         self.cut_labels += bool(example.answers) and not any(found)
-        self.full_lengths.append(windows[0].first + len(whole) + 1)
+        self.full_lengths.append(windows[0].first + rows[0].cut + len(whole) + 1)
 
 
 def _windows(number: int, rows: Sequence[Encoded]) -> Iterator[Window]:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from minibert.text import checks
-from minibert.text.batches import Dataset
+from minibert.text.batches import Choices, Dataset
 from minibert.text.checks import Split, check, in_pieces, in_words, quantiles, quantiles_by_class
 from minibert.text.corpora import Corpus, Example, TaggedExample, read
+from minibert.text.examples import Answer, ChoiceExample, QuestionExample
 from minibert.text.tokenizer import BertTokenizer
+from minibert.text.windows import Windows
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = [chr(97 + number) for number in range(26)]
@@ -290,6 +292,116 @@ def test_quantiles_by_class():
     assert quantiles_by_class(with_texts("train", ["a", "b"], [0.5, 1.5])) == {}
 
 
+# Questions and choices
+
+
+def questions(name: str, contexts: str, start: int = 0, answers=None) -> Split:
+    """A question on each context, by its letter, all different; each answered by its context."""
+    examples = [
+        QuestionExample(
+            f"{start + row}?",
+            f"it is {letter}",
+            (Answer(letter, 6),) if answers is None else answers[row],
+            f"q{start + row}",
+        )
+        for row, letter in enumerate(contexts)
+    ]
+    return in_words(name, Corpus(tuple(examples)))
+
+
+def test_sound_questions_have_no_findings():
+    test = questions("test", "uvwxyzuvwxyz", 100)
+    assert kinds(questions("train", "abcdefgabcdefg"), test) == []
+    unanswerable = questions("test", "u" * 12, 100, answers=[()] * 12)
+    assert kinds(questions("train", "abcdefgabcdefg"), unanswerable) == []
+    assert questions("train", "a").lengths.tolist() == [4]
+
+
+def test_a_question_with_different_answers():
+    a, b, c = Answer("a", 0), Answer("b", 6), Answer("c", 12)
+    twice = [("duplicates", "warning", "train")]
+    conflict = ("conflicting_labels", "warning", "train")
+    for first, second, found in (
+        ((a,), (b,), [conflict, *twice]),
+        ((a,), (), [conflict, *twice]),
+        ((a, b), (b, c), twice),  # b is right for both
+        ((), (), twice),
+    ):
+        rows = [QuestionExample("who?", "a and b and c", one) for one in (first, second)]
+        assert kinds(in_words("train", Corpus(tuple(rows)))) == found
+    rows = [QuestionExample("who?", "a and b", one) for one in ((a,), (b,))]
+    finding = the_one("conflicting_labels", in_words("train", Corpus(tuple(rows))))
+    assert "1 of 1 different texts (100.0%) occur with different answers: no" in finding.sentence
+
+
+def test_contexts_that_were_trained_on():
+    train = questions("train", "aabbccdd")
+    finding = the_one("shared_contexts", train, questions("test", "abbxyz", 100))
+    assert (finding.severity, finding.split) == ("warning", "test")
+    assert finding.numbers == {"questions": 3, "contexts": 2, "in": "train"}
+    assert "3 of 6 questions (50.0%) are about contexts that train has other" in finding.sentence
+    assert "(first: q100)" in finding.sentence
+    assert kinds(train, questions("test", "wxyz", 100)) == []
+    # Where the question was trained on too, the graver finding says so alone.
+    again = kinds(train, questions("test", "aab"))
+    assert again == [("seen_in_training", "warning", "test")]
+    # Of validation and test no model has read the one before the other.
+    parts = questions("validation", "xy", 50), questions("test", "xy", 100)
+    assert kinds(train, *parts) == []
+
+
+def test_a_long_context_is_read_in_windows_and_not_cut():
+    tokenizer = BertTokenizer(
+        {piece: number for number, piece in enumerate([*SPECIAL, *LETTERS])}, max_length=16
+    )
+
+    def windowed(question: str) -> Split:
+        rows = [
+            QuestionExample(question, "a b c d e f g h " * 4 + letter, ()) for letter in LETTERS
+        ]
+        examples = Corpus(tuple(rows))
+        return in_pieces("train", examples, Windows(examples, tokenizer), tokenizer)
+
+    part = windowed("a b")
+    assert part.cut == 0 and part.lengths.tolist() == [2 + 33 + 3] * 26 and kinds(part) == []
+    with pytest.warns(UserWarning, match="26 of 26 questions had more than"):
+        cut = windowed("a b c d e f g h")
+    finding = the_one("cut_texts", cut)
+    assert finding.numbers == {"texts": 26, "share": 1.0}
+    assert "26 of 26 questions (100.0%) are longer than a window has room" in finding.sentence
+
+
+def test_choices_are_counted_and_compared_as_a_whole():
+    tokenizer = BertTokenizer(
+        {piece: number for number, piece in enumerate([*SPECIAL, *LETTERS])}, max_length=16
+    )
+
+    def chosen(name: str, first: str, labels: list[int], texts=LETTERS) -> Split:
+        rows = [
+            ChoiceExample(f"{first} {letter}", ("a b", "c"), label)
+            for letter, label in zip(texts, labels, strict=False)
+        ]
+        examples = Corpus(tuple(rows))
+        return in_pieces(name, examples, Choices(examples, tokenizer), tokenizer)
+
+    train = chosen("train", "a", [0, 1] * 13)
+    assert train.lengths.tolist() == [7 + 6] * 26
+    assert (train.pieces, train.unknown) == (26 * (4 + 3), 0)
+    # Places are no classes: neither an order nor a share of them is a fault of the data.
+    assert kinds(train, chosen("test", "b", [0] * 26)) == []
+    assert kinds(chosen("train", "a", [0] * 13 + [1] * 13), chosen("test", "b", [1] * 26)) == []
+    same = chosen("train", "a", [0, 1, 1], texts="xxy")
+    assert kinds(same) == [
+        ("conflicting_labels", "warning", "train"),
+        ("duplicates", "warning", "train"),
+    ]
+    assert kinds(train, chosen("test", "a", [0, 1] * 13))[0] == (
+        "seen_in_training",
+        "fault",
+        "test",
+    )
+
+
 # Real data
 
 
@@ -327,6 +439,22 @@ def test_imdb_is_sorted_and_a_part_by_position_is_of_one_class(data):
     train, validation = map(in_words, ("train", "validation"), by_position)
     finding = the_one("one_class", train, validation)
     assert finding.severity == "fault" and finding.numbers["examples"] == 1250
+
+
+def test_xquad(data, uncased):
+    corpus = read(data / "xquad/xquad.en.json")
+    whole = in_pieces("train", corpus, Windows(corpus, uncased, max_length=384), uncased)
+    assert (whole.cut, int(whole.lengths.max())) == (0, 637)
+    # Five questions are asked twice, and two of these have got another answer.
+    assert the_one("conflicting_labels", whole).numbers["texts"] == 2
+    assert the_one("duplicates", whole).numbers["texts"] == 5
+    assert len(kinds(whole)) == 2
+    for halves, shared in (
+        ((corpus.examples[:600], corpus.examples[600:]), 1),  # in the middle of a context
+        ((corpus.examples[::2], corpus.examples[1::2]), 237),  # three have one question
+    ):
+        parts = [in_words(name, Corpus(half)) for name, half in zip("ab", halves, strict=True)]
+        assert the_one("shared_contexts", *parts).numbers["contexts"] == shared
 
 
 def test_chinese_with_an_english_vocabulary(data):

@@ -17,6 +17,7 @@ import pytest
 from minibert.errors import ConfigError, DataError
 from minibert.files import sha256
 from minibert.text.corpora import Corpus, Example, TaggedExample, read, split, subset
+from minibert.text.examples import Answer, QuestionExample
 from tests.conftest import missing
 
 
@@ -253,14 +254,145 @@ def test_conll_with_documents_and_four_columns(tmp_path):
     assert plain[0].words == ("EU", "rejects") and plain[0].tags is None
 
 
-def parquet(path, rows: list[dict], names: list[str] | None = None) -> None:
+def tagged(tmp_path, tags: str, **options) -> Corpus:
+    """A sentence with these tags, read from a file."""
+    lines = "".join(f"w{place}\t{tag}\n" for place, tag in enumerate(tags.split()))
+    return read(write(tmp_path, "a.conll", lines), **options)
+
+
+def tags_of(corpus: Corpus) -> list[str]:
+    return [" ".join(corpus.label_names[tag] for tag in example.tags) for example in corpus]
+
+
+@pytest.mark.parametrize(
+    ("iob1", "iob2"),
+    [
+        ("I-X", "B-X"),
+        ("I-X I-X O I-X", "B-X I-X O B-X"),
+        ("I-X B-X I-X", "B-X B-X I-X"),
+        ("I-X I-Y I-Y", "B-X B-Y I-Y"),
+        ("B-X I-Y B-Y I-X", "B-X B-Y B-Y B-X"),
+        ("O B-X I-X O", "O B-X I-X O"),
+        ("O O", "O O"),
+    ],
+)
+def test_iob1_becomes_iob2(tmp_path, iob1, iob2):
+    assert tags_of(tagged(tmp_path, iob1, tag_scheme="iob1")) == [iob2]
+    assert tags_of(tagged(tmp_path, iob2, tag_scheme="iob1")) == [iob2]
+    for scheme in (None, "iob2"):
+        assert tags_of(tagged(tmp_path, iob2, tag_scheme=scheme)) == [iob2]
+
+
+@pytest.mark.parametrize("scheme", [None, "iob2"])
+@pytest.mark.parametrize(
+    ("tags", "fault"),
+    [
+        ("I-X", r"word 1 \('w0'\) has the tag I-X, but O comes before it"),
+        ("B-X O I-X", r"word 3 \('w2'\) has the tag I-X, but O comes before it"),
+        ("B-X I-Y", r"word 2 \('w1'\) has the tag I-Y, but B-X comes before it"),
+        ("B-X I-X I-Y", r"word 3 \('w2'\) has the tag I-Y, but I-X comes before it"),
+    ],
+)
+def test_an_entity_that_nothing_began(tmp_path, scheme, tags, fault):
+    with pytest.raises(DataError, match=fault) as error:
+        tagged(tmp_path, tags, tag_scheme=scheme)
+    assert str(error.value).startswith(f"{tmp_path / 'a.conll'}:1, word ")
+    assert "say tag_scheme='iob1' (on the command line --tag-scheme iob1)" in str(error.value)
+    assert error.value.found == tags.split()[-1] and error.value.expected == f"B{tags[-2:]}"
+
+
+def test_sentences_are_looked_at_for_themselves(tmp_path):
+    path = write(tmp_path, "a.conll", "a\tB-X\n\nb\tI-X\n")
+    with pytest.raises(DataError, match=r"a\.conll:3, word 1 \('b'\) has the tag I-X, but O comes"):
+        read(path)
+    assert tags_of(read(path, tag_scheme="iob1")) == ["B-X", "B-X"]
+
+
+@pytest.mark.parametrize("tags", ["NN VB", "NN I-X", "I", "OUT I-X", "b-X i-X"])
+def test_tags_of_another_kind_are_left_alone(tmp_path, tags):
+    assert tags_of(tagged(tmp_path, tags)) == [tags]
+
+
+def test_no_such_tag_scheme(tmp_path):
+    with pytest.raises(ConfigError, match="no tag scheme 'bilou'"):
+        tagged(tmp_path, "O", tag_scheme="bilou")
+
+
+def test_lists_of_words_with_lists_of_tags(tmp_path):
+    rows = [{"text": ["EU", "rejects"], "label": ["B-ORG", "O"]}, {"text": ["a"], "label": ["O"]}]
+    path = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))
+    corpus = read(path)
+    assert corpus.examples == (
+        TaggedExample(("EU", "rejects"), (0, 1), f"{path}:1"),
+        TaggedExample(("a",), (1,), f"{path}:2"),
+    )
+    assert corpus.label_names == ("B-ORG", "O") and corpus.problem_type == "token_classification"
+    assert read(path, label=None)[0] == TaggedExample(("EU", "rejects"), None, f"{path}:1")
+    numbered = write(tmp_path, "b.jsonl", '{"tokens": ["EU", "rejects"], "ner_tags": [1, 0]}')
+    with pytest.warns(UserWarning, match="read as 0 = O, 1 = B-ORG"):
+        named = read(numbered, text="tokens", label="ner_tags", label_names=["O", "B-ORG"])
+    assert named.head() == "EU/B-ORG rejects/O"
+
+
+@pytest.mark.filterwarnings("error")
+def test_lists_of_tags_with_names_in_a_parquet_file(tmp_path):
+    """CoNLL-2003 on the Hub: tags are numbers, their names are in the metadata."""
+    names = ["O", "B-X", "I-X"]
+    rows = [{"text": ["EU", "is", "it"], "label": [1, 2, 0]}]
+    parquet(tmp_path / "a.parquet", rows, names, several=True)
+    corpus = read(tmp_path / "a.parquet")
+    assert corpus.examples == (
+        TaggedExample(("EU", "is", "it"), (1, 2, 0), f"{tmp_path / 'a.parquet'}:1"),
+    )
+    assert corpus.label_names == tuple(names) and corpus.head() == "EU/B-X is/I-X it/O"
+    other = read(tmp_path / "a.parquet", label_names=["I-X", "O", "B-X"])
+    assert other[0].tags == (2, 0, 1)
+    rows[0]["label"] = [0, 2, 2]  # as CoNLL-2003 has them, by IOB1
+    parquet(tmp_path / "a.parquet", rows, names, several=True)
+    with pytest.raises(DataError, match=r"word 2 \('is'\) has the tag I-X, but O comes before it"):
+        read(tmp_path / "a.parquet")
+    assert tags_of(read(tmp_path / "a.parquet", tag_scheme="iob1")) == ["O B-X I-X"]
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ('{"text": ["a", "b"], "label": ["O"]}', "line 2 has 2 words and 1 tags"),
+        ('{"text": [], "label": []}', "line 2 has 0 words and 0 tags"),
+        ('{"text": ["a"], "label": "O"}', r"line 2 has \['a'\] as 'text', which is not text"),
+        ('{"text": ["a", 1], "label": ["O", "O"]}', "which is not text"),
+        ('{"text": ["a"], "label": [null]}', ":2 has the label None, which is no name"),
+        ('{"text": ["a"], "label": [0.5]}', ":2 has the label 0.5, which is no name"),
+        ('{"text": ["\\ud800"], "label": ["O"]}', r"half of .* in the column 'text'"),
+        ('{"text": ["a"], "label": ["\\ud800"]}', r"half of .* in the column 'label'"),
+        ('{"text": "a", "label": "O"}', ":2 has a text, where .*:1 has words: either all are"),
+    ],
+)
+def test_lists_of_words_that_cannot_be(tmp_path, row, fault):
+    path = write(tmp_path, "a.jsonl", '{"text": ["a"], "label": ["O"]}\n' + row)
+    with pytest.raises(DataError, match=fault) as error:
+        read(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_text_before_lists_of_words(tmp_path):
+    path = write(
+        tmp_path, "a.jsonl", '{"text": "a", "label": "O"}\n{"text": ["a"], "label": ["O"]}'
+    )
+    with pytest.raises(DataError, match=":2 has words, where .*:1 has a text: either all are"):
+        read(path)
+
+
+def parquet(path, rows: list[dict], names: list[str] | None = None, several=False) -> None:
+    """Rows as a data set of the Hub has them, with names for the label or for a list of them."""
     if importlib.util.find_spec("pyarrow") is None:
         missing("pyarrow is not installed (pip install 'minibert[test]')")
     import pyarrow.parquet
 
     table = pyarrow.Table.from_pylist(rows)
     if names:
-        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        feature = {"names": names, "_type": "ClassLabel"}
+        features = {"label": {"feature": feature, "_type": "Sequence"} if several else feature}
         metadata = {"huggingface": json.dumps({"info": {"features": features}})}
         table = table.replace_schema_metadata(metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -505,6 +637,33 @@ def test_split_without_classes():
     corpus = Corpus(tuple(Example(str(number)) for number in range(10)))
     train, validation = split(corpus, 0.2, seed=0)
     assert len(train) == 8 and {*train} | {*validation} == {*corpus}
+
+
+def test_split_keeps_the_questions_of_one_context_together():
+    questions = [
+        QuestionExample(f"{row}?", f"context {row % 40}", (Answer("con", 0),)) for row in range(200)
+    ]
+    corpus = Corpus(tuple(questions))
+    train, validation = split(corpus, 0.25, seed=3)
+    contexts = [{example.context for example in part} for part in (train, validation)]
+    assert [len(found) for found in contexts] == [30, 10] and not contexts[0] & contexts[1]
+    assert (len(train), len(validation)) == (150, 50)
+    assert {*train} | {*validation} == {*corpus}
+    assert [*train] != sorted(train, key=lambda example: int(example.question[:-1]))
+    assert split(corpus, 0.25, seed=3) == (train, validation)
+    assert {example.context for example in split(corpus, 0.25, seed=4)[1]} != contexts[1]
+    for fraction in (0.01, 0.99, 1.5):
+        with pytest.raises(ConfigError, match="of 40 contexts leaves one part empty"):
+            split(corpus, fraction, seed=0)
+    with pytest.raises(ConfigError, match="of 0 examples leaves one part empty"):
+        split(Corpus(()), 0.5, seed=0)
+
+
+def test_split_of_xquad_parts_contexts(data):
+    train, test = split(read(data / "xquad/xquad.en.json"), 0.1, seed=0)
+    contexts = [{example.context for example in part} for part in (train, test)]
+    assert [len(found) for found in contexts] == [216, 24] and not contexts[0] & contexts[1]
+    assert len(train) + len(test) == 1190
 
 
 def test_subset():

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from minibert.errors import ConfigError, DataError
 from minibert.text import readers
 from minibert.text.corpora import TaggedExample, read
+from minibert.text.examples import Answer
 from tests.conftest import missing
 
 try:
@@ -169,6 +170,294 @@ def test_numbers_too_long_to_count_with_are_names(tmp_path):
     assert read(path, problem_type="single_label_classification").label_names == ("7", DIGITS)
 
 
+# Questions
+
+
+def squad(*answers: dict, **changes) -> dict:
+    """The JSON of SQuAD with one question, some of its keys changed; None takes one away."""
+    item = {"id": "q1", "question": "who?", "answers": list(answers), **changes}
+    context = item.pop("context", "it was \U0001f600 Ann")
+    item = {key: value for key, value in item.items() if value is not None}
+    return {"version": "1.1", "data": [{"paragraphs": [{"context": context, "qas": [item]}]}]}
+
+
+ANN = {"text": "Ann", "answer_start": 9}
+
+
+def with_level(key: str, value: object) -> dict:
+    """The same with something else in place of one of its lists."""
+    whole = squad(ANN)
+    [article] = whole["data"]
+    [paragraph] = article["paragraphs"]
+    {"data": whole, "paragraphs": article, "qas": paragraph}[key][key] = value
+    return whole
+
+
+@pytest.mark.parametrize("packed", ["", ".gz"])
+def test_questions_of_squad(tmp_path, packed):
+    again = {"text": "was", "answer_start": 3}
+    corpus = read(write(tmp_path, f"a.json{packed}", json.dumps(squad(ANN, again, ANN), indent=1)))
+    (example,) = corpus
+    assert (example.question, example.context) == ("who?", "it was \U0001f600 Ann")
+    assert example.answers == (Answer("Ann", 9), Answer("was", 3), Answer("Ann", 9))
+    assert example.guid == "q1" and corpus.problem_type == "question_answering"
+    assert corpus.label_names is None and corpus.label_counts == {}
+    assert corpus.head() == "Ann; was | who? | it was \U0001f600 Ann"
+
+
+def test_a_question_that_is_impossible_has_no_answer(tmp_path):
+    likely = [ANN]
+    whole = squad(**{"answers": [], "is_impossible": True, "plausible_answers": likely})
+    assert read(write(tmp_path, "a.json", json.dumps(whole)))[0].answers == ()
+    # Some data sets leave the plausible ones among the answers.
+    for impossible, answers in ((True, ()), (False, (Answer("Ann", 9),))):
+        whole = squad(ANN, is_impossible=impossible)
+        corpus = read(write(tmp_path, "b.json", json.dumps(whole)))
+        assert corpus[0].answers == answers and corpus.problem_type == "question_answering"
+    assert corpus.head().startswith("Ann | ")
+
+
+def test_a_question_without_an_id_is_named_by_its_place(tmp_path):
+    path = write(tmp_path, "a.json", json.dumps(squad(ANN, id=None)))
+    assert read(path)[0].guid == f"{path}, data[0], paragraphs[0], qas[0]"
+
+
+def test_xquad(data):
+    corpora = {name: read(data / f"xquad/xquad.{name}.json") for name in ("en", "es", "zh")}
+    for corpus in corpora.values():
+        assert len(corpus) == 1190 and len({example.context for example in corpus}) == 240
+        for example in corpus:
+            assert len(example.answers) == 1
+            assert all(one.text == example.context[one.start : one.end] for one in example.answers)
+    assert corpora["en"][0].answers == (Answer("308", 34),)
+    assert {one.guid for one in corpora["en"]} == {one.guid for one in corpora["zh"]}
+
+
+def test_a_file_of_questions_on_one_line_of_more_than_a_line_may_have(tmp_path, monkeypatch):
+    whole = {"comment": "a" * readers.LONGEST_LINE, **squad(ANN)}
+    assert len(read(write(tmp_path, "a.json", json.dumps(whole)))) == 1
+    monkeypatch.setattr(readers, "LONGEST_JSON", readers.LONGEST_LINE)
+    with pytest.raises(DataError, match="line 1 has more than 33554432 bytes"):
+        read(tmp_path / "a.json")
+
+
+PLACE = "data[0], paragraphs[0], qas[0]"
+
+
+@pytest.mark.parametrize(
+    ("whole", "where", "key"),
+    [
+        ("", "a.json is empty", None),
+        ("{", "a.json is not JSON: Expecting property name", None),
+        (f'{{"data": {DEEP}', "a.json is not JSON", None),
+        (f'{{"data": {DIGITS}}}', "a.json is not JSON", None),
+        ([], "a.json has no list 'data' of objects", "data"),
+        ({}, "a.json has no list 'data' of objects", "data"),
+        ({"data": {}}, "a.json has no list 'data' of objects", "data"),
+        ({"data": [1]}, "a.json has no list 'data' of objects", "data"),
+        ({"data": []}, "a.json holds no questions", None),
+        ({"data": [{}]}, "data[0] has no list 'paragraphs' of objects", "paragraphs"),
+        (with_level("paragraphs", ["a"]), "data[0] has no list 'paragraphs' of objects", None),
+        (with_level("paragraphs", []), "a.json holds no questions", None),
+        (with_level("qas", None), "data[0], paragraphs[0] has no list 'qas' of objects", "qas"),
+        (with_level("qas", [[]]), "data[0], paragraphs[0] has no list 'qas' of objects", "qas"),
+        (squad(ANN, question=None), f"{PLACE} has None as its question", "question"),
+        (squad(ANN, question=" "), f"{PLACE} has ' ' as its question", "question"),
+        (squad(ANN, question=["who?"]), f"{PLACE} has ['who?'] as its question", "question"),
+        (squad(ANN, context=None), f"{PLACE} has None as its context", "context"),
+        (squad(ANN, context=""), f"{PLACE} has '' as its context", "context"),
+        (squad(ANN, context=7), f"{PLACE} has 7 as its context", "context"),
+        (squad(ANN, context="a\ud83d"), "as its context, which is no text that can be", "context"),
+        (squad(ANN, question="\udc00?"), "as its question, which is no text that can", "question"),
+        (squad(ANN, id="q\udc00"), "as its id, which is no text that can be read", "id"),
+        (squad(answers=None), f"{PLACE} has None as its answers, which is no list of", "answers"),
+        (squad(answers="Ann"), f"{PLACE} has 'Ann' as its answers", "answers"),
+        (squad(answers=["Ann"]), f"{PLACE} has ['Ann'] as its answers", "answers"),
+        (squad({"text": "Ann"}), "the text 'Ann' and the start None", "answers"),
+        (squad({"answer_start": 9}), "the text None and the start 9", "answers"),
+        (squad({**ANN, "text": ""}), "the text '' and the start 9", "answers"),
+        (squad({**ANN, "answer_start": "9"}), "the text 'Ann' and the start '9'", "answers"),
+        (squad({**ANN, "answer_start": 9.0}), "the text 'Ann' and the start 9.0", "answers"),
+        (squad({**ANN, "answer_start": True}), "the text 'Ann' and the start True", "answers"),
+        (squad({**ANN, "answer_start": 8}), "but ' An' stands there. It stands at 9.", None),
+        (
+            squad(ANN, {"text": " An", "answer_start": -4}),
+            "-4, but '' stands there. It stands",
+            None,
+        ),
+        (squad({"text": "it", "answer_start": 1}), "but 't ' stands there. It stands at 0.", None),
+        (squad({**ANN, "answer_start": 99}), "99, but '' stands there. It stands at 9", None),
+        (
+            squad({"text": "ann", "answer_start": 9}),
+            "has the answer 'ann' at character 9, but 'Ann' stands there. It is nowhere in the",
+            "answer_start",
+        ),
+    ],
+)
+def test_a_fault_in_a_file_of_questions_names_its_place(tmp_path, whole, where, key):
+    path = write(tmp_path, "a.json", whole if isinstance(whole, str) else json.dumps(whole))
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert str(path) in str(error.value) and where in str(error.value)
+    assert error.value.path == path and (key is None or error.value.key == key)
+    assert len(str(error.value)) < 600 and str(error.value).isprintable()
+
+
+TABLED = {
+    "id": "q1",
+    "question": "who?",
+    "context": "it was Ann",
+    "answers": {"text": ["Ann"], "answer_start": [7]},
+}
+
+
+def test_questions_as_a_table(tmp_path):
+    rows = [
+        TABLED,
+        {**TABLED, "id": "", "answers": {"text": [], "answer_start": []}},
+        {**TABLED, "answers": {"text": ["was", "Ann"], "answer_start": [3, 7]}, "title": "rest"},
+    ]
+    path = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))
+    corpus = read(path, problem_type="question_answering")
+    assert [one.answers for one in corpus] == [
+        (Answer("Ann", 7),),
+        (),
+        (Answer("was", 3), Answer("Ann", 7)),
+    ]
+    assert [one.guid for one in corpus] == ["q1", f"{path}:2", "q1"]
+    if pyarrow:
+        rows[2].pop("title")
+        table = pyarrow.Table.from_pylist(rows)
+        features = {"answers": {"feature": {"text": {"dtype": "string"}}, "_type": "Sequence"}}
+        described = {"huggingface": json.dumps({"info": {"features": features}})}
+        pyarrow.parquet.write_table(
+            table.replace_schema_metadata(described), tmp_path / "a.parquet"
+        )
+        again = read(tmp_path / "a.parquet", problem_type="question_answering")
+        assert [one.answers for one in again] == [one.answers for one in corpus]
+        assert again[1].guid == f"{tmp_path / 'a.parquet'}:2"
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"answers": None}, "line 1 has None as its answers"),
+        ({"answers": {"text": ["Ann"]}}, "line 1 has {'text': ['Ann']} as its answers"),
+        ({"answers": {"text": ["Ann"], "answer_start": []}}, "which is no list of text and answer"),
+        (
+            {"answers": {"text": ["Ann"], "answer_start": [6]}},
+            "line 1 has the answer 'Ann' at char",
+        ),
+        ({"question": 1}, "line 1 has 1 as its question"),
+    ],
+)
+def test_a_fault_in_a_table_of_questions_names_its_line(tmp_path, changes, where):
+    path = write(tmp_path, "a.jsonl", json.dumps({**TABLED, **changes}))
+    with pytest.raises(DataError) as error:
+        read(path, problem_type="question_answering")
+    assert str(path) in str(error.value) and where in str(error.value)
+    short = write(tmp_path, "b.jsonl", json.dumps({"question": "who?", "context": "it was Ann"}))
+    with pytest.raises(DataError, match="line 1 has no column 'answers'; there are question, con"):
+        read(short, problem_type="question_answering")
+
+
+# Choices
+
+
+def choices_of(tmp_path, row: dict, **options):
+    path = write(tmp_path, "a.jsonl", json.dumps({"text": "so", **row}))
+    return read(path, **{"choices": ["choices"], **options})
+
+
+@pytest.mark.parametrize(
+    ("label", "choices", "place"),
+    [
+        (2, ["a", "b", "c"], 2),
+        ("2", ["a", "b", "c"], 2),
+        ("c", ["a", "b", "c"], 2),
+        (0, ["a", "a"], 0),  # two that are the same, and the place is said
+        (1, ["1", "2", "3"], 1),  # a whole number is a place
+        ("3", ["1", "2", "3"], 2),  # there is no place 3
+        ("1", ["0", "1"], 1),  # both say the same
+    ],
+)
+def test_the_label_is_a_place_or_a_text(tmp_path, label, choices, place):
+    corpus = choices_of(tmp_path, {"choices": choices, "label": label})
+    assert corpus[0].label == place and isinstance(corpus[0].label, int)
+    assert corpus[0].choices == tuple(choices)
+    assert corpus.problem_type == "multiple_choice" and corpus.label_names is None
+    assert corpus.head() == " | ".join([choices[place], "so", *choices])
+
+
+@pytest.mark.parametrize(
+    ("row", "where"),
+    [
+        ({"label": 2}, "has the label 2, which is no choice of its 2"),
+        ({"label": -1}, "has the label -1, which is no choice"),
+        ({"label": "2"}, "has the label '2', which is no choice"),
+        ({"label": "c"}, "has the label 'c', which is no choice"),
+        ({"label": True}, "has the label True, which is no choice"),
+        ({"label": 1.0}, "has the label 1.0, which is no choice"),
+        ({"label": None}, "has the label None, which is no choice"),
+        ({"label": ""}, "has the label '', which is no choice"),
+        ({"label": [0]}, "has the label [0], which is no choice"),
+        ({"label": DIGITS}, "which is no choice"),
+        ({"label": "\u00b2"}, "which is no choice"),
+        ({"label": "a", "choices": ["a", "a"]}, "is the text or the place of several of its 2"),
+        ({"label": "1", "choices": ["1", "2"]}, "is the text or the place of several of its 2"),
+        ({"choices": ["a"]}, "has ['a'] as choices, which is no list of 2 texts or more"),
+        ({"choices": []}, "has [] as choices, which is no list of 2 texts or more"),
+        ({"choices": "ab"}, "has 'ab' as choices, which is no list of 2 texts or more"),
+        ({"choices": ["a", None]}, "which is no list of 2 texts or more"),
+        ({"choices": None}, "has None as choices, which is no list of 2 texts or more"),
+        ({"choices": ["a", "\ud800"]}, "half of a surrogate pair (U+D800) in the column 'choices'"),
+        ({"text": 1}, "has 1 as 'text', which is not text"),
+        ({"text": "\ud800"}, "half of a surrogate pair (U+D800) in the column 'text'"),
+    ],
+)
+def test_a_fault_of_choices_names_its_line(tmp_path, row, where):
+    with pytest.raises(DataError) as error:
+        choices_of(tmp_path, {"choices": ["a", "b"], "label": 0, **row})
+    assert f"{tmp_path / 'a.jsonl'}, line 1 " in str(error.value) and where in str(error.value)
+    assert len(str(error.value)) < 600 and str(error.value).isprintable()
+
+
+def test_choices_in_one_column_or_in_several(tmp_path):
+    row = {"text": "so", "label": 1, "ending0": "a", "ending1": "b", "choices": ["a", "b"]}
+    for options in (
+        {"choices": ["choices"]},
+        {"choices": ["ending0", "ending1"]},
+        {"problem_type": "multiple_choice", "choices": None},
+    ):
+        corpus = choices_of(tmp_path, row, **options)
+        assert (corpus[0].choices, corpus[0].label) == (("a", "b"), 1)
+    assert choices_of(tmp_path, row, label=None)[0].label is None
+    with pytest.raises(DataError, match="line 1 has no column 'ending2'"):
+        choices_of(tmp_path, row, choices=["ending0", "ending2"])
+    table = write(tmp_path, "a.csv", "text,label,ending0,ending1\nso,1,a,b\nso,a,a,b\n")
+    assert [one.label for one in read(table, choices=["ending0", "ending1"])] == [1, 0]
+
+
+@pytest.mark.parametrize("cell", ["a;b", '"[""a"", ""b""]"'])
+def test_a_list_in_a_cell_of_a_csv_file_is_refused(tmp_path, cell):
+    path = write(tmp_path, "a.csv", f"text,label,choices\nso,1,{cell}\n")
+    with pytest.raises(DataError, match="line 2 has .* as choices, which is no list of 2 texts"):
+        read(path, choices=["choices"])
+
+
+def test_a_place_has_no_name_though_a_parquet_file_has_names(tmp_path):
+    """SWAG on the Hub has the class names "0" to "3"."""
+    if not pyarrow:
+        missing("pyarrow is not installed (pip install 'minibert[test]')")
+    rows = [{"text": "so", "choices": ["a", "b"], "label": 1}]
+    features = {"label": {"names": ["0", "1"], "_type": "ClassLabel"}}
+    described = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = pyarrow.Table.from_pylist(rows).replace_schema_metadata(described)
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    corpus = read(tmp_path / "a.parquet", choices=["choices"])
+    assert corpus[0].label == 1 and corpus[0].choices == ("a", "b")
+
+
 # Nothing is dropped: what was read and what parts it are all the lines
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\ufeff"), max_size=30)
@@ -254,6 +543,8 @@ SEEDS = {
     "b.jsonl": b'{"text": "one", "label": 2.5}\n{"text": "x", "label": "3"}\n',
     "a.conll": b"-DOCSTART-\tO\n\nEU\tB-ORG\nrejects\tO\n\nPeter\tB-PER\n",
     "a.txt": b"one\ntwo\n",
+    "a.json": b'{"data": [{"paragraphs": [{"context": "one two", "qas": [{"question": "a", '
+    b'"answers": [{"text": "two", "answer_start": 4}]}]}]}]}',
     "a.csv.gz": gzip.compress(b"text,label\none,a\ntwo,b\n", mtime=0),
 }
 GRAFTS = [b'"', b",", b"\t", b"\n", b"\r", b"\0", b"\xff", b"\xef\xbb\xbf", b"{", b"}", b"[" * 3000]
@@ -315,6 +606,8 @@ def bounded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bounded")
     with open(folder / "line.jsonl", "wb") as file:
         file.truncate(2**30)  # no byte of it is on the disk
+    with open(folder / "questions.json", "wb") as file:
+        file.truncate(2**30)
     with open(folder / "quote.csv", "wb") as file:
         file.write(b'text,label\n"a\n')
         file.truncate(2**30)
@@ -383,6 +676,7 @@ def _write_parquet_bomb(path: Path) -> None:
     ("name", "said"),
     [
         ("line.jsonl", "line 1 has more than 33554432 bytes"),
+        ("questions.json", "line 1 has more than 268435456 bytes"),
         ("line.tsv.gz", "line 1 has more than 33554432 bytes"),
         ("quote.csv", "line 3 has more than 33554432 bytes"),
         ("open.csv", "line 3 cannot be parsed: field larger than field limit"),
@@ -429,6 +723,20 @@ def test_many_short_rows_of_parquet_count_for_the_records_that_they_become(tmp_p
             assert len(read(path)) == rows
     with pytest.raises(DataError, match="unpacks to more than 1048576"):
         read(path)
+
+
+def test_words_in_the_lists_of_parquet_count_for_what_they_are(tmp_path, monkeypatch):
+    if not pyarrow:
+        missing("pyarrow is not installed (pip install 'minibert[test]')")
+    monkeypatch.setattr(readers, "_NEVER_TOO_MUCH", 2**20)
+    path = tmp_path / "a.parquet"
+    for rows in (9, 100):
+        words = [["a" * 10_000] * 10] * rows
+        pyarrow.parquet.write_table(pyarrow.table({"text": words}), path)
+        if rows == 9:
+            assert len(read(path, label=None)) == rows
+    with pytest.raises(DataError, match="unpacks to more than 1048576"):
+        read(path, label=None)
 
 
 def test_a_file_without_permission(tmp_path, monkeypatch):
