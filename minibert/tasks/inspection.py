@@ -25,6 +25,7 @@ from minibert.text.checks import (
     quantiles_by_class,
 )
 from minibert.text.corpora import Corpus, read
+from minibert.text.examples import ChoiceExample, QuestionExample
 from minibert.text.tokenizer import BertTokenizer
 
 _CLASSES_SHOWN = 30
@@ -149,8 +150,9 @@ def lengths_for_the_record(split: Split) -> dict[str, Any]:
 
 
 def _rows(corpus: Corpus, tokenizer: BertTokenizer, progress: bool) -> Rows:
-    kind = KINDS[corpus.problem_type or "single_label_classification"]  # texts without labels
-    return kind.rows(corpus, tokenizer, progress=progress)
+    forms = {QuestionExample: "question_answering", ChoiceExample: "multiple_choice"}
+    form = forms.get(type(corpus[0]), "single_label_classification")  # texts without labels
+    return KINDS[corpus.problem_type or form].rows(corpus, tokenizer, progress=progress)
 
 
 def _read(
@@ -266,7 +268,8 @@ def _places(split: Split) -> str:
     shares = ", ".join(
         f"{place}: {100 * n / len(sizes):.1f}%" for place, n in enumerate(counts.tolist())
     )
-    sizes_shown = f"{min(sizes)} to {max(sizes)} choices a text"
+    least, most = min(sizes), max(sizes)
+    sizes_shown = f"{least if least == most else f'{least} to {most}'} choices a text"
     return f"{split.name}: {sizes_shown}; place of the right one {shares}"
 
 
