@@ -15,6 +15,7 @@ from minibert.cli import main
 from minibert.files import read_json
 from minibert.tasks.evaluate import evaluate_file
 from minibert.tasks.predict import Predictor
+from tests.conftest import BOUNDS
 from tests.tasks.conftest import FILLERS, MOODS, NAMES, sentence
 from tests.tasks.test_resume import assert_same_run, break_at, unbroken
 
@@ -109,7 +110,6 @@ class Trained:
     task: Task
     folder: Path
     data: Path
-    printed: str
 
     @property
     def test(self) -> str:
@@ -128,12 +128,12 @@ def trained(request, tiny, tmp_path_factory) -> Trained:
     task = TASKS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     draw = random.Random(0)
-    for part, count in (("train", 400), ("validation", 40), ("test", 60)):
+    for part, count in (("train", 600), ("validation", 40), ("test", 60)):
         WRITERS[request.param](folder / f"{part}.{task.ending}", count, draw)
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        assert train(task, tiny, folder, folder / "run", "--epochs", "8") == 0
-    return Trained(request.param, task, folder / "run", folder, "")
+    assert (
+        train(task, tiny, folder, folder / "run", "--epochs", "10", "--learning-rate", "3e-3") == 0
+    )
+    return Trained(request.param, task, folder / "run", folder)
 
 
 def readable(text: str) -> str:
@@ -158,18 +158,27 @@ def test_the_task_is_learned(trained):
 
 
 def test_a_run_can_be_measured_again_with_the_same_result(trained, capsys):
+    """The scores to the bit; losses nearly, since the model is prepared for inference."""
     stored = read_json(trained.folder / "metrics.json")["test"]
-    arguments = [str(trained.folder), trained.test, *trained.task.reading, "--quiet"]
-    assert main(["evaluate", *arguments, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == stored
-    assert main(["evaluate", *arguments, "--output", str(trained.data / "again")]) == 0
-    found = capsys.readouterr().out
-    assert trained.task.metric in readable(found)
-    for name in ("errors.csv", *(("entities.csv",) if trained.name == "tags" else ())):
-        assert (trained.data / "again" / name).read_bytes() == (trained.folder / name).read_bytes()
     reading = {"choices": ["choices"]} if trained.task.reading else {}
     report = evaluate_file(trained.folder, trained.test, reading=reading, progress=False)
-    assert report.metrics == stored
+    bound = BOUNDS["official model fp32"]
+    assert report.metrics["loss"]["value"] == pytest.approx(stored["loss"]["value"], abs=bound)
+    assert {**report.metrics, "loss": 0} == {**stored, "loss": 0}
+    again = trained.data / "again"
+    arguments = [str(trained.folder), trained.test, *trained.task.reading, "--quiet"]
+    assert main(["evaluate", *arguments, "--output", str(again)]) == 0
+    assert trained.task.metric in readable(capsys.readouterr().out)
+    for name in ("errors.csv", *(("entities.csv",) if trained.name == "tags" else ())):
+        assert told(again / name) == told(trained.folder / name)
+
+
+def told(path: Path) -> list[tuple[str, ...]]:
+    """Every row of a table but for its numbers."""
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    return sorted((row["guid"], row["text"], row["label"], row["prediction"]) for row in rows)
 
 
 def test_a_run_is_used(trained, capsys):
@@ -249,7 +258,7 @@ def test_training_says_how_to_use_what_it_made(trained, tiny, tmp_path, capsys):
     [line] = [line for line in printed.splitlines() if line.startswith("use it:")]
     assert wanted in line
     assert main(["data", *_files(trained), *trained.task.reading, "--model", str(tiny)]) == 0
-    assert "400" in said(capsys)
+    assert "600" in said(capsys)
 
 
 def _files(trained: Trained) -> list[str]:
