@@ -108,9 +108,12 @@ FILES = {
 @pytest.mark.parametrize(
     "file, message",
     [
-        ("offset.json", "offset.json"),
-        ("outside.json", "outside.json"),
-        ("negative.json", "negative.json"),
+        (
+            "offset.json",
+            "the answer 'anna' at character 9, but 'nna ' stands there. (It stands at 8.)",
+        ),
+        ("outside.json", "the answer 'anna' at character 900, but '' stands there"),
+        ("negative.json", "the answer 'anna' at character -4, but '' stands there"),
         ("table.json", "not in the form of SQuAD"),
         ("tags.conll", "word 2 ('anna') has the tag I-per, but O comes before it"),
         ("other.conll", "word 2 ('anna') has the tag I-per, but B-loc comes before it"),

@@ -263,3 +263,36 @@ def test_training_says_how_to_use_what_it_made(trained, tiny, tmp_path, capsys):
 
 def _files(trained: Trained) -> list[str]:
     return [f"--{part}={trained.data / part}.{trained.task.ending}" for part in ("train", "test")]
+
+
+def test_questions_that_have_no_answer_are_told_of_apart(tiny, tmp_path, capsys):
+    """Every third context is without the marker, and its question without an answer."""
+    draw = random.Random(0)
+    for part, count in (("train", 60), ("validation", 30), ("test", 30)):
+        path = tmp_path / f"{part}.json"
+        write_questions(path, count, draw)
+        stored = json.loads(path.read_text())
+        for paragraph in stored["data"][0]["paragraphs"][::3]:
+            paragraph["context"] = paragraph["context"].replace("happy", "angry")
+            paragraph["qas"][0].update(answers=[], is_impossible=True)
+        path.write_text(json.dumps(stored))
+    run = str(tmp_path / "run")
+    assert train(TASKS["questions"], tiny, tmp_path, tmp_path / "run", "--epochs", "1") == 0
+    metrics = read_json(tmp_path / "run/metrics.json")["test"]
+    parts = metrics["has_answer"], metrics["no_answer"]
+    assert [part["examples"] for part in parts] == [20, 10]
+    for name in ("f1", "exact_match"):
+        mean = sum(part["examples"] * part[name] for part in parts) / 30
+        assert metrics[name]["value"] == pytest.approx(mean)
+    capsys.readouterr()
+    assert main(["report", run, "--quiet"]) == 0
+    page = Path(run, "report.html").read_text()
+    table = page[page.index("With and without an answer") :]
+    for part in parts:
+        assert f"{part['exact_match']:.4f}" in table and f"{part['f1']:.4f}" in table
+    capsys.readouterr()
+    asked = ["what is so", "--pair", "sky angry day", "--top", "9", "--allow-no-answer", "--quiet"]
+    assert main(["predict", run, *asked]) == 0
+    lines = said(capsys).splitlines()
+    assert len(lines) == 1 + 7  # 6 stretches and "no answer"
+    assert sum("(no answer)" in line for line in lines) == 1
