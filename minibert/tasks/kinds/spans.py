@@ -215,8 +215,6 @@ def decode(
 def _stretches(window: Window, logits: Tensor) -> Iterator[tuple[tuple[int, int], float]]:
     """The best stretches of the context in a window: ((from, to) in characters, score)."""
     pieces = len(window.offsets)
-    if pieces == 0:
-        return
     start, end = logits[window.first : window.first + pieces].unbind(dim=-1)  # (pieces,) each
     scores = start[:, None] + end[None, :]  # (pieces, pieces)
     length = torch.arange(pieces)[None, :] - torch.arange(pieces)[:, None]  # (pieces, pieces)

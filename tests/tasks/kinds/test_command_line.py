@@ -110,7 +110,7 @@ FILES = {
     [
         (
             "offset.json",
-            "the answer 'anna' at character 9, but 'nna ' stands there. (It stands at 8.)",
+            "the answer 'anna' at character 9, but 'nna ' stands there. It stands at 8.",
         ),
         ("outside.json", "the answer 'anna' at character 900, but '' stands there"),
         ("negative.json", "the answer 'anna' at character -4, but '' stands there"),

@@ -101,6 +101,7 @@ def test_an_answer_does_not_end_before_it_starts(tokenizer):
     answered, _ = asked(tokenizer, "anna was calm", backwards, top=9)
     assert (answered.answer.text, answered.answer.score) == ("was", 0.0)
     assert len(answered.others) == 5
+    assert answered.no_answer < 0.01  # nor is what runs backwards taken for "no answer"
     assert all(one.start < one.end for one in (answered.answer, *answered.others))
 
 
