@@ -246,7 +246,7 @@ def predicted(tokenizer, text, tags: str, names=IOB) -> TaggedText:
     numbers = torch.zeros(len(ids), len(names))  # (S, C)
     for column, word in enumerate(ids):
         first = word is not None and word not in ids[:column]
-        numbers[column, names.index(tags.split()[word]) if first else -1] = SURE
+        numbers[column, names.index(tags.split()[word]) if first else -1] = SURE - column / 4
     [found] = kind.predictions(Asked(corpus, rows, names, [numbers]))
     return found
 
