@@ -133,8 +133,11 @@ class Spans(Kind):
             for name, wanted in (("has_answer", True), ("no_answer", False)):
                 chosen = [row for row in rows if (row["label"] != _NONE) is wanted]
                 if chosen:
-                    part = {key: float(np.mean([row[key] for row in chosen])) for key in _COLUMNS}
-                    result[name] = {"examples": len(chosen), **part}
+                    result[name] = {
+                        "examples": len(chosen),
+                        "f1": float(np.mean([row["f1"] for row in chosen])),
+                        "exact_match": float(np.mean([row["right"] for row in chosen])),
+                    }
         return measured.report(self.problem_type, result, rows)
 
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:
@@ -172,9 +175,6 @@ class Spans(Kind):
             top=asked.top,
             allow_no_answer=asked.allow_no_answer,
         )
-
-
-_COLUMNS = ("right", "f1")
 
 
 def decode(
@@ -218,8 +218,6 @@ def decode(
 def _stretches(window: Window, logits: Tensor) -> Iterator[tuple[tuple[int, int], float]]:
     """The best stretches of the context in a window: ((from, to) in characters, score)."""
     pieces = len(window.offsets)
-    if pieces == 0:
-        return
     start, end = logits[window.first : window.first + pieces].unbind(dim=-1)  # (pieces,) each
     scores = start[:, None] + end[None, :]  # (pieces, pieces)
     length = torch.arange(pieces)[None, :] - torch.arange(pieces)[:, None]  # (pieces, pieces)

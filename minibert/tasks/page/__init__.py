@@ -270,10 +270,13 @@ def _entities(page: _Page) -> str:
         if row["outcome"] != "right"
     ]
     meanings = "; ".join(f"{name}: {what}" for name, what in _OUTCOMES.items() if name in outcomes)
+    section = f"<h2>Entity by entity</h2><p>{escape(meanings)}.</p>{table}"
+    if not worst:
+        return section
+    header = ("loss", "outcome", "label", "prediction", "sentence")
     return (
-        f"<h2>Entity by entity</h2><p>{escape(meanings)}.</p>{table}"
-        f"<h3>The {min(_SHOWN, len(worst))} errors of the highest loss (all in entities.csv)</h3>"
-        + _table(("loss", "outcome", "label", "prediction", "sentence"), worst[:_SHOWN], texts=True)
+        f"{section}<h3>The {min(_SHOWN, len(worst))} errors of the highest loss (all in "
+        f"entities.csv)</h3>{_table(header, worst[:_SHOWN], texts=True)}"
     )
 
 
@@ -298,7 +301,7 @@ def _answers(page: _Page) -> str:
         [
             name.replace("_", " "),
             f"{part['examples']:,}",
-            f"{part['right']:.4f}",
+            f"{part['exact_match']:.4f}",
             f"{part['f1']:.4f}",
         ]
         for name, part in parts
