@@ -66,7 +66,8 @@ class Kind(ABC):
             that end in "loss" or "mse" are better lower.
         labels_are: what the labels of its data are in the words of `Corpus.problem_type`; None: the
             same as `problem_type`.
-        one_class: whether a text has one class: what class weights, probes and baselines are for.
+        one_class: whether a text has one class, and the head a `class_loss`: what class weights,
+            probes and baselines are for.
         more_texts: what a second text is to it, and choices are: "pair", "context", "choices";
             "" where it takes none.
         asks: what to type after `minibert predict RUN`.

@@ -318,8 +318,13 @@ def test_a_report_has_its_parts_and_a_row_for_each_question(tokenizer):
         assert interval["low"] <= interval["value"] <= interval["high"]
     assert list(report.rows[0]) == [
         *("loss", "label", "prediction", "probability", "tokens", "guid", "text", "text_pair"),
-        *("right", "f1"),
+        *("right", "f1", "right_at", "predicted_at"),
     ]
+    by_answer = {(row["label"], row["prediction"]): row for row in report.rows}
+    marked = by_answer["was calm | calm", "was"]
+    assert (marked["right_at"], marked["predicted_at"]) == ("5-13", "5-8")
+    marked = by_answer["(no answer)", "(no answer)"]
+    assert (marked["right_at"], marked["predicted_at"]) == ("", "")
     losses = [row["loss"] for row in report.rows]
     assert losses == sorted(losses, reverse=True)
     found = {(row["label"], row["prediction"], row["right"]) for row in report.rows}
