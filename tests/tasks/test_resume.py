@@ -124,42 +124,77 @@ def test_a_kill_between_the_last_checkpoint_and_its_log_costs_no_line(
     assert_same_run(expected, tmp_path / "run")
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("place", ["step", "save", "evaluation"])
-def test_a_signal_saves_and_says_how_to_go_on(
-    tiny, moods, tmp_path, monkeypatch, capsys, whole, number, code, place
-):
-    expected = whole("fp32")
-    targets = {"step": "optimizer_step", "save": "save_state", "evaluation": "evaluate"}
-    module = "minibert.training.loop" if place == "step" else "minibert.tasks.finetune"
-    target = f"{module}.{targets[place]}"
-    real = {
-        "step": optimizer_step,
-        "save": finetune_module.save_state,
-        "evaluation": finetune_module.evaluate,
-    }[place]
+# Where a signal comes, at which call of that, and the step of the newest checkpoint afterwards. The
+# run saves after steps 5, 8, 10, 15, 16, 20 and 24; 8, 16 and 24 are ends of epochs.
+SIGNALS = [
+    *[("step", at, at) for at in (1, 2, 5, 8, 13, 24)],
+    *[("save", at, step) for at, step in ((1, 6), (2, 8), (3, 11), (5, 16), (6, 21), (7, 24))],
+    *[("evaluation", at, step) for at, step in ((1, 8), (2, 16), (3, 24), (4, 24))],
+    *[("data", at, step) for at, step in ((1, 1), (4, 2), (9, 5))],
+]
+TARGETS = {
+    "step": "minibert.training.loop.optimizer_step",
+    "save": "minibert.tasks.finetune.save_state",
+    "evaluation": "minibert.tasks.finetune.evaluate",
+    "data": "minibert.tasks.common.collate",
+}
+
+
+def signal_at(monkeypatch, place: str, at: int, *numbers: int) -> None:
+    """The signals come when `place` is about to be called for the `at`-th time."""
+    module, _, name = TARGETS[place].rpartition(".")
+    real = getattr(sys.modules[module], name)
     calls = []
 
     def signalled(*arguments, **options):
         calls.append(1)
-        if len(calls) == 2:
-            signal.raise_signal(number)
+        if len(calls) == at:
+            for number in numbers:
+                signal.raise_signal(number)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(target, signalled)
-    settings = small(tiny, moods, tmp_path / "run")
+    monkeypatch.setattr(TARGETS[place], signalled)
+
+
+def train_command(tiny, settings) -> list[str]:
     given = {"model": tiny, "train": settings.train, "validation": settings.validation}
     given |= {"output": settings.output, "batch-size": 8, "learning-rate": 3e-3, "accumulate": 2}
     given |= {"precision": "fp32", "save-every": 5, "epochs": 3}
     arguments = [str(part) for key, value in given.items() for part in (f"--{key}", value)]
+    return ["train", *arguments, "--quiet"]
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("place, at, step", SIGNALS)
+def test_a_signal_saves_and_says_how_to_go_on(
+    tiny, moods, tmp_path, monkeypatch, capsys, whole, number, code, place, at, step
+):
+    expected = whole("fp32")
     before = signal.getsignal(number)
-    assert cli.main(["train", *arguments, "--quiet"]) == code
+    with monkeypatch.context() as patches:
+        signal_at(patches, place, at, number)
+        assert cli.main(train_command(tiny, small(tiny, moods, tmp_path / "run"))) == code
     assert signal.getsignal(number) is before
     assert f"minibert train --resume {tmp_path / 'run'}" in capsys.readouterr().err
     newest = state_module.newest_checkpoint(tmp_path / "run/state")
-    assert newest is not None
-    assert newest.name == f"step-{ {'step': 2, 'save': 8, 'evaluation': 16}[place]:07}"
-    monkeypatch.setattr(target, real)
+    assert newest is not None and newest.name == f"step-{step:07}"
+    assert cli.main(["train", "--resume", str(tmp_path / "run"), "--quiet"]) == 0
+    assert_same_run(expected, tmp_path / "run")
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("place, at", [("step", 3), ("save", 1), ("data", 14)])
+def test_a_second_signal_does_not_wait(
+    tiny, moods, tmp_path, monkeypatch, capsys, whole, number, code, place, at
+):
+    """The step that runs is given up: what is left is the checkpoint before it."""
+    expected = whole("fp32")
+    with monkeypatch.context() as patches:
+        signal_at(patches, place, at, signal.SIGINT, number)
+        assert cli.main(train_command(tiny, small(tiny, moods, tmp_path / "run"))) == code
+    assert f"minibert train --resume {tmp_path / 'run'}" in capsys.readouterr().err
+    newest = state_module.newest_checkpoint(tmp_path / "run/state")
+    assert (newest and newest.name) == ("step-0000005" if place == "data" else None)
     assert cli.main(["train", "--resume", str(tmp_path / "run"), "--quiet"]) == 0
     assert_same_run(expected, tmp_path / "run")
 
