@@ -383,8 +383,22 @@ def _data(page: _Page) -> str:
     listed = f"<h3>What was noticed in it</h3><ul>{items}</ul>" if items else ""
     return (
         f'<h2>The data</h2><div class="pair">{_table(("class" if names else "", *data), rows)}'
-        f"<div>{listed}</div></div>"
+        f"<div>{_lengths_of_splits(data)}{listed}</div></div>"
     )
+
+
+def _lengths_of_splits(data: Mapping[str, Any]) -> str:
+    """How long the texts of each split are; older runs did not count."""
+    counted = {name: part["lengths"] for name, part in data.items() if "lengths" in part}
+    if not counted:
+        return ""
+    rows = [
+        [name, *(f"{found['all'][key]:,.0f}" for key in ("min", "median", "mean", "p95", "max"))]
+        for name, found in counted.items()
+    ]
+    limit = next(iter(counted.values()))["limit"]
+    header = ("tokens", "min", "median", "mean", "95%", "max")
+    return f"<h3>Lengths; the limit is {limit} tokens</h3>{_table(header, rows)}"
 
 
 def _examples(page: _Page) -> str:
