@@ -13,8 +13,16 @@ from typing import Any
 Label = int | float | tuple[float, ...]
 
 
+class Form:
+    """What all forms have alike: an example belongs together with no other, unless it says so."""
+
+    @property
+    def group(self) -> Any:
+        return None
+
+
 @dataclass(frozen=True)
-class Example:
+class Example(Form):
     """One text, or a pair of texts, with its label.
 
     Args:
@@ -38,13 +46,9 @@ class Example:
     def target(self) -> Any:
         return self.label
 
-    @property
-    def group(self) -> Any:
-        return None
-
 
 @dataclass(frozen=True)
-class TaggedExample:
+class TaggedExample(Form):
     """One sentence, with a tag for each word: indices into the corpus's `label_names`."""
 
     words: tuple[str, ...]
@@ -58,10 +62,6 @@ class TaggedExample:
     @property
     def target(self) -> Any:
         return self.tags
-
-    @property
-    def group(self) -> Any:
-        return None
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class QuestionExample:
+class QuestionExample(Form):
     """A question, and the context that the answer to it is a stretch of.
 
     Args:
@@ -106,7 +106,7 @@ class QuestionExample:
 
 
 @dataclass(frozen=True)
-class ChoiceExample:
+class ChoiceExample(Form):
     """A text, and several others of which one goes with it: `label` is its place, from 0."""
 
     text: str
@@ -121,10 +121,6 @@ class ChoiceExample:
     @property
     def target(self) -> Any:
         return self.label
-
-    @property
-    def group(self) -> Any:
-        return None
 
 
 AnyExample = Example | TaggedExample | QuestionExample | ChoiceExample
