@@ -141,13 +141,15 @@ def _add_train(commands: Any) -> None:
         "--validation-fraction",
         type=float,
         metavar="SHARE",
-        help="of --train, where there is no --validation (default 0.1, stratified)",
+        help="of --train, where there is no --validation (default 0.1, stratified; of questions a "
+        "share of the contexts)",
     )
     data.add_argument(
         "--test-fraction",
         type=float,
         metavar="SHARE",
-        help="of --train, put aside to be tested, where there is no --test",
+        help="of --train, put aside to be tested, where there is no --test (of questions a share "
+        "of the contexts)",
     )
     data.add_argument(
         "--train-subset", type=int, metavar="N", help="train on N examples, stratified"
@@ -324,7 +326,7 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--output",
         metavar="FOLDER",
-        help="also write metrics.json, confusion.csv and errors.csv there",
+        help="also write metrics.json and the tables there (errors.csv and others)",
     )
     _add_overlap(parser)
     _add_batches(parser)
@@ -379,13 +381,19 @@ def _add_predict(commands: Any) -> None:
         "predict",
         "class of a text, entities in it, answers to questions, choices",
         "Predicts with a fine-tuned model: the class of each text and its probability, the "
-        "entities or tags in it, the answer to a question (--pair CONTEXT), or the best of some "
-        "--choices.",
+        "entities or tags in it, the answer to a question (--pair CONTEXT), or the best of two or "
+        "more choices (--choice TEXT --choice TEXT).",
     )
     parser.add_argument("model", help="run folder, model folder or Hub id")
     _add_texts(parser)
     _add_pair(parser)
-    parser.add_argument("--choices", nargs="+", metavar="TEXT", help="the texts to choose from")
+    parser.add_argument(
+        "--choice",
+        dest="choices",
+        action="append",
+        metavar="TEXT",
+        help="a text to choose from, several times for several",
+    )
     parser.add_argument(
         "--top", type=int, default=1, metavar="N", help="answers to give to a question (default 1)"
     )
@@ -399,6 +407,7 @@ def _add_predict(commands: Any) -> None:
         action="store_true",
         help="predict with a head that was never trained (noise)",
     )
+    _add_overlap(parser)
     _add_batches(parser)
     _add_machine(parser, precision="auto")
     _add_json(parser)

@@ -213,6 +213,7 @@ def _predict(options: argparse.Namespace) -> None:
         allow_no_answer=options.allow_no_answer,
         batch_size=options.batch_size,
         max_length=options.max_length,
+        overlap=options.overlap,
         progress=not options.quiet,
     )
     in_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 COLOURS = ("36", "33", "35", "32", "34", "31")  # cyan, yellow, magenta, green, blue, red (ECMA-48)
@@ -34,3 +35,11 @@ def _text(cell: object) -> str:
 def coloured(text: str, colour: str) -> str:
     """A text with the codes around it that make a terminal write it in one of COLOURS."""
     return f"\x1b[{colour}m{text}\x1b[0m"
+
+
+def printable(text: str) -> str:
+    """A text without the control characters that a terminal would obey."""
+    return "".join(
+        "\ufffd" if unicodedata.category(letter) == "Cc" and not letter.isspace() else letter
+        for letter in text
+    )

@@ -516,8 +516,8 @@ FAULTS = [
     in_kinds(
         "an answer may end before it starts",
         "tasks/kinds/spans",
-        "(length < 0) | (length >= LONGEST)",
-        "length >= LONGEST",
+        "window.first + first + more)",
+        "window.first + first - more)",
         "tasks/kinds/test_spans",
     ),
     in_kinds(
@@ -564,7 +564,7 @@ FAULTS = [
     ),
     in_kinds(
         "IOB1 is taken for IOB2",
-        "text/corpora",
+        "text/tag_schemes",
         'tag = f"B-{tag[2:]}"',
         "pass",
         "text/test_corpora",
@@ -579,8 +579,8 @@ FAULTS = [
     in_kinds(
         "Matthews without the labels' shares",
         "training/metrics",
-        "np.trace(counts) * total - truth @ predicted",
-        "np.trace(counts) * total",
+        "right * total - (truth * predicted).sum(axis=-1)",
+        "right * total",
         "tasks/kinds/test_classes",
     ),
 ]

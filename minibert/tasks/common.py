@@ -15,6 +15,7 @@ from minibert.checkpoint import hub, pretrained, weights
 from minibert.errors import CheckpointError, ConfigError
 from minibert.model import BertForSequenceClassification, Layout
 from minibert.model.bert import BertBase
+from minibert.tables import printable
 from minibert.text.batches import Rows, collate, plan_batches
 from minibert.text.tokenizer import BertTokenizer
 from minibert.training.loop import Batch, move
@@ -163,5 +164,5 @@ def planned(
 
 def shorten(text: str, width: int = 60) -> str:
     """A text on one line of at most `width` characters."""
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     return line if len(line) <= width else line[: width - 3] + "..."

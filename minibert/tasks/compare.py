@@ -45,9 +45,13 @@ class Comparison:
     settings: dict[str, list[str]]
     pairs: tuple[Pair, ...]
 
+    def _metrics(self) -> list[str]:
+        run = self.columns[0].runs[0]
+        return [name for name in KINDS[self.problem_type].metrics if name in run.metrics[run.split]]
+
     def summary(self) -> str:
         """All of it as text for people."""
-        metrics = KINDS[self.problem_type].metrics
+        metrics = self._metrics()
         rows = [
             ("folder", *(str(column.folder) for column in self.columns)),
             *((key, *(shorten(value, 40) for value in row)) for key, row in self.settings.items()),
@@ -79,7 +83,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """All of it for JSON."""
-        metrics = KINDS[self.problem_type].metrics
+        metrics = self._metrics()
         return finite(
             {
                 "split": self.split,

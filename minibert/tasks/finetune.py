@@ -228,7 +228,7 @@ def _prepare(settings: Settings, progress: bool) -> _Prepared:
         )
         for name, corpus in corpora.items()
     }
-    watch = _watched(settings, kind)
+    watch = _watched(settings, kind, corpora["train"])
     measured = [
         checks.in_pieces(name, part.corpus, part.rows, tokenizer) for name, part in splits.items()
     ]
@@ -350,7 +350,7 @@ def _freeze_body(model: BertBase) -> None:
     model.freeze(*parts, *([] if pooler is None or fresh else [pooler]))
 
 
-def _watched(settings: Settings, kind: Kind) -> str:
+def _watched(settings: Settings, kind: Kind, corpus: Corpus) -> str:
     """The validation metric that chooses the epoch."""
     known = kind.metrics
     if settings.watch not in (None, *known):
@@ -360,7 +360,7 @@ def _watched(settings: Settings, kind: Kind) -> str:
             expected=known,
             found=settings.watch,
         )
-    return settings.watch or known[0]
+    return settings.watch or kind.watched(corpus)
 
 
 def _batches_of_epoch(

@@ -137,7 +137,9 @@ def _pair_of_groups(first: Column, second: Column) -> Pair:
     if first.seeds != second.seeds:
         reason = f"their seeds are {_listed(first.seeds)} and {_listed(second.seeds)}"
         return Pair(first.name, second.name, None, {}, reason, None)
-    metrics = KINDS[first.runs[0].record["problem_type"]].metrics[:2]
+    run = first.runs[0]
+    known = KINDS[run.record["problem_type"]].metrics
+    metrics = [name for name in known if name in run.metrics[run.split]][:2]
     found = {name: paired_t(first.values(name), second.values(name)) for name in metrics}
     p = found[metrics[0]].p
     if math.isnan(p):

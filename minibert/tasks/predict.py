@@ -87,6 +87,7 @@ class Predictor:
         allow_no_answer: bool = False,
         batch_size: int = 32,
         max_length: int | None = None,
+        overlap: int | None = None,
         progress: bool = False,
     ) -> list[Any]:
         """Predicts each text, in the order given; batches are planned by length.
@@ -96,6 +97,7 @@ class Predictor:
                 at white space), for one that answers questions the questions.
             pairs: a second text for each; for questions the contexts.
             choices: for a model that chooses, the choices for each text.
+            overlap: tokens that two windows of a long context share.
             top: how many answers to give to a question.
             allow_no_answer: let a context hold no answer, where the model finds that likelier.
 
@@ -113,12 +115,14 @@ class Predictor:
         one = isinstance(texts, str)
         rows: list[Any] = [texts] if one else list(texts)
         pairs = [pairs] if isinstance(pairs, str) else pairs
+        if choices is not None and not isinstance(choices, Sequence):
+            raise DataError("The choices are no sequence.", key="choices", found=choices)
         if one and choices is not None and all(isinstance(choice, str) for choice in choices):
             choices = [choices]  # type: ignore[list-item]
         if not rows:
             return []
         corpus = self.kind.unlabelled(rows, self._second(rows, pairs, choices))
-        dataset = self.kind.rows(corpus, self.tokenizer, max_length=max_length)
+        dataset = self.kind.rows(corpus, self.tokenizer, max_length=max_length, overlap=overlap)
         result = evaluate(
             self.model,
             planned(dataset, self.tokenizer, batch_size=batch_size, shuffle=False),

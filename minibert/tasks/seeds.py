@@ -67,7 +67,8 @@ class Seeds:
 
     def spreads(self, split: str) -> dict[str, Spread]:
         """Metric -> its spread on one split."""
-        metrics = KINDS[self.runs[0].record["problem_type"]].metrics
+        known = KINDS[self.runs[0].record["problem_type"]].metrics
+        metrics = [name for name in known if name in self.runs[0].metrics[split]]
         found = {name: [run.metrics[split][name]["value"] for run in self.runs] for name in metrics}
         return {name: _spread(values) for name, values in found.items() if None not in values}
 

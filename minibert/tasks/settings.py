@@ -9,7 +9,7 @@ from typing import Any
 
 from minibert.errors import ConfigError
 from minibert.tasks.faults import require_known
-from minibert.text.corpora import TAG_SCHEMES
+from minibert.text.tag_schemes import TAG_SCHEMES
 from minibert.training.optim import SCHEDULES
 
 PROBES = ("linear", "logistic")

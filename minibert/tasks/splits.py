@@ -56,16 +56,16 @@ def read_splits(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
             corpora[name] = read(path, split=name, **reading)
             require_kind(corpora[name], kind, "the training data")
     seed = settings.seed if settings.data_seed is None else settings.data_seed
-    if settings.test_subset is not None and "test" in corpora:
-        corpora["test"] = _subset(corpora["test"], settings.test_subset, seed)
     faults.require_sense(settings, kind.problem_type)
     if settings.test_fraction is not None:
         corpora["train"], corpora["test"] = split(
             corpora["train"], settings.test_fraction, seed=seed, stratify=kind.one_class
         )
+    if settings.test_subset is not None and "test" in corpora:
+        corpora["test"] = subset(corpora["test"], settings.test_subset, seed=seed)
     whole = corpora["train"]
     if settings.train_subset is not None:
-        corpora["train"] = _subset(corpora["train"], settings.train_subset, seed)
+        corpora["train"] = subset(corpora["train"], settings.train_subset, seed=seed)
     if "sorted-validation" in settings.faults:
         corpora["train"], corpora["validation"] = faults.cut_off_the_end(
             corpora["train"], settings.validation_fraction, whole
@@ -80,10 +80,6 @@ def read_splits(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
     return kind, {
         name: corpora[name] for name in ("train", "validation", "test") if name in corpora
     }
-
-
-def _subset(corpus: Corpus, count: int, seed: int) -> Corpus:
-    return subset(corpus, count, seed=seed)
 
 
 def _has_several(corpus: Corpus) -> bool:

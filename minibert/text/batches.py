@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from minibert.errors import ConfigError, DataError
 from minibert.text.corpora import Corpus
-from minibert.text.examples import ChoiceExample, Example, TaggedExample
+from minibert.text.examples import AnyExample, ChoiceExample, Example, TaggedExample
 from minibert.text.tokenizer import BertTokenizer, Encoded, Side, pad_rows, warn_of_cuts
 
 # Never counts in a loss: torch.nn.functional.cross_entropy's own ignore_index.
@@ -116,7 +116,7 @@ class Dataset(Rows):
         bar = tqdm(
             total=len(rows), desc="tokenising", unit="text", disable=None if progress else True
         )
-        for start, chunk in _chunks(rows):
+        for start, chunk in chunks(rows):
             encoded = tokenizer.encode(
                 *_texts(chunk, start),
                 max_length=max_length,
@@ -357,7 +357,7 @@ def _mixed(seed: int, epoch: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _chunks(rows: Sequence[Any]) -> Iterator[tuple[int, Sequence[Any]]]:
+def chunks(rows: Sequence[Any]) -> Iterator[tuple[int, Sequence[Any]]]:
     """Parts of `rows`, each with the number of its first row."""
     start = characters = 0
     for row, example in enumerate(rows):
@@ -369,11 +369,11 @@ def _chunks(rows: Sequence[Any]) -> Iterator[tuple[int, Sequence[Any]]]:
     yield start, rows[start:]
 
 
-def _characters(example: Example | TaggedExample) -> int:
+def _characters(example: AnyExample) -> int:
     """Roughly how long; whether it is text at all is asked later."""
     if isinstance(example, TaggedExample):
         return len(str(example.words))
-    return len(str(example.text)) + len(str(example.text_pair))
+    return sum(len(str(text)) for text in example.texts)
 
 
 def _texts(

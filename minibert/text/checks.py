@@ -386,7 +386,7 @@ def _missing_labels(split: Split, training: Split) -> Iterator[Finding]:
 
 
 def _rare_classes(training: Split) -> Iterator[Finding]:
-    rare = {name: n for name, n in training.corpus.label_counts.items() if n < RARE}
+    rare = {name: n for name, n in training.corpus.label_counts.items() if 0 < n < RARE}
     if rare:
         listed = _listed([f"{name} {count}" for name, count in rare.items()])
         yield _warning(

@@ -43,6 +43,7 @@ from minibert.text.examples import (
     TaggedExample,
 )
 from minibert.text.readers import Columns, Record
+from minibert.text.tag_schemes import TAG_SCHEMES, both_tags_of_each_type, in_iob2, is_iob
 
 Format = Literal["csv", "tsv", "jsonl", "parquet", "conll", "squad", "lines", "folder"]
 
@@ -57,7 +58,6 @@ PROBLEM_TYPES = (
     "question_answering",
     "multiple_choice",
 )
-TAG_SCHEMES = ("iob1", "iob2")
 
 SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
@@ -188,6 +188,7 @@ def read(
             a '"' in a tab-separated review is just a '"'.
         text, text_pair, label: the columns to read. `label=None` reads texts without labels. A
             text that is a list of words (jsonl, parquet) has a list of tags for a label. With
+            `choices` a second text is put before each of them, as SWAG has it. With
             `problem_type="question_answering"` the columns of a table are those of the Hub's SQuAD:
             id, question, context, answers.
         choices: the column that holds the list of texts to choose from, or several columns that
@@ -226,8 +227,11 @@ def read(
             expected=PROBLEM_TYPES,
             found=problem_type,
         )
-    columns = Columns(text, text_pair, label, tuple(choices or ()))
+    given = columns = Columns(text, text_pair, label, tuple(choices or ()))
+    if len(set(given.choices)) < len(given.choices):
+        raise ConfigError(f"A column of choices is named twice: {choices}.", key="choices")
     if problem_type == "question_answering":
+        _refuse("Questions", given, tag_scheme)
         columns = readers.QUESTIONS
     elif problem_type == "multiple_choice" and not choices:
         columns = columns._replace(choices=("choices",))
@@ -248,8 +252,10 @@ def read(
         elif kind == "lines":
             records += readers.lines(path)
         elif kind == "conll":
+            _refuse("Tagged words", given, None)
             records += readers.conll(path, sep or "\t", tagged=label is not None)
         elif kind == "squad":
+            _refuse("Questions", given, tag_scheme)
             records += readers.squad(path)
         elif kind == "jsonl":
             records += readers.jsonl(path, columns)
@@ -269,14 +275,31 @@ def read(
             )
     if not records:
         raise DataError(f"{source} holds no examples.", path=source, expected="examples", found=0)
+    if tag_scheme is not None and not isinstance(records[0].text, tuple):
+        _refuse("Texts", Columns("text", None, "label"), tag_scheme)
     if records[0].question is not None:
         return Corpus(tuple(map(_question, records)), None, str(source), files)
     if records[0].choices is not None:
         return Corpus(tuple(map(_choice, records)), None, str(source), files)
     _check_one_form(records)
-    records = [_in_iob2(record, tag_scheme) for record in records]
+    records = in_iob2(records, tag_scheme)
     labels, found_names = _labels(records, label_names or stored_names, problem_type)
     return Corpus(_examples(records, labels), found_names, str(source), files)
+
+
+def _refuse(what: str, given: Columns, tag_scheme: str | None) -> None:
+    """Raises ConfigError if columns or a scheme were named that this form of data does not have."""
+    usual = {**Columns("text", None, given.label)._asdict(), "tag_scheme": None}
+    for key, value in {**given._asdict(), "tag_scheme": tag_scheme}.items():
+        if value != usual[key]:
+            raise ConfigError(
+                f"{what} have no {key}, but {value!r} was named.",
+                key=key,
+                found=value,
+                hint="A table of questions has the columns id, question, context, answers."
+                if what == "Questions"
+                else "Leave it out.",
+            )
 
 
 def split(
@@ -517,36 +540,6 @@ def _choice(record: Record) -> ChoiceExample:
     return ChoiceExample(record.text, record.choices, record.label, record.where)
 
 
-def _in_iob2(record: Record, scheme: str | None) -> Record:
-    """A tagged sentence with its tags in IOB2, which they are checked for; others as they are.
-
-    In IOB1 an entity begins with I-X, and with B-X only right after another entity of its type.
-    """
-    if not isinstance(record.text, tuple) or record.label is None:
-        return record
-    tags: list[str] = []
-    outside = [str(tag) for tag in record.label]
-    if scheme is None and not all(re.match(r"O$|[BI]-", tag) for tag in outside):
-        return record  # parts of speech, say
-    for place, tag in enumerate(outside):
-        before = tags[-1] if tags else "O"
-        dangles = tag[:2] == "I-" and before not in (f"B-{tag[2:]}", f"I-{tag[2:]}")
-        if dangles and scheme == "iob1":
-            tag = f"B-{tag[2:]}"
-        elif dangles:
-            raise DataError(
-                f"{record.where}, word {place + 1} ({record.text[place]!r:.30}) has the tag {tag}, "
-                f"but {before} comes before it: it goes on with an entity that nothing began.",
-                key=record.where,
-                expected=f"B-{tag[2:]}",
-                found=tag,
-                hint="Are the tags IOB1, as in CoNLL-2003? Then say tag_scheme='iob1' (on the "
-                "command line --tag-scheme iob1).",
-            )
-        tags.append(tag)
-    return record._replace(label=tuple(tags))
-
-
 def _are_numbers(labels: Sequence[Any]) -> bool:
     """Whether the labels are for regression: numbers, and not all of them whole."""
     if all(isinstance(label, str) for label in labels):
@@ -575,6 +568,8 @@ def _number(record: Record) -> float:
 
 def _sorted_names(records: Sequence[Record]) -> list[str]:
     names = {name for record in records for name in _names(record)}
+    if isinstance(records[0].text, tuple) and is_iob(sorted(names)):
+        return both_tags_of_each_type(sorted(names))
     whole = all(map(_WHOLE.fullmatch, names))
     return sorted(names, key=int if whole else None)
 

@@ -11,6 +11,7 @@ import csv
 import gzip
 import itertools
 import json
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -191,14 +192,31 @@ def squad(path: Path) -> list[Record]:
         whole = json.loads(content)
     except (ValueError, RecursionError) as problem:
         raise DataError(f"{path} is not JSON: {problem}.", path=path) from problem
-    records = []
+    records: list[Record] = []
+    seen: set[str] = set()
     for article, at in _items(path, whole, "data", str(path)):
         for paragraph, under in _items(path, article, "paragraphs", at):
             for item, here in _items(path, paragraph, "qas", under):
                 values = {**item, "context": paragraph.get("context")}
-                if item.get("is_impossible") is True:
-                    values["answers"] = []  # 2.0 gives plausible ones beside it
-                records.append(_question(path, None, values, here))
+                record = _question(path, None, values, here)
+                said = item.get("is_impossible")
+                if isinstance(said, bool) and said == bool(record.label):
+                    raise DataError(
+                        f"{here} has is_impossible {said} and {len(record.label)} answers.",
+                        path=path,
+                        key="is_impossible",
+                        expected=not said,
+                        found=said,
+                    )
+                if record.where in seen:
+                    raise DataError(
+                        f"{here} has the id {record.where!r:.50}, which an earlier one has.",
+                        path=path,
+                        key="id",
+                        found=record.where,
+                    )
+                seen.add(record.where)
+                records.append(record)
     if not records:
         raise DataError(f"{path} holds no questions.", path=path, expected="questions", found=0)
     return records
@@ -423,6 +441,8 @@ def _empty_line(path: Path, line: int) -> DataError:
 def _require_columns(
     path: Path, line: int, names: Sequence[str], columns: Columns, hint: str
 ) -> None:
+    if columns.question is not None:
+        hint = "A table of questions has the columns id, question, context, answers."
     for column in columns.wanted:
         if column not in names:
             # Without a header line the names are a whole text.
@@ -452,6 +472,8 @@ def _record(path: Path, line: int, values: Mapping[str, Any], columns: Columns) 
             _check_text(path, line, column, values[column])
     if columns.choices:
         return _with_choices(path, line, values, columns)
+    if line == 1:
+        _warn_of_choices(path, values, columns)
     label = values[columns.label] if columns.label else None
     if columns.label and label in (None, ""):
         raise DataError(
@@ -519,8 +541,22 @@ def _with_choices(path: Path, line: int, values: Mapping[str, Any], columns: Col
     place = None
     if columns.label is not None:
         place = _place_of_choice(path, line, values[columns.label], choices)
+    if columns.text_pair is not None:
+        choices = [f"{values[columns.text_pair]} {choice}" for choice in choices]
     text = values[columns.text]
     return Record(f"{path}:{line}", text, None, place, choices=tuple(choices))
+
+
+def _warn_of_choices(path: Path, values: Mapping[str, Any], columns: Columns) -> None:
+    """Says of a list of texts that is not read where a whole number is the label of a text."""
+    label = values[columns.label] if columns.label else None
+    for name, value in values.items():
+        if type(label) is int and name not in columns.wanted and _is_list_of_texts(value) and value:
+            warnings.warn(
+                f"{path} has a list of texts in the column {name!r}, which is not read: if the "
+                f"label is the place of the right one, name it (--choices {name}).",
+                stacklevel=2,
+            )
 
 
 def _place_of_choice(path: Path, line: int, label: Any, choices: Sequence[str]) -> int:

@@ -22,15 +22,13 @@ import numpy as np
 from tqdm import tqdm
 
 from minibert.errors import DataError
-from minibert.text.batches import Rows
+from minibert.text.batches import Rows, chunks
 from minibert.text.corpora import Corpus
 from minibert.text.examples import Answer, QuestionExample
 from minibert.text.tokenizer import BertTokenizer, Encoded
 
 MOST_OF_A_QUESTION = 64  # tokens; Devlin et al.'s code cuts questions there, too
 NOT_HERE = (0, 0)  # the columns of the answer where it is not in a window: those of [CLS]
-
-_CHUNK = 100  # questions tokenised at a time
 
 
 @dataclass(frozen=True)
@@ -118,8 +116,7 @@ class Windows(Rows):
             unit="question",
             disable=None if progress else True,
         ) as bar:
-            for start in range(0, len(examples), _CHUNK):
-                chunk = examples[start : start + _CHUNK]
+            for start, chunk in chunks(examples):
                 encoded = tokenizer.encode_windows(
                     [example.question for example in chunk],
                     [example.context for example in chunk],

@@ -96,12 +96,19 @@ def matthews(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
     Matthews 1975 for two classes, Gorodkin 2004 for more. 0 says that the predictions tell nothing
     of the labels, whatever the shares of the classes; it is 0 where one of both is constant.
     """
-    counts = confusion_matrix(labels, predictions, classes).astype(np.float64)  # (C, C)
-    truth, predicted = counts.sum(axis=1), counts.sum(axis=0)  # (C,), (C,)
-    total = counts.sum()
-    together = np.trace(counts) * total - truth @ predicted
-    spread = (total**2 - truth @ truth) * (total**2 - predicted @ predicted)
-    return float(together / math.sqrt(spread)) if spread > 0 else 0.0
+    counts = confusion_matrix(labels, predictions, classes)  # (C, C)
+    return float(matthews_of_counts(np.trace(counts), counts.sum(axis=1), counts.sum(axis=0)))
+
+
+def matthews_of_counts(right: ArrayLike, truth: ArrayLike, predicted: ArrayLike) -> Floats:
+    """The same of how many are right (...), and of each class labels and predictions, (..., C)."""
+    right, truth, predicted = (
+        np.asarray(part, dtype=np.float64) for part in (right, truth, predicted)
+    )
+    total = truth.sum(axis=-1)  # (...)
+    together = right * total - (truth * predicted).sum(axis=-1)  # (...)
+    spread = (total**2 - (truth**2).sum(axis=-1)) * (total**2 - (predicted**2).sum(axis=-1))
+    return _divide(together, np.sqrt(spread))
 
 
 def multilabel_scores(labels: ArrayLike, predictions: ArrayLike) -> dict[str, float]:
@@ -206,21 +213,20 @@ def answer_scores(prediction: str, answers: Sequence[str]) -> tuple[bool, float]
 
     Rajpurkar et al. 2016, section 6.1 (SQuAD): both sides in lower case, without punctuation and
     the articles a, an, the; F1 is over the words that both have. Where there is nothing to answer
-    both are 1 for the empty text and 0 for any other (Rajpurkar et al. 2018).
+    both are 1 for the empty text and 0 for any other (Rajpurkar et al. 2018); right answers of
+    which nothing is left count as none. Words are what stands between blanks: in Chinese F1 says no
+    more than exact match does.
 
     Args:
-        answers: the right ones; [""] where there is none.
+        answers: the right ones; none where there is nothing to answer.
     """
     guess = _plain_words(prediction)
     scores = []
-    for answer in answers:
-        right = _plain_words(answer)
+    for right in [words for words in map(_plain_words, answers) if words] or [[]]:
         shared = sum((Counter(guess) & Counter(right)).values())
         nothing = not guess or not right
         f1 = float(guess == right) if nothing else 2 * shared / (len(guess) + len(right))
         scores.append((guess == right, f1))
-    if not scores:
-        raise InputError("There is no right answer to compare with.", expected="at least 1")
     return max(exact for exact, _ in scores), max(f1 for _, f1 in scores)
 
 

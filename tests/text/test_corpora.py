@@ -247,8 +247,8 @@ def test_conll_with_documents_and_four_columns(tmp_path):
     )
     corpus = read(write(tmp_path, "a.conll", content), sep=" ")
     assert [example.words for example in corpus] == [("EU", "rejects"), ("Peter",)]
-    assert corpus.label_names == ("B-ORG", "B-PER", "O")
-    assert [example.tags for example in corpus] == [(0, 2), (1,)]
+    assert corpus.label_names == ("B-ORG", "B-PER", "I-ORG", "I-PER", "O")
+    assert [example.tags for example in corpus] == [(0, 4), (1,)]
     assert corpus[1].guid.endswith(":7")
     plain = read(write(tmp_path, "b.conll", "EU\nrejects\n"), label=None)
     assert plain[0].words == ("EU", "rejects") and plain[0].tags is None
@@ -323,10 +323,13 @@ def test_lists_of_words_with_lists_of_tags(tmp_path):
     path = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))
     corpus = read(path)
     assert corpus.examples == (
-        TaggedExample(("EU", "rejects"), (0, 1), f"{path}:1"),
-        TaggedExample(("a",), (1,), f"{path}:2"),
+        TaggedExample(("EU", "rejects"), (0, 2), f"{path}:1"),
+        TaggedExample(("a",), (2,), f"{path}:2"),
+    )  # both tags of a type have a name: others may have the second
+    assert (
+        corpus.label_names == ("B-ORG", "I-ORG", "O")
+        and corpus.problem_type == "token_classification"
     )
-    assert corpus.label_names == ("B-ORG", "O") and corpus.problem_type == "token_classification"
     assert read(path, label=None)[0] == TaggedExample(("EU", "rejects"), None, f"{path}:1")
     numbered = write(tmp_path, "b.jsonl", '{"tokens": ["EU", "rejects"], "ner_tags": [1, 0]}')
     with pytest.warns(UserWarning, match="read as 0 = O, 1 = B-ORG"):
@@ -676,3 +679,66 @@ def test_subset():
     assert len({*loose}) > 1
     with pytest.raises(ConfigError, match="subset of 101 cannot be drawn from 100"):
         subset(corpus, 101, seed=0)
+
+
+@pytest.mark.parametrize(
+    "tags, said",
+    [
+        ("B-X E-X S-Y", "'E-X', which is none of O, B-X and I-X.*BIOES"),
+        ("B-X L-X U-Y O", "'L-X', which is none of"),
+        ("B I O", "'B', which is none of"),
+        ("B-X I-X B-Y b-Y O", "'b-Y', which is none of O, B-X and I-X as tags beside it are.$"),
+    ],
+)
+def test_tags_of_another_scheme_are_refused_by_word(tmp_path, tags, said):
+    with pytest.raises(DataError, match=r"a.conll:1, word \d \('w\d'\) has the tag " + said):
+        tagged(tmp_path, tags)
+
+
+def test_an_unsound_tag_is_found_whatever_else_its_sentence_holds(tmp_path):
+    lines = "a\tB-X\nb\tI-X\nc\tB-Y\n\nd\tNN\ne\tI-Y\n"
+    with pytest.raises(DataError, match="a.conll:5, word 1 .* has the tag 'NN'"):
+        read(write(tmp_path, "a.conll", lines))
+
+
+@pytest.mark.parametrize(
+    "name, options, said",
+    [
+        ("a.json", {"text": "passage"}, "Questions have no text, but 'passage' was named"),
+        ("a.json", {"tag_scheme": "iob1"}, "Questions have no tag_scheme"),
+        ("a.json", {"choices": ["a"]}, "Questions have no choices"),
+        ("a.conll", {"text_pair": "b"}, "Tagged words have no text_pair"),
+        ("a.csv", {"tag_scheme": "iob2"}, "Texts have no tag_scheme"),
+        ("a.csv", {"choices": ["a", "a"]}, "named twice"),
+    ],
+)
+def test_what_a_form_does_not_have_is_refused(tmp_path, name, options, said):
+    contents = {
+        "a.json": json.dumps(
+            {
+                "data": [
+                    {"paragraphs": [{"context": "x", "qas": [{"question": "y", "answers": []}]}]}
+                ]
+            }
+        ),
+        "a.conll": "a\tO\n",
+        "a.csv": "text,label,a\nx,y,z\n",
+    }
+    with pytest.raises(ConfigError, match=said):
+        read(write(tmp_path, name, contents[name]), **options)
+
+
+def test_a_second_text_begins_each_choice(tmp_path):
+    line = {"first": "She sat.", "second": "He", "a": "stood.", "b": "ran.", "label": 1}
+    path = write(tmp_path, "a.jsonl", json.dumps(line))
+    [example] = read(path, text="first", text_pair="second", choices=["a", "b"])
+    assert (example.text, example.choices) == ("She sat.", ("He stood.", "He ran."))
+
+
+def test_a_list_that_looks_like_choices_is_told_of(tmp_path):
+    line = {"text": "so", "choices": ["a", "b"], "label": 0}
+    path = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, [line, {**line, "label": 1}])))
+    with pytest.warns(
+        UserWarning, match="list of texts in the column 'choices', which is not read"
+    ):
+        read(path)

@@ -209,12 +209,19 @@ def test_a_question_that_is_impossible_has_no_answer(tmp_path):
     likely = [ANN]
     whole = squad(**{"answers": [], "is_impossible": True, "plausible_answers": likely})
     assert read(write(tmp_path, "a.json", json.dumps(whole)))[0].answers == ()
-    # Some data sets leave the plausible ones among the answers.
-    for impossible, answers in ((True, ()), (False, (Answer("Ann", 9),))):
-        whole = squad(ANN, is_impossible=impossible)
-        corpus = read(write(tmp_path, "b.json", json.dumps(whole)))
-        assert corpus[0].answers == answers and corpus.problem_type == "question_answering"
-    assert corpus.head().startswith("Ann | ")
+    corpus = read(write(tmp_path, "b.json", json.dumps(squad(ANN, is_impossible=False))))
+    assert corpus[0].answers == (Answer("Ann", 9),) and corpus.head().startswith("Ann | ")
+    for said, answers in ((True, [ANN]), (False, [])):
+        whole = squad(**{"answers": answers, "is_impossible": said})
+        with pytest.raises(DataError, match=f"is_impossible {said} and {len(answers)} answers"):
+            read(write(tmp_path, "c.json", json.dumps(whole)))
+
+
+def test_two_questions_with_one_id_are_refused(tmp_path):
+    whole = squad(ANN, id="q1")
+    whole["data"] *= 2
+    with pytest.raises(DataError, match="has the id 'q1', which an earlier one has"):
+        read(write(tmp_path, "a.json", json.dumps(whole)))
 
 
 def test_a_question_without_an_id_is_named_by_its_place(tmp_path):

@@ -52,7 +52,7 @@ class MultipleChoice(Kind):
     head = BertForMultipleChoice
     metrics = ("accuracy", "loss")
     more_texts = "choices"
-    asks = '"your text" --choices "one" "another"'
+    asks = '"your text" --choice "one" --choice "another"'
 
     def rows(
         self,
@@ -102,10 +102,11 @@ class MultipleChoice(Kind):
             raise DataError(
                 "A model that chooses needs choices for each text.",
                 key="choices",
-                hint="Name them: choices=[[...], ...] (on the command line --choices A B C).",
+                hint="Name them: choices=[[...], ...] (on the command line --choice A --choice B).",
             )
         for row, choices in enumerate(more):
-            if isinstance(choices, str) or len(choices) < 2:
+            is_list = isinstance(choices, Sequence) and not isinstance(choices, str)
+            if not is_list or len(choices) < 2:
                 raise DataError(
                     f"Row {row} has {choices!r:.50} for choices, and needs 2 texts or more.",
                     key=str(row),

@@ -134,6 +134,7 @@ class Classes(Texts):
         return {
             "accuracy": Score(lambda sums: sums[..., 0] / len(rows), right),
             "macro_f1": Score(_macro_f1, np.hstack([there & predicted, predicted, there])),
+            "matthews": Score(_matthews, np.hstack([right, there, predicted])),
         }
 
     def predictions(self, asked: Asked) -> list[Prediction]:
@@ -153,3 +154,9 @@ def _macro_f1(sums: NDArray[Any]) -> NDArray[Any]:
     occurs = predicted + there > 0
     scores = 2 * right / np.maximum(1, predicted + there)
     return scores.sum(axis=-1) / np.maximum(1, occurs.sum(axis=-1))
+
+
+def _matthews(sums: NDArray[Any]) -> NDArray[Any]:
+    """Matthews correlation of what is right (..., 1), and there, predicted in each (..., C)."""
+    there, predicted = np.split(sums[..., 1:], 2, axis=-1)  # (..., C) each
+    return metrics.matthews_of_counts(sums[..., 0], there, predicted)

@@ -62,8 +62,8 @@ class Kind(ABC):
     Attributes:
         problem_type: its name, that of the config where the official code has one.
         head: the model.
-        metrics: what is measured; the first chooses the epoch, unless another is asked for. Those
-            that end in "loss" or "mse" are better lower.
+        metrics: what may be measured, the main one first. Those that end in "loss" or "mse" are
+            better lower.
         labels_are: what the labels of its data are in the words of `Corpus.problem_type`; None: the
             same as `problem_type`.
         one_class: whether a text has one class, and the head a `class_loss`: what class weights,
@@ -111,6 +111,10 @@ class Kind(ABC):
             fresh_head=True,
             generator=torch.Generator().manual_seed(seed),
         )
+
+    def watched(self, corpus: Corpus) -> str:
+        """The metric that chooses the epoch, unless another is asked for."""
+        return self.metrics[0]
 
     @abstractmethod
     def report(self, measured: Measured) -> Report:

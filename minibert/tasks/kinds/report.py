@@ -29,7 +29,7 @@ class Report:
 
     Attributes:
         split: its name, such as "test".
-        problem_type: as in the official config, or "token_classification".
+        problem_type: a key of KINDS.
         label_names: the classes, in order.
         metrics: name -> {"value", "low", "high"} (95% interval), {"value"} alone where no interval
             is to be had, or a plain number; "classes" holds the scores of each class.
@@ -64,6 +64,11 @@ class Report:
                 if "low" in metric:
                     interval = f"  (95% interval {metric['low']:.4f} to {metric['high']:.4f})"
                 lines.append(f"  {name:<{width}} {metric['value']:.4f}{interval}")
+            elif isinstance(metric, Mapping) and "examples" in metric:  # a part of the examples
+                parts = "  ".join(f"{key} {value:.4g}" for key, value in metric.items())
+                lines.append(f"  {name:<{width}} {parts}")
+            elif isinstance(metric, (int, float)) and name != "examples":
+                lines.append(f"  {name:<{width}} {metric:.6g}")
         classes = self.metrics.get("classes", {})
         if 0 < len(classes) <= 30:
             rows = [

@@ -100,7 +100,10 @@ class Spans(Kind):
         )
 
     def report(self, measured: Measured) -> Report:
-        """EM and F1 as SQuAD defines them, the better of those against each right answer."""
+        """EM and F1 as SQuAD defines them, the better of those against each right answer.
+
+        "No answer" may be given where these data hold a question without one.
+        """
         assert isinstance(measured.rows, Windows)
         unanswerable = any(not example.target for example in measured.corpus)
         decoded = decode(
@@ -157,8 +160,16 @@ class Spans(Kind):
                 key="pairs",
                 hint="Give one for each question: pairs=[...] (on the command line --pair TEXT).",
             )
-        require_strings(texts, "a question")
-        require_strings(more, "a context")
+        for column, what in ((texts, "a question"), (more, "a context")):
+            require_strings(column, what)
+            for row, text in enumerate(column):
+                if not text.strip():
+                    raise DataError(
+                        f"Row {row} is empty, and {what} is needed.",
+                        key=str(row),
+                        expected=what,
+                        found=text,
+                    )
         return Corpus(
             tuple(
                 QuestionExample(question, context)
@@ -218,15 +229,16 @@ def decode(
 def _stretches(window: Window, logits: Tensor) -> Iterator[tuple[tuple[int, int], float]]:
     """The best stretches of the context in a window: ((from, to) in characters, score)."""
     pieces = len(window.offsets)
+    if pieces == 0:  # cleaning has left nothing of the context
+        return
     start, end = logits[window.first : window.first + pieces].unbind(dim=-1)  # (pieces,) each
-    scores = start[:, None] + end[None, :]  # (pieces, pieces)
-    length = torch.arange(pieces)[None, :] - torch.arange(pieces)[:, None]  # (pieces, pieces)
-    scores = scores.masked_fill((length < 0) | (length >= LONGEST), -torch.inf)  # (pieces, pieces)
-    values, places = scores.flatten().topk(min(_CANDIDATES, scores.numel()))  # (candidates,) each
+    ends = F.pad(end, (0, LONGEST - 1), value=-torch.inf).unfold(0, LONGEST, 1)  # (pieces, LONGEST)
+    scores = (start[:, None] + ends).flatten()  # (pieces * LONGEST,)
+    values, places = scores.topk(min(_CANDIDATES, len(scores)))  # (candidates,) each
     for value, place in zip(values.tolist(), places.tolist(), strict=True):
         if value > -math.inf:
-            first, last = divmod(place, pieces)
-            columns = (window.first + first, window.first + last)
+            first, more = divmod(place, LONGEST)
+            columns = (window.first + first, window.first + first + more)
             yield window.characters_of(*columns), value
 
 

@@ -1,8 +1,8 @@
 """A tag for each word: names of people and places, parts of speech.
 
 A word may be several pieces. Its first piece carries the tag, in training and in prediction; the
-others are ignored (`text.batches.piece_labels`). What is counted are entities, whole ones: right
-means both ends and the type are right.
+others are ignored (`text.batches.piece_labels`). Where tags are IOB, entities are counted, whole
+ones: right means both ends and the type are right. Else (parts of speech) words are.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ from torch.nn import functional as F
 from minibert.errors import DataError
 from minibert.model import BertForTokenClassification
 from minibert.model.heads import ModelWithHead
-from minibert.tables import COLOURS, coloured
+from minibert.tables import COLOURS, coloured, printable
 from minibert.tasks.kinds.kind import Asked, ErrorRow, Kind, Score, class_names, f1_of_sums
 from minibert.tasks.kinds.report import Measured, Report, with_interval
 from minibert.text.corpora import Corpus
 from minibert.text.examples import TaggedExample
+from minibert.text.tag_schemes import is_iob
 from minibert.training import metrics
 from minibert.training.metrics import Entity
+
+_OPENING = r"[(\[{\"'\u201c\u2018\u00ab]"
+_CLOSING = r"[)\]}\"'\u201d\u2019\u00bb.,;:!?\u2026]"
 
 
 @dataclass(frozen=True)
@@ -78,24 +82,25 @@ class TaggedText:
 
     def _lines(self, in_colour: bool) -> str:
         if any(not re.match(r"O$|[BI]-", word.tag) for word in self.words):
-            return " ".join(f"{word.word}/{word.tag}" for word in self.words)
+            return printable(" ".join(f"{word.word}/{word.tag}" for word in self.words))
         if not self.entities:
-            return f"{' '.join(self.text.split())}  (no entities)"
+            return f"{printable(' '.join(self.text.split()))}  (no entities)"
         kinds = sorted({entity.type for entity in self.entities})
         paint = dict(zip(kinds, itertools.cycle(COLOURS), strict=False))
 
         def shown(entity: FoundEntity, text: str) -> str:
             return coloured(text, paint[entity.type]) if in_colour else text
 
-        parts, at = [], 0
+        parts: list[str] = []
+        at = 0
         for entity in self.entities:
-            marked = f"[{self.text[entity.start : entity.end]} {entity.type}]"
-            parts += [self.text[at : entity.start], shown(entity, marked)]
+            marked = f"[{printable(entity.text)} {entity.type}]"
+            parts += [printable(self.text[at : entity.start]), shown(entity, marked)]
             at = entity.end
-        lines = [" ".join("".join([*parts, self.text[at:]]).split())]
+        lines = [" ".join("".join([*parts, printable(self.text[at:])]).split())]
         lines += [
             f"  {entity.start:>4}-{entity.end:<4}  {shown(entity, f'{entity.type:<14}')}  "
-            f"{entity.probability:.3f}  {entity.text}"
+            f"{entity.probability:.3f}  {printable(entity.text)}"
             for entity in self.entities
         ]
         return "\n".join(lines)
@@ -120,29 +125,35 @@ class Tags(Kind):
             generator=torch.Generator().manual_seed(seed),
         )
 
+    def watched(self, corpus: Corpus) -> str:
+        return "entity_f1" if is_iob(corpus.label_names or ()) else "word_accuracy"
+
     def report(self, measured: Measured) -> Report:
-        """A word that truncation cut off was not tagged: it counts as predicted "O"."""
+        """A word that truncation cut off was not tagged: it counts as "O", else as a word less."""
         read = [_read(measured, number) for number in range(len(measured.corpus))]
         truth, guesses = [each.labels for each in read], [each.guesses for each in read]
         pairs = [pair for each in read for pair in zip(each.labels, each.guesses, strict=True)]
         right = sum(label == guess for label, guess in pairs)
-        by_type = metrics.entity_scores(truth, guesses)
-        overall = by_type.pop("micro")
-        counts = _counts(truth, guesses)  # (sentences, 3)
         result: dict[str, Any] = {
             "examples": len(truth),
             "words": len(pairs),
+            "words_cut_off": sum(each.cut_off for each in read),
             "loss": {"value": measured.loss},
-            "entity_f1": measured.resampled(
-                lambda a, _: float(f1_of_sums(a.sum(axis=0))), counts, counts
-            ),
-            "entity_precision": {"value": overall["precision"]},
-            "entity_recall": {"value": overall["recall"]},
-            "word_accuracy": with_interval(
-                right / len(pairs), metrics.wilson_interval(right, len(pairs))
-            ),
-            "classes": by_type,
         }
+        spelt = is_iob(measured.names)
+        by_type = metrics.entity_scores(truth, guesses) if spelt else {}
+        if spelt:
+            overall = by_type.pop("micro")
+            counts = _counts(truth, guesses)  # (sentences, 3)
+            result["entity_f1"] = measured.resampled(
+                lambda a, _: float(f1_of_sums(a.sum(axis=0))), counts, counts
+            )
+            result["entity_precision"] = {"value": overall["precision"]}
+            result["entity_recall"] = {"value": overall["recall"]}
+        result["word_accuracy"] = with_interval(
+            right / len(pairs), metrics.wilson_interval(right, len(pairs))
+        )
+        result["classes"] = by_type
         numbers = {name: number for number, name in enumerate(measured.names)}
         confusion = metrics.confusion_matrix(
             [numbers[label] for label, _ in pairs],
@@ -159,6 +170,7 @@ class Tags(Kind):
             row
             for number, each in enumerate(read)
             for row in _entity_rows(each, measured.corpus[number])  # type: ignore[arg-type]
+            if spelt
         ]
         return measured.report(
             self.problem_type, result, rows, confusion, {"entities.csv": entities}
@@ -169,10 +181,18 @@ class Tags(Kind):
             return {}
         truth = [row["label"].split() for row in rows]
         guesses = [row["prediction"].split() for row in rows]
-        return {"entity_f1": Score(f1_of_sums, _counts(truth, guesses))}
+        if is_iob(labels):
+            return {"entity_f1": Score(f1_of_sums, _counts(truth, guesses))}
+        pairs = [list(zip(*each, strict=True)) for each in zip(truth, guesses, strict=True)]
+        added = [(sum(label == guess for label, guess in words), len(words)) for words in pairs]
+        return {"word_accuracy": Score(lambda sums: sums[..., 0] / sums[..., 1], np.array(added))}
 
     def unlabelled(self, texts: Sequence[Any], more: Sequence[Any] | None) -> Corpus:
-        """Each text as it is, to be split at white space, or as a sequence of its words."""
+        """Each text as it is, or as a sequence of its words.
+
+        A text is split at white space, and what opens or ends a sentence or quotes from its words:
+        tagged corpora have these as words of their own.
+        """
         return Corpus(tuple(_Sentence.of(row, text) for row, text in enumerate(texts)))
 
     def predictions(self, asked: Asked) -> list[TaggedText]:
@@ -205,11 +225,11 @@ class _Sentence(TaggedExample):
 
     @classmethod
     def of(cls, row: int, given: Any) -> _Sentence:
-        """Splits a text at white space; words that are given stay as they are."""
+        """Splits a text into words; words that are given stay as they are."""
         if isinstance(given, str):
-            matches = list(re.finditer(r"\S+", given))
-            words = tuple(match.group() for match in matches)
-            return cls(words, whole=given, starts=tuple(match.start() for match in matches))
+            found = [pair for match in re.finditer(r"\S+", given) for pair in _parted(match)]
+            starts, words = tuple(start for start, _ in found), tuple(word for _, word in found)
+            return cls(words, whole=given, starts=starts)
         if not isinstance(given, Sequence) or not all(isinstance(word, str) for word in given):
             raise DataError(
                 f"Row {row} is neither a string nor a sequence of words but {given!r:.50}.",
@@ -217,8 +237,27 @@ class _Sentence(TaggedExample):
                 expected="a string or a sequence of words",
                 found=type(given).__name__,
             )
-        starts = itertools.accumulate((len(word) + 1 for word in given), initial=0)
-        return cls(tuple(given), whole=" ".join(given), starts=tuple(starts)[: len(given)])
+        places = itertools.accumulate((len(word) + 1 for word in given), initial=0)
+        return cls(tuple(given), whole=" ".join(given), starts=tuple(places)[: len(given)])
+
+
+def _parted(match: re.Match[str]) -> Iterator[tuple[int, str]]:
+    """(start, word) of what stands between blanks: quotes, brackets and full stops are words.
+
+    Not so what is punctuation alone, ":-)", and the stop of an abbreviation, "U.S.", "J.".
+    """
+    whole = match.group()
+    opening = re.match(f"{_OPENING}*", whole).end()  # type: ignore[union-attr]
+    ends = len(whole) - len(re.search(f"{_CLOSING}*$", whole).group())  # type: ignore[union-attr]
+    core = whole[opening:ends]
+    if not re.search(r"\w", core):
+        opening, ends = 0, len(whole)
+    elif whole[ends:] == "." and ("." in core or len(core) == 1):
+        ends += 1
+    yield from ((match.start() + place, letter) for place, letter in enumerate(whole[:opening]))
+    yield match.start() + opening, whole[opening:ends]
+    for same in re.finditer(r"(.)\1*", whole[ends:]):
+        yield match.start() + ends + same.start(), same.group()
 
 
 @dataclass(frozen=True)
@@ -228,6 +267,7 @@ class _Read:
     labels: list[str]
     guesses: list[str]
     losses: list[float]  # 0 for a word that was cut off
+    cut_off: int  # words that were not read
     loss: float  # the mean over the words that were read
     least_sure: float
 
@@ -237,20 +277,19 @@ def _read(measured: Measured, number: int) -> _Read:
     assert isinstance(example, TaggedExample) and example.tags is not None
     assert measured.rows is not None and measured.rows.word_ids is not None
     names = measured.names
-    unseen = names.index("O") if "O" in names else 0
     places = _first_pieces(measured.rows.word_ids[number])
     chosen = logits[list(places.values())]  # (words, C)
     labels = torch.tensor([example.tags[word] for word in places], dtype=torch.long)  # (words,)
     of_word = F.cross_entropy(chosen, labels, reduction="none")  # (words,)
-    predicted, losses = [unseen] * len(example.tags), [0.0] * len(example.tags)
-    for word, guess, loss in zip(
-        places, chosen.argmax(dim=-1).tolist(), of_word.tolist(), strict=True
-    ):
-        predicted[word], losses[word] = guess, loss
+    predicted = dict(zip(places, chosen.argmax(dim=-1).tolist(), strict=True))
+    losses = dict(zip(places, of_word.tolist(), strict=True))
+    # What was cut off counts as no entity; where there is no tag for that, it does not count.
+    counted = [*range(len(example.tags))] if "O" in names else list(places)
     return _Read(
-        [names[tag] for tag in example.tags],
-        [names[tag] for tag in predicted],
-        losses,
+        [names[example.tags[word]] for word in counted],
+        [names[predicted[word]] if word in places else "O" for word in counted],
+        [losses.get(word, 0.0) for word in counted],
+        len(example.tags) - len(places),
         of_word.mean().item() if places else 0.0,
         chosen.softmax(dim=-1).amax(dim=-1).min().item() if places else 0.0,
     )

@@ -106,7 +106,7 @@ def document(run: SavedRun) -> str:
 
 def _head(page: _Page) -> str:
     record, split = page.run.record, page.run.split
-    main, *others = KINDS[page.kind].metrics
+    main, *others = [name for name in KINDS[page.kind].metrics if name in page.scores]
     tiles = [_tile(main, page.scores.get(main), f"on {split}, {len(page.rows):,} examples")]
     tiles += [_tile(name, page.scores.get(name)) for name in others]
     for name, scores in (page.run.metrics.get("baselines") or {}).items():
@@ -147,7 +147,8 @@ def _curves(page: _Page) -> str:
         x="step",
         y="loss",
     )
-    names = [name for name in KINDS[page.kind].metrics if name not in ("loss", "mse")][:3]
+    known = [name for name in KINDS[page.kind].metrics if name not in ("loss", "mse")]
+    names = [name for name in known if any(name in epoch["metrics"] for epoch in epochs)][:3]
     styles = ("first", "second", "third")
     scores = svg.lines(
         "Scores on validation after each epoch",

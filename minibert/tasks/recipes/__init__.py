@@ -66,6 +66,9 @@ class Recipe:
             values = {**_without_data(values), **_below(Path(folder), self.local, set(given))}
         if "model" in given:
             values.pop("revision", None)
+        for key, other in (("test", "test_fraction"), ("test_fraction", "test")):
+            if key in given:
+                values.pop(other, None)
         return {**values, **given, "recipe": self.name}
 
 

@@ -69,19 +69,23 @@ def refused(capsys, *arguments: str) -> str:
         ("answers", ["who?"], "A question needs a context to be answered from."),
         (
             "answers",
-            ["who?", "--choices", "a", "b"],
+            ["who?", "--choice", "a", "--choice", "b"],
             "question_answering takes no lists of choices",
         ),
         ("chooses", ["so"], "A model that chooses needs choices for each text."),
-        ("chooses", ["so", "--choices", "one"], "needs 2 texts or more"),
+        ("chooses", ["so", "--choice", "one"], "needs 2 texts or more"),
         ("chooses", ["so", "--pair", "x"], "multiple_choice takes no second texts"),
         (
             "classes",
-            ["so", "--choices", "a", "b"],
+            ["so", "--choice", "a", "--choice", "b"],
             "single_label_classification takes no lists of choices",
         ),
         ("tags", ["so", "--pair", "x"], "token_classification takes no second texts"),
-        ("tags", ["so", "--choices", "a", "b"], "token_classification takes no lists of choices"),
+        (
+            "tags",
+            ["so", "--choice", "a", "--choice", "b"],
+            "token_classification takes no lists of choices",
+        ),
         ("answers", ["who?", "--pair", "x", "--top", "0"], "top is 0, but it must be 1 or more"),
     ],
 )

@@ -51,7 +51,10 @@ TASKS = {
         "jsonl",
         "accuracy",
         1 / 3,
-        ("the sky was anna", "--choices", "cairo", "anna", "berlin"),
+        (
+            "the sky was anna",
+            *(part for name in ("cairo", "anna", "berlin") for part in ("--choice", name)),
+        ),
         "anna",
         ("--choices", "choices"),
     ),
@@ -254,7 +257,7 @@ def test_training_says_how_to_use_what_it_made(trained, tiny, tmp_path, capsys):
     assert train(trained.task, tiny, trained.data, tmp_path / "run", *few) == 0
     printed = said(capsys)
     assert trained.task.metric in printed
-    wanted = {"questions": "--pair", "choices": "--choices", "tags": '"your text"'}[trained.name]
+    wanted = {"questions": "--pair", "choices": "--choice", "tags": '"your text"'}[trained.name]
     [line] = [line for line in printed.splitlines() if line.startswith("use it:")]
     assert wanted in line
     assert main(["data", *_files(trained), *trained.task.reading, "--model", str(tiny)]) == 0

@@ -33,7 +33,9 @@ def test_classes(draw):
     truth, predicted = draw.integers(0, 3, (2, 60))
     rows = rows_of([NAMES[i] for i in truth], [NAMES[i] for i in predicted])
     found = KINDS["single_label_classification"].outcomes(NAMES, rows)
-    assert list(found) == ["accuracy", "macro_f1"]
+    assert list(found) == ["accuracy", "macro_f1", "matthews"]
+    expected = metrics.matthews(truth, predicted, len(NAMES))
+    assert abs(value(found["matthews"]) - expected) <= EXACT
     assert value(found["accuracy"]) == metrics.accuracy(truth, predicted)
     expected = metrics.class_scores(truth, predicted, len(NAMES)).macro_f1
     assert abs(value(found["macro_f1"]) - expected) <= EXACT
@@ -70,6 +72,12 @@ def test_tags():
     found = KINDS["token_classification"].outcomes(["O", "B-PER", "I-PER", "B-LOC"], rows)
     expected = metrics.entity_scores(truth, predicted)["micro"]["f1"]
     assert value(found["entity_f1"]) == expected
+
+
+def test_tags_of_words_that_spell_no_entities(draw):
+    rows = rows_of(["NOUN VERB X", "X"], ["NOUN X X", "X"])
+    found = KINDS["token_classification"].outcomes(["NOUN", "VERB", "X"], rows)
+    assert list(found) == ["word_accuracy"] and value(found["word_accuracy"]) == 3 / 4
 
 
 def test_names_that_cannot_be_told_apart_give_no_score():

@@ -450,3 +450,8 @@ def test_a_question_needs_a_context_and_both_are_texts():
         kind.unlabelled([3], ["here"])
     with pytest.raises(DataError, match="Row 1 is not a context but None"):
         kind.unlabelled(["a", "b"], ["here", None])
+
+
+def test_right_answers_of_which_nothing_is_left_do_not_count():
+    assert answer_scores("the", ["the", "1889"]) == (False, 0.0)
+    assert answer_scores("", ["the"]) == (True, 1.0)

@@ -253,9 +253,9 @@ def predicted(tokenizer, text, tags: str, names=IOB) -> TaggedText:
 
 def test_entities_stand_where_they_say(tokenizer):
     text = "  Anna\tBerlin,  is \n in \u00e9t\u00e9  zoo"
-    found = predicted(tokenizer, text, "B-per I-per O O B-loc B-loc")
+    found = predicted(tokenizer, text, "B-per I-per O O O B-loc B-loc")
     assert [(one.type, one.text) for one in found.entities] == [
-        ("per", "Anna\tBerlin,"),
+        ("per", "Anna\tBerlin"),
         ("loc", "\u00e9t\u00e9"),
         ("loc", "zoo"),
     ]
@@ -272,10 +272,10 @@ def test_entities_of_given_words_stand_in_the_words_joined(tokenizer):
 
 
 def test_entities_are_marked_in_the_text_and_listed_below(tokenizer):
-    found = predicted(tokenizer, "so Anna  Berlin is\nin Cairo.", "O B-per I-per O O B-loc")
+    found = predicted(tokenizer, "so Anna  Berlin is\nin Cairo.", "O B-per I-per O O B-loc O")
     plain = str(found).splitlines()
-    assert plain[0] == "so [Anna Berlin per] is in [Cairo. loc]"
-    assert [line.split()[:2] for line in plain[1:]] == [["3-15", "per"], ["22-28", "loc"]]
+    assert plain[0] == "so [Anna Berlin per] is in [Cairo loc]."
+    assert [line.split()[:2] for line in plain[1:]] == [["3-15", "per"], ["22-27", "loc"]]
     assert "\x1b" not in str(found)
     coloured = found.in_colour()
     assert "\x1b" in coloured
@@ -370,3 +370,40 @@ def test_a_text_of_no_words_has_no_entities(tmp_path):
     assert [word.word for word in first.words] == ["anna", "is"]
     assert empty.words == blank.words == []
     assert str(empty).strip() == str(blank).strip() == "(no entities)"
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("in Berlin.", "in|Berlin|."),
+        ('(so) "it" is!?', '(|so|)|"|it|"|is|!|?'),
+        ("the U.S. and J. Smith :-) wait...", "the|U.S.|and|J.|Smith|:-)|wait|..."),
+        ("e-g can't @anna #rain a.b", "e-g|can't|@anna|#rain|a.b"),
+        ("5.5, yes", "5.5|,|yes"),
+        ("\u00abzoo\u00bb\u2026", "\u00ab|zoo|\u00bb|\u2026"),
+    ],
+)
+def test_what_opens_and_ends_is_a_word_of_its_own(text, words):
+    [sentence] = Tags().unlabelled([text], None)
+    assert "|".join(sentence.words) == words
+    for word, start in zip(sentence.words, sentence.starts, strict=True):
+        assert text[start : start + len(word)] == word
+
+
+def test_control_characters_do_not_reach_the_terminal(tokenizer):
+    found = predicted(tokenizer, "so \x1b[31mAnna", "O B-per")
+    assert "\x1b" not in str(found) and found.text == "so \x1b[31mAnna"
+
+
+def test_tags_that_are_not_iob_are_measured_by_word(tokenizer):
+    names = ("NOUN", "VERB")
+    words = tuple("abcdefghijklmnopqrstuvwxyz" * 2)
+    corpus = Corpus((TaggedExample(words, (0,) * len(words)),), names)
+    with pytest.warns(UserWarning):
+        rows = Dataset(corpus, tokenizer, max_length=12)
+    said = torch.tensor([[9.0, 0.0]] * 12)
+    report = Tags().report(Measured("test", corpus, names, 0.0, [said], rows.lengths, rows))
+    assert report.values() == {"loss": 0.0, "word_accuracy": 1.0}
+    assert (report.metrics["words"], report.metrics["words_cut_off"]) == (10, 42)
+    assert Tags().watched(corpus) == "word_accuracy"
+    assert Tags().watched(Corpus((), ("B-X", "O"))) == "entity_f1"
