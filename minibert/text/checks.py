@@ -386,7 +386,10 @@ def _missing_labels(split: Split, training: Split) -> Iterator[Finding]:
 
 
 def _rare_classes(training: Split) -> Iterator[Finding]:
-    rare = {name: n for name, n in training.corpus.label_counts.items() if 0 < n < RARE}
+    counts = training.corpus.label_counts
+    if training.corpus.problem_type == "token_classification":  # of B-X and I-X one may be absent
+        counts = {name: count for name, count in counts.items() if count}
+    rare = {name: count for name, count in counts.items() if count < RARE}
     if rare:
         listed = _listed([f"{name} {count}" for name, count in rare.items()])
         yield _warning(

@@ -543,7 +543,7 @@ def write_conll(path: Path, count: int, seed: int) -> Path:
 def test_tagged_words_go_through_the_same_loop(tiny, tmp_path):
     train, test = write_conll(tmp_path / "a.conll", 96, 0), write_conll(tmp_path / "b.conll", 20, 1)
     settings = replace(
-        settings_for(tiny, tmp_path, tmp_path / "run", validation=None, epochs=5),
+        settings_for(tiny, tmp_path, tmp_path / "run", validation=None, epochs=8),
         train=str(train),
         test=str(test),
     )
@@ -559,7 +559,13 @@ def test_tagged_words_go_through_the_same_loop(tiny, tmp_path):
     assert counted == metrics["words"]
     config = read_json(result.folder / "model/config.json")
     assert config["architectures"] == ["BertForTokenClassification"]
-    assert list(config["id2label"].values()) == ["B-person", "B-place", "I-place", "O"]
+    assert list(config["id2label"].values()) == [
+        "B-person",
+        "B-place",
+        "I-person",
+        "I-place",
+        "O",
+    ]
 
 
 def test_cut_texts_are_counted(tiny, moods, tmp_path):
