@@ -16,7 +16,7 @@ import re
 import sys
 import sysconfig
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,8 @@ def fingerprint(documents: Sequence[Document]) -> dict[str, Any]:
 
 # Sentences
 
-_LINE_BREAK = re.compile(r"((?:\s*<br\s*/?>)+)\s*")  # HTML's, as the reviews of IMDB have it
+# HTML's, as the reviews of IMDB have it, some within a sentence.
+_LINE_BREAK = re.compile(r"((?:\s*<br\s*/?>)+)\s*(?=[^\sa-z])")
 _BLANK_LINE = re.compile(r"\n\s*\n|\n(?=\s*[-*•] )")  # or the next item of a list
 _OPENING, _CLOSING = "\"'“‘([{*_", "\"'”’)]}*_"
 _END = re.compile(
@@ -105,9 +106,12 @@ _BEFORE_A_NAME = re.compile(
 _BEFORE_A_NUMBER = re.compile(
     r"nos?|vols?|pp?|ch|chap|figs?|eq|sec|art|ver|op|ca?|approx", re.IGNORECASE
 )
-# Nor after these, where a small letter follows: other long words may end a sentence of someone who
+# Nor after these, where a small letter follows: another word may then end a sentence of someone who
 # writes in small letters, as some reviewers do.
-_SHORTENED = re.compile(r"approx|dept|prof|capt|messrs|assn|bros|univ|incl|misc", re.IGNORECASE)
+_SHORTENED = re.compile(
+    r"etc|al|ed|dept|assn|bros|univ|incl|misc|orig|resp|mins?|hrs?|secs?|lbs?|oz|in|cent|inc|ltd|co|"
+    r"jr|sr|esq"
+)
 # After an initial or "U.S." only these words are taken to begin a sentence.
 _OPENER = re.compile(
     r"(A|After|All|And|As|At|But|For|He|Her|His|How|However|I|If|In|It|Its|My|No|Not|On|Our|She|So|"
@@ -120,9 +124,9 @@ def sentences(text: str) -> list[str]:
     """The sentences of a text, each on one line; nothing but white space is lost.
 
     A blank line ends a sentence, as do an item of a list and HTML's `<br />`; a line that is merely
-    wrapped does not. Within a paragraph these end one: "!", "?", "..." unless a small letter
-    follows; a full stop, unless it belongs to an abbreviation, an initial or a number at the
-    beginning; the full stops of Chinese and Japanese.
+    wrapped does not, nor `<br />` before a small letter. Within a paragraph these end one: "!",
+    "?", "..." unless a small letter follows; a full stop, unless it belongs to an abbreviation, an
+    initial or a number at the beginning; the full stops of Chinese and Japanese.
     """
     found = []
     for paragraph in _BLANK_LINE.split(_LINE_BREAK.sub(r"\1\n\n", text)):
@@ -148,13 +152,11 @@ def _ends(before: str, end: re.Match[str]) -> bool:
         return False
     if mark != "." or not word:
         return not following[0].islower()
+    short = _BEFORE_A_NAME.fullmatch(word)
     if following[0].islower():
-        return (
-            len(word) > 3 and word.isalpha() and word.islower() and not _SHORTENED.fullmatch(word)
-        )
-    if _BEFORE_A_NAME.fullmatch(word):
-        return False
-    if following[0].isdigit() and _BEFORE_A_NUMBER.fullmatch(word):
+        short = short or _BEFORE_A_NUMBER.fullmatch(word) or _SHORTENED.fullmatch(word)
+        return len(word) > 1 and word.isalpha() and word.islower() and not short
+    if short or (following[0].isdigit() and _BEFORE_A_NUMBER.fullmatch(word)):
         return False
     if word == before.lstrip(_OPENING) and (word.isdigit() or len(word) == 1):
         return False  # an item's number or letter: "1. First", "a. Another"
@@ -230,8 +232,8 @@ _HAND_DOCUMENTED = re.compile(r"add_docstr|add_newdoc")  # of what is written in
 
 def _installed(progress: bool) -> list[Document]:
     """A document for each file of source that has docstrings, in the order of their names."""
-    roots = [Path(sysconfig.get_path("stdlib"))]
-    roots += [Path(package.__file__).parent for package in (numpy, torch)]
+    roots = [Path(sysconfig.get_paths()["stdlib"])]
+    roots += [Path(str(package.__file__)).parent for package in (numpy, torch)]
     paths = [(root, path) for root in roots for path in _sources(root)]
     documents, seen, duplicates, unread = [], set(), 0, 0
     bar = tqdm(paths, INSTALLED, unit="file", disable=not progress, leave=False)
@@ -267,27 +269,25 @@ def _docstrings(path: Path) -> list[str] | None:
         raw = path.read_bytes()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes that are none
-            tree = ast.parse(raw)
+            return list(_documentation(ast.parse(raw), path.parent.name == "pydoc_data"))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    found: list[tuple[int, str]] = []
-    strings: list[ast.AST]
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            first = node.body[0] if node.body else None
-            strings = [first.value] if isinstance(first, ast.Expr) else []
-        elif isinstance(node, ast.Call) and _HAND_DOCUMENTED.search(_name(node.func)):
-            strings = [*ast.walk(node)]
-        elif isinstance(node, ast.Dict) and path.parent.name == "pydoc_data":
-            strings = [*node.values]  # the language reference, by topic
-        else:
-            continue
-        found += [
-            (string.lineno, string.value)
-            for string in strings
-            if isinstance(string, ast.Constant) and isinstance(string.value, str)
-        ]
-    return [text for _, text in sorted(found, key=lambda one: one[0])]
+
+
+def _documentation(node: ast.AST, in_values: bool) -> Iterator[str]:
+    """The documentation in a statement and in those inside it; of a dict's values, if asked."""
+    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+        docstring = ast.get_docstring(node, clean=False)
+        yield from [docstring] if docstring else []
+    value = getattr(node, "value", None)
+    handed_in = isinstance(value, ast.Call) and _HAND_DOCUMENTED.search(_name(value.func))
+    if value is not None and (handed_in or (in_values and isinstance(value, ast.Dict))):
+        for part in ast.walk(value):
+            if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                yield part.value
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.stmt, ast.excepthandler)):
+            yield from _documentation(child, in_values)
 
 
 def _name(function: ast.expr) -> str:
