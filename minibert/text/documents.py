@@ -26,7 +26,7 @@ import torch
 from tqdm import tqdm
 
 from minibert.errors import DataError
-from minibert.files import size_of_file
+from minibert.files import half_a_pair, size_of_file
 from minibert.text import readers
 
 INSTALLED = "installed-docs"
@@ -304,6 +304,7 @@ _UNDERLINE = re.compile(r"\s*([=\-~^*#\"'`+])\1{2,}\s*")
 _CODE = re.compile(r"\s*(>>>|\.\.\. |\.\.\.$|\$ |#|@|def |class |import |from \S+ import )")
 _SIGNATURE = re.compile(r"\s*[\w.]+\(.*\)( ?->.*|:)?\s*|.*->.*|\s*:\w+[^:]*:\s*|\s*[{%]\S+\s*")
 _TYPED = re.compile(r"\s*\*{0,2}\w+(, \*{0,2}\w+)* : .*")  # "x : array_like", of numpy
+_NO_LETTER = re.compile(r"[\d_]|[^\w\s]")
 _MARKUP = (
     (re.compile(r":[\w:]+:`~?([^`<]*?)\s*(<[^`>]*>)?`"), r"\1"),  # :class:`~torch.Tensor`
     (re.compile(r"``?([^`<]*?)\s*(<[^`>]*>)?``?_{0,2}"), r"\1"),
@@ -352,5 +353,5 @@ def _lines_of_prose(lines: list[str]) -> list[str]:
 
 def _is_prose(text: str) -> bool:
     """Whether this is made of words: three or more, with little but letters and spaces."""
-    letters = sum(character.isalpha() or character.isspace() for character in text)
-    return len(text.split()) > 2 and letters >= 0.85 * len(text)
+    signs = len(_NO_LETTER.findall(text))
+    return len(text.split()) > 2 and signs <= 0.15 * len(text) and half_a_pair(text) is None
