@@ -90,7 +90,7 @@ def fingerprint(documents: Sequence[Document]) -> dict[str, Any]:
 # Sentences
 
 # HTML's, as the reviews of IMDB have it, some within a sentence.
-_LINE_BREAK = re.compile(r"((?:\s*<br\s*/?>)+)\s*(?=[^\sa-z])")
+_LINE_BREAK = re.compile(r"((?:\s*<br\s*/?>)++)\s*+(?=[^a-z])")
 _BLANK_LINE = re.compile(r"\n\s*\n|\n(?=\s*[-*•] )")  # or the next item of a list
 _OPENING, _CLOSING = "\"'“‘([{*_", "\"'”’)]}*_"
 _END = re.compile(

@@ -583,6 +583,7 @@ def _count_words(texts: Iterable[str], lowercase: bool, progress: bool) -> Count
     """
     counts: Counter[str] = Counter()
     for row, text in enumerate(tqdm(texts, "words", unit="text", disable=not progress)):
+        _check_type(row, text, words=False)
         _check_characters(row, text)
         counts.update(re.findall(r"[^ \t\n\r]+", text))
     normalizer, splitter = _normalizer(lowercase), pre_tokenizers.BertPreTokenizer()
@@ -720,6 +721,20 @@ def _as_list(texts: Any, words: bool) -> list[Any]:
 
 
 def _check_text(row: int, text: Any, words: bool) -> None:
+    _check_type(row, text, words)
+    whole = " ".join(text) if words else text
+    if len(whole) > MOST_CHARACTERS:
+        raise DataError(
+            f"Row {row} has {len(whole)} characters, and a text may have {MOST_CHARACTERS}.",
+            key=str(row),
+            expected=MOST_CHARACTERS,
+            found=len(whole),
+            hint="Split it into several texts, or keep its beginning alone.",
+        )
+    _check_characters(row, whole)
+
+
+def _check_type(row: int, text: Any, words: bool) -> None:
     if not words:
         right = isinstance(text, str)
     else:
@@ -732,16 +747,6 @@ def _check_text(row: int, text: Any, words: bool) -> None:
             expected=expected,
             found=type(text).__name__,
         )
-    whole = " ".join(text) if words else text
-    if len(whole) > MOST_CHARACTERS:
-        raise DataError(
-            f"Row {row} has {len(whole)} characters, and a text may have {MOST_CHARACTERS}.",
-            key=str(row),
-            expected=MOST_CHARACTERS,
-            found=len(whole),
-            hint="Split it into several texts, or keep its beginning alone.",
-        )
-    _check_characters(row, whole)
 
 
 def _check_characters(row: int, text: str) -> None:
