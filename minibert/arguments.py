@@ -36,6 +36,8 @@ examples:
   minibert embed MODEL --file texts.txt --output vectors.npy
   minibert weights MODEL
       every tensor of a checkpoint: official name, name here, shape
+  minibert vocabulary texts.txt --size 8000 --output FOLDER
+      a vocabulary of your own, from plain text (or from installed-docs)
   minibert tokenize MODEL "Tokenizing text is a core task of NLP."
 
 MODEL is a folder, a run folder, or the id of a model on the Hub (bert-base-uncased).
@@ -79,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_embed(commands)
     _add_weights(commands)
     _add_tokenize(commands)
+    _add_vocabulary(commands)
     return parser
 
 
@@ -488,6 +491,38 @@ def _add_tokenize(commands: Any) -> None:
     _add_pair(parser)
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     _add_json(parser)
+
+
+def _add_vocabulary(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "vocabulary",
+        "a WordPiece vocabulary from plain text",
+        "Trains a WordPiece vocabulary, saves it as a tokenizer that minibert and transformers "
+        "open, and measures it on sentences kept aside: pieces to a word, share of [UNK].",
+    )
+    parser.add_argument(
+        "source",
+        nargs="+",
+        help="a .txt file, a .jsonl file, a folder of these (all may be .gz), or installed-docs: "
+        "the docstrings of the installed Python, numpy and torch",
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="FOLDER", help="where the tokenizer goes"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=8000,
+        metavar="N",
+        help="pieces, special tokens included (default 8000)",
+    )
+    parser.add_argument(
+        "--cased", action="store_true", help="keep capitals and accents (default: lower-case)"
+    )
+    parser.add_argument(
+        "--column", default="text", metavar="NAME", help="of the text in .jsonl (default text)"
+    )
 
 
 def _command(

@@ -34,6 +34,7 @@ from minibert.tasks.predict import Embedder, MaskFiller, Predictor, tokenize
 from minibert.tasks.report import write_report
 from minibert.tasks.seeds import train_seeds
 from minibert.tasks.settings import READING
+from minibert.tasks.vocabulary import train_vocabulary
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -273,6 +274,18 @@ def _tokenize(options: argparse.Namespace) -> None:
         print(json.dumps(asdict(row), ensure_ascii=False) if options.json else row)
 
 
+def _vocabulary(options: argparse.Namespace) -> None:
+    report = train_vocabulary(
+        options.source,
+        options.output,
+        size=options.size,
+        lowercase=not options.cased,
+        column=options.column,
+        progress=not options.quiet,
+    )
+    print(report.summary())
+
+
 _COMMANDS = {
     "data": _data,
     "train": _train,
@@ -285,6 +298,7 @@ _COMMANDS = {
     "embed": _embed,
     "weights": _weights,
     "tokenize": _tokenize,
+    "vocabulary": _vocabulary,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -44,6 +45,7 @@ COMMANDS = (
     "embed",
     "weights",
     "tokenize",
+    "vocabulary",
 )
 
 
@@ -114,6 +116,7 @@ def test_help_names_every_command_and_shows_examples(capsys):
         ("embed", "--output .npy --pooling --normalize modules.json"),
         ("weights", "official name shape --json"),
         ("tokenize", "piece id --pair --file"),
+        ("vocabulary", "source --size --output --cased --column installed-docs [UNK]"),
     ],
 )
 def test_help_of_a_command_says_what_a_newcomer_needs(capsys, name, words):
@@ -294,6 +297,43 @@ def test_embed_prints_or_writes_vectors(command, tiny, tmp_path):
     assert output.startswith("one ") and output.endswith(" ... (32 numbers)\n")
     _, output, _ = command("embed", tiny, "one", "--normalize", "--pooling", "cls", "--json")
     assert np.linalg.norm(json.loads(output)["embedding"]) == pytest.approx(1)
+
+
+def test_vocabulary_makes_a_tokenizer_and_gives_an_account(command, tmp_path):
+    lines = [f"The {word} sat on the mat, Émile." for word in ("cat", "dog", "cow")] * 50
+    (tmp_path / "a.txt").write_text("\n".join(lines[:-1] + ["We saw Zürich."]), encoding="utf-8")
+    code, output, _ = command("vocabulary", "a.txt", "--size", 60, "--output", "made", "--quiet")
+    assert code == 0
+    first, second, third = output.splitlines()
+    assert re.fullmatch(r"\d+ pieces from 147 sentences, in made", first)
+    # "Zürich", once and kept aside, has letters that the rest has not: one word of 28.
+    assert re.match(r"On 3 sentences kept aside \(22 words and signs\): 1\.\d{3} pieces", second)
+    assert second.endswith(" 4.545% [UNK]")
+    assert third.startswith("Longest pieces: ") and "emile" in third
+    code, output, _ = command("tokenize", "made", "The cat")
+    assert code == 0 and "cat" in output
+    again = command("vocabulary", "a.txt", "--size", 60, "--output", "made", "--quiet")
+    assert again[0] == 2 and "made is there already" in again[2]
+    code, output, _ = command("vocabulary", "a.txt", "--cased", "--output", "cased", "--quiet")
+    assert code == 0 and "Émile" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a.txt", "--size", "9"], "A vocabulary of 9 pieces has no room for the "),
+        (["b.txt"], "b.txt does not exist"),
+        (["a.csv"], "a.csv is neither .txt nor .jsonl"),
+        (["a.jsonl", "--column", "body"], "line 1 has no column 'body'"),
+    ],
+)
+def test_vocabulary_refuses_what_it_cannot_use(command, tmp_path, arguments, said):
+    (tmp_path / "a.txt").write_text("one two three one two three")
+    (tmp_path / "a.csv").write_text("text\none\n")
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n')
+    code, output, messages = command("vocabulary", *arguments, "--output", "made", "--quiet")
+    assert (code, output) == (2, "") and said in messages and len(messages.splitlines()) == 1
+    assert not (tmp_path / "made").exists()
 
 
 def test_fill_mask_and_tokenize_print_for_people(command, tiny):
