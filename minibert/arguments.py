@@ -14,6 +14,8 @@ from minibert.training.optim import SCHEDULES
 
 EXAMPLES = """\
 examples:
+  minibert train
+      fine-tune the model that ships with minibert on its sample reviews: no download
   minibert data --train train.csv --test test.csv --model MODEL
       look at labelled text first: classes, lengths, duplicates, texts that two files share
   minibert train --model MODEL --train train.csv --test test.csv
@@ -40,7 +42,8 @@ examples:
       a vocabulary of your own, from plain text (or from installed-docs)
   minibert tokenize MODEL "Tokenizing text is a core task of NLP."
 
-MODEL is a folder, a run folder, or the id of a model on the Hub (bert-base-uncased).
+MODEL is a folder, a run folder, minibert-small (the model that ships with minibert), or the id of a
+model on the Hub (bert-base-uncased).
 """
 
 
@@ -120,7 +123,8 @@ def _add_train(commands: Any) -> None:
         "Fine-tunes a pre-trained model on labelled text: a table of texts or pairs (csv, tsv, "
         "jsonl, parquet), a folder like aclImdb, tagged sentences (.conll, or lists of words), "
         "questions and answers (.json as in SQuAD), or texts with choices (--choices). Writes a "
-        "run folder with the model, the scores, and every example by its loss.",
+        "run folder with the model, the scores, and every example by its loss. Without a model and "
+        "data: minibert-small on the sample reviews, which ship with minibert.",
         argument_default=argparse.SUPPRESS,  # an option that is not given leaves no trace
     )
     parser.add_argument("--model", help="model folder, run folder or Hub id")
@@ -134,7 +138,8 @@ def _add_train(commands: Any) -> None:
     data.add_argument(
         "--train",
         metavar="DATA",
-        help="training data: a file, a folder, or a Hub data set (owner/name, owner/name:part)",
+        help="training data: a file, a folder, a Hub data set (owner/name, owner/name:part), or "
+        "samples (the reviews that ship with minibert)",
     )
     data.add_argument(
         "--validation", metavar="DATA", help="chooses the epoch; default: a share of --train"

@@ -137,6 +137,15 @@ def _splits(options: argparse.Namespace) -> dict[str, str]:
     return splits or dict(zip(names, options.files, strict=True))
 
 
+_ALONE = """\
+No model and no data are named: fine-tunes minibert-small, which ships with minibert, on its sample
+reviews. Any option changes that (the recipe is samples; see minibert train --help)."""
+_NEXT = """\
+the same on text of your own (columns text and label), and on 25,000 reviews of the Hub:
+  minibert train --model minibert-small --train FILE.csv
+  minibert train --model minibert-small --recipe imdb-finetune"""
+
+
 def _train(options: argparse.Namespace) -> None:
     given = vars(options)
     chosen = {item.name: given[item.name] for item in fields(Settings) if item.name in given}
@@ -144,6 +153,11 @@ def _train(options: argparse.Namespace) -> None:
         run = resume(given["resume"], progress=not options.quiet, **chosen)
         print(run.summary())
         return
+    alone = not {"model", "train", "recipe"} & chosen.keys()
+    if alone:
+        chosen["recipe"] = recipes.DEFAULT
+        if not options.quiet:
+            print(_ALONE, file=sys.stderr)
     if "recipe" in chosen:
         chosen = recipes.load(chosen["recipe"]).values(**chosen)
     for key in ("model", "train"):
@@ -157,6 +171,10 @@ def _train(options: argparse.Namespace) -> None:
         return
     run = finetune(settings, progress=not options.quiet)
     print(run.summary())
+    if alone and os.environ.get("RANK", "0") == "0":
+        written = write_report(run.folder, progress=not options.quiet)
+        print("written: ", *written.pictures, written.page, sep="\n  ")
+        print(_NEXT)
 
 
 def _recipes(options: argparse.Namespace) -> None:

@@ -25,6 +25,7 @@ import huggingface_hub
 from huggingface_hub import constants, errors
 from huggingface_hub.utils import logging as client_logging
 
+from minibert.checkpoint import bundled
 from minibert.checkpoint.hub_failures import KINDS, Wanted, explain, is_answer, not_as_listed
 from minibert.errors import CheckpointError, DiskError, HubError, MinibertError
 from minibert.files import sha256, write_text
@@ -66,7 +67,8 @@ def resolve(
 
     Args:
         source: a folder, or a Hub id such as "google-bert/bert-base-uncased". The folder of a run
-            stands for the `model/` inside it.
+            stands for the `model/` inside it, and "minibert-small" for the model that ships with
+            the project.
         patterns: file names, which may hold `*` and `?`; only these are fetched.
         revision: branch, tag or commit of the repository; by default its main branch.
         repo_type: "model" or "dataset".
@@ -75,8 +77,8 @@ def resolve(
         The folder, with the commit that a Hub id was resolved to.
 
     Raises:
-        CheckpointError: there is no such folder, and the text is not a Hub id; the folder is a
-            run that has no model yet; the revision is not one; or the repository has no file that
+        CheckpointError: there is no such folder, and the text is not a Hub id; the model that
+            ships with the project is not there; the folder is a run that has no model yet; the revision is not one; or the repository has no file that
             matches, or one whose name leads elsewhere.
         HubError: the download failed, or the files are not in the cache in offline mode.
         DiskError: the cache cannot be written to.
@@ -89,6 +91,8 @@ def resolve(
             hint="Name a folder, or a Hub id: owner/name.",
         )
     path = Path(os.path.expanduser(source))
+    if str(source) == bundled.MODEL and repo_type == "model" and not os.path.exists(path):
+        path = bundled.bundled()
     if os.path.isdir(path):
         if revision is not None:
             raise CheckpointError(

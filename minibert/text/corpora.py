@@ -9,6 +9,7 @@ One call reads any of them:
     read("train.json")                                       questions and answers, as in SQuAD
     read("train.jsonl", choices=["choices"])                 a text and several to choose from
     read("owner/name", split="train")                        a data set of the Hub
+    read("samples", split="train")                           the reviews that ship with minibert
 
 A label that a file spells as a name (or as a whole number) becomes an index into `label_names`;
 names are sorted, numbers by value. Validation and test data are read with the training data's
@@ -47,6 +48,7 @@ from minibert.text.tag_schemes import TAG_SCHEMES, both_tags_of_each_type, in_io
 
 Format = Literal["csv", "tsv", "jsonl", "parquet", "conll", "squad", "lines", "folder"]
 
+_SAMPLES = Path(__file__).parent / "samples"
 _FILES_LISTED = 20  # above it a record holds one sum for all files
 _NAMES_LISTED = 6  # of the label names in a warning
 
@@ -177,7 +179,7 @@ def read(
     """Reads a file, a folder or a data set of the Hub.
 
     Args:
-        source: a path or a Hub id. A file may be gzipped (`.gz`).
+        source: a path, a Hub id, or "samples". A file may be gzipped (`.gz`).
         format: "csv", "tsv", "jsonl", "parquet", "conll" (a word and its tag on each line, a
             blank line after each sentence), "squad" (JSON as SQuAD has it) or "lines" (a text on
             each line, no labels). None: by the file's ending; a `.txt` is "lines" unless `sep` or
@@ -392,6 +394,16 @@ def _find(
 ) -> tuple[tuple[Path, ...], bool]:
     """The files to read, and whether each is one text whose folder is its label."""
     path = Path(source)
+    if str(source) == _SAMPLES.name and split is not None and not path.exists():
+        path = _SAMPLES / f"reviews_{split}.jsonl"
+        if not path.is_file():
+            raise DataError(
+                f"The samples have no part {split!r}, only train and test.",
+                path=path,
+                key="split",
+                expected=("train", "test"),
+                found=split,
+            )
     if path.is_file():
         return (path,), False
     if path.is_dir():

@@ -1,5 +1,7 @@
 """Recipes: the settings of well-known tutorials and examples, each a small TOML file here.
 
+One of them, `samples`, repeats nobody: it is the job of `minibert train` without a model and data.
+
 A recipe file has these parts:
 
 - `title`, `repeats`: a few words for a table, and a sentence on what it repeats.
@@ -30,6 +32,7 @@ from minibert.tasks.settings import READING, Settings
 
 DATA_FOLDER = "MINIBERT_DATA"  # the environment variable that names the folder with the data
 FOLDER = Path(__file__).parent
+DEFAULT = "samples"
 LARGEST = 100_000  # bytes of a recipe file
 
 SPLITS = ("train", "validation", "test")
