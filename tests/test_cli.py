@@ -306,7 +306,7 @@ def test_vocabulary_makes_a_tokenizer_and_gives_an_account(command, tmp_path):
     assert code == 0
     first, second, third = output.splitlines()
     assert re.fullmatch(r"\d+ pieces from 147 sentences, in made", first)
-    # "Zürich", once and kept aside, has letters that the rest has not: one word of 28.
+    # "Zürich", once and kept aside, has letters that the rest has not: one word of 22.
     assert re.match(r"On 3 sentences kept aside \(22 words and signs\): 1\.\d{3} pieces", second)
     assert second.endswith(" 4.545% [UNK]")
     assert third.startswith("Longest pieces: ") and "emile" in third
