@@ -479,8 +479,15 @@ def _add_weights(commands: Any) -> None:
         "Prints the ledger of a checkpoint: every tensor with its official name, its name here, "
         "shape and dtype, what was left out and why, and parameter counts by part.",
     )
-    parser.add_argument("model", help="model folder, run folder or Hub id")
+    parser.add_argument("model", nargs="?", help="model folder, run folder or Hub id")
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
+    parser.add_argument(
+        "--verify",
+        nargs="*",
+        metavar="ID",
+        help="instead: fetch official checkpoints, all or those named, and compare them with the "
+        "table that ships with minibert",
+    )
     _add_json(parser)
 
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from minibert.arguments import parse
-from minibert.errors import ConfigError, DataError, MinibertError
+from minibert.errors import ConfigError, DataError, HubError, MinibertError
 from minibert.study.ledger import ledger
+from minibert.study.official import verify
 from minibert.tasks import recipes
 from minibert.tasks.compare import compare
 from minibert.tasks.evaluate import evaluate_file
@@ -283,6 +284,16 @@ def _embed(options: argparse.Namespace) -> None:
 
 
 def _weights(options: argparse.Namespace) -> None:
+    if (options.model is None) == (options.verify is None):
+        raise ConfigError("Name a model, or say --verify: one of them.", key="model")
+    if options.verify is not None:
+        results = verify(options.verify)
+        for result in results:
+            print(json.dumps(asdict(result)) if options.json else result)
+        wrong = sum(result.status != "ok" for result in results)
+        if wrong:
+            raise HubError(f"{wrong} of {len(results)} checkpoints are not as the table says.")
+        return
     found = ledger(options.model, revision=options.revision)
     print(json.dumps(found.as_dict()) if options.json else "\n".join(found.lines()))
 

@@ -78,8 +78,9 @@ def resolve(
 
     Raises:
         CheckpointError: there is no such folder, and the text is not a Hub id; the model that
-            ships with the project is not there; the folder is a run that has no model yet; the revision is not one; or the repository has no file that
-            matches, or one whose name leads elsewhere.
+            ships with the project is not there; the folder is a run that has no model yet; the
+            revision is not one; or the repository has no file that matches, or one whose name
+            leads elsewhere.
         HubError: the download failed, or the files are not in the cache in offline mode.
         DiskError: the cache cannot be written to.
     """

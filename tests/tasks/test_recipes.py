@@ -193,7 +193,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_all_are_there():
-    assert recipes.names() == sorted(TUTORIALS)
+    assert recipes.names() == sorted({*TUTORIALS, recipes.DEFAULT})
 
 
 @pytest.mark.parametrize("name", TUTORIALS)
@@ -311,7 +311,7 @@ def test_an_unknown_name_lists_what_there_is(capsys):
 def test_the_list_names_each_with_its_score_and_faults(capsys):
     assert main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == sorted(TUTORIALS)
+    assert [line.split()[0] for line in lines[1:]] == recipes.names()
     assert any("0.923" in line and "batch-means" in line for line in lines)
 
 
@@ -335,8 +335,11 @@ def test_a_wheel_has_the_recipes(tmp_path):
     """Built without a network; what it unpacks to finds its recipes."""
     source = tmp_path / "source"
     source.mkdir()
-    for name in ("minibert", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("minibert", "weights", "pyproject.toml", "README.md", "LICENSE"):
         subprocess.run(["cp", "-r", str(ROOT / name), str(source)], check=True)
+    model = source / "weights" / "minibert-small"
+    model.mkdir(exist_ok=True)
+    (model / "config.json").write_text("{}")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
     done = subprocess.run(
         [*command, "--quiet", "--wheel-dir", str(tmp_path), str(source)],
@@ -347,9 +350,18 @@ def test_a_wheel_has_the_recipes(tmp_path):
     assert done.returncode == 0, done.stderr
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        found = [Path(name).stem for name in archive.namelist() if name.endswith(".toml")]
-        assert {"page.css", "page.js"} <= {Path(name).name for name in archive.namelist()}
-    assert sorted(found) == sorted(TUTORIALS)
+        files = set(archive.namelist())
+    found = [name for name in files if Path(name).parent.name == "recipes"]
+    assert sorted(Path(name).stem for name in found if name.endswith("toml")) == recipes.names()
+    assert {"page.css", "page.js"} <= {Path(name).name for name in files}
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "minibert").rglob("*.py")}
+    assert sources <= files, "a package is missing in pyproject.toml"
+    assert {
+        "minibert/weights/official.toml",
+        "minibert/weights/minibert-small/config.json",
+        "minibert/text/samples/reviews_train.jsonl",
+        "minibert/text/samples/reviews_test.jsonl",
+    } <= files
 
 
 def test_every_fault_that_a_tutorial_has_is_one_that_can_be_made():

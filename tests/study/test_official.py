@@ -1,0 +1,84 @@
+"""The table of official checkpoints, and its comparison with a Hub on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from math import prod
+
+import pytest
+
+from minibert.cli import main
+from minibert.study.official import official_checkpoints
+from tests.checkpoint.hub_server import COMMIT, HubServer, files_of
+from tests.tasks.conftest import VOCABULARY, save_model
+
+VERIFY = """
+import sys
+from dataclasses import asdict
+import json
+from minibert.study.official import verify
+print(json.dumps([asdict(one) for one in verify(path=sys.argv[1])]))
+"""
+
+
+@pytest.mark.parametrize("entry", official_checkpoints(), ids=lambda entry: entry.id)
+def test_the_sizes_of_the_table_add_up(entry):
+    assert sum(map(prod, entry.shapes().values())) == entry.parameters
+    assert entry.revision is None or (len(entry.revision) == 40 and int(entry.revision, 16))
+    assert entry.sha256 is None or (len(entry.sha256) == 64 and int(entry.sha256, 16))
+
+
+def test_what_is_not_in_the_table_is_refused(capsys):
+    assert main(["weights", "--verify", "owner/none"]) == 2
+    assert "owner/none is not in the table" in capsys.readouterr().err
+    assert main(["weights"]) == 2 and main(["weights", "m", "--verify"]) == 2
+
+
+@pytest.mark.parametrize("case", ["ok", "sum", "shape", "parameters", "not reachable"])
+def test_a_hub_is_compared_with_the_table(case, tmp_path):
+    from minibert.model import BertModel
+
+    server = HubServer(files_of(save_model(tmp_path / "model", BertModel)))
+    content = server.files["model.safetensors"]
+    total = sum(prod(shape) for shape in _shapes(tmp_path / "model"))
+    table = tmp_path / "official.toml"
+    table.write_text(
+        f"""[[checkpoint]]
+id = "owner/{"missing" if case == "not reachable" else "tiny"}"
+revision = "{COMMIT}"
+family = "bert"
+licence = "MIT"
+parameters = {total + (case == "parameters")}
+checked = true
+sha256 = "{"0" * 64 if case == "sum" else hashlib.sha256(content).hexdigest()}"
+config = {{ vocab_size = {len(VOCABULARY)}, hidden_size = 32, num_hidden_layers = 2,\
+ num_attention_heads = 4, intermediate_size = {38 if case == "shape" else 37},\
+ max_position_embeddings = 30 }}
+"""
+    )
+    settings = {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": server.endpoint}
+    done = subprocess.run(
+        [sys.executable, "-c", VERIFY, table],
+        env={**os.environ, **settings, "HF_HUB_OFFLINE": "0"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    server.close()
+    assert done.returncode == 0, done.stderr
+    [found] = json.loads(done.stdout)
+    expected = case if case in ("ok", "not reachable") else "differs"
+    assert found["status"] == expected, found
+    words = {"sum": "sha256 is", "shape": "38", "parameters": "parameters, not"}
+    if case in words:
+        assert words[case] in " ".join(found["what"])
+
+
+def _shapes(folder):
+    from minibert.files import tensor_shapes
+
+    return [shape for shape, _ in tensor_shapes(folder / "model.safetensors").values()]
