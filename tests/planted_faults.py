@@ -486,7 +486,7 @@ FAULTS = [
     ),
     in_resume(
         "the log not brought back",
-        "tasks/finetune",
+        "tasks/sittings",
         "if ranks.is_first:  # a kill may have come",
         "if False:  # a kill may have come",
         "tasks/test_resume",
