@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +28,8 @@ from typing import Any, Literal
 import numpy as np
 import tokenizers
 import torch
-from tokenizers import decoders, models, normalizers, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from tqdm import tqdm
 
 from minibert.checkpoint import hub
 from minibert.errors import ConfigError, DataError, InputError, TokenizerError
@@ -45,6 +48,10 @@ from minibert.text.tokenizer_files import (
 MOST_CHARACTERS = 1_000_000
 
 MOST_SHARED = 128  # pieces of a long context that two windows share
+
+# Of a vocabulary that is trained: what occurs once is chance, and what is longer is read as [UNK].
+LEAST_COUNT = 2
+LONGEST_WORD = 100
 
 Side = Literal["left", "right"]
 
@@ -194,6 +201,52 @@ class BertTokenizer:
     ) -> BertTokenizer:
         """Makes a tokenizer of a `vocab.txt` alone: one piece a line, the id is the line number."""
         return cls(read_vocab(path), lowercase=lowercase, max_length=max_length, source=path)
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        *,
+        size: int,
+        lowercase: bool = True,
+        max_length: int = DEFAULT_MAX_LENGTH,
+        progress: bool = False,
+    ) -> BertTokenizer:
+        """Makes a vocabulary of a text: its characters, then the pieces that occur together most.
+
+        The special tokens come first, in the official order, then every character that occurs twice
+        or more, alone and, if longer words hold it, as one that goes on with a word; then pieces,
+        each made of the two that stand side by side most often, until there are `size` of them
+        (fewer, if no two stand side by side twice). The same texts give the same vocabulary.
+
+        NOTE(paper): Wu et al. 2016, section 4.1, take the pieces that raise the likelihood of the
+        text most; the library, like most that train vocabularies today, counts pairs (Sennrich et
+        al. 2016, section 3.2).
+
+        Args:
+            texts: of any length, read once.
+            size: pieces, special tokens included.
+            lowercase: lower-case the text and strip accents, now and when it is used.
+            max_length: the most tokens that the model will take.
+            progress: show the library's progress bars.
+
+        Raises:
+            ConfigError: the characters alone are more than `size`.
+            DataError: a text is not a string, or has half of a surrogate pair; there are no words.
+        """
+        words = _count_words(texts, lowercase, progress)
+        first = _first_pieces(words)
+        if len(first) > size:
+            raise ConfigError(
+                f"A vocabulary of {size} pieces has no room for the {len(first)} that the text "
+                f"needs: {len(SPECIAL_TOKENS)} special tokens, and its characters.",
+                key="size",
+                expected=f"{len(first)} or more",
+                found=size,
+                hint="Raise it, or leave out text in other scripts.",
+            )
+        vocabulary = _merged(words, first, size, progress)
+        return cls(vocabulary, lowercase=lowercase, max_length=max_length)
 
     def __len__(self) -> int:
         return self.vocab_size
@@ -444,12 +497,7 @@ class BertTokenizer:
 
     def _build(self, added_tokens: Sequence[Mapping[str, Any]]) -> tokenizers.Tokenizer:
         result = tokenizers.Tokenizer(models.WordPiece(self.vocabulary, unk_token="[UNK]"))
-        result.normalizer = normalizers.BertNormalizer(
-            clean_text=True,
-            handle_chinese_chars=self.chinese_characters,
-            strip_accents=self.strip_accents,
-            lowercase=self.lowercase,
-        )
+        result.normalizer = _normalizer(self.lowercase, self.strip_accents, self.chinese_characters)
         result.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         result.decoder = decoders.WordPiece(prefix="##")
         result.post_processor = tokenizers.processors.TemplateProcessing(
@@ -511,6 +559,79 @@ class BertTokenizer:
         tokenizer = self._splitting_tokenizer if split_special_tokens else self._tokenizer
         with _errors_of_the_library(self.source):
             return tokenizer.encode_batch(texts, is_pretokenized=words, add_special_tokens=False)
+
+
+def _normalizer(
+    lowercase: bool, strip_accents: bool | None = None, chinese_characters: bool = True
+) -> normalizers.BertNormalizer:
+    return normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=chinese_characters,
+        strip_accents=strip_accents,
+        lowercase=lowercase,
+    )
+
+
+# Training
+
+
+def _count_words(texts: Iterable[str], lowercase: bool, progress: bool) -> Counter[str]:
+    """How often each word occurs, a word being what is cut into pieces.
+
+    What stands between spaces is counted first, and normalised once however often it occurs: the
+    normaliser looks at one character at a time, so that a text may be parted at any space.
+    """
+    counts: Counter[str] = Counter()
+    for row, text in enumerate(tqdm(texts, "words", unit="text", disable=not progress)):
+        _check_characters(row, text)
+        counts.update(re.findall(r"[^ \t\n\r]+", text))
+    normalizer, splitter = _normalizer(lowercase), pre_tokenizers.BertPreTokenizer()
+    words: Counter[str] = Counter()
+    for run, count in counts.items():
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(run)):
+            words[word] += count
+    if not words:
+        raise DataError("There are no words to make a vocabulary of.", expected="words", found=0)
+    return words
+
+
+def _first_pieces(words: Mapping[str, int]) -> list[str]:
+    """The special tokens, and the characters in both of their forms, sorted."""
+    counts: Counter[str] = Counter()
+    inside: set[str] = set()
+    for word, count in words.items():
+        for character in word:
+            counts[character] += count
+        if len(word) > 1:
+            inside.update(word)
+    often = sorted(character for character, count in counts.items() if count >= LEAST_COUNT)
+    going_on = ["##" + character for character in often if character in inside]
+    return [*SPECIAL_TOKENS, *often, *going_on]
+
+
+def _merged(
+    words: Mapping[str, int], first: Sequence[str], size: int, progress: bool
+) -> dict[str, int]:
+    """The vocabulary: `first`, then pieces joined by the library's trainer.
+
+    Left to itself the trainer numbers characters inside words as they come out of a hash table, and
+    pairs that are equally frequent are joined in the order of these numbers, which another run does
+    not repeat. Pieces that it is told of as special tokens have their numbers beforehand.
+    """
+    known = set(first)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        min_frequency=LEAST_COUNT,
+        special_tokens=list(first),
+        show_progress=progress,
+    )
+    # Only words that the vocabulary can spell: the trainer would join across a missing character.
+    spelt = sorted(word for word in words if len(word) <= LONGEST_WORD and known.issuperset(word))
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    with _errors_of_the_library("the text"):
+        tokenizer.train_from_iterator((f"{word} " * words[word] for word in spelt), trainer)
+    return tokenizer.get_vocab()
 
 
 @contextlib.contextmanager
@@ -620,10 +741,14 @@ def _check_text(row: int, text: Any, words: bool) -> None:
             found=len(whole),
             hint="Split it into several texts, or keep its beginning alone.",
         )
-    place = half_a_pair(whole)
+    _check_characters(row, whole)
+
+
+def _check_characters(row: int, text: str) -> None:
+    place = half_a_pair(text)
     if place is not None:
         raise DataError(
-            f"Row {row} has half of a surrogate pair (U+{ord(whole[place]):04X}) at character "
+            f"Row {row} has half of a surrogate pair (U+{ord(text[place]):04X}) at character "
             f"{place}, which is not text.",
             key=str(row),
             hint="Decode the source with errors='replace'.",
