@@ -60,7 +60,7 @@ SAY_EVERY = 100  # steps
 PreTrained = BertForPreTraining | BertForMaskedLM
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PretrainSettings(TrainingSettings):
     """Everything that decides a run of pre-training; the command line has an option for each.
 
