@@ -66,7 +66,7 @@ class PretrainSettings(TrainingSettings):
 
     Attributes:
         corpus: text files, folders of them, or "installed-docs"; see `text.documents`.
-        validation: the same, to measure on; None: `validation_fraction` of the documents.
+        validation: the same, to measure on; None: `validation_fraction` of the documents, held out.
         column: the key of the text in .jsonl files.
         model: a model folder, run folder or Hub id to go on from; None: a model drawn anew.
         vocabulary: a model to take the vocabulary from; None: one is made of the training text.
@@ -454,7 +454,10 @@ def _read(settings: PretrainSettings, progress: bool) -> dict[str, list[Document
     if settings.validation is not None:
         return {"train": corpus, "validation": read(settings.validation)}
     train, held_out = passages.hold_out(
-        corpus, settings.validation_fraction, seed=mixed_seed(settings.seed, "held out")
+        corpus,
+        settings.validation_fraction,
+        seed=mixed_seed(settings.seed, "held out"),
+        least=2 if settings.next_sentence else 1,  # a pair of strangers needs two
     )
     return {"train": train, "validation": held_out}
 

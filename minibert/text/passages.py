@@ -243,19 +243,23 @@ class Passages(Rows):
 
 
 def hold_out(
-    documents: Sequence[Document], share: float, *, seed: int
+    documents: Sequence[Document], share: float, *, seed: int, least: int = 1
 ) -> tuple[list[Document], list[Document]]:
     """Documents to train on and documents to measure on, each part in the order of the corpus.
+
+    Args:
+        share: of the documents, to measure on.
+        least: documents to measure on at the least.
 
     Raises:
         ConfigError: a part would be empty.
     """
-    count = max(1, round(share * len(documents)))
+    count = max(least, round(share * len(documents)))
     if count >= len(documents):
         raise ConfigError(
             f"{count} of {len(documents)} documents cannot be held out: none is left to train on.",
             key="validation_fraction",
-            expected="2 documents or more",
+            expected=f"{count + 1} documents or more",
             found=len(documents),
             hint="Name more files (a .txt file is one document), or --validation.",
         )

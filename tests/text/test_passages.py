@@ -202,6 +202,7 @@ def test_documents_are_held_out_whole_and_at_random():
     assert held != texts[:20] and held != texts[-20:]
     assert hold_out(texts, 0.1, seed=1) == (train, held) != hold_out(texts, 0.1, seed=2)
     assert len(hold_out(texts[:2], 0.01, seed=0)[1]) == 1
+    assert len(hold_out(texts[:3], 0.01, seed=0, least=2)[1]) == 2
     with pytest.raises(ConfigError, match="none is left to train on"):
         hold_out(texts[:1], 0.1, seed=0)
 
