@@ -9,6 +9,7 @@ from typing import Any
 from minibert import __version__
 from minibert.tasks.faults import FAULTS
 from minibert.tasks.kinds import KINDS
+from minibert.tasks.pretrain import HEADS, HIDDEN_SIZE, LAYERS, OBJECTIVES
 from minibert.tasks.settings import POOLINGS, PROBES, TAG_SCHEMES
 from minibert.training.optim import SCHEDULES
 
@@ -24,6 +25,8 @@ examples:
       what a tutorial did, with any option in place of its own (minibert recipes lists them)
   minibert train --resume runs/001
       go on with a run that was stopped
+  minibert pretrain --corpus installed-docs
+      a BERT from nothing, on text that is on this machine already
   minibert predict runs/001 "what a lovely day"
       use it
   minibert predict RUN "When was it built?" --pair "The tower was built in 1889."
@@ -75,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_data(commands)
     _add_train(commands)
+    _add_pretrain(commands)
     _add_recipes(commands)
     _add_evaluate(commands)
     _add_report(commands)
@@ -185,34 +189,7 @@ def _add_train(commands: Any) -> None:
         "(see minibert data)",
     )
     how = parser.add_argument_group("training")
-    how.add_argument("--epochs", type=int, metavar="N", help="default 3")
-    how.add_argument("--batch-size", type=int, metavar="N", help="default 32")
-    how.add_argument(
-        "--accumulate",
-        type=int,
-        metavar="N",
-        help="batches to an update (default 1); exact, and saves memory",
-    )
-    how.add_argument(
-        "--learning-rate",
-        type=float,
-        metavar="RATE",
-        help="default 5e-5; small models like 1e-4",
-    )
-    how.add_argument(
-        "--weight-decay",
-        type=float,
-        metavar="RATE",
-        help="default 0.01; not on biases and norms",
-    )
-    how.add_argument("--warmup", type=float, metavar="SHARE", help="of all updates (default 0.1)")
-    how.add_argument(
-        "--schedule",
-        choices=tuple(SCHEDULES),
-        help="of the learning rate after the warm-up (default linear, down to 0; exponential: "
-        "0.95 times as much from epoch to epoch)",
-    )
-    how.add_argument("--clip-norm", type=float, metavar="NORM", help="default 1.0")
+    _add_optimizer(how, epochs=3, batch="default 32", rate="default 5e-5; small models like 1e-4")
     how.add_argument(
         "--patience", type=int, metavar="N", help="stop after N epochs without a gain on validation"
     )
@@ -223,9 +200,6 @@ def _add_train(commands: Any) -> None:
         "micro_f1, pearson, entity_f1 or f1, as the task is)",
     )
     how.add_argument("--freeze", action="store_true", help="train the head alone")
-    how.add_argument(
-        "--gradient-checkpointing", action="store_true", help="less memory for a third more time"
-    )
     how.add_argument(
         "--freeze-layers",
         type=int,
@@ -248,12 +222,6 @@ def _add_train(commands: Any) -> None:
         action="store_true",
         help="draw every class equally often, rare examples several times",
     )
-    how.add_argument(
-        "--on-nonfinite",
-        choices=("stop", "skip"),
-        help="at a loss that is no longer finite (default stop)",
-    )
-    how.add_argument("--seed", type=int, metavar="N", help="default 0")
     how.add_argument(
         "--data-seed",
         type=int,
@@ -287,25 +255,89 @@ def _add_train(commands: Any) -> None:
         "--layer", type=int, metavar="N", help="0 the embeddings, -1 the last layer (default -1)"
     )
     probe.add_argument("--pooling", choices=POOLINGS, help="of a text's rows (default cls)")
-    where = parser.add_argument_group("where")
-    where.add_argument("--output", metavar="FOLDER", help="run folder (default: the next in runs/)")
-    where.add_argument(
-        "--resume",
-        metavar="RUN",
-        help="go on with a run that was stopped, with its own settings; "
-        "RUN/state/step-N: from that checkpoint",
+    _add_where(parser)
+
+
+def _add_pretrain(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "pretrain",
+        "make a BERT of plain text, or go on with one",
+        "Pre-trains a model on plain text: tokens are hidden and predicted, and of two texts it is "
+        "told whether the second follows the first. The model is drawn anew, with a vocabulary "
+        "made of the text, or goes on from --model, to adapt it to a domain. Writes a run folder "
+        "with the model and its scores on documents that were held out.",
+        argument_default=argparse.SUPPRESS,
     )
-    where.add_argument(
-        "--save-every",
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--corpus",
+        nargs="+",
+        metavar="TEXT",
+        help="text files (.txt: one document; .jsonl: one a line; both may end in .gz), folders of "
+        "them, or installed-docs: the docstrings of Python, numpy and torch on this machine",
+    )
+    data.add_argument(
+        "--validation",
+        nargs="+",
+        metavar="TEXT",
+        help="the same, to measure on; default: documents of --corpus that are held out",
+    )
+    data.add_argument(
+        "--validation-fraction",
+        type=float,
+        metavar="SHARE",
+        help="of the documents, held out where there is no --validation (default 0.02)",
+    )
+    data.add_argument("--column", metavar="KEY", help="of the text in .jsonl files (default text)")
+    data.add_argument(
+        "--max-length", type=int, metavar="N", help="tokens of a row (default 128), packed full"
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--model", help="go on from this model (folder, run folder or Hub id) and its vocabulary"
+    )
+    model.add_argument(
+        "--vocabulary", metavar="MODEL", help="take the vocabulary of this model, not its weights"
+    )
+    model.add_argument(
+        "--vocabulary-size",
         type=int,
         metavar="N",
-        help="steps between two checkpoints, beside the one at each epoch's end (default 500)",
+        help="pieces of a vocabulary that is made of the text (default 8000)",
     )
-    where.add_argument("--keep", type=int, metavar="N", help="checkpoints to keep (default 2)")
-    _add_machine(where, precision="auto")
-    where.add_argument(
-        "--threads", type=int, metavar="N", help="of the CPU (default: torch's choice)"
+    model.add_argument("--cased", action="store_true", help="of that vocabulary: keep capitals")
+    model.add_argument("--layers", type=int, metavar="L", help=f"default {LAYERS}")
+    model.add_argument("--hidden-size", type=int, metavar="D", help=f"default {HIDDEN_SIZE}")
+    model.add_argument("--heads", type=int, metavar="N", help=f"default {HEADS}")
+    model.add_argument("--intermediate-size", type=int, metavar="F", help="default 4 * D")
+    model.add_argument(
+        "--max-positions",
+        type=int,
+        metavar="N",
+        help="the longest text that the model takes (default: --max-length; positions beyond "
+        "that are not trained)",
     )
+    model.add_argument("--dropout", type=float, metavar="RATE", help="default 0.1")
+    how = parser.add_argument_group("training")
+    how.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        help="masked LM alone, or with next-sentence prediction (default mlm+nsp)",
+    )
+    how.add_argument(
+        "--mask-share", type=float, metavar="SHARE", help="of the tokens, hidden (default 0.15)"
+    )
+    how.add_argument(
+        "--whole-words", action="store_true", help="hide words with all of their pieces"
+    )
+    _add_optimizer(
+        how,
+        epochs=3,
+        batch="rows of --max-length tokens that a batch is as large as (default 32)",
+        rate="default 5e-4; 5e-5 is common with --model",
+    )
+    _add_where(parser)
 
 
 def _add_recipes(commands: Any) -> None:
@@ -549,6 +581,70 @@ def _command(
         "--quiet", action="store_true", default=False, help="no progress bars and messages"
     )
     return parser
+
+
+def _add_optimizer(how: Any, *, epochs: int, batch: str, rate: str) -> None:
+    """The options of training itself, with its defaults as `help` tells them."""
+    how.add_argument("--epochs", type=int, metavar="N", help=f"default {epochs}")
+    how.add_argument("--batch-size", type=int, metavar="N", help=batch)
+    how.add_argument(
+        "--accumulate",
+        type=int,
+        metavar="N",
+        help="batches to an update (default 1); exact, and saves memory",
+    )
+    how.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="RATE",
+        help=rate,
+    )
+    how.add_argument(
+        "--weight-decay",
+        type=float,
+        metavar="RATE",
+        help="default 0.01; not on biases and norms",
+    )
+    how.add_argument("--warmup", type=float, metavar="SHARE", help="of all updates (default 0.1)")
+    how.add_argument(
+        "--schedule",
+        choices=tuple(SCHEDULES),
+        help="of the learning rate after the warm-up (default linear, down to 0; exponential: "
+        "0.95 times as much from epoch to epoch)",
+    )
+    how.add_argument("--clip-norm", type=float, metavar="NORM", help="default 1.0")
+    how.add_argument(
+        "--gradient-checkpointing", action="store_true", help="less memory for a third more time"
+    )
+    how.add_argument(
+        "--on-nonfinite",
+        choices=("stop", "skip"),
+        help="at a loss that is no longer finite (default stop)",
+    )
+    how.add_argument("--seed", type=int, metavar="N", help="default 0")
+
+
+def _add_where(parser: Any) -> None:
+    """The run folder, checkpoints, and the machine."""
+    where = parser.add_argument_group("where")
+    where.add_argument("--output", metavar="FOLDER", help="run folder (default: the next in runs/)")
+    where.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with a run that was stopped, with its own settings; "
+        "RUN/state/step-N: from that checkpoint",
+    )
+    where.add_argument(
+        "--save-every",
+        type=int,
+        metavar="N",
+        help="steps between two checkpoints, beside the one at each epoch's end (default 500)",
+    )
+    where.add_argument("--keep", type=int, metavar="N", help="checkpoints to keep (default 2)")
+    _add_machine(where, precision="auto")
+    where.add_argument(
+        "--threads", type=int, metavar="N", help="of the CPU (default: torch's choice)"
+    )
 
 
 def _add_texts(parser: Any) -> None:

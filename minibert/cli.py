@@ -32,9 +32,10 @@ from minibert.tasks.inspection import inspect
 from minibert.tasks.kinds.report import finite
 from minibert.tasks.kinds.tags import TaggedText
 from minibert.tasks.predict import Embedder, MaskFiller, Predictor, tokenize
+from minibert.tasks.pretrain import PretrainSettings, pretrain, resume_pretraining
 from minibert.tasks.report import write_report
 from minibert.tasks.seeds import train_seeds
-from minibert.tasks.settings import READING
+from minibert.tasks.settings import READING, TrainingSettings
 from minibert.tasks.vocabulary import train_vocabulary
 
 
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.redirect_stderr(io.StringIO()):
             options = parse(arguments)
         warnings.simplefilter("ignore")
-        return _run(options) if options.command == "train" else 0
+        return _run(options) if options.command in ("train", "pretrain") else 0
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -149,7 +150,7 @@ the same on text of your own (columns text and label), and on 25,000 reviews of 
 
 def _train(options: argparse.Namespace) -> None:
     given = vars(options)
-    chosen = {item.name: given[item.name] for item in fields(Settings) if item.name in given}
+    chosen = _chosen(options, Settings)
     if "resume" in given:
         run = resume(given["resume"], progress=not options.quiet, **chosen)
         print(run.summary())
@@ -176,6 +177,27 @@ def _train(options: argparse.Namespace) -> None:
         written = write_report(run.folder, progress=not options.quiet)
         print("written: ", *written.pictures, written.page, sep="\n  ")
         print(_NEXT)
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    chosen, show = _chosen(options, PretrainSettings), not options.quiet
+    if hasattr(options, "resume"):
+        print(resume_pretraining(options.resume, progress=show, **chosen).summary())
+        return
+    if "corpus" not in chosen:
+        raise ConfigError(
+            "Pre-training needs --corpus.", key="corpus", hint="See minibert pretrain --help."
+        )
+    print(pretrain(PretrainSettings(**chosen), progress=show).summary())
+
+
+def _chosen(options: argparse.Namespace, kind: type[TrainingSettings]) -> dict[str, Any]:
+    """The settings that were given."""
+    return {
+        item.name: getattr(options, item.name)
+        for item in fields(kind)
+        if hasattr(options, item.name)
+    }
 
 
 def _recipes(options: argparse.Namespace) -> None:
@@ -318,6 +340,7 @@ def _vocabulary(options: argparse.Namespace) -> None:
 _COMMANDS = {
     "data": _data,
     "train": _train,
+    "pretrain": _pretrain,
     "recipes": _recipes,
     "evaluate": _evaluate,
     "report": _report,

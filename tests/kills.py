@@ -35,6 +35,7 @@ import torch._dynamo  # noqa: F401 (the first optimizer imports it: once here, n
 from minibert.files import check_manifest, read_json, sha256
 from minibert.tables import table
 from minibert.tasks import finetune as task
+from minibert.tasks import sittings
 from minibert.tasks.finetune import Settings, finetune, resume
 from minibert.training import loop
 from minibert.training.state import checkpoints
@@ -229,9 +230,9 @@ def _watch(log: Any, kill_at: int | None) -> Callable[[], int]:
         def note(record: loop.StepRecord) -> None:
             log.write(f"{record.step} {record.loss.hex()}\n")
 
-        return real(*arguments, **options, on_step=note)
+        return real(*arguments, **{**options, "on_step": note})
 
-    task.train = logged
+    sittings.train = logged
     task.pictures = lambda *_: []
     return lambda: counted
 

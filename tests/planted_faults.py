@@ -66,6 +66,10 @@ def in_kinds(name: str, file: str, old: str, new: str, tests: str) -> Fault:
     return Fault(f"kinds: {name}", f"minibert/{file}.py", ((old, new),), f"tests/{tests}.py")
 
 
+def in_pretraining(name: str, file: str, old: str, new: str, tests: str) -> Fault:
+    return Fault(f"pre-training: {name}", f"minibert/{file}.py", ((old, new),), f"tests/{tests}.py")
+
+
 LAYERS, ATTENTION, EMBEDDINGS = "model/layers", "model/attention", "model/embeddings"
 ENCODER, BERT, HEADS, LAYOUT = "model/encoder", "model/bert", "model/heads", "model/layout"
 NAMES, CHUNKED, PREPARED = "checkpoint/names", "model/chunked", "model/prepared"
@@ -486,10 +490,109 @@ FAULTS = [
     ),
     in_resume(
         "the log not brought back",
-        "tasks/finetune",
+        "tasks/sittings",
         "if ranks.is_first:  # a kill may have come",
         "if False:  # a kill may have come",
         "tasks/test_resume",
+    ),
+    # Pre-training
+    in_pretraining(
+        "special tokens are hidden too",
+        "training/masking",
+        "self.ordinary[list(special.values())] = False",
+        "pass",
+        "training/test_masking",
+    ),
+    in_pretraining(
+        "a row may have no label",
+        "training/masking",
+        "((draws < self.share) | (draws == lowest))",
+        "(draws < self.share)",
+        "training/test_masking",
+    ),
+    in_pretraining(
+        "words in pieces",
+        "training/masking",
+        "if self.whole_words:",
+        "if False:",
+        "training/test_masking",
+    ),
+    in_pretraining(
+        "all that is chosen becomes [MASK]",
+        "training/masking",
+        "MASKED, REPLACED = 0.8, 0.1",
+        "MASKED, REPLACED = 1.0, 0.0",
+        "training/test_masking",
+    ),
+    in_pretraining(
+        "10% too many replaced",
+        "training/masking",
+        "MASKED, REPLACED = 0.8, 0.1",
+        "MASKED, REPLACED = 0.8, 0.2",
+        "training/test_masking",
+    ),
+    in_pretraining(
+        "special tokens as replacements",
+        "training/masking",
+        "drawn = self._replacements[generator.integers(len(self._replacements), size=ids.shape)]",
+        "drawn = generator.integers(len(self.ordinary), size=ids.shape)",
+        "training/test_masking",
+    ),
+    in_pretraining(
+        "labels everywhere",
+        "training/masking",
+        "np.where(chosen, ids, IGNORED)",
+        "ids",
+        "training/test_masking",
+    ),
+    in_pretraining(
+        "the global generator",
+        "training/masking",
+        "fate = generator.random(ids.shape)",
+        "fate = np.random.random(ids.shape)",
+        "training/test_masking",
+    ),
+    in_pretraining(
+        "strangers of the same document",
+        "text/passages",
+        "first += (end - begin) * (first >= begin)",
+        "first += 0",
+        "text/test_passages",
+    ),
+    in_pretraining(
+        "the labels of pairs exchanged",
+        "text/passages",
+        "FOLLOWS, STRANGER = 0, 1",
+        "FOLLOWS, STRANGER = 1, 0",
+        "text/test_passages",
+    ),
+    in_pretraining(
+        "what a stranger displaced is lost",
+        "text/passages",
+        "label, following = STRANGER, middle",
+        "label, following = STRANGER, last",
+        "text/test_passages",
+    ),
+    in_pretraining(
+        "strangers fill the row",
+        "text/passages",
+        "stop - start, free, generator",
+        "free, free, generator",
+        "text/test_passages",
+    ),
+    in_pretraining(
+        "what stands alone is a stranger",
+        "text/passages",
+        "rows.append((places[first], alone, alone, alone, IGNORED_LABEL))",
+        "rows.append((places[first], alone, alone, alone, STRANGER))",
+        "text/test_passages",
+    ),
+    in_pretraining(
+        "the rest of a long sentence is lost",
+        "text/passages",
+        "return [*ends, len(ids)] if len(ids) else []",
+        "return ends or [len(ids)]",
+        "text/test_passages",
     ),
     # Kinds of task
     in_kinds(

@@ -13,19 +13,11 @@ removed when it is finished. `resume` goes on with a run that was not.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import platform
-import sys
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
-from tqdm import tqdm
 
 from minibert.errors import ConfigError
 from minibert.files import write_json
@@ -34,50 +26,25 @@ from minibert.model.bert import BertBase
 from minibert.tasks import faults
 from minibert.tasks.balance import class_loss, rows_of_epoch
 from minibert.tasks.baselines import baselines, describe
-from minibert.tasks.common import commit_of, pick_device, planned, prepare_on, shorten_to
+from minibert.tasks.common import commit_of, pick_device, planned, shorten_to
 from minibert.tasks.evaluate import Classifier, evaluate
 from minibert.tasks.inspection import check_before_training, lengths_for_the_record
 from minibert.tasks.kinds import kind_of
 from minibert.tasks.kinds.kind import Kind
 from minibert.tasks.kinds.report import Report, finite
 from minibert.tasks.layerwise import freeze_lower_layers, rate_by_layer
-from minibert.tasks.lock import locked
 from minibert.tasks.pictures import pictures
 from minibert.tasks.probe_runs import Probing
 from minibert.tasks.probes import ProbedModel, require_classes
-from minibert.tasks.resume import STATE, read_unfinished, way_to_go_on
-from minibert.tasks.runs import make_folder, require_empty, require_free, versions, write_log
-from minibert.tasks.settings import Settings, as_record, check
-from minibert.tasks.signals import HeldSignals
+from minibert.tasks.settings import Settings
+from minibert.tasks.sittings import Sitting, begin, count_parameters, facts, go_on, outcome
 from minibert.tasks.splits import read_splits
 from minibert.text import checks
 from minibert.text.batches import Rows, plan_batches
 from minibert.text.corpora import Corpus
 from minibert.text.tokenizer import BertTokenizer
-from minibert.training.loop import (
-    Batch,
-    EpochRecord,
-    History,
-    Trainable,
-    Training,
-    count_steps,
-    seed_everything,
-    train,
-)
-from minibert.training.optim import (
-    Schedule,
-    build_optimizer,
-    describe_groups,
-    parameter_groups,
-)
+from minibert.training.loop import Batch, History, Trainable
 from minibert.training.precision import Precision, choose_precision
-from minibert.training.ranks import Ranks, joined, launched
-from minibert.training.state import (
-    random_states_of,
-    remove_states,
-    restore_state,
-    save_state,
-)
 
 
 @dataclass(frozen=True)
@@ -153,68 +120,23 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
         MinibertError: a setting, a data file or a model that cannot be used (see the classes in
             errors.py), or a loss that is no longer finite.
     """
-    with joined(settings.device) as ranks:
-        return _finetune(settings, progress and ranks.is_first, ranks)
-
-
-def _finetune(settings: Settings, progress: bool, ranks: Ranks) -> Run:
-    check(settings)
-    require_free(settings.output)
-    prepared = _prepare(settings, progress)
-    ranks.wait()  # every process has read and checked its inputs: only now is anything written
-    folder = _make_folder(settings, ranks)
-    prepared.record["folder"] = str(folder)
-    with way_to_go_on(folder), _alone_in(folder, ranks):
-        if ranks.is_first:
-            require_empty(folder)  # once more, now that nobody else can fill it
-            write_json(folder / "run.json", {"status": "unfinished", **prepared.record})
-        return _run(prepared, folder, None, progress, ranks)
+    return begin(settings, _prepare, _run, progress=progress)
 
 
 def resume(folder: str | Path, *, progress: bool = True, **given: Any) -> Run:
-    """Goes on with a run that was stopped or killed, as if it had never been.
-
-    On a CPU every loss and the final weights are, bit for bit, those of a run without a break. It
-    goes on from the newest checkpoint that is whole, with a warning for each that is not; where
-    there is none it begins anew, with the same settings.
+    """Goes on with a run that was stopped or killed, as if it had never been (see `go_on`).
 
     Args:
         folder: the run folder; or one checkpoint in it, RUN/state/step-N, to go on from that one.
         given: settings that the caller takes the run to have.
 
     Raises:
-        MinibertError: the run is finished, another process is at work on it, something is no longer
-            as it was when the run began (a setting given here, the data, the model), the
-            checkpoint asked for is damaged; or as for `finetune`.
+        MinibertError: as for `go_on`.
     """
-    run = read_unfinished(folder, given)
-    with joined(run.settings.device) as ranks:
-        progress = progress and ranks.is_first
-        with way_to_go_on(run.folder), _alone_in(run.folder, ranks):
-            run = read_unfinished(folder, given)  # once more, now that nobody else can finish it
-            torch.set_num_threads(run.record["threads"])
-            prepared = _prepare(run.settings, progress)
-            run.require_same(prepared.record)
-            prepared.record["folder"] = str(run.folder)
-            checkpoint = run.checkpoint()
-            ranks.wait()  # every process has found the same one: only now is any written
-            return _run(prepared, run.folder, checkpoint, progress, ranks)
-
-
-def _make_folder(settings: Settings, ranks: Ranks) -> Path:
-    """The run folder, made by the first process, which tells the others where it is."""
-    made = str(make_folder(settings.output)) if ranks.is_first else ""
-    return Path(ranks.gather_json(made)[0])
-
-
-def _alone_in(folder: Path, ranks: Ranks) -> contextlib.AbstractContextManager[object]:
-    """No other run works in the folder meanwhile: the first process holds its lock for all."""
-    return locked(folder) if ranks.is_first else contextlib.nullcontext()
+    return go_on(folder, given, Settings, _prepare, _run, progress=progress)
 
 
 def _prepare(settings: Settings, progress: bool) -> _Prepared:
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
     precision = choose_precision(settings.precision, pick_device(settings.device))
     revision = commit_of(settings.model, settings.revision)
     tokenizer = BertTokenizer.from_pretrained(settings.model, revision=revision)
@@ -242,18 +164,17 @@ def _prepare(settings: Settings, progress: bool) -> _Prepared:
     return _Prepared(settings, kind, revision, model, tokenizer, splits, precision, watch, record)
 
 
-def _run(
-    prepared: _Prepared, folder: Path, checkpoint: Path | None, progress: bool, ranks: Ranks
-) -> Run:
+def _run(prepared: _Prepared, sitting: Sitting) -> Run:
     """Trains from the beginning or from a checkpoint, then measures and writes the results."""
+    folder, progress = sitting.folder, sitting.progress
     settings, model, tokenizer = prepared.settings, prepared.model, prepared.tokenizer
     splits, precision = prepared.splits, prepared.precision
-    _say(progress, f"{folder}: {prepared.record['summary']}")
+    sitting.say(f"{folder}: {prepared.record['summary']}")
 
     last = list(splits)[-1]
     floor = _baselines(prepared.kind, splits["train"], splits[last], tokenizer)
     if floor:
-        _say(progress, describe(floor, last))
+        sitting.say(describe(floor, last))
     probing = None
     if isinstance(model, ProbedModel):
         corpora = {name: part.corpus for name, part in splits.items()}
@@ -272,7 +193,7 @@ def _run(
             batch_size=settings.batch_size,
             progress=progress,
             intervals=intervals,
-            ranks=ranks,
+            ranks=sitting.ranks,
         )
         return shown(name, report)
 
@@ -289,27 +210,26 @@ def _run(
     if settings.probe == "logistic" and probing is not None:
         history = probing.fit(watched, folder)
     else:
-        history = _train(
-            settings,
-            model if probing is None else probing.probe,
+        trained_model: Trainable = model if probing is None else probing.probe
+        history = sitting.train(
+            trained_model,
             partial(_batches_of_epoch, splits["train"], tokenizer, settings)
             if probing is None
             else probing.batches_of_epoch,
             watched,
-            prepared.watch,
-            precision if probing is None else probing.precision,
-            folder,
-            checkpoint,
-            progress,
-            ranks,
+            watch=prepared.watch,
+            precision=precision if probing is None else probing.precision,
+            patience=settings.patience,
+            rate_of=rate_by_layer(_depth(trained_model), settings.layer_decay),
+            restore_best="last-epoch" not in settings.faults,
         )
     trained = time.perf_counter()
     reports = {name: measure(name) for name in splits if name != "train"}
     seconds = history.state.seconds + time.perf_counter() - trained
     run = Run(folder, model.eval(), tokenizer, history, reports, seconds, floor)
-    if ranks.is_first:
-        _write(run, prepared.record)
-        remove_states(folder / STATE)  # the results are whole
+    if sitting.ranks.is_first:
+        _write(run, prepared.record, sitting)
+        sitting.remove_states()
     return run
 
 
@@ -384,100 +304,11 @@ def _baselines(
     return baselines((train.corpus, train.rows), (final.corpus, final.rows), tokenizer)
 
 
-def _train(
-    settings: Settings,
-    model: Trainable,
-    batches_of_epoch: Callable[[int], Sequence[Batch]],
-    measure: Callable[[], dict[str, float]],
-    watch: str,
-    precision: Precision,
-    folder: Path,
-    checkpoint: Path | None,
-    progress: bool,
-    ranks: Ranks,
-) -> History:
-    """The training itself; at the end the model has the best epoch's weights."""
-    rate_of = rate_by_layer(_depth(model), settings.layer_decay)
-    groups = parameter_groups(
-        model.named_parameters(), weight_decay=settings.weight_decay, rate_of=rate_of
-    )
-    optimizer = build_optimizer(groups, learning_rate=settings.learning_rate)
-    updates = count_steps(batches_of_epoch, settings.epochs, settings.accumulate)
-    warmup = round(settings.warmup * updates)
-    schedule = Schedule(
-        optimizer, settings.schedule, warmup=warmup, total=updates, epochs=settings.epochs
-    )
-    _say(progress, describe_groups(groups))
-    names = _names_on_disk(model)
-    held = HeldSignals()
-
-    def restore(training: Training) -> None:
-        if checkpoint is not None:
-            restore_state(checkpoint, training, names, rank=ranks.rank)
-            if ranks.is_first:  # a kill may have come between the checkpoint and its log
-                write_log(folder, training.history.steps)
-            _say(progress, f"goes on from {checkpoint}")
-
-    def save(training: Training) -> None:
-        random = random_states_of(ranks)
-        if ranks.is_first:
-            save_state(folder / STATE, training, names, keep=settings.keep, random=random)
-            write_log(folder, training.history.steps)
-
-    def measure_at_once() -> dict[str, float]:
-        with held.at_once():  # all is saved: who interrupts need not wait for the evaluation
-            return measure()
-
-    # Dropout draws from this one; data order and fresh weights have generators of their own.
-    seed_everything(ranks.seed(settings.seed))
-    with held:
-        return train(
-            model,
-            batches_of_epoch,
-            optimizer=optimizer,
-            schedule=schedule,
-            precision=precision,
-            epochs=settings.epochs,
-            accumulate=settings.accumulate,
-            clip_norm=settings.clip_norm,
-            prepare=prepare_on(precision.device),
-            evaluate=measure_at_once,
-            watch=watch,
-            patience=settings.patience,
-            restore_best="last-epoch" not in settings.faults,
-            on_epoch=lambda record: _say(progress, _epoch_line(record)),
-            skip_nonfinite=settings.on_nonfinite == "skip",
-            restore=restore,
-            save=save,
-            save_every=settings.save_every,
-            stop=lambda: ranks.any(held.received()),
-            progress=progress,
-            ranks=ranks,
-        )
-
-
-def _names_on_disk(model: Trainable) -> dict[str, str]:
-    """What each tensor is called in a checkpoint: its official name, if it has one."""
-    if isinstance(model, BertBase):
-        return model.official_names()
-    return {name: name for name in model.state_dict()}
-
-
 def _depth(model: Trainable) -> int:
     return model.config.num_hidden_layers if isinstance(model, BertBase) else 0
 
 
-def _epoch_line(record: EpochRecord) -> str:
-    scores = "  ".join(f"{name} {value:.4f}" for name, value in record.metrics.items())
-    star = "  (best so far)" if record.best else ""
-    rate = record.tokens / max(record.seconds, 1e-9)
-    return (
-        f"epoch {record.epoch}: training loss {record.loss:.4f}, {record.seconds:.0f} s, "
-        f"{rate:.0f} tokens/s; validation: {scores}{star}"
-    )
-
-
-def _write(run: Run, record: dict[str, Any]) -> None:
+def _write(run: Run, record: dict[str, Any], sitting: Sitting) -> None:
     """Writes the results: the model first, last the record that says the run is finished."""
     final = list(run.reports.values())[-1]
     metrics = {name: report.metrics for name, report in run.reports.items()}
@@ -487,17 +318,13 @@ def _write(run: Run, record: dict[str, Any]) -> None:
     run.model.save_pretrained(run.folder / "model")
     write_json(run.folder / "metrics.json", finite(metrics))
     final.write_tables(run.folder)
-    state = run.history.state
-    outcome = {
-        "seconds": round(run.seconds, 1),
-        "steps": state.step,
-        "skipped_steps": state.skipped,
-        "best_epoch": state.best_epoch,
-        "stopped_early": run.history.stopped_early,
-        "errors_and_confusion_are_of": final.split,
-        "epochs": [asdict(epoch) for epoch in run.history.epochs],
-    }
-    write_json(run.folder / "run.json", finite({"status": "finished", **record, **outcome}))
+    sitting.finish(
+        {
+            **record,
+            **outcome(run.history, run.seconds),
+            "errors_and_confusion_are_of": final.split,
+        }
+    )
     pictures(run.folder)
 
 
@@ -512,26 +339,13 @@ def _record(
 ) -> dict[str, Any]:
     """What a reader needs to know, or to repeat the run."""
     counts = ", ".join(f"{name} {len(part.corpus)}" for name, part in splits.items())
-    parameters = sum(parameter.numel() for parameter in model.parameters())
     return {
-        "summary": f"{settings.model} ({parameters:,} parameters), {counts} examples, "
+        "summary": f"{settings.model} ({count_parameters(model):,} parameters), {counts} examples, "
         f"{precision.name} on {precision.device} ({precision.reason})",
-        "settings": as_record(settings),
-        "model": {
-            "class": type(model).__name__,
-            "commit": model.load_report.revision if model.load_report else None,
-            "parameters": parameters,
-            "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "vocabulary": len(tokenizer),
-            "config": model.config.to_official(),
-        },
+        **facts(settings, model, tokenizer, precision),
         "problem_type": kind.problem_type,
         "labels": splits["train"].corpus.label_names,
         "chosen_by": f"{watch} on validation",
-        "precision": {"name": precision.name, "reason": precision.reason},
-        "device": str(precision.device),
-        "threads": torch.get_num_threads(),
-        "processes": launched().size,
         "data": {
             name: {
                 **part.corpus.fingerprint(),
@@ -541,11 +355,4 @@ def _record(
             }
             for name, part in splits.items()
         },
-        "versions": versions(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
     }
-
-
-def _say(progress: bool, line: str) -> None:
-    if progress:
-        tqdm.write(line, file=sys.stderr)

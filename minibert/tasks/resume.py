@@ -6,13 +6,13 @@ import contextlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from minibert.errors import ConfigError, DataError, DiskError, TrainingError
 from minibert.files import read_object
-from minibert.tasks.settings import Settings, check
+from minibert.tasks.settings import TrainingSettings, check
 from minibert.training.state import check_checkpoint, newest_checkpoint
 
 STATE = "state"  # the folder of a run's checkpoints
@@ -20,9 +20,11 @@ STATE = "state"  # the folder of a run's checkpoints
 # What has to be now as it was when the run began, of its run.json.
 _SAME = ("problem_type", "labels", "model", "precision", "device", "threads", "processes", "data")
 
+S = TypeVar("S", bound=TrainingSettings)
+
 
 @dataclass(frozen=True)
-class Unfinished:
+class Unfinished(Generic[S]):
     """A run that was not finished.
 
     Attributes:
@@ -34,7 +36,7 @@ class Unfinished:
 
     folder: Path
     record: dict[str, Any]
-    settings: Settings
+    settings: S
     chosen: Path | None
 
     def checkpoint(self) -> Path | None:
@@ -68,12 +70,13 @@ class Unfinished:
             )
 
 
-def read_unfinished(folder: str | Path, given: Mapping[str, Any]) -> Unfinished:
+def read_unfinished(folder: str | Path, given: Mapping[str, Any], kind: type[S]) -> Unfinished[S]:
     """Reads the run that is to be gone on with.
 
     Args:
         folder: the run folder, or one checkpoint in it (RUN/state/step-N).
         given: settings that the caller takes the run to have.
+        kind: of its settings.
 
     Raises:
         DataError: it is no run folder.
@@ -92,11 +95,26 @@ def read_unfinished(folder: str | Path, given: Mapping[str, Any]) -> Unfinished:
             key="status",
             expected="unfinished",
             found="finished",
-            hint=f"Train it further as a run of its own: minibert train --model {folder}.",
+            hint=f"Train it further as a run of its own: minibert {kind.command} --model {folder}.",
+        )
+    command = record.get("command", "train")
+    if command != kind.command:
+        raise DataError(
+            f"The run in {folder} was started by minibert {command}, not {kind.command}.",
+            path=path,
+            key="command",
+            expected=kind.command,
+            found=command,
+            hint=f"Go on with it: minibert {command} --resume {folder}.",
         )
     stored = record.get("settings")
-    known = {item.name for item in fields(Settings)}
-    if not isinstance(stored, dict) or not {"model", "train"} <= stored.keys() <= known:
+    known = {item.name for item in fields(kind)}
+    needed = {
+        item.name
+        for item in fields(kind)
+        if item.default is MISSING and item.default_factory is MISSING
+    }
+    if not isinstance(stored, dict) or not needed <= stored.keys() <= known:
         raise DataError(
             f"{path} has no settings that a run can be gone on with.", path=path, key="settings"
         )
@@ -104,19 +122,19 @@ def read_unfinished(folder: str | Path, given: Mapping[str, Any]) -> Unfinished:
     before = {**stored, "threads": record.get("threads"), "output": str(folder)}
     now = json.loads(json.dumps(given, default=str))
     _refuse(folder, _differences({key: before.get(key) for key in now}, now))
-    settings = Settings(**stored)
+    settings = kind(**stored)
     check(settings)
     return Unfinished(folder, record, settings, chosen)
 
 
 @contextlib.contextmanager
-def way_to_go_on(folder: Path) -> Iterator[None]:
+def way_to_go_on(folder: Path, command: str) -> Iterator[None]:
     """Adds to what ends a run from outside, a signal or a full disk, how to go on with it."""
     try:
         yield
     except BaseException as error:
         if isinstance(error, DiskError) or not isinstance(error, Exception):
-            error.add_note(f"Go on with it: minibert train --resume {folder}")
+            error.add_note(f"Go on with it: minibert {command} --resume {folder}")
         raise
 
 

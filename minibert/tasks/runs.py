@@ -7,7 +7,7 @@ import importlib.metadata
 import itertools
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,17 @@ def read_run(folder: str | Path) -> SavedRun:
             key="status",
             expected="finished",
             found=record.get("status"),
-            hint=f"Go on with it: minibert train --resume {folder}.",
+            hint=f"Go on with it: minibert {record.get('command', 'train')} --resume {folder}.",
+        )
+    if record.get("command", "train") != "train":
+        raise DataError(
+            f"The run in {folder} is one of minibert {record['command']}: it has no examples with "
+            "labels and predictions.",
+            path=folder / RECORD,
+            key="command",
+            expected="train",
+            found=record["command"],
+            hint=f"Its curves and scores are in {folder}: log.csv and metrics.json.",
         )
     metrics = read_object(folder / "metrics.json", DataError)
     entities = folder / "entities.csv"
@@ -149,8 +159,14 @@ def make_folder(output: str | Path | None) -> Path:
 
 
 def write_log(folder: Path, log: Sequence[StepRecord]) -> None:
-    header = [item.name for item in fields(StepRecord)]
-    write_csv(folder / "log.csv", header, [list(asdict(record).values()) for record in log])
+    """Writes log.csv: a line for each step, with a column for each term of a loss of several."""
+    header = [item.name for item in fields(StepRecord) if item.name != "terms"]
+    terms = list(log[0].terms) if log and len(log[0].terms) > 1 else []
+    rows = [
+        [*(getattr(record, name) for name in header), *(record.terms[term] for term in terms)]
+        for record in log
+    ]
+    write_csv(folder / "log.csv", [*header, *terms], rows)
 
 
 def versions() -> dict[str, str]:

@@ -329,13 +329,19 @@ def plan_batches(
     if not shuffle:
         order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
         return _fill(order, costs, size)
-    generator = torch.Generator().manual_seed(_mixed(seed, epoch))
+    generator = torch.Generator().manual_seed(mixed_seed(seed, epoch))
     order = torch.randperm(len(lengths), generator=generator).tolist()
     batches = []
     for rows in _fill(order, costs, size * window):
         rows.sort(key=lambda row: -lengths[row])
         batches += _fill(rows, costs, size)
     return [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def mixed_seed(*parts: object) -> int:
+    """One 63-bit seed of several parts, so that (0, 1) and (1, 0) have nothing in common."""
+    digest = hashlib.sha256(" ".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def _fill(order: Sequence[int], costs: Sequence[int], size: int) -> list[list[int]]:
@@ -349,12 +355,6 @@ def _fill(order: Sequence[int], costs: Sequence[int], size: int) -> list[list[in
         groups[-1].append(row)
         room -= costs[row]
     return groups
-
-
-def _mixed(seed: int, epoch: int) -> int:
-    """One 63-bit seed of two numbers, so that (0, 1) and (1, 0) have nothing in common."""
-    digest = hashlib.sha256(f"{seed} {epoch}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def chunks(rows: Sequence[Any]) -> Iterator[tuple[int, Sequence[Any]]]:

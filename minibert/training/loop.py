@@ -95,9 +95,13 @@ class LossSums:
             self.sums[name] = self.sums.get(name, 0.0) + other.sums[name]
             self.counts[name] = self.counts.get(name, 0) + other.counts[name]
 
+    def means(self) -> dict[str, float]:
+        """Each term's mean over its labels. A term without labels is 0."""
+        return {name: total / (self.counts[name] or 1) for name, total in self.sums.items()}
+
     def mean(self) -> float:
-        """The loss: each term's mean over its labels, added up. A term without labels is 0."""
-        return sum(total / (self.counts[name] or 1) for name, total in self.sums.items())
+        """The loss: the means of its terms, added up."""
+        return sum(self.means().values())
 
 
 @dataclass
@@ -131,6 +135,7 @@ class StepRecord:
     tokens: int
     tokens_per_second: float
     skipped: bool  # the fp16 gradients overflowed, or a loss was not finite: no update
+    terms: dict[str, float] = field(default_factory=dict)  # of the loss, by name
 
 
 @dataclass(frozen=True)
@@ -303,6 +308,7 @@ def train(
                     tokens=step.tokens,
                     tokens_per_second=step.tokens / (step_ended - step_started),
                     skipped=step.skipped,
+                    terms=step.terms.means(),
                 )
                 step_started = step_ended
                 history.steps.append(record)

@@ -17,7 +17,7 @@ from minibert import cli
 from minibert.errors import ConfigError, MinibertError, TrainingError
 from minibert.files import read_json, write_json
 from minibert.tasks import finetune as finetune_module
-from minibert.tasks import lock
+from minibert.tasks import lock, sittings
 from minibert.tasks.finetune import finetune, resume
 from minibert.tasks.runs import require_free
 from minibert.training import state as state_module
@@ -108,7 +108,7 @@ def test_a_run_that_went_on_has_the_bits_of_one_without_a_break(
 def test_a_kill_between_the_last_checkpoint_and_its_log_costs_no_line(
     tiny, moods, tmp_path, monkeypatch, whole
 ):
-    real = finetune_module.write_log
+    real = sittings.write_log
 
     def broken(folder, steps):
         if len(steps) == 24:
@@ -116,10 +116,10 @@ def test_a_kill_between_the_last_checkpoint_and_its_log_costs_no_line(
         real(folder, steps)
 
     expected = whole("fp32")
-    monkeypatch.setattr(finetune_module, "write_log", broken)
+    monkeypatch.setattr(sittings, "write_log", broken)
     with pytest.raises(Interruption):
         finetune(small(tiny, moods, tmp_path / "run"), progress=False)
-    monkeypatch.setattr(finetune_module, "write_log", real)
+    monkeypatch.setattr(sittings, "write_log", real)
     resume(tmp_path / "run", progress=False)
     assert_same_run(expected, tmp_path / "run")
 
@@ -134,7 +134,7 @@ SIGNALS = [
 ]
 TARGETS = {
     "step": "minibert.training.loop.optimizer_step",
-    "save": "minibert.tasks.finetune.save_state",
+    "save": "minibert.tasks.sittings.save_state",
     "evaluation": "minibert.tasks.finetune.evaluate",
     "data": "minibert.tasks.common.collate",
 }

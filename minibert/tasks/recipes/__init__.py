@@ -158,8 +158,8 @@ def _checked(name: str, path: Path) -> Recipe:
     for table_name in ("settings", "local"):
         for key, value in parts.get(table_name, {}).items():
             if not _fits(value, kinds[key]):
-                expected = str(Settings.__annotations__[key])
-                raise _wrong_kind(path, f"{table_name}.{key}", value, expected)
+                [expected] = [item.type for item in fields(Settings) if item.name == key]
+                raise _wrong_kind(path, f"{table_name}.{key}", value, str(expected))
     for key in ("title", "repeats"):
         if not isinstance(parts.get(key, ""), str):
             raise _wrong_kind(path, key, parts[key], "str")

@@ -1,0 +1,327 @@
+"""Passages: documents of sentences, as the rows of ids that pre-training reads.
+
+    [CLS] sentences of a document [SEP]                                masked LM alone
+    [CLS] sentences [SEP] the sentences after them, or others [SEP]    and next sentence
+
+Devlin et al. 2019, section 3.1 ("Next Sentence Prediction") and appendix A.2; for rows without it
+Liu et al. 2019, section 4.2 (DOC-SENTENCES). Sentences are packed whole into a row, as many as it
+takes, and no row but a pair with a stranger goes beyond its document. Every sentence is in exactly
+one row, or half of one; none is dropped. Short documents make short rows, which cost no padding
+where a batch is measured in tokens.
+
+A row is five numbers, places in one array that holds the ids of all documents, so that an epoch can
+have pairs of its own.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from minibert.errors import ConfigError, DataError
+from minibert.text.batches import IGNORED_LABEL, Rows
+from minibert.text.documents import Document, sentences
+from minibert.text.tokenizer import BertTokenizer
+
+FOLLOWS, STRANGER = 0, 1  # the classes of next-sentence prediction
+
+# Tokenised at a time, between two movements of the progress bar.
+_CHUNK_CHARACTERS = 1_000_000
+# Sentences looked at for one that fits beside another, before one is cut.
+_TRIES = 20
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Documents as one array of ids, tokenised once.
+
+    Attributes:
+        ids: (pieces,) int32, without special tokens.
+        sentences: where each sentence begins in `ids`, and where the last one ends.
+        documents: which sentence each document begins with, and how many there are.
+        split: how many sentences were longer than a row takes, and became several.
+        empty: how many documents have no piece, and are left out.
+    """
+
+    ids: NDArray[np.int32]
+    sentences: list[int]
+    documents: list[int]
+    split: int = 0
+    empty: int = 0
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """(first sentence, one past the last) of each document."""
+        return zip(self.documents, self.documents[1:], strict=False)
+
+
+def tokenise(
+    documents: Sequence[Document], tokenizer: BertTokenizer, *, most: int, progress: bool = False
+) -> Pieces:
+    """The sentences of documents as ids.
+
+    "[MASK]" in a text is read as the characters that it is.
+
+    Args:
+        most: a sentence with more pieces becomes several, each as long as that allows, between
+            two words where it can.
+        progress: show a bar on standard error, if that is a terminal.
+
+    Raises:
+        DataError: no document has a piece, or a sentence cannot be tokenised (see `BertTokenizer`).
+    """
+    continues = np.zeros(len(tokenizer), dtype=bool)  # (V,)
+    continues[[number for piece, number in tokenizer.vocabulary.items() if piece[:2] == "##"]] = 1
+    parts: list[NDArray[np.int32]] = []
+    lengths: list[int] = []
+    starts, split, empty = [0], 0, 0
+    bar = tqdm(
+        total=len(documents), desc="tokenising", unit="text", disable=None if progress else True
+    )
+    for chunk in _chunks(documents):
+        texts = [sentences(document.text) for document in chunk]
+        rows = iter(tokenizer.piece_ids([text for of_one in texts for text in of_one]))
+        for of_one in texts:
+            before = len(lengths)
+            for _ in of_one:
+                ids = np.array(next(rows), dtype=np.int32)
+                ends = _ends(ids, most, continues)
+                split += len(ends) > 1
+                lengths += np.diff([0, *ends]).tolist()
+                parts.append(ids)
+            if len(lengths) > before:
+                starts.append(len(lengths))
+            else:
+                empty += 1
+        bar.update(len(chunk))
+    bar.close()
+    if not lengths:
+        raise DataError(
+            f"There is nothing to learn from: none of {len(documents)} documents has a word.",
+            key="corpus",
+            expected="text",
+            found=0,
+        )
+    places = np.cumsum([0, *lengths]).tolist()
+    return Pieces(np.concatenate(parts), places, starts, split, empty)
+
+
+def runs(pieces: Pieces, room: int) -> NDArray[np.int64]:
+    """Rows of whole sentences, as many as fit, each within a document.
+
+    Args:
+        room: the most pieces of a row.
+
+    Returns:
+        (rows, 5): where the sentences begin and end in `pieces.ids`; twice the end, for a second
+        text that is empty; and -100, as the label of next-sentence prediction.
+    """
+    places = pieces.sentences
+    rows = []
+    for first, end in pieces.spans():
+        while first < end:
+            last = _packed(places, first, end, room)
+            rows.append((places[first], places[last], places[last], places[last], IGNORED_LABEL))
+            first = last
+    return np.array(rows, dtype=np.int64)
+
+
+def pairs(pieces: Pieces, room: int, *, seed: int) -> NDArray[np.int64]:
+    """Rows of two texts: sentences, and either those after them or some of another document.
+
+    The sentences of a row are parted at random. In half of the rows the second part stays; in the
+    others sentences of another document, about as long together, stand in its place, and it begins
+    the next row. Every sentence that is not of this document is equally likely to be the first of
+    them. What is left alone at the end of a document, one sentence, has nothing after it and no
+    label.
+
+    NOTE(paper): the published code pairs such a sentence with a stranger, so that a short first
+    text gives the answer away, and fills strangers up to the full length, with the same effect.
+
+    Args:
+        room: the most pieces of both texts.
+        seed: decides the parting, the labels and the strangers.
+
+    Returns:
+        (rows, 5): where the first and the second text begin and end in `pieces.ids`, and the label:
+        0 it follows, 1 it does not, -100 there is none.
+
+    Raises:
+        DataError: there is one document only, or none has two sentences.
+    """
+    places, generator = pieces.sentences, np.random.default_rng(seed)
+    if len(pieces.documents) < 3:
+        raise DataError(
+            "Next-sentence prediction needs two documents or more, and there is one.",
+            key="objective",
+            expected="2 documents or more",
+            found=1,
+            hint="Name more files (a .txt file is one document), or say --objective mlm.",
+        )
+    rows = []
+    for begin, end in pieces.spans():
+        first = begin
+        while first < end:
+            last = _packed(places, first, end, room)
+            if last - first == 1:
+                alone = places[last]
+                rows.append((places[first], alone, alone, alone, IGNORED_LABEL))
+                first = last
+                continue
+            middle = int(generator.integers(first + 1, last))
+            start, stop, label, following = places[middle], places[last], FOLLOWS, last
+            if generator.random() < 0.5:
+                free = room - (places[middle] - places[first])
+                start, stop = _stranger(pieces, (begin, end), stop - start, free, generator)
+                label, following = STRANGER, middle
+            rows.append((places[first], places[middle], start, stop, label))
+            first = following
+    found = np.array(rows, dtype=np.int64)
+    if (found[:, 4] == IGNORED_LABEL).all():
+        raise DataError(
+            "Next-sentence prediction needs a document of two sentences, and there is none.",
+            key="objective",
+            expected="2 sentences in a document",
+            found=1,
+            hint="Say --objective mlm.",
+        )
+    return found
+
+
+class Passages(Rows):
+    """Rows of pre-training, ready for batches.
+
+    Args:
+        pieces: the documents.
+        places: (rows, 5), as `runs` or `pairs` gives them.
+        tokenizer: knows the special tokens around them.
+        next_sentence: whether rows have labels: 0 the second text follows, 1 it does not, -100.
+    """
+
+    def __init__(
+        self,
+        pieces: Pieces,
+        places: NDArray[np.int64],
+        tokenizer: BertTokenizer,
+        *,
+        next_sentence: bool,
+    ):
+        self._pieces, self._places, self._next_sentence = pieces, places, next_sentence
+        self._token_types = "token_type_ids" in tokenizer.model_inputs
+        self._first = np.array([tokenizer.cls_id], dtype=np.int32)
+        self._after = np.array([tokenizer.sep_id], dtype=np.int32)
+        first, second = places[:, 1] - places[:, 0], places[:, 3] - places[:, 2]
+        self.lengths = (first + 2 + second + (second > 0)).tolist()
+        self.full_lengths = self.lengths
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One row: input_ids, token_type_ids if the model takes them, and labels (0, 1, -100)."""
+        begin, end, start, stop, label = self._places[index].tolist()
+        ids = self._pieces.ids
+        parts = [self._first, ids[begin:end], self._after]
+        if stop > start:
+            parts += [ids[start:stop], self._after]
+        item: dict[str, Any] = {"input_ids": np.concatenate(parts)}
+        if self._token_types:
+            types = np.zeros(self.lengths[index], dtype=np.int8)
+            types[end - begin + 2 :] = 1
+            item["token_type_ids"] = types
+        if self._next_sentence:
+            item["labels"] = label
+        return item
+
+    def ids(self, row: int) -> NDArray[np.int32]:
+        return self[row]["input_ids"]
+
+
+def hold_out(
+    documents: Sequence[Document], share: float, *, seed: int, least: int = 1
+) -> tuple[list[Document], list[Document]]:
+    """Documents to train on and documents to measure on, each part in the order of the corpus.
+
+    Args:
+        share: of the documents, to measure on.
+        least: documents to measure on at the least.
+
+    Raises:
+        ConfigError: a part would be empty.
+    """
+    count = max(least, round(share * len(documents)))
+    if count >= len(documents):
+        raise ConfigError(
+            f"{count} of {len(documents)} documents cannot be held out: none is left to train on.",
+            key="validation_fraction",
+            expected=f"{count + 1} documents or more",
+            found=len(documents),
+            hint="Name more files (a .txt file is one document), or --validation.",
+        )
+    chosen = np.zeros(len(documents), dtype=bool)
+    chosen[np.random.default_rng(seed).permutation(len(documents))[:count]] = True
+    both = list(zip(documents, chosen, strict=True))
+    return [one for one, held in both if not held], [one for one, held in both if held]
+
+
+def _chunks(documents: Sequence[Document]) -> Iterator[list[Document]]:
+    chunk: list[Document] = []
+    characters = 0
+    for document in documents:
+        chunk.append(document)
+        characters += len(document.text)
+        if characters >= _CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+def _ends(ids: NDArray[np.int32], most: int, continues: NDArray[np.bool_]) -> list[int]:
+    """Where the parts of a sentence end; one part, if it is no longer than `most`."""
+    ends: list[int] = []
+    start = 0
+    while len(ids) - start > most:
+        end = start + most
+        while end > start and continues[ids[end]]:
+            end -= 1  # a word stays whole, unless it is longer than that
+        start = end if end > start else start + most
+        ends.append(start)
+    return [*ends, len(ids)] if len(ids) else []
+
+
+def _packed(places: list[int], first: int, end: int, room: int) -> int:
+    """One past the last sentence that still fits into a row that begins with `first`."""
+    fits = bisect_right(places, places[first] + room, first, end + 1) - 1
+    return max(fits, first + 1)
+
+
+def _stranger(
+    pieces: Pieces,
+    own: tuple[int, int],
+    length: int,
+    free: int,
+    generator: np.random.Generator,
+) -> tuple[int, int]:
+    """Sentences of another document, together about as long as `length`, at most `free`.
+
+    It is cut where no sentence is found that fits; in its own row it is whole.
+    """
+    places, (begin, end) = pieces.sentences, own
+    for _ in range(_TRIES):
+        first = int(generator.integers(len(places) - 1 - (end - begin)))
+        first += (end - begin) * (first >= begin)  # over the sentences of this document
+        if places[first + 1] - places[first] <= free:
+            break
+    else:
+        return places[first], places[first] + free
+    last_of_all = pieces.documents[bisect_right(pieces.documents, first)]
+    shorter = _packed(places, first, last_of_all, min(length, free))
+    longer = min(shorter + 1, last_of_all)
+    ends = [places[last] for last in (shorter, longer) if places[last] - places[first] <= free]
+    return places[first], min(ends, key=lambda place: abs(place - places[first] - length))
