@@ -43,8 +43,9 @@ class Official:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The tensors of the bare model by their official names; nothing is allocated."""
+        sizes_of_config: dict[str, Any] = dict(self.config)
         with torch.device("meta"):
-            model = BertModel(BertConfig(model_type=self.family, **self.config))
+            model = BertModel(BertConfig(model_type=self.family, **sizes_of_config))
         sizes = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
         official = weights.official_names(BARE_MODEL, self.family, sizes, tied=True)
         return {official[name]: shape for name, shape in sizes.items()}

@@ -436,6 +436,24 @@ class BertTokenizer:
             rows.append([replace(window, shared=shared) for window in windows])
         return rows
 
+    def piece_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of the pieces of each text, and nothing else: no special tokens, nothing cut.
+
+        What looks like a special token is read as the characters that it is.
+
+        Raises:
+            DataError: as for a call.
+        """
+        for row, text in enumerate(texts):
+            _check_text(row, text, words=False)
+        with _errors_of_the_library(self.source):
+            return [
+                encoding.ids
+                for encoding in self._splitting_tokenizer.encode_batch_fast(
+                    list(texts), add_special_tokens=False
+                )
+            ]
+
     def decode(
         self, ids: Sequence[int] | torch.Tensor, *, skip_special_tokens: bool = False
     ) -> str:
