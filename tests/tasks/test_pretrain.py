@@ -296,8 +296,10 @@ def test_losses_and_logits_are_those_of_transformers(material, tmp_path):
     ours.save_pretrained(tmp_path)
     theirs = transformers.BertForPreTraining.from_pretrained(tmp_path, dtype=torch.float64).eval()
     seen = set()
-    for batch in batches_of(material, 0)[:6]:
+    for batch in batches_of(material, 0)[:12]:
         inputs = dict(batch.load())
+        if (inputs["next_sentence_label"] == IGNORED_LABEL).all():
+            continue  # of no labels transformers' mean is NaN; ours is 0
         seen |= set(inputs["next_sentence_label"].tolist())
         with torch.no_grad():
             found = ours(**inputs)

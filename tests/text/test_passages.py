@@ -172,6 +172,8 @@ def test_strangers_begin_with_any_sentence_alike(tokenizer):
     of_short = rows[(rows[:, 4] == 1) & (rows[:, 0] >= found.sentences[300])]
     from_long = int((of_short[:, 2] < found.sentences[300]).sum())
     assert_share(from_long, len(of_short), 300 / (300 + 297))
+    # Nor do they fill the row: they are as long as the one or two sentences that they displace.
+    assert set(of_short[:, 3] - of_short[:, 2]) <= {2, 3, 4}
 
 
 def test_the_seed_decides_and_nothing_else(pieces, drawn):
