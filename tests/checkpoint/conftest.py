@@ -85,6 +85,8 @@ def outputs_of(model, batch) -> dict[str, torch.Tensor]:
         "logits prediction_logits seq_relationship_logits start_logits end_logits last_hidden_state"
     )
     values = {key: getattr(output, key, None) for key in fields.split()}
+    if values["start_logits"] is not None:
+        del values["logits"]  # ours gives both as one, too
     return {key: value for key, value in values.items() if value is not None}
 
 

@@ -186,7 +186,7 @@ def outputs(name: str, result: Any, inputs: Mapping[str, Tensor]) -> dict[str, T
     pooled = getattr(result, "pooled" if isinstance(result, BertOutput) else "pooler_output", None)
     if pooled is not None:
         found["pooler_output"] = pooled[first]
-    if hasattr(result, "logits"):
+    if hasattr(result, "logits") and not hasattr(result, "start_logits"):  # ours gives both as one
         logits = result.logits
         if name == "BertForMultipleChoice":
             found["logits"] = logits.flatten()[first]
