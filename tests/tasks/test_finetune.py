@@ -19,6 +19,7 @@ from minibert.files import read_json, sha256
 from minibert.model import BertModel
 from minibert.tasks import finetune as finetune_module
 from minibert.tasks import pictures as pictures_module
+from minibert.tasks import sittings
 from minibert.tasks.evaluate import evaluate_file
 from minibert.tasks.finetune import Settings, finetune
 from minibert.tasks.kinds import KINDS
@@ -658,7 +659,7 @@ def test_a_run_that_dies_is_known_by_its_record(tiny, moods, tmp_path, monkeypat
     def die(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(finetune_module, "train", die)
+    monkeypatch.setattr(sittings, "train", die)
     with pytest.raises(KeyboardInterrupt):
         run(settings_for(tiny, moods, tmp_path / "run"))
     assert read_json(tmp_path / "run/run.json")["status"] == "unfinished"
