@@ -94,7 +94,8 @@ class Predictor:
 
         Args:
             texts: the texts; for a model that tags words also sequences of words (a text is split
-                at white space), for one that answers questions the questions.
+                at white space and from the punctuation around its words), for one that answers
+                questions the questions.
             pairs: a second text for each; for questions the contexts.
             choices: for a model that chooses, the choices for each text.
             overlap: tokens that two windows of a long context share.
