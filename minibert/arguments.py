@@ -132,12 +132,7 @@ def _add_train(commands: Any) -> None:
         argument_default=argparse.SUPPRESS,  # an option that is not given leaves no trace
     )
     parser.add_argument("--model", help="model folder, run folder or Hub id")
-    parser.add_argument(
-        "--recipe",
-        metavar="NAME",
-        help="settings of a tutorial (see minibert recipes), or a .toml file; every option "
-        "overrides it",
-    )
+    _add_recipe(parser, "settings of a tutorial")
     data = parser.add_argument_group("data")
     data.add_argument(
         "--train",
@@ -269,6 +264,7 @@ def _add_pretrain(commands: Any) -> None:
         "with the model and its scores on documents that were held out.",
         argument_default=argparse.SUPPRESS,
     )
+    _add_recipe(parser, "settings that come with the package, minibert-small")
     data = parser.add_argument_group("data")
     data.add_argument(
         "--corpus",
@@ -344,9 +340,10 @@ def _add_recipes(commands: Any) -> None:
     _command(
         commands,
         "recipes",
-        "the tutorials that train --recipe repeats",
-        "Lists the recipes: tutorials that `minibert train --recipe NAME` repeats, the score that "
-        "each reports, and its faults, which --fault puts back.",
+        "settings that come with minibert",
+        "Lists the recipes, which `minibert train --recipe NAME` (or pretrain) follows: what each "
+        "is, the score that the tutorial it repeats reports, and the tutorial's faults, which "
+        "--fault puts back.",
     )
 
 
@@ -581,6 +578,14 @@ def _command(
         "--quiet", action="store_true", default=False, help="no progress bars and messages"
     )
     return parser
+
+
+def _add_recipe(parser: Any, what: str) -> None:
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help=f"{what} (see minibert recipes), or a .toml file; every option overrides it",
+    )
 
 
 def _add_optimizer(how: Any, *, epochs: int, batch: str, rate: str) -> None:

@@ -161,7 +161,7 @@ def _train(options: argparse.Namespace) -> None:
         if not options.quiet:
             print(_ALONE, file=sys.stderr)
     if "recipe" in chosen:
-        chosen = recipes.load(chosen["recipe"]).values(**chosen)
+        chosen = recipes.load(chosen["recipe"], Settings.command).values(**chosen)
     for key in ("model", "train"):
         if key not in chosen:
             raise ConfigError(
@@ -184,6 +184,8 @@ def _pretrain(options: argparse.Namespace) -> None:
     if hasattr(options, "resume"):
         print(resume_pretraining(options.resume, progress=show, **chosen).summary())
         return
+    if "recipe" in chosen:
+        chosen = recipes.load(chosen["recipe"], PretrainSettings.command).values(**chosen)
     if "corpus" not in chosen:
         raise ConfigError(
             "Pre-training needs --corpus.", key="corpus", hint="See minibert pretrain --help."

@@ -50,6 +50,7 @@ class TrainingSettings:
             None: those alone.
         keep: how many checkpoints stay.
         on_nonfinite: "stop" at a loss that is no longer finite, or "skip" the step.
+        recipe: the recipe that these settings came from, for the record.
     """
 
     command: ClassVar[str]
@@ -73,6 +74,7 @@ class TrainingSettings:
     save_every: int | None = 500
     keep: int = 2
     on_nonfinite: str = "stop"
+    recipe: str | None = None
 
     def rules(self) -> Rules:
         """What every value has to be."""
@@ -128,7 +130,6 @@ class Settings(TrainingSettings):
         allow_data_faults: train on data in which `text.checks` found a fault that makes the result
             meaningless.
         faults: mistakes of others to make on purpose, to measure what they cost (see faults.py).
-        recipe: the recipe that these settings came from, for the record.
         data_seed: draws the subsets and the validation split; None: `seed` does. Fixed, it lets
             runs with other seeds train and validate on the same examples.
     """
@@ -166,7 +167,6 @@ class Settings(TrainingSettings):
     pooling: str = "cls"
     allow_data_faults: bool = False
     faults: Sequence[str] = ()
-    recipe: str | None = None
     data_seed: int | None = None
 
     def rules(self) -> Rules:

@@ -14,6 +14,7 @@ from minibert.errors import ConfigError, DataError
 from minibert.files import read_json
 from minibert.tasks import recipes
 from minibert.tasks.faults import FAULTS
+from minibert.tasks.pretrain import PretrainSettings
 from minibert.tasks.settings import Settings, check
 
 ROOT = Path(__file__).parent.parent.parent
@@ -160,6 +161,7 @@ TUTORIALS = {
         "weight_decay": 0.0,
     },
 }
+OF_OUR_OWN = (recipes.DEFAULT, "minibert-small")  # they repeat no tutorial
 FILES_ALONE = {"wnut17"}  # the data set of the Hub is a program
 SCORES = {
     "imdb-finetune": 0.9230,
@@ -193,7 +195,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_all_are_there():
-    assert recipes.names() == sorted({*TUTORIALS, recipes.DEFAULT})
+    assert recipes.names() == sorted({*TUTORIALS, *OF_OUR_OWN})
 
 
 @pytest.mark.parametrize("name", TUTORIALS)
@@ -220,12 +222,12 @@ def test_the_data_folder_takes_the_place_of_the_hub(name, monkeypatch, tmp_path)
             path.touch()
     monkeypatch.setenv(recipes.DATA_FOLDER, str(tmp_path))
     values = recipes.load(name).values()
-    for key in recipes.DATA:
+    data = set(recipes.DATA["train"])
+    for key in data:
         expected = local.get(key)
-        if key in recipes.SPLITS and expected is not None:
+        if key in ("train", "validation", "test") and expected is not None:
             expected = str(tmp_path / expected)
         assert values.get(key) == expected
-    data = set(recipes.DATA)
     assert {key: values[key] for key in values if key not in data | {"revision", "recipe"}} == {
         key: value for key, value in TUTORIALS[name].items() if key not in data
     }
@@ -258,6 +260,49 @@ def test_what_is_given_wins_and_takes_along_what_belongs_to_it(monkeypatch, tmp_
     assert not {"validation", "test", "sep", "names"} & own.keys()
 
 
+def test_a_recipe_of_pretraining_reads_its_corpus_below_the_data_folder(monkeypatch, tmp_path):
+    small = recipes.load("minibert-small", "pretrain")
+    with pytest.raises(TypeError, match="corpus"):
+        PretrainSettings(**small.values())
+    own = small.values(corpus=["installed-docs"], layers=2)
+    check(PretrainSettings(**own))
+    assert (own["corpus"], own["layers"], own["recipe"]) == (["installed-docs"], 2, small.name)
+    assert not [path for path in small.local["corpus"] if "test" in path]  # IMDB's is for tests
+    monkeypatch.setenv(recipes.DATA_FOLDER, str(tmp_path))
+    with pytest.raises(DataError) as caught:
+        small.values()
+    assert caught.value.key == "corpus" and "--corpus" in str(caught.value)
+    for path in small.local["corpus"]:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    settings = PretrainSettings(**small.values())
+    check(settings)
+    assert settings.corpus == [str(tmp_path / path) for path in small.local["corpus"]]
+
+
+def test_a_recipe_is_for_one_command(capsys):
+    assert main(["train", "--recipe", "minibert-small"]) == 2
+    assert "minibert pretrain --recipe minibert-small" in capsys.readouterr().err
+    assert main(["pretrain", "--recipe", "cola"]) == 2
+    assert "for minibert train" in capsys.readouterr().err
+    assert main(["pretrain", "--recipe", "minibert-small"]) == 2  # no data folder
+    assert "needs --corpus" in capsys.readouterr().err
+
+
+def test_pretraining_follows_a_recipe(tmp_path):
+    corpus = write(tmp_path / "tales.jsonl", '{"text": "One day. Two days."}\n' * 40)
+    recipe = write(
+        tmp_path / "mine.toml",
+        'command = "pretrain"\n[settings]\nlayers = 1\nhidden_size = 8\nheads = 2\n'
+        "vocabulary_size = 40\nmax_length = 16\nepochs = 1\n",
+    )
+    arguments = ["pretrain", "--recipe", recipe, "--corpus", corpus, "--heads", 1, "--quiet"]
+    assert main(list(map(str, [*arguments, "--output", tmp_path / "run"]))) == 0
+    settings = read_json(tmp_path / "run/run.json")["settings"]
+    chosen = {key: settings[key] for key in ("layers", "heads", "epochs", "recipe")}
+    assert chosen == {"layers": 1, "heads": 1, "epochs": 1, "recipe": str(recipe)}
+
+
 def test_a_recipe_of_ones_own(tmp_path):
     path = write(tmp_path / "mine.toml", '[settings]\nmodel = "m"\nlearning_rate = 1\n')
     values = recipes.load(path).values(train="t.csv")
@@ -281,6 +326,17 @@ WRONG = {
     "number for a title": ("title = 3", "title", "str"),
     "unknown fault": ('faults_of_the_tutorial = ["x"]', "faults", "double-softmax"),
     "no toml": ("[settings\n", None, ""),
+    "unknown command": ('command = "predict"', "command", "pretrain"),
+    "one text for a corpus": (
+        'command = "pretrain"\n[local]\ncorpus = "a"',
+        "local.corpus",
+        "Sequence[str",
+    ),
+    "the other command's setting": (
+        'command = "pretrain"\n[settings]\nprobe = "linear"',
+        "settings.probe",
+        "layers",
+    ),
 }
 
 
