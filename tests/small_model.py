@@ -1,0 +1,144 @@
+"""What the card of weights/minibert-small states, measured.
+
+    python -m tests.small_model masks MODEL
+    MINIBERT_DATA=... python -m tests.small_model pays MODEL --output FOLDER
+
+`masks` fills the [MASK] of sentences that were written down, with the words that a reader would
+call sensible, before there was a model to try them on. `pays` fine-tunes the pre-trained model and
+one of the same sizes with random weights on the same IMDB reviews, with the same settings and
+seeds, and tests the difference; runs that are finished in FOLDER are not trained again, so that it
+can be stopped and gone on with, and two sizes can be trained side by side (`--sizes`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minibert.model import BertForPreTraining
+from minibert.tables import table
+from minibert.tasks.compare import compare
+from minibert.tasks.predict import MaskFiller
+from minibert.tasks.seeds import train_seeds
+from minibert.tasks.settings import Settings
+from minibert.text.tokenizer import BertTokenizer
+from tests.benchmarks.material import data_folder
+
+# A sentence, and words that would be sensible in it. Half of them ask for grammar or for words that
+# film reviews are full of, half for agreement across a distance, facts, or negation.
+MASKS = (
+    ("This is one of the best [MASK] I have ever seen.", "movies films things shows"),
+    ("The acting was [MASK] and I was bored from start to finish.", "bad terrible awful poor"),
+    ("I would [MASK] recommend this film to anyone.", "highly not definitely strongly never"),
+    ("The [MASK] was written by a man who had never been to school.", "story script book film"),
+    ("He looked at her and [MASK] nothing.", "said saw did had"),
+    ("She has been waiting [MASK] three hours.", "for about over"),
+    ("They went to the [MASK] to see a film.", "theater cinema movies theatre movie"),
+    ("The president of the United [MASK] spoke to the nation.", "states"),
+    ("It was a dark and stormy [MASK].", "night day"),
+    ("My fellow [MASK], the state of our union is strong.", "citizens americans"),
+    ("I could not stop laughing, it was so [MASK].", "funny hilarious bad"),
+    ("The two main characters fall in [MASK] with each other.", "love"),
+    ("The ending was a complete [MASK] of time.", "waste"),
+    ("Do not waste your [MASK] on this one.", "time money"),
+    ("The keys to the old cabinet [MASK] on the table.", "are were lay"),
+    ("The boy who knew all of the answers [MASK] very proud.", "was is"),
+    ("Paris is the capital of [MASK].", "france"),
+    ("Two plus two is [MASK].", "four 4"),
+    ("A week has [MASK] days.", "seven 7"),
+    ("Snow is cold and fire is [MASK].", "hot warm"),
+    ("The opposite of black is [MASK].", "white"),
+    ("A dog barks and a cat [MASK].", "meows purrs"),
+    ("The film was not good, it was [MASK].", "bad terrible awful horrible boring"),
+    ("She is a great [MASK], her films made her famous.", "actress director star actor"),
+)
+
+# Reviews to train on -> how. The reviews that choose the epoch come on top, but for the whole set.
+SIZES: dict[int, dict[str, Any]] = {
+    500: {"train_subset": 625, "validation_fraction": 0.2, "epochs": 8},
+    2_000: {"train_subset": 2_500, "validation_fraction": 0.2, "epochs": 4},
+    25_000: {"validation_fraction": 0.05, "epochs": 1},
+}
+HOW: dict[str, Any] = {
+    "max_length": 128,
+    "batch_size": 16,
+    "learning_rate": 2e-4,
+    "test_subset": 5_000,
+    "data_seed": 0,
+    "threads": 1,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.small_model", description=__doc__)
+    parser.add_argument("what", choices=("masks", "pays"))
+    parser.add_argument("model", help="folder of the pre-trained model")
+    parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default 3")
+    parser.add_argument("--max-length", type=int, default=HOW["max_length"], metavar="N")
+    parser.add_argument("--output", type=Path, help="folder for the runs of pays")
+    options = parser.parse_args()
+    if options.what == "masks":
+        print(masks(options.model))
+        return
+    if options.output is None:
+        parser.error("pays needs --output")
+    how = {**HOW, "max_length": options.max_length}
+    rows = [pays(options.model, options.output, size, options.seeds, how) for size in options.sizes]
+    print(table(rows, ("reviews", "random (A)", "pre-trained (B)", "difference")))
+
+
+def masks(model: str) -> str:
+    """A table of the sentences, whether the likeliest word is sensible, and the five likeliest."""
+    fill = MaskFiller.from_pretrained(model)
+    rows, right = [], 0
+    for sentence, sensible in MASKS:
+        [filled] = fill(sentence)
+        is_sensible = filled.pieces[0][0] in sensible.split()
+        right += is_sensible
+        said = ", ".join(f"{piece} {chance:.2f}" for piece, chance in filled.pieces)
+        rows.append(("yes" if is_sensible else "no", sentence, said))
+    lines = [table(rows, ("sensible", "sentence", "likeliest")), ""]
+    return "\n".join([*lines, f"{right} of {len(MASKS)} as expected"])
+
+
+def pays(
+    model: str, output: Path, size: int, seeds: int, how: dict[str, Any]
+) -> tuple[str, str, str, str]:
+    """Fine-tunes both models on so many reviews; their accuracies on test, with 95% intervals."""
+    data = data_folder() / "imdb"
+    sources = {"random": str(_random(Path(model), output)), "pre-trained": model}
+    folders, cells = [], []
+    for name, source in sources.items():
+        folder = output / f"{name}-{size}"
+        settings = Settings(
+            model=source,
+            train=str(data / "train.jsonl.gz"),
+            test=str(data / "test.jsonl.gz"),
+            output=folder,
+            **{**how, **SIZES[size]},
+        )
+        spread = train_seeds(settings, seeds).spreads("test")["accuracy"]
+        each = ", ".join(f"{value:.4f}" for value in spread.values)
+        cells.append(f"{spread.mean:.4f} ({spread.low:.4f} to {spread.high:.4f}; {each})")
+        folders.append(folder)
+    [pair] = compare(folders, examples=0).pairs
+    return (f"{size:,}", cells[0], cells[1], pair.sentence())
+
+
+def _random(model: Path, output: Path) -> Path:
+    """A folder with a model of the same sizes and vocabulary that has learned nothing."""
+    folder = output / "random"
+    if not (folder / "model.safetensors").exists():
+        config = BertForPreTraining.from_pretrained(model).config
+        drawn = BertForPreTraining(config, generator=torch.Generator().manual_seed(0))
+        BertTokenizer.from_pretrained(model).save_pretrained(folder)
+        drawn.save_pretrained(folder)
+    return folder
+
+
+if __name__ == "__main__":
+    main()
