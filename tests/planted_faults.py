@@ -70,6 +70,11 @@ def in_pretraining(name: str, file: str, old: str, new: str, tests: str) -> Faul
     return Fault(f"pre-training: {name}", f"minibert/{file}.py", ((old, new),), f"tests/{tests}.py")
 
 
+def in_corpora(name: str, file: str, old: str, new: str, tests: str) -> Fault:
+    return Fault(f"corpora: {name}", f"minibert/{file}.py", ((old, new),), f"tests/{tests}.py")
+
+
+TOKENIZER, DOCUMENTS = "text/tokenizer", "text/documents"
 LAYERS, ATTENTION, EMBEDDINGS = "model/layers", "model/attention", "model/embeddings"
 ENCODER, BERT, HEADS, LAYOUT = "model/encoder", "model/bert", "model/heads", "model/layout"
 NAMES, CHUNKED, PREPARED = "checkpoint/names", "model/chunked", "model/prepared"
@@ -685,6 +690,92 @@ FAULTS = [
         "right * total - (truth * predicted).sum(axis=-1)",
         "right * total",
         "tasks/kinds/test_classes",
+    ),
+    # Plain text and vocabularies of one's own
+    in_corpora(
+        "the order of a set",
+        TOKENIZER,
+        "special_tokens=list(first),",
+        "special_tokens=list(SPECIAL_TOKENS),",
+        "text/test_vocabulary",
+    ),
+    in_corpora(
+        "characters that occur once",
+        TOKENIZER,
+        "if count >= LEAST_COUNT)",
+        "if count >= 1)",
+        "text/test_vocabulary",
+    ),
+    in_corpora(
+        "no ## forms of characters",
+        TOKENIZER,
+        "return [*SPECIAL_TOKENS, *often, *going_on]",
+        "return [*SPECIAL_TOKENS, *often]",
+        "text/test_vocabulary",
+    ),
+    in_corpora(
+        "every word counts once",
+        TOKENIZER,
+        'f"{word} " * words[word]',
+        'f"{word} "',
+        "text/test_vocabulary",
+    ),
+    in_corpora(
+        "capitals are lost",
+        TOKENIZER,
+        "return cls(vocabulary, lowercase=lowercase, max_length=max_length)",
+        "return cls(vocabulary, max_length=max_length)",
+        "text/test_vocabulary",
+    ),
+    in_corpora(
+        "a title ends a sentence",
+        DOCUMENTS,
+        "if short or (following",
+        "if (following",
+        "text/test_documents",
+    ),
+    in_corpora(
+        "an initial ends a sentence",
+        DOCUMENTS,
+        'if "." in word or (len',
+        "if (len",
+        "text/test_documents",
+    ),
+    in_corpora(
+        "a wrapped line ends a sentence",
+        DOCUMENTS,
+        r'r"\n\s*\n|\n(?=',
+        r'r"\n\s*\n|\n(?=|',
+        "text/test_documents",
+    ),
+    in_corpora(
+        "a folder as the disk has it",
+        DOCUMENTS,
+        "found = sorted(path for path in source",
+        "found = list(path for path in source",
+        "text/test_documents",
+    ),
+    in_corpora(
+        "code is prose",
+        DOCUMENTS,
+        "if code_from is not None and indent >= code_from:",
+        "if False:",
+        "text/test_documents",
+    ),
+    in_corpora("docstrings twice", DOCUMENTS, "if text not in seen]", "]", "text/test_documents"),
+    in_corpora(
+        "a fingerprint without ends of texts",
+        DOCUMENTS,
+        "sums.update(hashlib.sha256(document.text.encode()).digest())",
+        "sums.update(document.text.encode())",
+        "text/test_documents",
+    ),
+    in_corpora(
+        "measured on what it was trained on",
+        "tasks/vocabulary",
+        "    del every[_HELD_OUT - 1 :: _HELD_OUT]\n",
+        "",
+        "test_cli",
     ),
 ]
 

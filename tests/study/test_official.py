@@ -18,10 +18,11 @@ from tests.tasks.conftest import VOCABULARY, save_model
 
 VERIFY = """
 import sys
-from dataclasses import asdict
-import json
-from minibert.study.official import verify
-print(json.dumps([asdict(one) for one in verify(path=sys.argv[1])]))
+from pathlib import Path
+from minibert.checkpoint import bundled
+from minibert.cli import main
+bundled.official_table = lambda: Path(sys.argv[1])
+sys.exit(main(["weights", "--verify", *sys.argv[2:]]))
 """
 
 
@@ -62,15 +63,16 @@ config = {{ vocab_size = {len(VOCABULARY)}, hidden_size = 32, num_hidden_layers 
     )
     settings = {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": server.endpoint}
     done = subprocess.run(
-        [sys.executable, "-c", VERIFY, table],
+        [sys.executable, "-c", VERIFY, table, "--json"],
         env={**os.environ, **settings, "HF_HUB_OFFLINE": "0"},
         capture_output=True,
         text=True,
         timeout=200,
     )
     server.close()
-    assert done.returncode == 0, done.stderr
-    [found] = json.loads(done.stdout)
+    assert done.returncode == (0 if case == "ok" else 1), done.stderr
+    assert ("1 of 1 checkpoints are not as the table says." in done.stderr) == (case != "ok")
+    found = json.loads(done.stdout)
     expected = case if case in ("ok", "not reachable") else "differs"
     assert found["status"] == expected, found
     words = {"sum": "sha256 is", "shape": "38", "parameters": "parameters, not"}
