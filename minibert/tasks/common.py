@@ -13,11 +13,13 @@ import torch
 import minibert.model
 from minibert.checkpoint import hub, pretrained, weights
 from minibert.errors import CheckpointError, ConfigError
+from minibert.files import inside, sha256
 from minibert.model import BertForSequenceClassification, Layout
 from minibert.model.bert import BertBase
 from minibert.tables import printable
 from minibert.text.batches import Rows, collate, plan_batches
 from minibert.text.tokenizer import BertTokenizer
+from minibert.text.tokenizer_files import FILES as TOKENIZER_FILES
 from minibert.training.loop import Batch, move
 from minibert.training.precision import Precision
 
@@ -30,6 +32,16 @@ def commit_of(source: str | Path, revision: str | None) -> str | None:
     None for a folder.
     """
     return hub.resolve(source, ("config.json",), revision=revision).revision
+
+
+def sums_of_files(source: str | Path, revision: str | None) -> dict[str, list[str]]:
+    """The sha256 sums of what decides a model's numbers: its weights, and its tokenizer's files."""
+    folder = hub.resolve(source, TOKENIZER_FILES, revision=revision).folder
+    texts = [inside(folder, name) for name in sorted(TOKENIZER_FILES) if (folder / name).exists()]
+    return {
+        "weights": [sha256(path) for path in weights.find(source, revision)[1].paths],
+        "tokenizer": [sha256(path) for path in texts],
+    }
 
 
 def model_class(source: str | Path, *, revision: str | None = None) -> type[BertBase]:

@@ -166,7 +166,8 @@ def _differing(facts: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
 
 
 def _each(column: Column, key: str) -> str:
-    return ", ".join(f"{run.record[key]:.0f}" for run in column.runs)
+    values = [run.record[key] for run in column.runs]
+    return ", ".join("-" if value is None else f"{value:.0f}" for value in values)
 
 
 def _score(column: Column, metric: str) -> str:

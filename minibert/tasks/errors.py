@@ -172,7 +172,7 @@ def easiest(rows: Sequence[Row], most: int = 10) -> list[Row]:
 
 def calibration(rows: Iterable[Row]) -> tuple[Bin, ...]:
     """The reliability table of single-label predictions; empty where there are no probabilities."""
-    known = [row for row in rows if row.probability is not None]
+    known = [row for row in rows if row.probability is not None and math.isfinite(row.probability)]
     if not known:
         return ()
     return reliability([row.probability or 0.0 for row in known], [row.right for row in known])

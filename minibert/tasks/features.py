@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from minibert.checkpoint import hub, weights
 from minibert.errors import CheckpointError, DataError, DiskError
-from minibert.files import inside, read_metadata, read_tensors, sha256, write_tensors
+from minibert.files import read_metadata, read_tensors, write_tensors
 from minibert.model import BertModel
 from minibert.tasks.common import (
     commit_of,
@@ -29,12 +28,12 @@ from minibert.tasks.common import (
     planned,
     prepare_on,
     ready_for_inference,
+    sums_of_files,
 )
 from minibert.tasks.pooling import SentenceEncoder
 from minibert.text.batches import Dataset
 from minibert.text.corpora import Corpus, Example
 from minibert.text.tokenizer import BertTokenizer
-from minibert.text.tokenizer_files import FILES as TOKENIZER_FILES
 from minibert.training.loop import evaluate
 from minibert.training.precision import Precision, choose_precision
 
@@ -89,8 +88,7 @@ def extract_features(
         return compute().numpy()
     made_of = {
         "version": VERSION,
-        "weights": [sha256(path) for path in weights.find(source, revision)[1].paths],
-        "tokenizer": [sha256(path) for path in _files(source, TOKENIZER_FILES, revision)],
+        **sums_of_files(source, revision),
         "texts": _sum_of_texts(examples),
         "max_length": tokenizer.max_length,
         "layer": layer,
@@ -134,12 +132,6 @@ def _run(
         progress="extracting features" if progress else None,
     )
     return torch.stack(result.logits)  # (texts, D)
-
-
-def _files(source: str | Path, names: Sequence[str], revision: str | None) -> list[Path]:
-    """Those of the files that the model has, in the order of their names."""
-    folder = hub.resolve(source, names, revision=revision).folder
-    return [inside(folder, name) for name in sorted(names) if (folder / name).exists()]
 
 
 def _unlabelled(row: int, given: Any) -> Example:

@@ -45,6 +45,7 @@ from minibert.text.corpora import Corpus
 from minibert.text.tokenizer import BertTokenizer
 from minibert.training.loop import Batch, History, Trainable
 from minibert.training.precision import Precision, choose_precision
+from minibert.training.ranks import launched
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Run:
 
     Attributes:
         folder: where everything of it was written.
-        model: the best epoch's weights, in eval mode.
+        model: the best epoch's weights (the last one's, with the fault "last-epoch"), in eval mode.
+        epoch: which that is.
         history: steps and epochs.
         reports: split -> Report, "validation" and, if there was one, "test".
         seconds: from the first step to the last evaluation.
@@ -62,6 +64,7 @@ class Run:
 
     folder: Path
     model: Classifier
+    epoch: int
     tokenizer: BertTokenizer
     history: History
     reports: dict[str, Report]
@@ -80,6 +83,7 @@ class Run:
                 final.worst(),
                 "",
                 f"epoch {best} was the best; {self.seconds:.0f} s; the run is in {self.folder}",
+                *([] if self.epoch == best else [f"epoch {self.epoch} is the one that was tested"]),
                 f"use it:  minibert predict {self.folder} {kind_of(self.model).asks}",
                 f"look:    minibert report {self.folder}",
             ]
@@ -137,6 +141,14 @@ def resume(folder: str | Path, *, progress: bool = True, **given: Any) -> Run:
 
 
 def _prepare(settings: Settings, progress: bool) -> _Prepared:
+    if settings.probe is not None and launched().size > 1:
+        raise ConfigError(
+            "A probe is trained by one process: its features are made once.",
+            key="probe",
+            expected="1 process",
+            found=launched().size,
+            hint="Leave torchrun out.",
+        )
     precision = choose_precision(settings.precision, pick_device(settings.device))
     revision = commit_of(settings.model, settings.revision)
     tokenizer = BertTokenizer.from_pretrained(settings.model, revision=revision)
@@ -155,7 +167,9 @@ def _prepare(settings: Settings, progress: bool) -> _Prepared:
         checks.in_pieces(name, part.corpus, part.rows, tokenizer) for name, part in splits.items()
     ]
     findings = check_before_training(
-        measured, settings.allow_data_faults or "sorted-validation" in settings.faults
+        measured,
+        settings.allow_data_faults,
+        on_purpose=("one_class",) if "sorted-validation" in settings.faults else (),
     )
     record = _record(settings, kind, model, tokenizer, precision, splits, watch)
     record["data_findings"] = [asdict(finding) for finding in findings]
@@ -226,10 +240,14 @@ def _run(prepared: _Prepared, sitting: Sitting) -> Run:
     trained = time.perf_counter()
     reports = {name: measure(name) for name in splits if name != "train"}
     seconds = history.state.seconds + time.perf_counter() - trained
-    run = Run(folder, model.eval(), tokenizer, history, reports, seconds, floor)
+    last_epoch = "last-epoch" in settings.faults
+    best = history.state.best_epoch  # None: of no epoch is the score a number
+    epoch = history.epochs[-1].epoch if last_epoch or best is None else best
+    run = Run(folder, model.eval(), epoch, tokenizer, history, reports, seconds, floor)
     if sitting.ranks.is_first:
         _write(run, prepared.record, sitting)
         sitting.remove_states()
+        pictures(run.folder)
     return run
 
 
@@ -321,11 +339,10 @@ def _write(run: Run, record: dict[str, Any], sitting: Sitting) -> None:
     sitting.finish(
         {
             **record,
-            **outcome(run.history, run.seconds),
+            **outcome(run.history, run.seconds, run.epoch),
             "errors_and_confusion_are_of": final.split,
         }
     )
-    pictures(run.folder)
 
 
 def _record(

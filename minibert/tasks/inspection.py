@@ -113,17 +113,24 @@ def inspect(
     return Inspection(tuple(splits), tuple(check(splits)))
 
 
-def check_before_training(splits: Sequence[Split], allow_faults: bool) -> list[Finding]:
+def check_before_training(
+    splits: Sequence[Split], allow_faults: bool, on_purpose: Sequence[str] = ()
+) -> list[Finding]:
     """Warns of everything that is wrong with the data of a run, and stops it at a fault.
 
     Args:
         allow_faults: a fault is a warning.
+        on_purpose: kinds of findings that are one in any case.
 
     Raises:
         DataError: the first fault.
     """
     findings = check(splits)
-    faults = [finding for finding in findings if finding.severity == "fault"]
+    faults = [
+        finding
+        for finding in findings
+        if finding.severity == "fault" and finding.kind not in on_purpose
+    ]
     if faults and not allow_faults:
         source = next(one.corpus.source for one in splits if one.name == faults[0].split)
         raise DataError(

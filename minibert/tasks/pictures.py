@@ -15,6 +15,7 @@ from minibert.tasks import errors
 from minibert.tasks.errors import Row
 from minibert.tasks.features import extract_features
 from minibert.tasks.runs import SavedRun, read_run
+from minibert.text.examples import Example
 
 _INK, _GOLD = "#2a4d8f", "#c2701c"
 _MOST_CLASSES = 30
@@ -228,9 +229,8 @@ def _features(figure: Any, run: SavedRun, rows: Sequence[Row], progress: bool) -
     """A panel for each class: where its texts lie among all."""
     every = max(1, -(-len(rows) // _MOST_FEATURES))
     chosen = rows[::every]
-    vectors = extract_features(
-        run.folder, [row.text for row in chosen], cache=False, progress=progress
-    )  # (texts, D)
+    texts = [Example(row.text, row.text_pair) for row in chosen]
+    vectors = extract_features(run.folder, texts, cache=False, progress=progress)  # (texts, D)
     places, how = _flattened(vectors)
     labels = run.record["labels"]
     columns = min(3, len(labels))

@@ -255,12 +255,13 @@ def masked_batches(
     so that the model's head runs at the hidden places alone.
 
     Args:
-        seed: each batch masks with this and its number.
+        seed: decides the order of the batches; each masks with this and its number.
         plan: goes to `plan_batches`.
     """
+    batches = planned(rows, tokenizer, seed=mixed_seed(*seed), **plan)
     return [
         replace(batch, load=partial(_hide, batch.load, masking, mixed_seed(*seed, number)))
-        for number, batch in enumerate(planned(rows, tokenizer, **plan))
+        for number, batch in enumerate(batches)
     ]
 
 
@@ -401,7 +402,7 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
     tokens = settings.batch_size * settings.max_length
     seed = settings.seed
 
-    @functools.cache  # asked for again when steps are counted
+    @functools.lru_cache(maxsize=1)  # an epoch's pairs are large, and all are asked for in turn
     def batches_of_epoch(epoch: int) -> list[Batch]:
         return masked_batches(
             parts["train"].rows(settings, tokenizer, seed, "pairs", epoch),
@@ -605,7 +606,7 @@ def _write(run: Pretraining, record: Mapping[str, Any], sitting: Sitting) -> Non
     run.model.save_pretrained(run.folder / "model")
     metrics = {"validation": run.scores, "baselines": run.baselines}
     write_json(run.folder / "metrics.json", finite(metrics))
-    sitting.finish({**record, **outcome(run.history, run.seconds)})
+    sitting.finish({**record, **outcome(run.history, run.seconds, run.history.state.best_epoch)})
 
 
 def _hide(load: Callable[[], loop.Inputs], masking: Masking, seed: int) -> dict[str, Any]:

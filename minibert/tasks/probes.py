@@ -192,7 +192,9 @@ def fit_logistic(
 
     The smallest sum of losses + |W|^2 / (2 c), biases left out of the penalty: scikit-learn's
     LogisticRegression with its C = c. (Liu & Nocedal 1989, algorithm 2.1; the steps that it takes
-    differ, the minimum is one.)
+    differ, the minimum is one.) For two classes it has a single vector w, the difference of the
+    two here, which at the minimum are w / 2 and -w / 2: the penalty then counts twice, to be |w|^2
+    / (2 c) as well.
 
     Args:
         features, labels: (examples, D) and (examples,).
@@ -213,6 +215,7 @@ def fit_logistic(
     centre = features.mean(dim=0)  # (D,)
     spread = (features.var(dim=0, correction=0) + 1 / (c * size)).sqrt()  # (D,)
     features = (features - centre) / spread  # (examples, D)
+    weight_of_penalty = (2 if len(linear.bias) == 2 else 1) / (2 * c)
     # torch's own rules for stopping are off: they end on small changes, far from a flat minimum.
     optimizer = torch.optim.LBFGS(
         linear.parameters(),
@@ -228,7 +231,7 @@ def fit_logistic(
     def objective() -> Tensor:
         optimizer.zero_grad()
         total, _ = probe.class_loss(linear(features), labels)  # ()
-        penalty = (linear.weight / spread).square().sum() / (2 * c)  # ()
+        penalty = weight_of_penalty * (linear.weight / spread).square().sum()  # ()
         loss = (total + penalty) / size  # ()
         loss.backward()
         slope = max(part.grad.abs().max().item() for part in linear.parameters())  # type: ignore

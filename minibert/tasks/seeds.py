@@ -31,6 +31,7 @@ from minibert.tasks.settings import Settings, as_record, check
 from minibert.training.ranks import launched
 from minibert.training.significance import mean_interval
 
+_MODEL = ("commit", "files")
 _VARIES = "order of the data, fresh weights, dropout"
 
 
@@ -205,6 +206,17 @@ def _is_finished(settings: Settings) -> bool:
 
 
 def _require_same_training(first: SavedRun, other: SavedRun) -> None:
+    models = [{key: run.record["model"].get(key) for key in _MODEL} for run in (first, other)]
+    if models[0] != models[1]:
+        raise DataError(
+            f"{other.folder} was trained from another model than {first.folder}: its files are no "
+            "longer the same.",
+            path=other.folder,
+            key="model",
+            expected=models[0],
+            found=models[1],
+            hint="The model changed since; choose another --output.",
+        )
     ours, theirs = sums_of(first, "train"), sums_of(other, "train")
     if ours != theirs:
         raise DataError(

@@ -196,6 +196,15 @@ class Settings(TrainingSettings):
                 key="test_fraction",
                 found=self.test_fraction,
             )
+        if self.class_weights and self.balanced:
+            raise ConfigError(
+                "class_weights and balanced each make up for unequal classes, and together they "
+                "turn the balance round.",
+                key="balanced",
+                expected=False,
+                found=True,
+                hint="Leave one of the two out.",
+            )
         for key, usual in (("freeze", False), ("freeze_layers", 0), ("layer_decay", 1.0)):
             if self.probe is not None and getattr(self, key) != usual:
                 raise ConfigError(

@@ -28,9 +28,18 @@ class HeldSignals:
         self._at_once = False
         self._before: dict[int, Any] = {}
 
+    @property
+    def number(self) -> int:
+        """Of the signal that waits; 0 if there is none."""
+        return self._number or 0
+
     def received(self) -> bool:
         """Whether a signal waits."""
         return self._number is not None
+
+    def receive(self, number: int) -> None:
+        """Takes over a signal that came to another process, unless one waits already."""
+        self._number = self._number or number
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:

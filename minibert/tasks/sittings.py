@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from minibert.files import write_json
 from minibert.model.bert import BertBase
-from minibert.tasks.common import prepare_on
+from minibert.tasks.common import prepare_on, sums_of_files
 from minibert.tasks.kinds.report import finite
 from minibert.tasks.lock import locked
 from minibert.tasks.resume import STATE, read_unfinished, way_to_go_on
@@ -50,7 +50,13 @@ from minibert.training.loop import (
 from minibert.training.optim import Schedule, build_optimizer, describe_groups, parameter_groups
 from minibert.training.precision import Precision
 from minibert.training.ranks import Ranks, joined, launched
-from minibert.training.state import random_states_of, remove_states, restore_state, save_state
+from minibert.training.state import (
+    random_states_of,
+    remove_damaged,
+    remove_states,
+    restore_state,
+    save_state,
+)
 
 
 class Prepared(Protocol):
@@ -129,11 +135,18 @@ class Sitting:
         names = _names_on_disk(model)
         held = HeldSignals()
 
+        def stopping() -> bool:
+            if not ranks.any(held.received()):
+                return False
+            held.receive(max(ranks.gather_json(held.number)))  # what came to one came to all
+            return True
+
         def restore(training: Training) -> None:
             if self.checkpoint is not None:
                 restore_state(self.checkpoint, training, names, rank=ranks.rank)
                 if ranks.is_first:  # a kill may have come between the checkpoint and its log
                     write_log(folder, training.history.steps)
+                    remove_damaged(folder / STATE, self.checkpoint)
                 self.say(f"goes on from {self.checkpoint}")
 
         def save(training: Training) -> None:
@@ -170,7 +183,7 @@ class Sitting:
                 restore=restore,
                 save=save,
                 save_every=settings.save_every,
-                stop=lambda: ranks.any(held.received()),
+                stop=stopping,
                 progress=self.progress,
                 ranks=ranks,
             )
@@ -266,6 +279,7 @@ def facts(
     settings: TrainingSettings, model: Any, tokenizer: BertTokenizer, precision: Precision
 ) -> dict[str, Any]:
     """What run.json says of every run: what a reader needs to know, or to repeat it."""
+    source = getattr(settings, "model", None)  # None: drawn anew
     return {
         "settings": as_record(settings),
         "model": {
@@ -274,6 +288,7 @@ def facts(
             "parameters": count_parameters(model),
             "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
             "vocabulary": len(tokenizer),
+            "files": None if source is None else sums_of_files(source, settings.revision),
             "config": model.config.to_official(),
         },
         "precision": {"name": precision.name, "reason": precision.reason},
@@ -285,13 +300,18 @@ def facts(
     }
 
 
-def outcome(history: History, seconds: float) -> dict[str, Any]:
-    """What run.json says of every run that is finished."""
+def outcome(history: History, seconds: float, measured_epoch: int | None) -> dict[str, Any]:
+    """What run.json says of every run that is finished.
+
+    Args:
+        measured_epoch: whose weights were measured and saved.
+    """
     return {
         "seconds": round(seconds, 1),
         "steps": history.state.step,
         "skipped_steps": history.state.skipped,
         "best_epoch": history.state.best_epoch,
+        "measured_epoch": measured_epoch,
         "stopped_early": history.stopped_early,
         "epochs": [asdict(epoch) for epoch in history.epochs],
     }

@@ -57,13 +57,13 @@ def read_splits(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
             require_kind(corpora[name], kind, "the training data")
     seed = settings.seed if settings.data_seed is None else settings.data_seed
     faults.require_sense(settings, kind.problem_type)
+    whole = corpora["train"]  # in the order of the file
     if settings.test_fraction is not None:
         corpora["train"], corpora["test"] = split(
             corpora["train"], settings.test_fraction, seed=seed, stratify=kind.one_class
         )
     if settings.test_subset is not None and "test" in corpora:
         corpora["test"] = subset(corpora["test"], settings.test_subset, seed=seed)
-    whole = corpora["train"]
     if settings.train_subset is not None:
         corpora["train"] = subset(corpora["train"], settings.train_subset, seed=seed)
     if "sorted-validation" in settings.faults:

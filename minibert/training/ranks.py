@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -64,7 +65,15 @@ class Ranks:
 
         Alone it is the model itself.
         """
-        return model if self.size == 1 else _Replica(model)
+        if self.size == 1:
+            return model
+        # After its first backward pass DistributedDataParallel puts gradients into another order,
+        # unless it looks for unused parameters. A sum of three numbers or more has other last bits
+        # in another order, so that a run that was stopped would not be that of one in one go.
+        keeps_order = self.size > 2
+        if keeps_order:
+            warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+        return _Replica(model, find_unused_parameters=keeps_order)
 
     def share(self, inputs: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
         """This rank's rows of a batch, every `size`-th one, and what they count: 1.

@@ -118,6 +118,16 @@ def check_checkpoint(path: str | Path) -> None:
             )
 
 
+def remove_damaged(folder: str | Path, after: Path) -> None:
+    """Removes the checkpoints later than `after` that are not whole: none of them is kept."""
+    for path in checkpoints(folder):
+        if _step_of(path) > _step_of(Path(after)):
+            try:
+                check_checkpoint(path)
+            except CheckpointError:
+                remove_folder(path)
+
+
 def remove_states(folder: str | Path) -> None:
     """Removes the checkpoints of a run that is finished.
 

@@ -22,6 +22,13 @@ from tests.tasks.conftest import write_table
 from tests.tasks.test_finetune import settings_for
 
 
+def test_weights_and_draws_together_are_refused(tiny, moods, tmp_path):
+    settings = settings_for(tiny, moods, tmp_path / "run", class_weights=True, balanced=True)
+    with pytest.raises(ConfigError, match="turn the balance round") as caught:
+        finetune(settings, progress=False)
+    assert caught.value.key == "balanced" and not (tmp_path / "run").exists()
+
+
 def test_weights_by_hand():
     assert balanced_weights([2, 3, 1]).tolist() == [6 / 6, 6 / 9, 6 / 3]
     assert balanced_weights([5, 5]).tolist() == [1, 1]

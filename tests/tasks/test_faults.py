@@ -20,6 +20,7 @@ from minibert.tasks.faults import FAULTS, DoubleSoftmax
 from minibert.tasks.finetune import finetune
 from minibert.tasks.kinds.report import Report
 from minibert.tasks.settings import Settings
+from minibert.tasks.splits import read_splits
 from minibert.text.corpora import Corpus, Example, subset
 from tests.tasks.conftest import write_table
 
@@ -161,6 +162,11 @@ def test_last_epoch_leaves_training_alone_and_measures_other_weights(
     validation = [run.reports["validation"].metrics["loss"]["value"] for run in (best, last)]
     assert validation == [epoch.metrics["loss"] for epoch in best.history.epochs]
     assert said == ["A FAULT ON PURPOSE, last-epoch: the last epoch is tested, not the best."]
+    epochs = len(last.history.epochs)
+    assert (best.epoch, last.epoch) == (1, epochs)
+    assert read_json(last.folder / "run.json")["measured_epoch"] == epochs
+    assert f"epoch {epochs} is the one that was tested" in last.summary()
+    assert "that was tested" not in best.summary()
 
 
 def test_a_double_softmax_trains_another_model_by_the_faulty_loss(right, tiny, moods, tmp_path):
@@ -268,10 +274,19 @@ def test_a_logistic_probe_has_no_steps_to_make_a_fault_in(fault):
         faults.require_sense(settings, "single_label_classification")
 
 
-def test_two_faults_that_measure_the_same_loss_are_refused():
-    settings = Settings("m", "t", faults=["double-softmax", "batch-means"])
-    with pytest.raises(ConfigError, match="undo"):
-        faults.require_sense(settings, "single_label_classification")
+def test_sorted_validation_is_cut_off_beside_a_share_that_is_tested(tiny, tmp_path):
+    rows = [(f"day {number}", "no" if number < 50 else "yes") for number in range(100)]
+    path = write_table(tmp_path / "sorted.csv", ["text", "label"], rows)
+    settings = Settings(
+        str(tiny),
+        str(path),
+        test_fraction=0.2,
+        validation_fraction=0.1,
+        faults=["sorted-validation"],
+    )
+    _, corpora = read_splits(settings)
+    assert {example.label for example in corpora["validation"]} == {1}
+    assert len(corpora["validation"]) == 8 and len(corpora["test"]) == 20
 
 
 def test_unknown_faults_are_refused_with_those_that_exist(tiny, moods, tmp_path, capsys):

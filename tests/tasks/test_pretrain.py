@@ -257,6 +257,13 @@ def test_a_batch_is_the_same_whenever_it_is_loaded_and_other_in_each_epoch(mater
     assert not torch.equal(one[:4, :columns] >= 0, other[:4, :columns] >= 0)
 
 
+def test_another_seed_is_another_order(material):
+    orders = [
+        [batch.indices for batch in batches_of(material, seed, "masks", 0)] for seed in (0, 0, 1)
+    ]
+    assert orders[0] == orders[1] != orders[2]
+
+
 def test_hidden_ids_and_labels_together_are_the_rows(material):
     tokenizer, _, rows = material
     for batch in batches_of(material, 0)[:8]:

@@ -20,6 +20,7 @@ from minibert.tasks.finetune import Settings, finetune
 from minibert.tasks.predict import Predictor
 from minibert.tasks.probes import LinearProbe, ProbedModel, fit_logistic
 from minibert.tasks.runs import read_run
+from minibert.training.ranks import Ranks
 from tests.conftest import BOUNDS
 from tests.tasks.conftest import write_table
 from tests.tasks.test_finetune import log_without_speed, settings_for
@@ -53,6 +54,26 @@ def test_coefficients_are_those_of_scikit_learn(c):
     np.testing.assert_allclose(weight, other.coef_, rtol=0, atol=bound)
     # A number added to every bias changes nothing; scikit-learn's sum to 0 as ours do.
     np.testing.assert_allclose(bias, other.intercept_, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("c", [1.0, 0.01])
+def test_two_classes_have_the_penalty_of_scikit_learns_one_vector(c):
+    features, labels = points(300)
+    labels = np.minimum(labels, 1)
+    probe, _ = fitted(features, labels, classes=2, c=c)
+    other = LogisticRegression(C=c, tol=1e-10, max_iter=10_000)
+    other.fit(features.astype(np.float64), labels)
+    weight, bias = probe.linear.weight.detach().numpy(), probe.linear.bias.detach().numpy()
+    bound = BOUNDS["official model fp32"]
+    np.testing.assert_allclose(weight[1] - weight[0], other.coef_[0], rtol=0, atol=bound)
+    np.testing.assert_allclose(bias[1] - bias[0], other.intercept_[0], rtol=0, atol=bound)
+
+
+def test_several_processes_train_no_probe(tiny, moods, tmp_path, monkeypatch):
+    monkeypatch.setattr("minibert.tasks.finetune.launched", lambda: Ranks(0, 2))
+    with pytest.raises(ConfigError, match="one process") as caught:
+        finetune(settings_for(tiny, moods, tmp_path / "run", probe="linear"), progress=False)
+    assert caught.value.key == "probe" and not (tmp_path / "run").exists()
 
 
 def test_class_weights_are_those_of_scikit_learn():

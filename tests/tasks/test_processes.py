@@ -46,6 +46,19 @@ def command_that_is_killed(rank, folder, arguments, step):
     command(rank, folder, arguments)
 
 
+def command_that_is_asked_to_stop(rank, folder, arguments, step):
+    """The same, but SIGTERM comes to rank 1 alone, in the middle of a step."""
+    take = loop.optimizer_step
+
+    def step_and_signal(*positional, **named):
+        if rank == 1 and named["name"] == f"Step {step}":
+            signal.raise_signal(signal.SIGTERM)
+        return take(*positional, **named)
+
+    loop.optimizer_step = step_and_signal
+    command(rank, folder, arguments)
+
+
 def said(folder, name):
     return [(folder / f"{name} {rank}").read_text() for rank in range(2)]
 
@@ -98,19 +111,22 @@ def losses(folder):
         return [(row["step"], row["loss"]) for row in csv.DictReader(file)]
 
 
-def test_two_processes_that_lost_one_go_on_bit_for_bit(moods, tiny, tmp_path):
+@pytest.mark.parametrize("size", [2, 3])
+def test_processes_that_lost_one_go_on_bit_for_bit(size, moods, tiny, tmp_path):
+    """Of three, as many are there as it takes for the order of a sum to matter."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    every = {"save-every": 3}
-    assert processes.run(command, tmp_path, arguments_for(tiny, moods, whole, **every)) == [0, 0]
+    every, well = {"save-every": 3}, [0] * size
+    arguments = arguments_for(tiny, moods, whole, **every)
+    assert processes.run(command, tmp_path, arguments, size=size) == well
     arguments = arguments_for(tiny, moods, broken, **every)
-    first, second = processes.run(command_that_is_killed, tmp_path, arguments, 13)
-    assert first == 1 and second == -signal.SIGKILL
+    codes = processes.run(command_that_is_killed, tmp_path, arguments, 13, size=size)
+    assert codes == [1, -signal.SIGKILL, 1][:size]
     saved = sorted(path.name for path in (broken / "state").iterdir())
     assert saved[-1] == "step-0000012" and not (broken / "run.lock").exists()
     assert main(["train", "--resume", str(broken), "--quiet"]) == 2  # one process where two began
     again = tmp_path / "again"
     again.mkdir()
-    assert processes.run(command, again, ["train", "--resume", str(broken)]) == [0, 0]
+    assert processes.run(command, again, ["train", "--resume", str(broken)], size=size) == well
     assert said(again, "err")[0].count("goes on from") == 1
     assert (
         losses(broken) == losses(whole)
@@ -118,6 +134,15 @@ def test_two_processes_that_lost_one_go_on_bit_for_bit(moods, tiny, tmp_path):
     )
     weights = [folder / "model" / "model.safetensors" for folder in (whole, broken)]
     assert sha256(weights[0]) == sha256(weights[1])
+
+
+def test_a_signal_to_one_process_stops_all_as_it_would_stop_one(moods, tiny, tmp_path):
+    folder = tmp_path / "run"
+    arguments = arguments_for(tiny, moods, folder)
+    codes = processes.run(command_that_is_asked_to_stop, tmp_path, arguments, 13)
+    assert codes == [128 + signal.SIGTERM] * 2
+    assert f"Go on with it: minibert train --resume {folder}" in said(tmp_path, "err")[0]
+    assert (folder / "state" / "step-0000013").exists()
 
 
 def test_another_number_of_processes_is_refused_by_name(moods, tiny, tmp_path, capsys):

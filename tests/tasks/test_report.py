@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import json
 import re
 import shutil
@@ -126,7 +128,9 @@ def test_the_page_needs_and_calls_nothing_outside(run, page):
     text = document(read_run(run))
     assert _addresses(page, text) == []
     policy = next(a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a)
-    assert policy.startswith("default-src 'none'")
+    assert policy.startswith("default-src 'none'") and "script-src 'unsafe" not in policy
+    digest = base64.b64encode(hashlib.sha256(page.scripts[-1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
     leak = text.replace("</style>", "a{background:url(http://x.y)}</style><img src='//x.y/z'>")
     assert len(_addresses(Page(leak), leak)) == 2  # the check would see it
 
@@ -142,6 +146,10 @@ def test_hostile_texts_and_labels_stay_text(run, tmp_path):
     record = json.loads((copy / "run.json").read_text())
     record["labels"][0] = "<b>bold</b>"
     record["summary"] = record["settings"]["model"] = HOSTILE
+    record["threads"] = record["best_epoch"] = record["measured_epoch"] = HOSTILE
+    record["data"]["test"]["lengths"]["limit"] = HOSTILE
+    for part in record["data"].values():
+        part["lengths"]["limit"] = HOSTILE
     record["data_findings"] = [{"severity": "fault", "sentence": HOSTILE}]
     (copy / "run.json").write_text(json.dumps(record))
     text = document(read_run(copy))
@@ -151,6 +159,19 @@ def test_hostile_texts_and_labels_stay_text(run, tmp_path):
     assert "<b>bold" not in text and "<!--" not in text and "\u2028" not in page.scripts[0]
     assert page.payload()["rows"][0][5] == HOSTILE  # whole, and harmless
     assert _addresses(page, text) == []
+
+
+def test_the_page_tells_the_epoch_that_was_measured(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    record = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**record, "best_epoch": 1, "measured_epoch": 2}))
+    text = Page(document(read_run(copy))).text
+    assert "Epoch 2 of 2 is the one measured, though 1 was the best by accuracy" in text
+    assert "so the two curves are not of one measure" not in text
+    record["settings"]["class_weights"] = True
+    (copy / "run.json").write_text(json.dumps(record))
+    assert "so the two curves are not of one measure" in Page(document(read_run(copy))).text
 
 
 @pytest.mark.parametrize("kind", ["regression", "several", "tags"])

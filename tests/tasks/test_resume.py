@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch
 from minibert import cli
 from minibert.errors import ConfigError, MinibertError, TrainingError
 from minibert.files import read_json, write_json
+from minibert.model import BertForMaskedLM
 from minibert.tasks import finetune as finetune_module
 from minibert.tasks import lock, sittings
 from minibert.tasks.finetune import finetune, resume
@@ -253,6 +255,26 @@ def test_what_is_no_longer_as_it_was_is_refused_by_name(unfinished, key, value):
     assert caught.value.key == key and caught.value.expected == value
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "vocab.txt"])
+def test_another_model_in_its_folder_is_refused(name, tiny, moods, tmp_path, monkeypatch):
+    model = tmp_path / "model"
+    shutil.copytree(tiny, model)
+    break_at(monkeypatch, 13)
+    with pytest.raises(Interruption):
+        finetune(small(model, moods, tmp_path / "run"), progress=False)
+    unbroken(monkeypatch)
+    if name == "model.safetensors":
+        other = BertForMaskedLM.from_pretrained(model)
+        with torch.no_grad():
+            other.body.encoder.layers[0].attention.query.bias.add_(1)
+        other.save_pretrained(model)
+    else:
+        *others, one, last = (model / name).read_text().splitlines()
+        (model / name).write_text("\n".join([*others, last, one]) + "\n")
+    with pytest.raises(ConfigError, match=r"model\.files\.(weights|tokenizer) was"):
+        resume(tmp_path / "run", progress=False)
+
+
 def test_other_data_is_refused(unfinished, moods, tmp_path):
     record = read_json(unfinished / "run.json")
     copy = tmp_path / "train.csv"
@@ -277,6 +299,19 @@ def test_a_damaged_checkpoint_is_passed_over_and_refused_when_asked_for(unfinish
     with pytest.warns(UserWarning, match=r"passed over: .*weights\.safetensors"):
         resume(unfinished, progress=False)
     assert_same_run(whole("fp32"), unfinished)
+
+
+def test_a_damaged_checkpoint_takes_no_place_of_a_good_one(unfinished, monkeypatch):
+    older, newest = state_module.checkpoints(unfinished / "state")
+    (newest / "weights.safetensors").unlink()
+    newest.rename(newest.with_name("step-0000012"))  # as a signal between two saves leaves it
+    break_at(monkeypatch, 16)
+    with pytest.warns(UserWarning, match="passed over"), pytest.raises(Interruption):
+        resume(unfinished, progress=False)
+    kept = state_module.checkpoints(unfinished / "state")
+    assert len(kept) == 2 and "step-0000012" not in [path.name for path in kept]
+    for path in kept:
+        state_module.check_checkpoint(path)
 
 
 def test_a_folder_in_use_is_refused_and_names_its_process(unfinished, tiny, moods):

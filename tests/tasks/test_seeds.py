@@ -152,6 +152,16 @@ def test_data_that_changed_since_is_refused(group, tiny, moods, tmp_path, no_tra
         train_seeds(settings_for(tiny, moods, folder), 3, progress=False)
 
 
+def test_a_model_that_changed_since_is_refused(group, tiny, moods, tmp_path, no_training):
+    folder = tmp_path / "runs"
+    shutil.copytree(group.folder, folder)
+    record = json.loads((folder / "seed-2" / "run.json").read_text())
+    record["model"]["files"]["weights"] = ["cd34"]
+    (folder / "seed-2" / "run.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match="seed-2 was trained from another model"):
+        train_seeds(settings_for(tiny, moods, folder), 3, progress=False)
+
+
 def test_a_half_finished_run_is_gone_on_with(group, tiny, moods, tmp_path, monkeypatch):
     folder = tmp_path / "runs"
     shutil.copytree(group.folder, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +98,10 @@ class Classes(Texts):
         def resampled(metric: Any) -> dict[str, float]:
             return measured.resampled(metric, truth, predicted)
 
-        bins = reliability(chances.tolist(), (truth == predicted).tolist())
+        error = math.nan  # of a model whose logits are none
+        if chances.isfinite().all():
+            bins = reliability(chances.tolist(), (truth == predicted).tolist())
+            error = expected_calibration_error(bins)
         result = {
             "examples": len(truth),
             "loss": {"value": losses.double().mean().item()},
@@ -107,7 +111,7 @@ class Classes(Texts):
             "macro_f1": resampled(lambda a, b: metrics.class_scores(a, b, count).macro_f1),
             "weighted_f1": resampled(lambda a, b: metrics.class_scores(a, b, count).weighted_f1),
             "matthews": resampled(lambda a, b: metrics.matthews(a, b, count)),
-            "expected_calibration_error": expected_calibration_error(bins),
+            "expected_calibration_error": error,
             "classes": {
                 name: {
                     "precision": float(scores.precision[number]),

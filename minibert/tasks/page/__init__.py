@@ -9,6 +9,8 @@ policy forbids it to load or send anything.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 import json
 import math
@@ -32,7 +34,7 @@ _STATIC_ROWS = 200  # shown where no script runs
 _MOST_CLASSES = 40  # of a confusion matrix
 _BETWEEN_TEXTS = " | "
 _SHOWN = 20  # of the labels to look at
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{}'"
 _COLUMNS = ("loss", "label", "prediction", "probability", "tokens", "text", "place", "right")
 
 
@@ -92,9 +94,11 @@ def document(run: SavedRun) -> str:
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     body = "\n".join(section(page) for section in sections)
+    digest = hashlib.sha256(script.encode()).digest()  # no other script runs, should one get in
+    policy = _POLICY.format(base64.b64encode(digest).decode())
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(run.folder.name)}: report</title><style>{style}</style></head>"
         f"<body>{body}\n{_payload(page)}<script>{script}</script></body></html>\n"
@@ -118,11 +122,21 @@ def _head(page: _Page) -> str:
         f"<header><h1>{escape(_last_two(record['settings']['model']))} on "
         f"{escape(_last_two(data))}</h1>"
         f'<p class="quiet">{escape(str(record.get("summary", "")))}</p>'
-        f'<p class="quiet">Epoch {record["best_epoch"]} of {len(record["epochs"])} is the one '
-        f"measured, chosen by {escape(str(record['chosen_by']))}. {record['seconds']:,.0f} seconds "
-        f"on {escape(str(record['machine']))}, {record['threads']} threads.</p>"
+        f'<p class="quiet">{escape(_chosen(record))} {record["seconds"]:,.0f} seconds on '
+        f"{escape(str(record['machine']))}, {escape(str(record['threads']))} threads.</p>"
         f'</header><div class="tiles">{"".join(tiles)}</div>'
     )
+
+
+def _chosen(record: Mapping[str, Any]) -> str:
+    best, count = record["best_epoch"], len(record["epochs"])
+    measured = record.get("measured_epoch", best)  # older runs measured the best
+    if measured != best:
+        return (
+            f"Epoch {measured} of {count} is the one measured, though {best} was the best by "
+            f"{record['chosen_by']}."
+        )
+    return f"Epoch {best} of {count} is the one measured, chosen by {record['chosen_by']}."
 
 
 def _curves(page: _Page) -> str:
@@ -169,7 +183,19 @@ def _curves(page: _Page) -> str:
         "Learning rate of every step", [svg.Line("rate", rates)], x="step", y="learning rate"
     )
     drawn = [f"<figure>{chart}</figure>" for chart in (loss, scores, rate) if chart]
-    return f'<h2>How it learned</h2><div class="pair">{"".join(drawn)}</div>' if drawn else ""
+    note = f'<p class="quiet">{_OWN_LOSS}</p>' if _has_own_loss(page.run.record) else ""
+    return f'<h2>How it learned</h2>{note}<div class="pair">{"".join(drawn)}</div>' if drawn else ""
+
+
+def _has_own_loss(record: Mapping[str, Any]) -> bool:
+    settings = record["settings"]
+    return settings.get("class_weights") or "double-softmax" in (settings.get("faults") or ())
+
+
+_OWN_LOSS = (
+    "The training loss is the one that was minimised, with its class weights or its fault; on "
+    "validation it is the plain mean, so the two curves are not of one measure."
+)
 
 
 def _numbers(page: _Page) -> str:
@@ -399,7 +425,7 @@ def _lengths_of_splits(data: Mapping[str, Any]) -> str:
     ]
     limit = next(iter(counted.values()))["limit"]
     header = ("tokens", "min", "median", "mean", "95%", "max")
-    return f"<h3>Lengths; the limit is {limit} tokens</h3>{_table(header, rows)}"
+    return f"<h3>Lengths; the limit is {escape(str(limit))} tokens</h3>{_table(header, rows)}"
 
 
 def _examples(page: _Page) -> str:
