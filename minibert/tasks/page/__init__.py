@@ -174,6 +174,7 @@ def _curves(page: _Page) -> str:
                 dots=True,
             )
             for name, style in zip(names, styles, strict=False)
+            if len(epochs) > 1  # one point is no curve, and stands above
         ],
         x="epoch",
         y="validation score",
@@ -507,7 +508,7 @@ def _slices(what: str, slices: Sequence[Slice]) -> str:
         ]
         for part in slices
     ]
-    return _table((what, "examples", "right", "95% interval", "mean loss", "mean confidence"), rows)
+    return _table((what, "examples", "right", "95% interval", "mean loss", "confidence"), rows)
 
 
 def _rows_table(rows: Sequence[Row], page: _Page, attribute: str = "") -> str:
