@@ -1,14 +1,17 @@
 """Fine-tuning beside transformers: the same data, batches and settings, two models, several seeds.
 
-    MINIBERT_DATA=... python -m tests.sidebyside MINILM_FOLDER wnut17 rte cola xquad --seeds 3
+    MINIBERT_DATA=... python -m tests.sidebyside MINILM_FOLDER wnut17 rte cola xquad --output FOLDER
 
 Ours is `minibert.finetune`. Theirs is transformers' own model with a loop of its own, as short as
 people write it: its forward pass with labels, its loss, torch's AdamW and gradient clipping. What
 is the same on both sides: the checkpoint, the splits, which texts are in which batch, the order of
 the batches, learning rates and weight decay, the epoch that validation chooses, and how logits are
-scored (tags by seqeval, too). What is not: the numbers of the fresh head, and dropout.
+scored (tags by seqeval, too), float32 on one thread of the CPU. What is not: the numbers of the
+fresh head, dropout, and in questions that are padded transformers' softmax, which runs over padding
+as well.
 
-With --output each finished run is written down there at once, and is not run again.
+Each finished run is written down in FOLDER at once, with its settings, and is not run again; one of
+ours that was stopped is gone on with.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,10 @@ from minibert.files import write_json
 from minibert.tables import table
 from minibert.tasks import recipes
 from minibert.tasks.common import planned
+from minibert.tasks.finetune import resume
 from minibert.tasks.kinds.report import Measured, Report
+from minibert.tasks.runs import begun
+from minibert.tasks.settings import as_record
 from minibert.tasks.splits import read_splits
 from minibert.text.tokenizer import BertTokenizer
 from minibert.training.optim import Schedule, build_optimizer, parameter_groups
@@ -55,7 +61,7 @@ def main() -> None:
     parser.add_argument("recipe", nargs="+", choices=SETTINGS)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default 3")
     parser.add_argument("--epochs", type=int, metavar="N", help="default 3")
-    parser.add_argument("--output", type=Path, required=True, help="folder for all runs")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for all runs")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.recipe:
@@ -65,21 +71,31 @@ def main() -> None:
         for seed in range(options.seeds):
             for side, run in (("minibert", _ours), ("transformers", _theirs)):
                 folder = options.output / f"{name}-{side}-{seed}"
-                done = folder / "side.json"
-                if not done.exists():
-                    # The subsets and splits are drawn by seed 0 for all.
-                    settings = Settings(
-                        **{**values, "seed": seed, "data_seed": 0, "threads": 1, "output": folder}
-                    )
-                    began = time.perf_counter()
-                    found = run(settings)
-                    write_json(done, {**found, "seconds": time.perf_counter() - began})
-                results[side].append(json.loads(done.read_text(encoding="utf-8")))
+                # The subsets and splits are drawn by seed 0 for all.
+                fixed = {"data_seed": 0, "threads": 1, "device": "cpu", "precision": "fp32"}
+                settings = Settings(**{**values, **fixed, "seed": seed, "output": folder / "run"})
+                results[side].append(_kept(folder / "scores.json", settings, run))
         print(_summary(name, results), flush=True)
 
 
+def _kept(
+    path: Path, settings: Settings, run: Callable[[Settings], dict[str, float]]
+) -> dict[str, float]:
+    """The scores of a run, from its file if it is there."""
+    made_of = as_record(settings)
+    if not path.exists():
+        scores = run(settings)
+        write_json(path, {"settings": made_of, "scores": scores})
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    if stored["settings"] != json.loads(json.dumps(made_of)):
+        raise SystemExit(f"{path} is of other settings than these: name another --output.")
+    return stored["scores"]
+
+
 def _ours(settings: Settings) -> dict[str, float]:
-    return _scores(finetune(settings, progress=False).reports["test"])
+    folder = settings.output
+    run = resume(folder, progress=False) if begun(folder) else finetune(settings, progress=False)
+    return _scores(run.reports["test"])
 
 
 def _theirs(settings: Settings) -> dict[str, float]:
@@ -94,16 +110,23 @@ def _theirs(settings: Settings) -> dict[str, float]:
     torch.manual_seed(settings.seed)
     names = corpora["train"].label_names
     model = MODELS[kind.problem_type].from_pretrained(
-        settings.model, **({} if names is None else {"num_labels": len(names)})
+        settings.model,
+        dtype=torch.float32,
+        **({} if names is None else {"num_labels": len(names)}),
     )
 
     def measure(split: str) -> Report:
         some = rows[split]
         logits: dict[int, torch.Tensor] = {}
+        total = count = 0.0
         model.eval()
         for batch in planned(some, tokenizer, batch_size=32, shuffle=False):
             with torch.inference_mode():
-                output = model(**batch.load())
+                inputs = batch.load()
+                output = model(**inputs)
+                labels = inputs.get("labels", inputs.get("start_positions"))
+                labelled = int((labels != -100).sum())
+                total, count = total + output.loss.item() * labelled, count + labelled
             if isinstance(model, transformers.BertForQuestionAnswering):
                 both = torch.stack((output.start_logits, output.end_logits), dim=-1)  # (B, S, 2)
             else:
@@ -111,7 +134,16 @@ def _theirs(settings: Settings) -> dict[str, float]:
             logits.update(zip(batch.indices, both, strict=True))
         ordered = [logits[row] for row in range(len(some))]
         return kind.report(
-            Measured(split, corpora[split], names or (), 0.0, ordered, some.tokens_read(), some)
+            Measured(
+                split,
+                corpora[split],
+                names or (),
+                total / count,
+                ordered,
+                some.tokens_read(),
+                some,
+                intervals=False,
+            )
         )
 
     def batches(epoch: int) -> list[Any]:
@@ -124,7 +156,7 @@ def _theirs(settings: Settings) -> dict[str, float]:
     warmup = round(settings.warmup * steps)
     schedule = Schedule(optimizer, settings.schedule, warmup=warmup, total=steps)
     watched = settings.watch or kind.metrics[0]
-    best, weights = -1.0, {}
+    best, weights = None, {}
     for epoch in range(settings.epochs):
         model.train()
         for batch in batches(epoch):
@@ -133,9 +165,10 @@ def _theirs(settings: Settings) -> dict[str, float]:
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-        score = measure("validation").values()[watched]
-        if score >= best:
-            best = score
+        scores = measure("validation").values()
+        found = (scores[watched], -scores["loss"])  # as ours: of equal scores the lower loss
+        if best is None or found > best:
+            best = found
             weights = {key: value.clone() for key, value in model.state_dict().items()}
     model.load_state_dict(weights)
     return _scores(measure("test"))
