@@ -9,7 +9,7 @@ from typing import Any
 from minibert import __version__
 from minibert.tasks.faults import FAULTS
 from minibert.tasks.kinds import KINDS
-from minibert.tasks.pretrain import HEADS, HIDDEN_SIZE, LAYERS, OBJECTIVES
+from minibert.tasks.pretrain import HEADS, HIDDEN_SIZE, LAYERS, OBJECTIVES, VOCABULARY_SIZE
 from minibert.tasks.settings import POOLINGS, PROBES, TAG_SCHEMES
 from minibert.training.optim import SCHEDULES
 
@@ -300,7 +300,7 @@ def _add_pretrain(commands: Any) -> None:
         "--vocabulary-size",
         type=int,
         metavar="N",
-        help="pieces of a vocabulary that is made of the text (default 8000)",
+        help=f"pieces of a vocabulary that is made of the text (default {VOCABULARY_SIZE})",
     )
     model.add_argument("--cased", action="store_true", help="of that vocabulary: keep capitals")
     model.add_argument("--layers", type=int, metavar="L", help=f"default {LAYERS}")
@@ -432,7 +432,11 @@ def _add_predict(commands: Any) -> None:
         help="a text to choose from, several times for several",
     )
     parser.add_argument(
-        "--top", type=int, default=1, metavar="N", help="answers to give to a question (default 1)"
+        "--top",
+        type=int,
+        default=1,
+        metavar="N",
+        help="answers to give to a question (default 1; 20 of each window are looked at)",
     )
     parser.add_argument(
         "--allow-no-answer",

@@ -144,14 +144,21 @@ No model and no data are named: fine-tunes minibert-small, which ships with mini
 reviews. Any option changes that (the recipe is samples; see minibert train --help)."""
 _NEXT = """\
 the same on text of your own (columns text and label), and on 25,000 reviews of the Hub:
-  minibert train --model minibert-small --train FILE.csv
-  minibert train --model minibert-small --recipe imdb-finetune"""
+  minibert train --recipe samples --train FILE.csv
+  minibert train --model minibert-small --recipe imdb-finetune --learning-rate 2e-4"""
 
 
 def _train(options: argparse.Namespace) -> None:
     given = vars(options)
     chosen = _chosen(options, Settings)
     if "resume" in given:
+        if "seeds" in given:
+            raise ConfigError(
+                "A run that is gone on with is one run, and seeds asks for several.",
+                key="seeds",
+                found=options.seeds,
+                hint="The same --seeds command again goes on with what is unfinished.",
+            )
         run = resume(given["resume"], progress=not options.quiet, **chosen)
         print(run.summary())
         return
@@ -311,6 +318,13 @@ def _weights(options: argparse.Namespace) -> None:
     if (options.model is None) == (options.verify is None):
         raise ConfigError("Name a model, or say --verify: one of them.", key="model")
     if options.verify is not None:
+        if options.revision is not None:
+            raise ConfigError(
+                "The table of official checkpoints has revisions of its own.",
+                key="revision",
+                found=options.revision,
+                hint="Leave --revision out.",
+            )
         results = verify(options.verify)
         for result in results:
             print(json.dumps(asdict(result)) if options.json else result)

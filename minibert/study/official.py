@@ -13,7 +13,7 @@ import torch
 
 from minibert.checkpoint import bundled, weights
 from minibert.checkpoint.names import BARE_MODEL
-from minibert.errors import ConfigError, MinibertError
+from minibert.errors import ConfigError, HubError, MinibertError
 from minibert.files import read_bytes, sha256
 from minibert.model import BertConfig, BertModel
 
@@ -110,8 +110,10 @@ def _verify(entry: Official) -> Verified:
     try:
         local, files = weights.find(entry.id, entry.revision)
         stored = weights.stored_shapes(files)
-    except MinibertError as problem:
+    except HubError as problem:
         return Verified(entry.id, entry.revision, "not reachable", (str(problem),))
+    except MinibertError as problem:  # there, and not what it should be
+        return Verified(entry.id, entry.revision, "differs", (str(problem),))
     found = {weights.bare_name(name): shape for name, (shape, _) in stored.items()}
     expected = entry.shapes()
     what = [

@@ -99,7 +99,7 @@ class Predictor:
             pairs: a second text for each; for questions the contexts.
             choices: for a model that chooses, the choices for each text.
             overlap: tokens that two windows of a long context share.
-            top: how many answers to give to a question.
+            top: how many answers to give to a question; of each window 20 are looked at.
             allow_no_answer: let a context hold no answer, where the model finds that likelier.
 
         Returns:
@@ -209,7 +209,8 @@ class MaskFiller:
         """
         if top < 1:
             raise ConfigError(f"top is {top}, but it must be 1 or more.", key="top", found=top)
-        inputs = self.tokenizer(text)  # (1, S)
+        # Also where texts of strangers are read: without its own mask there is nothing to fill.
+        inputs = self.tokenizer(text, split_special_tokens=False)  # (1, S)
         masks = (inputs["input_ids"][0] == self.tokenizer.mask_id).nonzero().flatten()  # (masks,)
         if len(masks) == 0:
             raise DataError(

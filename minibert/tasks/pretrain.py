@@ -51,6 +51,11 @@ OBJECTIVES = ("mlm", "mlm+nsp")
 
 # The sizes of a model that is drawn anew, where nothing else is said; F is 4 * D.
 LAYERS, HIDDEN_SIZE, HEADS = 4, 256, 4
+VOCABULARY_SIZE = 8000
+# The settings of a vocabulary that is made of the text, and of a model that is drawn anew.
+_MADE = ("vocabulary_size", "cased")
+_SIZES = ("layers", "hidden_size", "heads", "intermediate_size")
+DRAWN = ("vocabulary", *_SIZES, "max_positions", "dropout", *_MADE)
 
 # A rate at which weights that are trained already forget more than they learn.
 HIGH_RATE = 2e-4
@@ -70,7 +75,7 @@ class PretrainSettings(TrainingSettings):
         column: the key of the text in .jsonl files.
         model: a model folder, run folder or Hub id to go on from; None: a model drawn anew.
         vocabulary: a model to take the vocabulary from; None: one is made of the training text.
-        vocabulary_size, cased: of a vocabulary that is made.
+        vocabulary_size, cased: of a vocabulary that is made; None: 8000, and in lower case.
         objective: "mlm", or "mlm+nsp" with next-sentence prediction.
         layers, hidden_size, heads, intermediate_size: L, D, N, F of a model that is drawn anew.
         max_positions: the longest row that it will ever take; None: `max_length`.
@@ -88,8 +93,8 @@ class PretrainSettings(TrainingSettings):
     column: str = "text"
     model: str | Path | None = None
     vocabulary: str | Path | None = None
-    vocabulary_size: int = 8000
-    cased: bool = False
+    vocabulary_size: int | None = None
+    cased: bool | None = None
     objective: str = "mlm+nsp"
     layers: int | None = None
     hidden_size: int | None = None
@@ -108,13 +113,15 @@ class PretrainSettings(TrainingSettings):
         return self.objective == "mlm+nsp"
 
     def rules(self) -> Rules:
-        sizes = ("layers", "hidden_size", "heads", "intermediate_size")
-        values = {key: getattr(self, key) for key in sizes}
+        values = {key: getattr(self, key) for key in _SIZES}
         return {
             **super().rules(),
             "corpus": (len(self.corpus) > 0, "one file, folder or name, or more"),
             "objective": (self.objective in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}"),
-            "vocabulary_size": (self.vocabulary_size >= 6, "6 or more"),
+            "vocabulary_size": (
+                self.vocabulary_size is None or self.vocabulary_size >= 6,
+                "6 or more",
+            ),
             "max_length": (self.max_length >= 8, "8 or more"),
             "max_positions": (
                 self.max_positions is None or self.max_positions >= self.max_length,
@@ -126,15 +133,17 @@ class PretrainSettings(TrainingSettings):
         }
 
     def refuse_contradictions(self) -> None:
-        drawn = ("vocabulary", "layers", "hidden_size", "heads", "intermediate_size")
-        for key in (*drawn, "max_positions", "dropout"):
-            if self.model is not None and getattr(self, key) is not None:
-                raise ConfigError(
-                    f"{key} is {getattr(self, key)}, but model is {self.model}, which has its own.",
-                    key=key,
-                    found=getattr(self, key),
-                    hint="Leave one of the two out.",
-                )
+        for source, keys in (("model", DRAWN), ("vocabulary", _MADE)):
+            given = getattr(self, source)
+            for key in keys:
+                if given is not None and getattr(self, key) is not None:
+                    raise ConfigError(
+                        f"{key} is {getattr(self, key)}, but {source} is {given}, which has its "
+                        "own.",
+                        key=key,
+                        found=getattr(self, key),
+                        hint="Leave one of the two out.",
+                    )
 
 
 @dataclass(frozen=True)
@@ -376,7 +385,7 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
     if tokenizer is None:
         tokenizer = BertTokenizer.train(
             (document.text for document in documents["train"]),
-            size=settings.vocabulary_size,
+            size=settings.vocabulary_size or VOCABULARY_SIZE,
             lowercase=not settings.cased,
             max_length=_positions(settings),
             progress=progress,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from minibert.errors import DataError
@@ -36,6 +37,14 @@ def read_splits(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
             path=settings.train,
             hint="For a table in a .txt file say sep and names (--sep ';' --names text label).",
         )
+    if corpora["train"].label_names == () and _has_several(corpora["train"]):
+        raise DataError(
+            f"{settings.train} has no label in any row: there is nothing to learn.",
+            path=settings.train,
+            key=settings.label,
+            expected="1 label or more",
+            found=0,
+        )
     kind = asked or KINDS[corpora["train"].problem_type]
     require_kind(corpora["train"], kind, "problem_type")
     reading["label_names"] = corpora["train"].label_names
@@ -64,6 +73,11 @@ def read_splits(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
         )
     if settings.test_subset is not None and "test" in corpora:
         corpora["test"] = subset(corpora["test"], settings.test_subset, seed=seed)
+    elif settings.test_subset is not None:
+        warnings.warn(
+            f"test_subset is {settings.test_subset}, but there is no test split to take it from.",
+            stacklevel=2,
+        )
     if settings.train_subset is not None:
         corpora["train"] = subset(corpora["train"], settings.train_subset, seed=seed)
     if "sorted-validation" in settings.faults:

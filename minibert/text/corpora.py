@@ -607,7 +607,7 @@ def _indices(record: Record, names: tuple[str, ...]) -> int | tuple[int, ...] | 
     for name in _names(record):
         if name in names:
             found.append(names.index(name))
-        elif numbered and name.isdecimal() and int(name) < len(names):
+        elif numbered and name.isdecimal() and _WHOLE.fullmatch(name) and int(name) < len(names):
             found.append(int(name))
         else:
             raise DataError(

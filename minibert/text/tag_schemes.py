@@ -29,7 +29,8 @@ def in_iob2(records: Sequence[Record], scheme: str | None) -> list[Record]:
     """Tagged sentences with their tags in IOB2; other records, and other tags, as they are.
 
     Args:
-        scheme: one of TAG_SCHEMES; None: IOB2, if any tag looks like it.
+        scheme: one of TAG_SCHEMES, which every tag has to be of; None: IOB2, if most tags look like
+            it, or all look like tags of some such scheme.
 
     Raises:
         DataError: a tag is of another scheme, or an I-X goes on with nothing.
@@ -41,7 +42,8 @@ def in_iob2(records: Sequence[Record], scheme: str | None) -> list[Record]:
     others = {tag for tag in tags if _OTHER_SCHEMES.match(tag)}
     # Parts of speech, say, of which one happens to look like a tag of an entity, are none.
     another_scheme = iob | others == tags and (iob or "O" in spelt)
-    if not tags or not (2 * len(iob) > len(tags) or another_scheme):
+    looks_like_it = 2 * len(iob) > len(tags) or another_scheme
+    if not tags or (scheme is None and not looks_like_it):
         return list(records)
     return [
         _in_iob2(record, scheme) if isinstance(record.text, tuple) and record.label else record
@@ -73,8 +75,7 @@ def _in_iob2(record: Record, scheme: str | None) -> Record:
 def _foreign(record: Record, place: int, tag: str) -> DataError:
     other = _OTHER_SCHEMES.match(tag)
     return DataError(
-        f"{_place(record, place)} has the tag {tag!r:.50}, which is none of O, B-X and I-X as tags "
-        "beside it are.",
+        f"{_place(record, place)} has the tag {tag!r:.50}, which is none of O, B-X and I-X.",
         key=record.where,
         expected="O, B-X or I-X",
         found=tag,

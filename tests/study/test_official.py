@@ -37,13 +37,17 @@ def test_what_is_not_in_the_table_is_refused(capsys):
     assert main(["weights", "--verify", "owner/none"]) == 2
     assert "owner/none is not in the table" in capsys.readouterr().err
     assert main(["weights"]) == 2 and main(["weights", "m", "--verify"]) == 2
+    assert main(["weights", "--verify", "--revision", "v1"]) == 2
+    assert "revisions of its own" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("case", ["ok", "sum", "shape", "parameters", "not reachable"])
+@pytest.mark.parametrize("case", ["ok", "sum", "shape", "parameters", "damaged", "not reachable"])
 def test_a_hub_is_compared_with_the_table(case, tmp_path):
     from minibert.model import BertModel
 
     server = HubServer(files_of(save_model(tmp_path / "model", BertModel)))
+    if case == "damaged":
+        server.files["model.safetensors"] = b"\xff" * 200
     content = server.files["model.safetensors"]
     total = sum(prod(shape) for shape in _shapes(tmp_path / "model"))
     table = tmp_path / "official.toml"

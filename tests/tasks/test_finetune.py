@@ -23,8 +23,10 @@ from minibert.tasks import sittings
 from minibert.tasks.evaluate import evaluate_file
 from minibert.tasks.finetune import Settings, finetune
 from minibert.tasks.kinds import KINDS
+from minibert.tasks.kinds.report import Measured
 from minibert.tasks.runs import make_folder
-from minibert.text.corpora import read
+from minibert.text.corpora import Corpus, read
+from minibert.text.examples import Example
 from tests.conftest import BOUNDS
 from tests.tasks.conftest import (
     FILLERS,
@@ -502,6 +504,29 @@ def test_whole_numbers_are_numbers_where_the_task_is_regression(tiny, tmp_path):
     with pytest.raises(DataError, match="those of problem_type for token_classification"):
         other = settings_for(tiny, tmp_path, tmp_path / "c", problem_type="token_classification")
         run(other)
+
+
+def test_large_numbers_are_measured_as_they_are(tiny, tmp_path):
+    """Six numbers that float32 cannot tell apart."""
+    corpus = Corpus(tuple(Example(f"t{n}", float(2**24 + n)) for n in range(6)), None)
+    logits = [torch.tensor([float(n)]) for n in range(6)]
+    measured = Measured("test", corpus, (), 0.0, logits, [1] * 6, intervals=False)
+    report = KINDS["regression"].report(measured)
+    assert report.values()["pearson"] == pytest.approx(1)
+    assert report.values()["spearman"] == pytest.approx(1)
+
+
+def test_a_subset_of_no_test_split_is_a_warning(tiny, moods, tmp_path):
+    settings = settings_for(tiny, moods, tmp_path / "run", test=None, test_subset=5, epochs=1)
+    with pytest.warns(UserWarning, match="there is no test split to take it from"):
+        run(settings)
+
+
+def test_lists_of_labels_that_are_all_empty_are_nothing_to_learn(tiny, tmp_path):
+    path = tmp_path / "none.jsonl"
+    path.write_text('{"text": "one day", "label": []}\n' * 9)
+    with pytest.raises(DataError, match="no label in any row"):
+        run(settings_for(tiny, tmp_path, tmp_path / "run", train=path, validation=None, test=None))
 
 
 def test_several_labels_at_once(tiny, tmp_path):

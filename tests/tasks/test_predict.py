@@ -315,6 +315,15 @@ def test_more_pieces_than_there_are_gives_them_all(tiny):
     assert sum(chance for _, chance in mask.pieces) == pytest.approx(1, abs=BOUNDS["module fp32"])
 
 
+def test_a_mask_is_a_mask_where_special_tokens_in_texts_are_characters(tmp_path):
+    folder = save_model(tmp_path)
+    config = folder / "tokenizer_config.json"
+    before = json.loads(config.read_text()) if config.exists() else {}
+    config.write_text(json.dumps({**before, "split_special_tokens": True}))
+    [mask] = MaskFiller.from_pretrained(folder)("one [MASK] day")
+    assert len(mask.pieces) == 5
+
+
 def test_what_cannot_be_filled(tiny, minilm):
     filler = MaskFiller.from_pretrained(tiny)
     with pytest.raises(DataError, match=r"There is no \[MASK\] in 'one day'"):

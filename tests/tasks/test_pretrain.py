@@ -416,7 +416,7 @@ def test_a_verb_agrees_with_a_noun_across_another(learned):
 
 def test_domain_adaptation_from_a_model_of_masked_lm(tmp_path, corpus):
     tiny = save_model(tmp_path / "tiny")
-    drawn = ("layers", "hidden_size", "heads")
+    drawn = ("layers", "hidden_size", "heads", "vocabulary_size")
     found = run(
         settings_for(
             corpus,
@@ -442,7 +442,7 @@ def test_domain_adaptation_from_a_model_of_masked_lm(tmp_path, corpus):
 
 def test_a_body_without_heads_gets_fresh_ones_and_a_warning_for_a_high_rate(tmp_path, corpus):
     tiny = save_model(tmp_path / "tiny")
-    drawn = dict.fromkeys(("layers", "hidden_size", "heads"))
+    drawn = dict.fromkeys(("layers", "hidden_size", "heads", "vocabulary_size"))
     settings = settings_for(
         corpus, tmp_path / "run", model=str(tiny), max_length=30, epochs=1, **drawn
     )
@@ -459,6 +459,7 @@ def test_the_vocabulary_of_another_model(tmp_path, corpus):
             corpus,
             tmp_path / "run",
             vocabulary=str(tiny),
+            vocabulary_size=None,
             epochs=1,
             objective="mlm",
             whole_words=True,
@@ -502,6 +503,7 @@ def test_the_command_makes_a_model_that_fills_masks(corpus, tmp_path, capsys):
         (["--heads", "3"], "not a multiple"),
         (["--model", "tiny"], "layers is 1, but model is tiny, which has its own"),
         (["--model", "tiny", "--vocabulary", "other"], "vocabulary is other, but model is tiny"),
+        (["--vocabulary", "other"], "vocabulary_size is 120, but vocabulary is other"),
         (["--column", "words"], "words"),
         (["--validation-fraction", "0.999"], "none is left to train on"),
         (["--learning-rate", "2"], "learning_rate is 2.0"),

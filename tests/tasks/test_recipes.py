@@ -280,6 +280,12 @@ def test_a_recipe_of_pretraining_reads_its_corpus_below_the_data_folder(monkeypa
     assert settings.corpus == [str(tmp_path / path) for path in small.local["corpus"]]
 
 
+def test_another_model_takes_the_sizes_of_the_drawn_one_along():
+    small = recipes.load("minibert-small").values(model="other", corpus=["a.txt"])
+    check(PretrainSettings(**small))
+    assert "layers" not in small and small["max_length"] == 256
+
+
 def test_a_recipe_is_for_one_command(capsys):
     assert main(["train", "--recipe", "minibert-small"]) == 2
     assert "minibert pretrain --recipe minibert-small" in capsys.readouterr().err

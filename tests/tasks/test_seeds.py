@@ -185,6 +185,12 @@ def test_a_folder_with_something_else_in_it_is_refused(tiny, moods, tmp_path, no
         train_seeds(settings_for(tiny, moods, tmp_path), 2, progress=False)
 
 
+def test_a_run_that_is_gone_on_with_is_one_run(group, capsys):
+    folder = group.folder / "seed-1"
+    assert main(["train", "--resume", str(folder), "--seeds", "3"]) == 2
+    assert "seeds asks for several" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("count", [1, 0, -3])
 def test_one_seed_has_no_spread(tiny, moods, tmp_path, count):
     with pytest.raises(ConfigError, match=f"seeds is {count}"):

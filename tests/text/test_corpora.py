@@ -313,6 +313,14 @@ def test_tags_of_another_kind_are_left_alone(tmp_path, tags):
     assert tags_of(tagged(tmp_path, tags)) == [tags]
 
 
+@pytest.mark.parametrize("tags", ["PER LOC O", "NN VB", "I-X NN VB JJ"])
+@pytest.mark.parametrize("scheme", ["iob1", "iob2"])
+def test_a_scheme_that_is_asked_for_is_asked_of_every_tag(tmp_path, tags, scheme):
+    assert tags_of(tagged(tmp_path, tags)) == [tags]
+    with pytest.raises(DataError, match="has the tag"):
+        tagged(tmp_path, tags, tag_scheme=scheme)
+
+
 def test_no_such_tag_scheme(tmp_path):
     with pytest.raises(ConfigError, match="no tag scheme 'bilou'"):
         tagged(tmp_path, "O", tag_scheme="bilou")
@@ -687,7 +695,7 @@ def test_subset():
         ("B-X E-X S-Y", "'E-X', which is none of O, B-X and I-X.*BIOES"),
         ("B-X L-X U-Y O", "'L-X', which is none of"),
         ("B I O", "'B', which is none of"),
-        ("B-X I-X B-Y b-Y O", "'b-Y', which is none of O, B-X and I-X as tags beside it are.$"),
+        ("B-X I-X B-Y b-Y O", "'b-Y', which is none of O, B-X and I-X.$"),
     ],
 )
 def test_tags_of_another_scheme_are_refused_by_word(tmp_path, tags, said):

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from minibert.model import BertForSequenceClassification
 from minibert.model.heads import ModelWithHead
+from minibert.tables import printable
 from minibert.tasks.common import shorten
 from minibert.tasks.kinds.kind import Asked, ErrorRow, Kind, Score, class_names, memberships
 from minibert.tasks.kinds.report import Measured, Report, with_interval
@@ -46,7 +47,7 @@ class Prediction:
         if isinstance(self.label, float):
             return f"{self.label:<12.4f}  {shorten(self.text)}"
         label = self.label if isinstance(self.label, str) else ", ".join(self.label) or "(none)"
-        return f"{label:<12}  {self.probability:.3f}  {shorten(self.text)}"
+        return f"{printable(label):<12}  {self.probability:.3f}  {shorten(self.text)}"
 
 
 class Texts(Kind):

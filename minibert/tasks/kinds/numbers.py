@@ -24,8 +24,9 @@ class Numbers(Texts):
         return ()
 
     def report(self, measured: Measured) -> Report:
-        labels = torch.tensor([float(example.target) for example in measured.corpus])  # (examples,)
-        predictions = torch.stack(list(measured.logits))[:, 0]  # (examples,)
+        wanted = [float(example.target) for example in measured.corpus]
+        labels = torch.tensor(wanted, dtype=torch.float64)  # (examples,)
+        predictions = torch.stack(list(measured.logits))[:, 0].double()  # (examples,)
         truth, predicted = labels.numpy(), predictions.numpy()
         result: dict[str, Any] = {"examples": len(truth), "loss": {"value": measured.loss}}
         for name in ("pearson", "spearman", "mse"):

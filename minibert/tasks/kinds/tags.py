@@ -94,7 +94,7 @@ class TaggedText:
         parts: list[str] = []
         at = 0
         for entity in self.entities:
-            marked = f"[{printable(entity.text)} {entity.type}]"
+            marked = f"[{printable(entity.text)} {printable(entity.type)}]"
             parts += [printable(self.text[at : entity.start]), shown(entity, marked)]
             at = entity.end
         lines = [" ".join("".join([*parts, printable(self.text[at:])]).split())]
@@ -212,7 +212,15 @@ class Tags(Kind):
                 )
                 for word, tag, chance in zip(places, tags.tolist(), chances.tolist(), strict=True)
             ]
-            found.append(TaggedText(sentence.whole, words, _entities(sentence.whole, words)))
+            # A word that was not read ends an entity, as where entities are measured.
+            read = dict(zip(places, words, strict=True))
+            every = [
+                read.get(word, TaggedWord(text, start, start + len(text), "O", 0.0))
+                for word, (text, start) in enumerate(
+                    zip(sentence.words, sentence.starts, strict=True)
+                )
+            ]
+            found.append(TaggedText(sentence.whole, words, _entities(sentence.whole, every)))
         return found
 
 

@@ -30,7 +30,7 @@ from minibert.errors import ConfigError, DataError
 from minibert.files import read_bytes
 from minibert.tables import table
 from minibert.tasks.faults import FAULTS, require_known
-from minibert.tasks.pretrain import PretrainSettings
+from minibert.tasks.pretrain import DRAWN, PretrainSettings
 from minibert.tasks.settings import READING, Settings, TrainingSettings
 
 DATA_FOLDER = "MINIBERT_DATA"  # the environment variable that names the folder with the data
@@ -67,7 +67,8 @@ class Recipe:
         """Values for the settings of `command`: those of the recipe, but for those that are given.
 
         What belongs together goes together: another `train` (or `corpus`) takes away all data of
-        the recipe and how to read it, another `model` the revision of the recipe's.
+        the recipe and how to read it, another `model` the revision of the recipe's, or the
+        sizes of the model that it draws.
 
         Raises:
             DataError: MINIBERT_DATA is set, and a file of the recipe is not there.
@@ -81,7 +82,7 @@ class Recipe:
             local = _below(Path(folder), self.local, PATHS[self.command], set(given))
             values = {**_without(values, data), **local}
         if "model" in given:
-            values.pop("revision", None)
+            values = _without(values, ("revision", *DRAWN))
         for key, other in (("test", "test_fraction"), ("test_fraction", "test")):
             if key in given:
                 values.pop(other, None)

@@ -265,6 +265,12 @@ def test_entities_stand_where_they_say(tokenizer):
     assert found.entities[0].probability == min(chances)
 
 
+def test_a_word_that_is_not_read_ends_an_entity_as_where_entities_are_measured(tokenizer):
+    found = predicted(tokenizer, ["anna", "\u00ad", "lee"], "B-per O I-per")
+    assert [word.word for word in found.words] == ["anna", "lee"]
+    assert [one.text for one in found.entities] == ["anna", "lee"]
+
+
 def test_entities_of_given_words_stand_in_the_words_joined(tokenizer):
     found = predicted(tokenizer, ["new york", "is", "calm"], "B-loc O B-per")
     assert found.text == "new york is calm"
