@@ -508,7 +508,7 @@ def test_whole_numbers_are_numbers_where_the_task_is_regression(tiny, tmp_path):
 
 def test_large_numbers_are_measured_as_they_are(tiny, tmp_path):
     """Six numbers that float32 cannot tell apart."""
-    corpus = Corpus(tuple(Example(f"t{n}", float(2**24 + n)) for n in range(6)), None)
+    corpus = Corpus(tuple(Example(f"t{n}", label=float(2**24 + n)) for n in range(6)), None)
     logits = [torch.tensor([float(n)]) for n in range(6)]
     measured = Measured("test", corpus, (), 0.0, logits, [1] * 6, intervals=False)
     report = KINDS["regression"].report(measured)
