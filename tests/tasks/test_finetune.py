@@ -526,7 +526,8 @@ def test_lists_of_labels_that_are_all_empty_are_nothing_to_learn(tiny, tmp_path)
     path = tmp_path / "none.jsonl"
     path.write_text('{"text": "one day", "label": []}\n' * 9)
     with pytest.raises(DataError, match="no label in any row"):
-        run(settings_for(tiny, tmp_path, tmp_path / "run", train=path, validation=None, test=None))
+        settings = settings_for(tiny, tmp_path, tmp_path / "run", validation=None, test=None)
+        run(replace(settings, train=path))
 
 
 def test_several_labels_at_once(tiny, tmp_path):
