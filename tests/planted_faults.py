@@ -560,8 +560,8 @@ FAULTS = [
     in_pretraining(
         "strangers of the same document",
         "text/passages",
-        "first += (end - begin) * (first >= begin)",
-        "first += 0",
+        "other.document != row.document and ",
+        "",
         "text/test_passages",
     ),
     in_pretraining(
@@ -574,22 +574,29 @@ FAULTS = [
     in_pretraining(
         "what a stranger displaced is lost",
         "text/passages",
-        "label, following = STRANGER, middle",
-        "label, following = STRANGER, last",
+        "ours[2:4], theirs[2:4] = theirs[2:4], ours[2:4]",
+        "ours[2:4] = theirs[2:4]",
         "text/test_passages",
     ),
     in_pretraining(
-        "strangers fill the row",
+        "strangers of any length",
         "text/passages",
-        "stop - start, free, generator",
-        "free, free, generator",
+        "sorted(rows, key=lambda row: row.second)",
+        "rows",
+        "text/test_passages",
+    ),
+    in_pretraining(
+        "strangers end their documents as it comes",
+        "text/passages",
+        "parted[last == end].append",
+        "parted[True].append",
         "text/test_passages",
     ),
     in_pretraining(
         "what stands alone is a stranger",
         "text/passages",
-        "rows.append((places[first], alone, alone, alone, IGNORED_LABEL))",
-        "rows.append((places[first], alone, alone, alone, STRANGER))",
+        "rows.append([begin, stop, stop, stop, IGNORED_LABEL])",
+        "rows.append([begin, stop, stop, stop, STRANGER])",
         "text/test_passages",
     ),
     in_pretraining(

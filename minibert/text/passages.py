@@ -6,7 +6,7 @@
 Devlin et al. 2019, section 3.1 ("Next Sentence Prediction") and appendix A.2; for rows without it
 Liu et al. 2019, section 4.2 (DOC-SENTENCES). Sentences are packed whole into a row, as many as it
 takes, and no row but a pair with a stranger goes beyond its document. Every sentence is in exactly
-one row, or half of one; none is dropped. Short documents make short rows, which cost no padding
+one row; none is dropped. Short documents make short rows, which cost no padding
 where a batch is measured in tokens.
 
 A row is five numbers, places in one array that holds the ids of all documents, so that an epoch can
@@ -18,7 +18,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,8 @@ FOLLOWS, STRANGER = 0, 1  # the classes of next-sentence prediction
 
 # Tokenised at a time, between two movements of the progress bar.
 _CHUNK_CHARACTERS = 1_000_000
-# Sentences looked at for one that fits beside another, before one is cut.
-_TRIES = 20
+# Rows looked at for one that fits, before a row stays as it is.
+_TRIES = 100
 
 
 @dataclass(frozen=True)
@@ -134,14 +134,13 @@ def runs(pieces: Pieces, room: int) -> NDArray[np.int64]:
 def pairs(pieces: Pieces, room: int, *, seed: int) -> NDArray[np.int64]:
     """Rows of two texts: sentences, and either those after them or some of another document.
 
-    The sentences of a row are parted at random. In half of the rows the second part stays; in the
-    others sentences of another document, about as long together, stand in its place, and it begins
-    the next row. Every sentence that is not of this document is equally likely to be the first of
-    them. What is left alone at the end of a document, one sentence, has nothing after it and no
-    label.
+    The sentences of a row are parted at random. Then two rows of different documents, whose second
+    parts are about as long, change these; so do as many as it takes for half of all rows. What is
+    left alone at the end of a document, one sentence, has nothing after it and no label.
 
-    NOTE(paper): the published code pairs such a sentence with a stranger, so that a short first
-    text gives the answer away, and fills strangers up to the full length, with the same effect.
+    NOTE(paper): the published code draws strangers from anywhere and fills them up to the full
+    length. What is long, or does not end its document, is then likely a stranger, whatever it says.
+    Here both labels have the same second texts, as long and as often at an end, each of them once.
 
     Args:
         room: the most pieces of both texts.
@@ -163,26 +162,22 @@ def pairs(pieces: Pieces, room: int, *, seed: int) -> NDArray[np.int64]:
             found=1,
             hint="Name more files (a .txt file is one document), or say --objective mlm.",
         )
-    rows = []
-    for begin, end in pieces.spans():
-        first = begin
+    rows: list[list[int]] = []
+    parted: dict[bool, list[_Parted]] = {False: [], True: []}  # whether they end their document
+    for document, (first, end) in enumerate(pieces.spans()):
         while first < end:
             last = _packed(places, first, end, room)
+            begin, stop = places[first], places[last]
             if last - first == 1:
-                alone = places[last]
-                rows.append((places[first], alone, alone, alone, IGNORED_LABEL))
-                first = last
-                continue
-            middle = int(generator.integers(first + 1, last))
-            start, stop, label, following = places[middle], places[last], FOLLOWS, last
-            if generator.random() < 0.5:
-                free = room - (places[middle] - places[first])
-                start, stop = _stranger(pieces, (begin, end), stop - start, free, generator)
-                label, following = STRANGER, middle
-            rows.append((places[first], places[middle], start, stop, label))
-            first = following
-    found = np.array(rows, dtype=np.int64)
-    if (found[:, 4] == IGNORED_LABEL).all():
+                rows.append([begin, stop, stop, stop, IGNORED_LABEL])
+            else:
+                middle = places[int(generator.integers(first + 1, last))]
+                parted[last == end].append(
+                    _Parted(len(rows), document, middle - begin, stop - middle)
+                )
+                rows.append([begin, middle, middle, stop, FOLLOWS])
+            first = last
+    if not any(parted.values()):
         raise DataError(
             "Next-sentence prediction needs a document of two sentences, and there is none.",
             key="objective",
@@ -190,7 +185,13 @@ def pairs(pieces: Pieces, room: int, *, seed: int) -> NDArray[np.int64]:
             found=1,
             hint="Say --objective mlm.",
         )
-    return found
+    for alike in parted.values():
+        chosen = generator.permutation(len(alike))[: 2 * round(len(alike) / 4)]
+        for one, other in _partners([alike[place] for place in chosen], room):
+            ours, theirs = rows[one.row], rows[other.row]
+            ours[2:4], theirs[2:4] = theirs[2:4], ours[2:4]
+            ours[4] = theirs[4] = STRANGER
+    return np.array(rows, dtype=np.int64)
 
 
 class Passages(Rows):
@@ -301,27 +302,27 @@ def _packed(places: list[int], first: int, end: int, room: int) -> int:
     return max(fits, first + 1)
 
 
-def _stranger(
-    pieces: Pieces,
-    own: tuple[int, int],
-    length: int,
-    free: int,
-    generator: np.random.Generator,
-) -> tuple[int, int]:
-    """Sentences of another document, together about as long as `length`, at most `free`.
+class _Parted(NamedTuple):
+    """A row in two parts, of so many pieces each."""
 
-    It is cut where no sentence is found that fits; in its own row it is whole.
+    row: int
+    document: int
+    first: int
+    second: int
+
+
+def _partners(rows: Sequence[_Parted], room: int) -> Iterator[tuple[_Parted, _Parted]]:
+    """Rows that can change their second parts, those of about one length together.
+
+    Some are left without a partner, where others are of the same document or too long.
     """
-    places, (begin, end) = pieces.sentences, own
-    for _ in range(_TRIES):
-        first = int(generator.integers(len(places) - 1 - (end - begin)))
-        first += (end - begin) * (first >= begin)  # over the sentences of this document
-        if places[first + 1] - places[first] <= free:
-            break
-    else:
-        return places[first], places[first] + free
-    last_of_all = pieces.documents[bisect_right(pieces.documents, first)]
-    shorter = _packed(places, first, last_of_all, min(length, free))
-    longer = min(shorter + 1, last_of_all)
-    ends = [places[last] for last in (shorter, longer) if places[last] - places[first] <= free]
-    return places[first], min(ends, key=lambda place: abs(place - places[first] - length))
+    waiting: list[_Parted] = []
+    for row in sorted(rows, key=lambda row: row.second):
+        # The last ones that wait are the nearest in length, and no longer than this one.
+        for place in range(len(waiting) - 1, max(-1, len(waiting) - 1 - _TRIES), -1):
+            other = waiting[place]
+            if other.document != row.document and other.first + row.second <= room:
+                yield waiting.pop(place), row
+                break
+        else:
+            waiting.append(row)

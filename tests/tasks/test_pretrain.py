@@ -39,18 +39,20 @@ from tests.conftest import BOUNDS
 from tests.tasks.conftest import save_model
 
 # The grammar: "the dog near the old gates runs ." A noun's number decides the verb's form, with a
-# noun of either number between them; a document keeps to one place.
+# noun of either number between them; a document keeps to one place, and each place has its nouns:
+# what does not follow is of the other place, half of the time.
 NOUNS = [("dog", "dogs"), ("cat", "cats"), ("king", "kings"), ("child", "children")]
 VERBS = [("runs", "run"), ("sleeps", "sleep"), ("sings", "sing"), ("waits", "wait")]
 AROUND = [("gate", "gates"), ("tree", "trees"), ("river", "rivers")]
 BETWEEN = ["near", "behind", "below"]
 LOOKS = ["old", "small", "green"]
-PLACES = ["castle", "tower", "hall", "harbour", "ship", "shore", "market", "church"]
+PLACES = ["castle", "tower"]
 
 
 def grammar_sentence(draw: random.Random, place: int) -> str:
     number, other = draw.randint(0, 1), draw.randint(0, 1)
-    noun, verb = draw.choice(NOUNS)[number], draw.choice(VERBS)[number]
+    noun = draw.choice(NOUNS[2 * place : 2 * place + 2])[number]
+    verb = draw.choice(VERBS)[number]
     between = f"{draw.choice(BETWEEN)} the {draw.choice(LOOKS)} {draw.choice(AROUND)[other]}"
     return f"The {noun} {between} {verb} by the {PLACES[place]}."
 
@@ -376,8 +378,8 @@ def learned(tmp_path_factory):
         max_length=32,
         batch_size=16,
         vocabulary_size=220,
-        epochs=7,
-        learning_rate=2e-3,
+        epochs=8,
+        learning_rate=3e-3,
         dropout=0.0,
     )
     return run(settings)
@@ -389,7 +391,7 @@ def test_a_tiny_model_learns_the_grammar(learned):
     assert learned.scores["masked_lm_loss"] < 0.7 < 0.25 * floor
     assert learned.scores["next_sentence_loss"] < 0.6 < math.log(2)
     majority = learned.baselines["majority"]["next_sentence_accuracy"]
-    assert learned.scores["next_sentence_accuracy"] > majority + 0.08
+    assert majority + 0.12 < learned.scores["next_sentence_accuracy"] < 0.8  # it can be 0.75
 
 
 def test_a_verb_agrees_with_a_noun_across_another(learned):
