@@ -280,15 +280,16 @@ def facts(
 ) -> dict[str, Any]:
     """What run.json says of every run: what a reader needs to know, or to repeat it."""
     source = getattr(settings, "model", None)  # None: drawn anew
+    commit = model.load_report.revision if model.load_report else None
     return {
         "settings": as_record(settings),
         "model": {
             "class": type(model).__name__,
-            "commit": model.load_report.revision if model.load_report else None,
+            "commit": commit,
             "parameters": count_parameters(model),
             "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
             "vocabulary": len(tokenizer),
-            "files": None if source is None else sums_of_files(source, settings.revision),
+            "files": None if source is None else sums_of_files(source, commit),
             "config": model.config.to_official(),
         },
         "precision": {"name": precision.name, "reason": precision.reason},
