@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minibert.errors import ConfigError
+from minibert.errors import ConfigError, DataError
 from minibert.files import write_json
 from minibert.model import BertConfig, BertForMaskedLM, BertForPreTraining
 from minibert.tables import table
@@ -53,9 +53,9 @@ OBJECTIVES = ("mlm", "mlm+nsp")
 LAYERS, HIDDEN_SIZE, HEADS = 4, 256, 4
 VOCABULARY_SIZE = 8000
 # The settings of a vocabulary that is made of the text, and of a model that is drawn anew.
-_MADE = ("vocabulary_size", "cased")
+MADE = ("vocabulary_size", "cased")
 _SIZES = ("layers", "hidden_size", "heads", "intermediate_size")
-DRAWN = ("vocabulary", *_SIZES, "max_positions", "dropout", *_MADE)
+DRAWN = ("vocabulary", *_SIZES, "max_positions", "dropout", *MADE)
 
 # A rate at which weights that are trained already forget more than they learn.
 HIGH_RATE = 2e-4
@@ -133,7 +133,7 @@ class PretrainSettings(TrainingSettings):
         }
 
     def refuse_contradictions(self) -> None:
-        for source, keys in (("model", DRAWN), ("vocabulary", _MADE)):
+        for source, keys in (("model", DRAWN), ("vocabulary", MADE)):
             given = getattr(self, source)
             for key in keys:
                 if given is not None and getattr(self, key) is not None:
@@ -422,7 +422,14 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
             epoch=epoch,
         )
 
-    held_out = parts["validation"].rows(settings, tokenizer, seed, "pairs", "validation")
+    try:
+        held_out = parts["validation"].rows(settings, tokenizer, seed, "pairs", "validation")
+    except DataError as problem:
+        raise DataError(
+            f"The documents to measure on are too few. {problem}",
+            key="validation",
+            hint="Hold out more (--validation-fraction, --validation).",
+        ) from problem
     validation = masked_batches(
         held_out,
         tokenizer,
@@ -460,9 +467,17 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
 
 def _read(settings: PretrainSettings, progress: bool) -> dict[str, list[Document]]:
     read = partial(read_documents, column=settings.column, progress=progress)
-    corpus = read(settings.corpus)
+    known: set[str] = set()  # texts, so that none is trained on and measured
+    held = [] if settings.validation is None else _distinct(read(settings.validation), known)
+    corpus = _distinct(read(settings.corpus), known)
     if settings.validation is not None:
-        return {"train": corpus, "validation": read(settings.validation)}
+        if not corpus:
+            raise ConfigError(
+                "All of the corpus is in the validation text too: none is left to train on.",
+                key="validation",
+                found=[str(source) for source in settings.validation],
+            )
+        return {"train": corpus, "validation": held}
     train, held_out = passages.hold_out(
         corpus,
         settings.validation_fraction,
@@ -470,6 +485,22 @@ def _read(settings: PretrainSettings, progress: bool) -> dict[str, list[Document
         least=2 if settings.next_sentence else 1,  # a pair of strangers needs two
     )
     return {"train": train, "validation": held_out}
+
+
+def _distinct(documents: Sequence[Document], known: set[str]) -> list[Document]:
+    """The documents whose texts are not known yet, which they then are; a warning of the others."""
+    found = []
+    for document in documents:
+        if document.text not in known:
+            known.add(document.text)
+            found.append(document)
+    if len(found) < len(documents):
+        warnings.warn(
+            f"{len(documents) - len(found):,} of {len(documents):,} documents repeat others, and "
+            "are left out.",
+            stacklevel=3,
+        )
+    return found
 
 
 def _given_vocabulary(settings: PretrainSettings) -> tuple[BertTokenizer | None, str | None]:

@@ -85,8 +85,8 @@ def train_vocabulary(
     held_out = every[_HELD_OUT - 1 :: _HELD_OUT]
     del every[_HELD_OUT - 1 :: _HELD_OUT]
     tokenizer = BertTokenizer.train(every, size=size, lowercase=lowercase, progress=progress)
-    tokenizer.save_pretrained(output)
     words, pieces, unknown = _measure(tokenizer, held_out or every)
+    tokenizer.save_pretrained(output)
     longest = sorted(tokenizer.vocabulary, key=lambda piece: (-len(piece), piece))
     return VocabularyReport(
         folder=output,

@@ -473,6 +473,31 @@ def test_the_vocabulary_of_another_model(tmp_path, corpus):
     assert BertTokenizer.from_pretrained(found.folder).max_length == 50
 
 
+def test_no_document_is_trained_on_and_measured(tmp_path, corpus):
+    lines = corpus.read_text().splitlines()
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text("\n".join(lines + lines[:30]) + "\n")
+    held = tmp_path / "held.jsonl"
+    held.write_text("\n".join(lines[:10]) + "\n")
+    settings = settings_for(twice, tmp_path / "run", epochs=1, validation=[str(held)])
+    with pytest.warns(UserWarning, match="40 of 150 documents repeat others"):
+        found = run(settings)
+    data = read_json(found.folder / "run.json")["data"]
+    assert (data["train"]["documents"], data["validation"]["documents"]) == (110, 10)
+    settings = settings_for(held, tmp_path / "none", epochs=1, validation=[str(held)])
+    with pytest.warns(UserWarning), pytest.raises(ConfigError, match="none is left to train on"):
+        run(settings)
+
+
+def test_too_little_to_measure_on_is_told_of_the_right_part(tmp_path, corpus):
+    held = tmp_path / "held.txt"
+    held.write_text("The dog sleeps. The cats run.")
+    settings = settings_for(corpus, tmp_path / "run", epochs=1, validation=[str(held)])
+    with pytest.raises(DataError, match="to measure on are too few.*there is one") as caught:
+        run(settings)
+    assert caught.value.key == "validation" and not (tmp_path / "run").exists()
+
+
 # The command line
 
 

@@ -284,6 +284,9 @@ def test_another_model_takes_the_sizes_of_the_drawn_one_along():
     small = recipes.load("minibert-small").values(model="other", corpus=["a.txt"])
     check(PretrainSettings(**small))
     assert "layers" not in small and small["max_length"] == 256
+    given = recipes.load("minibert-small").values(vocabulary="other", corpus=["a.txt"])
+    check(PretrainSettings(**given))
+    assert "vocabulary_size" not in given and given["layers"] == 4
 
 
 def test_a_recipe_is_for_one_command(capsys):
@@ -296,7 +299,8 @@ def test_a_recipe_is_for_one_command(capsys):
 
 
 def test_pretraining_follows_a_recipe(tmp_path):
-    corpus = write(tmp_path / "tales.jsonl", '{"text": "One day. Two days."}\n' * 40)
+    lines = [f'{{"text": "One day. {number} days."}}\n' for number in range(40)]
+    corpus = write(tmp_path / "tales.jsonl", "".join(lines))
     recipe = write(
         tmp_path / "mine.toml",
         'command = "pretrain"\n[settings]\nlayers = 1\nhidden_size = 8\nheads = 2\n'

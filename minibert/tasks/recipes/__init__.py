@@ -30,7 +30,7 @@ from minibert.errors import ConfigError, DataError
 from minibert.files import read_bytes
 from minibert.tables import table
 from minibert.tasks.faults import FAULTS, require_known
-from minibert.tasks.pretrain import DRAWN, PretrainSettings
+from minibert.tasks.pretrain import DRAWN, MADE, PretrainSettings
 from minibert.tasks.settings import READING, Settings, TrainingSettings
 
 DATA_FOLDER = "MINIBERT_DATA"  # the environment variable that names the folder with the data
@@ -83,6 +83,8 @@ class Recipe:
             values = {**_without(values, data), **local}
         if "model" in given:
             values = _without(values, ("revision", *DRAWN))
+        if "vocabulary" in given:
+            values = _without(values, MADE)
         for key, other in (("test", "test_fraction"), ("test_fraction", "test")):
             if key in given:
                 values.pop(other, None)
