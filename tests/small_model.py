@@ -13,6 +13,8 @@ can be stopped and gone on with, and two sizes can be trained side by side (`--s
 from __future__ import annotations
 
 import argparse
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import torch
 
 from minibert.model import BertForPreTraining
 from minibert.tables import table
+from minibert.tasks.common import sums_of_files
 from minibert.tasks.compare import compare
 from minibert.tasks.predict import MaskFiller
 from minibert.tasks.seeds import train_seeds
@@ -60,7 +63,7 @@ MASKS = (
 SIZES: dict[int, dict[str, Any]] = {
     500: {"train_subset": 625, "validation_fraction": 0.2, "epochs": 8},
     2_000: {"train_subset": 2_500, "validation_fraction": 0.2, "epochs": 4},
-    25_000: {"validation_fraction": 0.05, "epochs": 1},
+    25_000: {"validation_fraction": 0.05, "epochs": 1},  # 23,750, and 1,250 for the epoch
 }
 HOW: dict[str, Any] = {
     "max_length": 128,
@@ -121,7 +124,10 @@ def pays(
             output=folder,
             **{**how, **SIZES[size]},
         )
-        spread = train_seeds(settings, seeds).spreads("test")["accuracy"]
+        group = train_seeds(settings, seeds)
+        if group.runs[0].record["model"]["files"] != sums_of_files(source, None):
+            raise SystemExit(f"{folder} holds runs of another model: name another --output.")
+        spread = group.spreads("test")["accuracy"]
         each = ", ".join(f"{value:.4f}" for value in spread.values)
         cells.append(f"{spread.mean:.4f} ({spread.low:.4f} to {spread.high:.4f}; {each})")
         folders.append(folder)
@@ -132,11 +138,12 @@ def pays(
 def _random(model: Path, output: Path) -> Path:
     """A folder with a model of the same sizes and vocabulary that has learned nothing."""
     folder = output / "random"
-    if not (folder / "model.safetensors").exists():
-        config = BertForPreTraining.from_pretrained(model).config
-        drawn = BertForPreTraining(config, generator=torch.Generator().manual_seed(0))
-        BertTokenizer.from_pretrained(model).save_pretrained(folder)
-        drawn.save_pretrained(folder)
+    config = BertForPreTraining.from_pretrained(model).config
+    drawn = BertForPreTraining(config, generator=torch.Generator().manual_seed(0))
+    with tempfile.TemporaryDirectory() as made:  # two sizes may be measured side by side
+        drawn.save_pretrained(made)
+        BertTokenizer.from_pretrained(model).save_pretrained(made)
+        shutil.copytree(made, folder, dirs_exist_ok=True)
     return folder
 
 
