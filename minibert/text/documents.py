@@ -89,13 +89,15 @@ def fingerprint(documents: Sequence[Document]) -> dict[str, Any]:
 
 # Sentences
 
+# (What may repeat is taken whole and from its beginning: else long runs take quadratic time.)
+
 # HTML's, as the reviews of IMDB have it, some within a sentence.
-_LINE_BREAK = re.compile(r"((?:\s*<br\s*/?>)++)\s*+(?=[^a-z])")
+_LINE_BREAK = re.compile(r"(?<!\s)((?:\s*<br\s*/?>)++)\s*+(?=[^a-z])")
 _BLANK_LINE = re.compile(r"\n\s*\n|\n(?=\s*[-*•] )")  # or the next item of a list
 _OPENING, _CLOSING = "\"'“‘([{*_", "\"'”’)]}*_"
 _END = re.compile(
-    rf"(?P<mark>[.!?…]+)(?P<close>[{re.escape(_CLOSING)}]*)\s+(?=(?P<next>\S+))"
-    r"|[。！？]+[」』”’）]*\s*(?=\S)"
+    rf"(?<![.!?…])(?P<mark>[.!?…]++)(?P<close>[{re.escape(_CLOSING)}]*+)\s+(?=(?P<next>\S+))"
+    r"|(?<![。！？])[。！？]++[」』”’）]*+\s*+(?=\S)"
 )
 # A full stop after these ends no sentence, whatever follows.
 _BEFORE_A_NAME = re.compile(

@@ -125,6 +125,12 @@ def test_sentences(parts):
     assert sentences(joint.join(parts)) == parts
 
 
+def test_long_runs_of_blanks_and_stops_take_no_longer_than_others():
+    """In quadratic time each of these would take minutes."""
+    for text in ("a" + " " * 200_000 + "b", "." * 200_000 + "x", "\u3002" * 200_000 + "x"):
+        assert "".join(sentences(text)) == text.replace("a" + " " * 200_000, "a ")
+
+
 def test_wrapped_lines_are_joined_and_blank_lines_and_items_end_a_sentence():
     text = "CHAPTER I\n\n\nIt was a\nlong  day. The\nend\n \nof it:\n- one\n- two\r\n\r\nthree"
     expected = ["CHAPTER I", "It was a long day.", "The end", "of it:", "- one", "- two", "three"]
