@@ -37,27 +37,21 @@ def read_splits(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
             path=settings.train,
             hint="For a table in a .txt file say sep and names (--sep ';' --names text label).",
         )
-    if corpora["train"].label_names == () and _has_several(corpora["train"]):
-        raise DataError(
-            f"{settings.train} has no label in any row: there is nothing to learn.",
-            path=settings.train,
-            key=settings.label,
-            expected="1 label or more",
-            found=0,
-        )
     kind = asked or KINDS[corpora["train"].problem_type]
     require_kind(corpora["train"], kind, "problem_type")
     reading["label_names"] = corpora["train"].label_names
     if corpora["train"].problem_type == "regression":
         reading["problem_type"] = "regression"  # also where a part holds whole numbers alone
-    if len(corpora["train"].label_counts) == 1 and not _has_several(corpora["train"]):
-        [label] = corpora["train"].label_counts
+    names = corpora["train"].label_names
+    least = 1 if _has_several(corpora["train"]) else 2
+    if names is not None and len(names) < least:
+        found = f"one label only, {names[0]!r}" if names else "no label in any row"
         raise DataError(
-            f"{settings.train} has one label only, {label!r}: there is nothing to tell apart.",
+            f"{settings.train} has {found}: there is nothing to tell apart.",
             path=settings.train,
             key=settings.label,
-            expected="2 labels or more",
-            found=1,
+            expected=f"{least} or more",
+            found=len(names),
         )
     for name in ("validation", "test"):
         path = getattr(settings, name)

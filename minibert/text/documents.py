@@ -89,7 +89,8 @@ def fingerprint(documents: Sequence[Document]) -> dict[str, Any]:
 
 # Sentences
 
-# (What may repeat is taken whole and from its beginning: else long runs take quadratic time.)
+# In both, what may repeat is matched whole and from its first character: tried from every one, long
+# runs of blanks or full stops would take quadratic time.
 
 # HTML's, as the reviews of IMDB have it, some within a sentence.
 _LINE_BREAK = re.compile(r"(?<!\s)((?:\s*<br\s*/?>)++)\s*+(?=[^a-z])")

@@ -6,8 +6,8 @@
 Devlin et al. 2019, section 3.1 ("Next Sentence Prediction") and appendix A.2; for rows without it
 Liu et al. 2019, section 4.2 (DOC-SENTENCES). Sentences are packed whole into a row, as many as it
 takes, and no row but a pair with a stranger goes beyond its document. Every sentence is in exactly
-one row; none is dropped. Short documents make short rows, which cost no padding
-where a batch is measured in tokens.
+one row; none is dropped. Short documents make short rows, which cost no padding where a batch is
+measured in tokens.
 
 A row is five numbers, places in one array that holds the ids of all documents, so that an epoch can
 have pairs of its own.
@@ -134,13 +134,14 @@ def runs(pieces: Pieces, room: int) -> NDArray[np.int64]:
 def pairs(pieces: Pieces, room: int, *, seed: int) -> NDArray[np.int64]:
     """Rows of two texts: sentences, and either those after them or some of another document.
 
-    The sentences of a row are parted at random. Then two rows of different documents, whose second
-    parts are about as long, change these; so do as many as it takes for half of all rows. What is
-    left alone at the end of a document, one sentence, has nothing after it and no label.
+    The sentences of a row are parted at random. Of half of the rows two at a time, of different
+    documents, then exchange their second parts, if these are about as long and both, or neither,
+    end their document; rows that find no other stay as they are. What is left alone at the end of a
+    document, one sentence, has nothing after it and no label.
 
     NOTE(paper): the published code draws strangers from anywhere and fills them up to the full
     length. What is long, or does not end its document, is then likely a stranger, whatever it says.
-    Here both labels have the same second texts, as long and as often at an end, each of them once.
+    Here both labels have second parts of the same kind, and every sentence is read once.
 
     Args:
         room: the most pieces of both texts.
@@ -312,9 +313,9 @@ class _Parted(NamedTuple):
 
 
 def _partners(rows: Sequence[_Parted], room: int) -> Iterator[tuple[_Parted, _Parted]]:
-    """Rows that can change their second parts, those of about one length together.
+    """Pairs of rows that can exchange their second parts, of the nearest lengths that fit.
 
-    Some are left without a partner, where others are of the same document or too long.
+    A row is left out where all that are near are of its document, or too full for its second part.
     """
     waiting: list[_Parted] = []
     for row in sorted(rows, key=lambda row: row.second):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from minibert.tasks import sittings
 from minibert.tasks.evaluate import evaluate_file
 from minibert.tasks.finetune import Settings, finetune
 from minibert.tasks.kinds import KINDS
-from minibert.tasks.kinds.report import Measured
+from minibert.tasks.kinds.report import Measured, finite
 from minibert.tasks.runs import make_folder
 from minibert.text.corpora import Corpus, read
 from minibert.text.examples import Example
@@ -504,6 +505,15 @@ def test_whole_numbers_are_numbers_where_the_task_is_regression(tiny, tmp_path):
     with pytest.raises(DataError, match="those of problem_type for token_classification"):
         other = settings_for(tiny, tmp_path, tmp_path / "c", problem_type="token_classification")
         run(other)
+
+
+def test_logits_that_are_no_numbers_end_no_measurement():
+    corpus = Corpus((Example("one", label=0), Example("two", label=1)), ("a", "b"))
+    logits = [torch.tensor([1.0, 0.0]), torch.tensor([math.nan, 0.0])]
+    measured = Measured("test", corpus, ("a", "b"), 0.0, logits, [1, 1], intervals=False)
+    metrics = KINDS["single_label_classification"].report(measured).metrics
+    assert math.isnan(metrics["expected_calibration_error"])
+    assert finite(metrics)["expected_calibration_error"] is None
 
 
 def test_large_numbers_are_measured_as_they_are(tiny, tmp_path):

@@ -17,6 +17,7 @@ import pytest
 from minibert.cli import main
 from minibert.errors import ConfigError, DataError
 from minibert.tasks import pictures as pictures_module
+from minibert.tasks.features import extract_features
 from minibert.tasks.finetune import finetune
 from minibert.tasks.kinds.report import write_csv
 from minibert.tasks.page import document
@@ -212,6 +213,23 @@ def test_every_picture_is_drawn_and_none_is_blank(run):
     assert {path.name for path in written.pictures} == {f"{name}.png" for name in names}
     for path in written.pictures:
         assert matplotlib.image.imread(path)[..., :3].std() > 0.02, path
+
+
+def test_the_picture_of_features_is_of_whole_pairs(run, tmp_path, monkeypatch):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    with open(copy / "errors.csv", newline="") as file:
+        rows = [{**row, "text_pair": f"second {row['guid']}"} for row in csv.DictReader(file)]
+    write_table(copy / "errors.csv", list(rows[0]), [list(row.values()) for row in rows])
+    seen = []
+
+    def watched(source, texts, **options):
+        seen.extend(texts)
+        return extract_features(source, texts, **options)
+
+    monkeypatch.setattr(pictures_module, "extract_features", watched)
+    pictures_module.picture_of_features(copy, progress=False)
+    assert {text.text_pair for text in seen} == {row["text_pair"] for row in rows}
 
 
 def test_a_picture_that_cannot_be_drawn_is_a_warning(run, monkeypatch):

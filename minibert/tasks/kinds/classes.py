@@ -99,7 +99,7 @@ class Classes(Texts):
         def resampled(metric: Any) -> dict[str, float]:
             return measured.resampled(metric, truth, predicted)
 
-        error = math.nan  # of a model whose logits are none
+        error = math.nan  # where a logit is no number
         if chances.isfinite().all():
             bins = reliability(chances.tolist(), (truth == predicted).tolist())
             error = expected_calibration_error(bins)

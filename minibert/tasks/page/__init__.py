@@ -35,6 +35,10 @@ _MOST_CLASSES = 40  # of a confusion matrix
 _BETWEEN_TEXTS = " | "
 _SHOWN = 20  # of the labels to look at
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{}'"
+_OWN_LOSS = (
+    "The training loss is the one that was minimised, with its class weights or its fault; on "
+    "validation it is the plain mean, so the two curves are not of one measure."
+)
 _COLUMNS = ("loss", "label", "prediction", "probability", "tokens", "text", "place", "right")
 
 
@@ -189,14 +193,9 @@ def _curves(page: _Page) -> str:
 
 
 def _has_own_loss(record: Mapping[str, Any]) -> bool:
+    """Whether the loss of training is another than that of validation."""
     settings = record["settings"]
-    return settings.get("class_weights") or "double-softmax" in (settings.get("faults") or ())
-
-
-_OWN_LOSS = (
-    "The training loss is the one that was minimised, with its class weights or its fault; on "
-    "validation it is the plain mean, so the two curves are not of one measure."
-)
+    return bool(settings.get("class_weights")) or "double-softmax" in (settings.get("faults") or ())
 
 
 def _numbers(page: _Page) -> str:
