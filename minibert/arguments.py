@@ -737,8 +737,8 @@ def _add_machine(parser: Any, precision: str | None) -> None:
             "--precision",
             choices=("auto", "bf16", "fp16", "fp32"),
             default=_default(parser, precision),
-            help=f"default {precision}; auto is bf16 where the hardware has matrix instructions "
-            "for it, else fp16 on cuda, else fp32",
+            help=f"default {precision}; auto is bf16 where the hardware is faster in it, "
+            "else fp16 on cuda, else fp32",
         )
 
 

@@ -1,13 +1,16 @@
 """What the card of weights/minibert-small states, measured.
 
+    MINIBERT_DATA=... python -m tests.small_model ship RUN --output FOLDER
     python -m tests.small_model masks MODEL
     MINIBERT_DATA=... python -m tests.small_model pays MODEL --output FOLDER
 
-`masks` fills the [MASK] of sentences that were written down, with the words that a reader would
-call sensible, before there was a model to try them on. `pays` fine-tunes the pre-trained model and
-one of the same sizes with random weights on the same IMDB reviews, with the same settings and
-seeds, and tests the difference; runs that are finished in FOLDER are not trained again, so that it
-can be stopped and gone on with, and two sizes can be trained side by side (`--sizes`).
+`ship` writes the model of a finished run of pre-training in half precision, and measures it and the
+run's own on the documents that the run held out. `masks` fills the [MASK] of sentences that were
+written down, with the words that a reader would call sensible, before there was a model to try them
+on. `pays` fine-tunes the pre-trained model and one of the same sizes with random weights on the
+same IMDB reviews, with the same settings and seeds, and tests the difference; runs that are
+finished in FOLDER are not trained again, so that it can be stopped and gone on with, and two sizes
+can be trained side by side (`--sizes`).
 """
 
 from __future__ import annotations
@@ -15,19 +18,25 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from minibert.files import read_json, write_tensors
 from minibert.model import BertForPreTraining
 from minibert.tables import table
 from minibert.tasks.common import sums_of_files
 from minibert.tasks.compare import compare
 from minibert.tasks.predict import MaskFiller
+from minibert.tasks.pretrain import PretrainSettings, _prepare, baselines, measure
 from minibert.tasks.seeds import train_seeds
 from minibert.tasks.settings import Settings
+from minibert.text.batches import IGNORED_LABEL
 from minibert.text.tokenizer import BertTokenizer
+from minibert.training.loop import Batch
+from minibert.training.precision import choose_precision
 from tests.benchmarks.material import data_folder
 
 # A sentence, and words that would be sensible in it. Half of them ask for grammar or for words that
@@ -77,21 +86,72 @@ HOW: dict[str, Any] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.small_model", description=__doc__)
-    parser.add_argument("what", choices=("masks", "pays"))
-    parser.add_argument("model", help="folder of the pre-trained model")
+    parser.add_argument("what", choices=("ship", "masks", "pays"))
+    parser.add_argument("model", help="folder of the pre-trained model, or of its run")
     parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default 3")
     parser.add_argument("--max-length", type=int, default=HOW["max_length"], metavar="N")
-    parser.add_argument("--output", type=Path, help="folder for the runs of pays")
+    parser.add_argument("--output", type=Path, help="for the runs of pays; for the model to ship")
     options = parser.parse_args()
     if options.what == "masks":
         print(masks(options.model))
         return
     if options.output is None:
-        parser.error("pays needs --output")
+        parser.error(f"{options.what} needs --output")
+    if options.what == "ship":
+        print(ship(Path(options.model), options.output))
+        return
     how = {**HOW, "max_length": options.max_length}
     rows = [pays(options.model, options.output, size, options.seeds, how) for size in options.sizes]
     print(table(rows, ("reviews", "random (A)", "pre-trained (B)", "difference")))
+
+
+def ship(run: Path, folder: Path) -> str:
+    """Writes the model of a run as it is shipped; a table of the scores before and after."""
+    record = read_json(run / "run.json")
+    if record["status"] != "finished":
+        raise SystemExit(f"{run} is not finished.")
+    model = BertForPreTraining.from_pretrained(run)
+    # Only the numbers are halved: config.json says float32, in which transformers then opens them.
+    model.save_pretrained(folder)
+    halves = {name: tensor.half() for name, tensor in model.official_state_dict().items()}
+    write_tensors(folder / "model.safetensors", halves)
+    BertTokenizer.from_pretrained(run).save_pretrained(folder)
+
+    prepared = _prepare(PretrainSettings(**record["settings"]), progress=True)
+    if prepared.record["data"] != record["data"]:
+        raise SystemExit(f"The corpus is not the one that {run} read.")
+    held_out, masking = prepared.validation, prepared.masking
+    vocabulary = prepared.tokenizer.vocabulary
+    breaks = torch.tensor([vocabulary[piece] for piece in ("<", "br", "/", ">")])
+    columns = {}
+    for words, batches in (
+        ("", held_out),
+        (", no <br />", [_without(breaks, batch) for batch in held_out]),
+    ):
+        guesses = baselines(prepared.train.pieces.ids, batches, masking)
+        columns[f"guess{words}"] = guesses["unigram"] | guesses["majority"]
+        for name, source in (("trained", model), ("shipped", folder)):
+            opened = BertForPreTraining.from_pretrained(source) if source is folder else model
+            precision = choose_precision("fp32", "cpu")
+            columns[f"{name}{words}"] = measure(opened, batches, precision, progress=name)
+    rows = [
+        (score, *(f"{column[score]:.4f}" if score in column else "" for column in columns.values()))
+        for score in columns["trained"]
+    ]
+    return table(rows, ("", *columns))
+
+
+def _without(pieces: torch.Tensor, batch: Batch) -> Batch:
+    """A batch in which these pieces are not asked for."""
+
+    def load() -> dict[str, Any]:
+        inputs = dict(batch.load())
+        labels = inputs["labels"]  # (B, S)
+        inputs["labels"] = labels.masked_fill(torch.isin(labels, pieces), IGNORED_LABEL)  # (B, S)
+        return inputs
+
+    return replace(batch, load=load)
 
 
 def masks(model: str) -> str:

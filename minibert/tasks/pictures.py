@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,12 +68,18 @@ def picture_of_features(folder: str | Path, *, progress: bool = True) -> list[Pa
     return _drawn(run, {"features.png": (draw, (9, 5.4))})
 
 
-def _read(folder: str | Path) -> SavedRun | None:
+def picture_of_pretraining(folder: str | Path) -> list[Path]:
+    """Draws the curves.png of a finished run of pre-training."""
+    run = _read(folder, "pretrain")
+    return [] if run is None else _drawn(run, {"curves.png": (_pretraining, (9, 3.6))})
+
+
+def _read(folder: str | Path, command: str = "train") -> SavedRun | None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         return None
-    return read_run(folder)
+    return read_run(folder, command)
 
 
 def _drawn(run: SavedRun, wanted: dict[str, tuple[Draw, tuple[float, float]]]) -> list[Path]:
@@ -93,28 +100,47 @@ def _drawn(run: SavedRun, wanted: dict[str, tuple[Draw, tuple[float, float]]]) -
 def _curves(figure: Any, run: SavedRun, _: Sequence[Row]) -> Any:
     """Left the loss, of every step and on validation; right the validation scores."""
     left, right = figure.subplots(1, 2)
-    steps = [int(step["step"]) for step in run.steps]
-    losses = np.array([float(step["loss"]) for step in run.steps])
-    left.plot(steps, losses, color=_INK, alpha=0.25, linewidth=0.8, label="training, each step")
-    window = max(1, len(losses) // 30)
-    if window > 1:
-        trend = np.convolve(losses, np.ones(window) / window, mode="valid")
-        left.plot(steps[window - 1 :], trend, color=_INK, label=f"training, mean of {window}")
+    _losses(left, run, "loss", "loss")
     epochs = run.record["epochs"]
-    last = {int(step["epoch"]): int(step["step"]) for step in run.steps}
-    ends = [last.get(epoch["epoch"], epoch["epoch"]) for epoch in epochs]
-    left.plot(
-        ends, [epoch["metrics"]["loss"] for epoch in epochs], "o-", color=_GOLD, label="validation"
-    )
-    left.set(xlabel="step", ylabel="loss", ylim=(0, None))
-    left.legend(frameon=False)
     numbers = [epoch["epoch"] for epoch in epochs]
     for name in (name for name in epochs[0]["metrics"] if name not in ("loss", "mse")):
         right.plot(numbers, [epoch["metrics"][name] for epoch in epochs], "o-", label=name)
     right.set(xlabel="epoch", ylabel="validation score", xticks=numbers)
     right.legend(frameon=False)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
+    right.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _losses(axes: Any, run: SavedRun, of_step: str, of_epoch: str) -> None:
+    """A loss of every step, its trend, and the same on validation after each epoch."""
+    steps = [int(step["step"]) for step in run.steps]
+    losses = np.array([float(step[of_step]) for step in run.steps])
+    axes.plot(steps, losses, color=_INK, alpha=0.25, linewidth=0.8, label="training, each step")
+    window = max(1, len(losses) // 30)
+    if window > 1:
+        trend = np.convolve(losses, np.ones(window) / window, mode="valid")
+        axes.plot(steps[window - 1 :], trend, color=_INK, label=f"training, mean of {window}")
+    last = {int(step["epoch"]): int(step["step"]) for step in run.steps}
+    epochs = run.record["epochs"]
+    ends = [last.get(epoch["epoch"], epoch["epoch"]) for epoch in epochs]
+    values = [epoch["metrics"][of_epoch] for epoch in epochs]
+    axes.plot(ends, values, "o-", color=_GOLD, label="validation")
+    axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _pretraining(figure: Any, run: SavedRun, _: Sequence[Row]) -> Any:
+    """A panel for each loss, with a line at what a guess has that looks at no context."""
+    guess = run.metrics["baselines"]["unigram"]["masked_lm_loss"]
+    panels = {"masked_lm": ("masked LM", guess, "how often each piece occurs")}
+    if "next_sentence_loss" in run.metrics["validation"]:
+        panels["next_sentence"] = ("next sentence", math.log(2), "a coin")
+    both = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (name, (title, floor, words)) in zip(both, panels.items(), strict=True):
+        axes.axhline(floor, linestyle="--", color="grey", linewidth=1, label=words)
+        _losses(axes, run, name if len(panels) > 1 else "loss", f"{name}_loss")
+        axes.set(title=title)
     return figure
 
 

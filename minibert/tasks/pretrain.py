@@ -6,9 +6,9 @@ anew, with a vocabulary made of the corpus, or goes on from a checkpoint, to ada
 (Gururangan et al. 2020, section 3).
 
 A run folder holds run.json (every setting and version), log.csv (every step, with both losses),
-metrics.json (scores on held-out documents, beside those of guesses that look at no context) and
-model/, which every other command and transformers open. It is stopped and gone on with as in
-fine-tuning.
+metrics.json (scores on held-out documents, beside those of guesses that look at no context),
+curves.png (if matplotlib is installed) and model/, which every other command and transformers open.
+It is stopped and gone on with as in fine-tuning.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from minibert.model import BertConfig, BertForMaskedLM, BertForPreTraining
 from minibert.tables import table
 from minibert.tasks.common import commit_of, pick_device, planned, prepare_on
 from minibert.tasks.kinds.report import finite
+from minibert.tasks.pictures import picture_of_pretraining
 from minibert.tasks.settings import Rules, TrainingSettings
 from minibert.tasks.sittings import Sitting, begin, count_parameters, facts, go_on, outcome
 from minibert.text import passages
@@ -613,6 +614,7 @@ def _run(prepared: _Prepared, sitting: Sitting) -> Pretraining:
     if sitting.ranks.is_first:
         _write(run, prepared.record, sitting)
         sitting.remove_states()
+        picture_of_pretraining(run.folder)
     return run
 
 

@@ -50,8 +50,8 @@ class SavedRun:
         return str(self.record["errors_and_confusion_are_of"])
 
 
-def read_run(folder: str | Path) -> SavedRun:
-    """Reads a finished run.
+def read_run(folder: str | Path, command: str = "train") -> SavedRun:
+    """Reads a finished run of a command; one of pre-training has no `rows`.
 
     Raises:
         DataError: it is no run folder, or the run was not finished.
@@ -67,13 +67,13 @@ def read_run(folder: str | Path) -> SavedRun:
             found=record.get("status"),
             hint=f"Go on with it: minibert {record.get('command', 'train')} --resume {folder}.",
         )
-    if record.get("command", "train") != "train":
+    if record.get("command", "train") != command:
         raise DataError(
             f"The run in {folder} is one of minibert {record['command']}: it has no examples with "
             "labels and predictions.",
             path=folder / RECORD,
             key="command",
-            expected="train",
+            expected=command,
             found=record["command"],
             hint=f"Its curves and scores are in {folder}: log.csv and metrics.json.",
         )
@@ -84,7 +84,7 @@ def read_run(folder: str | Path) -> SavedRun:
         record,
         metrics,
         _rows(folder / "log.csv"),
-        _rows(folder / "errors.csv"),
+        _rows(folder / "errors.csv") if command == "train" else [],
         _rows(entities) if entities.exists() else [],
     )
 

@@ -120,6 +120,7 @@ def test_the_run_folder_holds_every_file_and_nothing_else(whole):
         "run.json",
         "log.csv",
         "metrics.json",
+        "curves.png",
         "model",
     }
     record = read_json(whole.folder / "run.json")

@@ -161,7 +161,7 @@ TUTORIALS = {
         "weight_decay": 0.0,
     },
 }
-OF_OUR_OWN = (recipes.DEFAULT, "minibert-small")  # they repeat no tutorial
+OF_OUR_OWN = (recipes.DEFAULT, "minibert-small", "minibert-small-long")  # they repeat no tutorial
 FILES_ALONE = {"wnut17"}  # the data set of the Hub is a program
 SCORES = {
     "imdb-finetune": 0.9230,
@@ -283,10 +283,18 @@ def test_a_recipe_of_pretraining_reads_its_corpus_below_the_data_folder(monkeypa
 def test_another_model_takes_the_sizes_of_the_drawn_one_along():
     small = recipes.load("minibert-small").values(model="other", corpus=["a.txt"])
     check(PretrainSettings(**small))
-    assert "layers" not in small and small["max_length"] == 256
+    assert not {"layers", "max_positions"} & small.keys() and small["max_length"] == 64
     given = recipes.load("minibert-small").values(vocabulary="other", corpus=["a.txt"])
     check(PretrainSettings(**given))
     assert "vocabulary_size" not in given and given["layers"] == 4
+
+
+def test_the_second_part_of_the_small_models_training_goes_on_with_the_first():
+    first, second = (recipes.load(name) for name in OF_OUR_OWN[1:])
+    assert second.settings["model"] == first.settings["output"]
+    assert second.local == first.local  # so that the same documents are held out
+    assert second.settings["max_length"] == first.settings["max_positions"]
+    check(PretrainSettings(**second.values(corpus=["a.txt"])))
 
 
 def test_a_recipe_is_for_one_command(capsys):

@@ -12,10 +12,10 @@ from minibert.training.precision import choose_precision
 
 @pytest.mark.parametrize("has_bf16, name", [(True, "bf16"), (False, "fp32")])
 def test_auto_on_a_cpu_goes_by_its_instructions(has_bf16, name, monkeypatch):
-    monkeypatch.setattr(module, "_cpu_multiplies_matrices_in_bf16", lambda: has_bf16)
+    monkeypatch.setattr(module, "_cpu_is_faster_in_bf16", lambda: has_bf16)
     chosen = choose_precision("auto", "cpu")
     assert chosen.name == name and not chosen.scaler
-    assert "matrix instructions for bf16" in chosen.reason
+    assert "in bf16" in chosen.reason
 
 
 @pytest.mark.parametrize("has_bf16, name", [(True, "bf16"), (False, "fp16")])
@@ -35,13 +35,15 @@ def test_auto_on_mps_is_fp32():
     [
         ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, False),
         ({"architecture": "x86_64", "amx_bf16": True}, True),
+        ({"architecture": "x86_64", "avx512_bf16": True, "cpu_name": "AMD EPYC"}, True),
+        ({"architecture": "x86_64", "avx512_bf16": False, "cpu_name": "AMD EPYC"}, False),
         ({"architecture": "arm64", "bf16": True}, True),
         ({"architecture": "x86_64", "avx512_bf16": False, "avx2": True}, False),
     ],
 )
 def test_the_cpus_instructions_are_asked_for(capabilities, expected, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert module._cpu_multiplies_matrices_in_bf16() is expected
+    assert module._cpu_is_faster_in_bf16() is expected
 
 
 @pytest.mark.parametrize(
