@@ -264,7 +264,7 @@ def _add_pretrain(commands: Any) -> None:
         "with the model and its scores on documents that were held out.",
         argument_default=argparse.SUPPRESS,
     )
-    _add_recipe(parser, "settings that come with the package, minibert-small")
+    _add_recipe(parser, "settings that come with the package, such as minibert-small")
     data = parser.add_argument_group("data")
     data.add_argument(
         "--corpus",
@@ -287,7 +287,11 @@ def _add_pretrain(commands: Any) -> None:
     )
     data.add_argument("--column", metavar="KEY", help="of the text in .jsonl files (default text)")
     data.add_argument(
-        "--max-length", type=int, metavar="N", help="tokens of a row (default 128), packed full"
+        "--max-length",
+        type=int,
+        metavar="N",
+        help="tokens of a row (default 128), packed full; a model drawn anew learns sooner in rows "
+        "of 64, and goes on in long ones (see the README)",
     )
     model = parser.add_argument_group("model")
     model.add_argument(
@@ -326,6 +330,13 @@ def _add_pretrain(commands: Any) -> None:
     )
     how.add_argument(
         "--whole-words", action="store_true", help="hide words with all of their pieces"
+    )
+    how.add_argument(
+        "--epoch-share",
+        type=float,
+        metavar="SHARE",
+        help="of the batches of each epoch, trained on (default 1); for less than one epoch, with "
+        "--epochs 1",
     )
     _add_optimizer(
         how,

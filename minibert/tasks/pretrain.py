@@ -85,6 +85,7 @@ class PretrainSettings(TrainingSettings):
         mask_share: of the tokens, how many are hidden.
         whole_words: words are hidden with all of their pieces.
         batch_size: a batch has as many tokens as so many full rows; of short rows it has more.
+        epoch_share: of the batches of each epoch, trained on; they are others in each.
     """
 
     command: ClassVar[str] = "pretrain"
@@ -107,6 +108,7 @@ class PretrainSettings(TrainingSettings):
     mask_share: float = 0.15
     whole_words: bool = False
     validation_fraction: float = 0.02
+    epoch_share: float = 1.0
     learning_rate: float = 5e-4
 
     @property
@@ -129,6 +131,7 @@ class PretrainSettings(TrainingSettings):
                 f"max_length, which is {self.max_length}, or more",
             ),
             "mask_share": (0 < self.mask_share < 1, "above 0 and below 1"),
+            "epoch_share": (0 < self.epoch_share <= 1, "above 0 and at most 1"),
             "dropout": (self.dropout is None or 0 <= self.dropout < 1, "at least 0 and below 1"),
             **{key: (value is None or value >= 1, "1 or more") for key, value in values.items()},
         }
@@ -414,7 +417,7 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
 
     @functools.lru_cache(maxsize=1)  # an epoch's pairs are large, and all are asked for in turn
     def batches_of_epoch(epoch: int) -> list[Batch]:
-        return masked_batches(
+        batches = masked_batches(
             parts["train"].rows(settings, tokenizer, seed, "pairs", epoch),
             tokenizer,
             masking,
@@ -422,6 +425,7 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
             token_budget=tokens,
             epoch=epoch,
         )
+        return batches[: max(1, round(settings.epoch_share * len(batches)))]  # in random order
 
     try:
         held_out = parts["validation"].rows(settings, tokenizer, seed, "pairs", "validation")

@@ -218,6 +218,18 @@ def test_a_run_that_went_on_has_the_bits_of_one_without_a_break(
         resume_pretraining(tmp_path / "run", progress=False)
 
 
+def test_a_share_of_each_epoch_is_its_first_batches(corpus, tmp_path):
+    logs = {}
+    for share in (1.0, 0.4):
+        run(settings_for(corpus, tmp_path / str(share), epochs=2, epoch_share=share))
+        logs[share] = [
+            [row["tokens"] for row in log_of(tmp_path / str(share)) if row["epoch"] == str(epoch)]
+            for epoch in (1, 2)
+        ]
+    for whole, part in zip(logs[1.0], logs[0.4], strict=True):
+        assert part == whole[: round(0.4 * len(whole))] and 1 < len(part) < len(whole)
+
+
 def test_another_corpus_is_refused(corpus, tmp_path, monkeypatch):
     mine = write_grammar(tmp_path / "mine.jsonl", 40)
     with monkeypatch.context() as patch:
@@ -528,6 +540,7 @@ def test_the_command_makes_a_model_that_fills_masks(corpus, tmp_path, capsys):
         (["--max-length", "3"], "max_length is 3, but it must be 8 or more"),
         (["--max-positions", "20"], "max_positions is 20, but it must be max_length"),
         (["--mask-share", "1"], "mask_share is 1.0, but it must be above 0 and below 1"),
+        (["--epoch-share", "0"], "epoch_share is 0.0, but it must be above 0 and at most 1"),
         (["--heads", "3"], "not a multiple"),
         (["--model", "tiny"], "layers is 1, but model is tiny, which has its own"),
         (["--model", "tiny", "--vocabulary", "other"], "vocabulary is other, but model is tiny"),
