@@ -191,12 +191,15 @@ def _pretrain(options: argparse.Namespace) -> None:
     if hasattr(options, "resume"):
         print(resume_pretraining(options.resume, progress=show, **chosen).summary())
         return
+    hint = "See minibert pretrain --help."
     if "recipe" in chosen:
-        chosen = recipes.load(chosen["recipe"], PretrainSettings.command).values(**chosen)
+        recipe = recipes.load(chosen["recipe"], PretrainSettings.command)
+        chosen = recipe.values(**chosen)
+        if "corpus" in recipe.local:
+            files = ", ".join(recipe.local["corpus"])
+            hint = f"Or set {recipes.DATA_FOLDER} to the folder that has the recipe's: {files}."
     if "corpus" not in chosen:
-        raise ConfigError(
-            "Pre-training needs --corpus.", key="corpus", hint="See minibert pretrain --help."
-        )
+        raise ConfigError("Pre-training needs --corpus.", key="corpus", hint=hint)
     print(pretrain(PretrainSettings(**chosen), progress=show).summary())
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +35,7 @@ from minibert.tasks import recipes
 from minibert.tasks.common import planned
 from minibert.tasks.finetune import resume
 from minibert.tasks.kinds.report import Measured, Report
-from minibert.tasks.runs import begun
+from minibert.tasks.runs import RECORD, begun
 from minibert.tasks.settings import as_record
 from minibert.tasks.splits import read_splits
 from minibert.text.tokenizer import BertTokenizer
@@ -93,8 +94,13 @@ def _kept(
 
 
 def _ours(settings: Settings) -> dict[str, float]:
-    folder = settings.output
-    run = resume(folder, progress=False) if begun(folder) else finetune(settings, progress=False)
+    folder = Path(str(settings.output))
+    if begun(folder) and json.loads((folder / RECORD).read_text())["status"] == "finished":
+        shutil.rmtree(folder)  # killed before its scores were kept: its report is not on the disk
+    if begun(folder):
+        run = resume(folder, progress=False, **as_record(settings))
+    else:
+        run = finetune(settings, progress=False)
     return _scores(run.reports["test"])
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from minibert.files import read_json, write_tensors
+from minibert.files import read_json, write_json, write_tensors
 from minibert.model import BertForPreTraining
 from minibert.tables import table
 from minibert.tasks.common import sums_of_files
@@ -39,8 +39,8 @@ from minibert.training.loop import Batch
 from minibert.training.precision import choose_precision
 from tests.benchmarks.material import data_folder
 
-# A sentence, and words that would be sensible in it. Half of them ask for grammar or for words that
-# film reviews are full of, half for agreement across a distance, facts, or negation.
+# A sentence, and words that would be sensible in it. The first 14 ask for grammar or for words that
+# film reviews are full of, the other 10 for agreement across a distance, facts, or negation.
 MASKS = (
     ("This is one of the best [MASK] I have ever seen.", "movies films things shows"),
     ("The acting was [MASK] and I was bored from start to finish.", "bad terrible awful poor"),
@@ -111,28 +111,24 @@ def ship(run: Path, folder: Path) -> str:
     record = read_json(run / "run.json")
     if record["status"] != "finished":
         raise SystemExit(f"{run} is not finished.")
-    model = BertForPreTraining.from_pretrained(run)
-    # Only the numbers are halved: config.json says float32, in which transformers then opens them.
-    model.save_pretrained(folder)
-    halves = {name: tensor.half() for name, tensor in model.official_state_dict().items()}
-    write_tensors(folder / "model.safetensors", halves)
-    BertTokenizer.from_pretrained(run).save_pretrained(folder)
-
     prepared = _prepare(PretrainSettings(**record["settings"]), progress=True)
     if prepared.record["data"] != record["data"]:
         raise SystemExit(f"The corpus is not the one that {run} read.")
-    held_out, masking = prepared.validation, prepared.masking
-    vocabulary = prepared.tokenizer.vocabulary
-    breaks = torch.tensor([vocabulary[piece] for piece in ("<", "br", "/", ">")])
+    model, tokenizer = BertForPreTraining.from_pretrained(run), BertTokenizer.from_pretrained(run)
+    write_shipped(model, tokenizer, folder)
+
+    breaks = torch.tensor(tokenizer.ids(["<", "br", "/", ">"]))
     columns = {}
     for words, batches in (
-        ("", held_out),
-        (", no <br />", [_without(breaks, batch) for batch in held_out]),
+        ("", prepared.validation),
+        (" without < br / >", [_without(breaks, batch) for batch in prepared.validation]),
     ):
-        guesses = baselines(prepared.train.pieces.ids, batches, masking)
+        guesses = baselines(prepared.train.pieces.ids, batches, prepared.masking)
         columns[f"guess{words}"] = guesses["unigram"] | guesses["majority"]
-        for name, source in (("trained", model), ("shipped", folder)):
-            opened = BertForPreTraining.from_pretrained(source) if source is folder else model
+        for name, opened in (
+            ("trained", model),
+            ("shipped", BertForPreTraining.from_pretrained(folder)),
+        ):
             precision = choose_precision("fp32", "cpu")
             columns[f"{name}{words}"] = measure(opened, batches, precision, progress=name)
     rows = [
@@ -142,8 +138,18 @@ def ship(run: Path, folder: Path) -> str:
     return table(rows, ("", *columns))
 
 
+def write_shipped(model: BertForPreTraining, tokenizer: BertTokenizer, folder: Path) -> None:
+    """Numbers in half precision, to be opened in float32, and BERT's dropout, for fine-tuning."""
+    model.save_pretrained(folder)  # its config.json says float32
+    halves = {name: tensor.half() for name, tensor in model.official_state_dict().items()}
+    write_tensors(folder / "model.safetensors", halves)
+    rates = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    write_json(folder / "config.json", read_json(folder / "config.json") | rates)
+    tokenizer.save_pretrained(folder)
+
+
 def _without(pieces: torch.Tensor, batch: Batch) -> Batch:
-    """A batch in which these pieces are not asked for."""
+    """A batch in which these pieces are not asked for, wherever they stand."""
 
     def load() -> dict[str, Any]:
         inputs = dict(batch.load())
@@ -164,8 +170,12 @@ def masks(model: str) -> str:
         right += is_sensible
         said = ", ".join(f"{piece} {chance:.2f}" for piece, chance in filled.pieces)
         rows.append(("yes" if is_sensible else "no", sentence, said))
+    vocabulary = BertTokenizer.from_pretrained(model).vocabulary
+    could = sum(any(word in vocabulary for word in words.split()) for _, words in MASKS)
     lines = [table(rows, ("sensible", "sentence", "likeliest")), ""]
-    return "\n".join([*lines, f"{right} of {len(MASKS)} as expected"])
+    return "\n".join(
+        [*lines, f"{right} of {len(MASKS)} as expected; {could} have such a word in the vocabulary"]
+    )
 
 
 def pays(
@@ -184,9 +194,11 @@ def pays(
             output=folder,
             **{**how, **SIZES[size]},
         )
+        sums = sums_of_files(source, None)
+        for record in folder.glob("*/run.json"):
+            if read_json(record)["model"]["files"] != sums:
+                raise SystemExit(f"{folder} holds runs of another model: name another --output.")
         group = train_seeds(settings, seeds)
-        if group.runs[0].record["model"]["files"] != sums_of_files(source, None):
-            raise SystemExit(f"{folder} holds runs of another model: name another --output.")
         spread = group.spreads("test")["accuracy"]
         each = ", ".join(f"{value:.4f}" for value in spread.values)
         cells.append(f"{spread.mean:.4f} ({spread.low:.4f} to {spread.high:.4f}; {each})")
@@ -200,10 +212,14 @@ def _random(model: Path, output: Path) -> Path:
     folder = output / "random"
     config = BertForPreTraining.from_pretrained(model).config
     drawn = BertForPreTraining(config, generator=torch.Generator().manual_seed(0))
-    with tempfile.TemporaryDirectory() as made:  # two sizes may be measured side by side
+    with tempfile.TemporaryDirectory() as made:
         drawn.save_pretrained(made)
         BertTokenizer.from_pretrained(model).save_pretrained(made)
-        shutil.copytree(made, folder, dirs_exist_ok=True)
+        if folder.exists():  # of the other size, which may be measured at this moment
+            if sums_of_files(folder, None) != sums_of_files(made, None):
+                raise SystemExit(f"{folder} is of another model: name another --output.")
+        else:
+            shutil.copytree(made, folder)
     return folder
 
 

@@ -69,7 +69,11 @@ def picture_of_features(folder: str | Path, *, progress: bool = True) -> list[Pa
 
 
 def picture_of_pretraining(folder: str | Path) -> list[Path]:
-    """Draws the curves.png of a finished run of pre-training."""
+    """Draws the curves.png of a finished run of pre-training.
+
+    Returns:
+        The file; none without matplotlib.
+    """
     run = _read(folder, "pretrain")
     return [] if run is None else _drawn(run, {"curves.png": (_pretraining, (9, 3.6))})
 

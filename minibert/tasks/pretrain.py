@@ -158,7 +158,7 @@ class Pretraining:
         folder: where everything of it was written.
         model: the best epoch's weights, in eval mode.
         history: steps and epochs.
-        scores: on the held-out documents, see `Scored`.
+        scores: on the held-out documents, as `measure` gives them.
         baselines: guess -> the scores that it has on the same labels.
         seconds: from the first step to the last evaluation.
     """
@@ -324,7 +324,8 @@ def measure(
         options: go to `loop.evaluate`.
 
     Returns:
-        loss, the sum of masked_lm_loss and next_sentence_loss; perplexity, e to the masked_lm_loss;
+        loss, the sum of masked_lm_loss and next_sentence_loss (in nats, a mean over all hidden
+        tokens, and over all rows with a label); perplexity, e to the masked_lm_loss;
         masked_lm_accuracy and next_sentence_accuracy. Those of the next sentence are missing where
         rows have no such label.
     """
@@ -543,7 +544,7 @@ def _build_model(
     kind: type[Any] = BertForPreTraining if settings.next_sentence else BertForMaskedLM
     generator = torch.Generator().manual_seed(settings.seed)
     if settings.model is not None:
-        if settings.learning_rate > HIGH_RATE:
+        if settings.learning_rate > HIGH_RATE and settings.recipe is None:
             warnings.warn(
                 f"learning_rate is {settings.learning_rate:g}, which is high for weights that are "
                 "trained already; 5e-5 is common.",

@@ -31,9 +31,11 @@ class SavedRun:
     Attributes:
         folder: where it is.
         record: run.json.
-        metrics: metrics.json: split -> metric -> value, with intervals; and "baselines".
+        metrics: metrics.json: split -> metric -> value, with intervals where examples have labels;
+            and "baselines".
         steps: log.csv, a mapping for each optimizer step.
-        rows: errors.csv, a mapping for each example of the last split, the highest loss first.
+        rows: errors.csv, a mapping for each example of the last split, the highest loss first;
+            empty for a run of pre-training.
         entities: entities.csv, the same for each entity; empty where words are not tagged.
     """
 
@@ -46,7 +48,10 @@ class SavedRun:
 
     @property
     def split(self) -> str:
-        """The split that `rows` are of: "test" if there was one, else "validation"."""
+        """The split that `rows` are of: "test" if there was one, else "validation".
+
+        A run of pre-training has none.
+        """
         return str(self.record["errors_and_confusion_are_of"])
 
 
@@ -67,15 +72,16 @@ def read_run(folder: str | Path, command: str = "train") -> SavedRun:
             found=record.get("status"),
             hint=f"Go on with it: minibert {record.get('command', 'train')} --resume {folder}.",
         )
-    if record.get("command", "train") != command:
+    made_by = record.get("command", "train")
+    if made_by != command:
         raise DataError(
-            f"The run in {folder} is one of minibert {record['command']}: it has no examples with "
-            "labels and predictions.",
+            f"The run in {folder} is one of minibert {made_by}, and one of minibert {command} is "
+            "needed.",
             path=folder / RECORD,
             key="command",
             expected=command,
-            found=record["command"],
-            hint=f"Its curves and scores are in {folder}: log.csv and metrics.json.",
+            found=made_by,
+            hint=f"What it has is in {folder}: metrics.json, log.csv and its pictures.",
         )
     metrics = read_object(folder / "metrics.json", DataError)
     entities = folder / "entities.csv"

@@ -19,11 +19,18 @@ class Precision:
     """In which number format the forward pass multiplies matrices, where, and why.
 
     Weights, gradients and optimizer state stay in the model's own dtype whatever is chosen.
+
+    Attributes:
+        name: "bf16", "fp16" or "fp32".
+        device: where the model runs.
+        dtype: of the products of matrices under autocast; None: no autocast.
+        scaler: whether the loss has to be scaled, so that small gradients do not vanish.
+        reason: why this was chosen, in words.
     """
 
     name: str
     device: torch.device
-    dtype: torch.dtype | None  # None: no autocast
+    dtype: torch.dtype | None
     scaler: bool
     reason: str
 
