@@ -37,7 +37,7 @@ examples:
       measure it on other labelled text
   minibert compare runs/001 runs/002
       is the difference more than chance?
-  minibert fill-mask MODEL "Paris is the [MASK] of France."
+  minibert fill-mask minibert-small "The acting was [MASK]."
   minibert embed MODEL --file texts.txt --output vectors.npy
   minibert weights MODEL
       every tensor of a checkpoint: official name, name here, shape
@@ -316,7 +316,7 @@ def _add_pretrain(commands: Any) -> None:
         type=int,
         metavar="N",
         help="the longest text that the model takes (default: --max-length; positions beyond "
-        "that are not trained)",
+        "that are not trained); with --model, more than it has: they begin as copies of those",
     )
     model.add_argument("--dropout", type=float, metavar="RATE", help="default 0.1")
     how = parser.add_argument_group("training")

@@ -56,7 +56,7 @@ VOCABULARY_SIZE = 8000
 # The settings of a vocabulary that is made of the text, and of a model that is drawn anew.
 MADE = ("vocabulary_size", "cased")
 _SIZES = ("layers", "hidden_size", "heads", "intermediate_size")
-DRAWN = ("vocabulary", *_SIZES, "max_positions", "dropout", *MADE)
+DRAWN = ("vocabulary", *_SIZES, "dropout", *MADE)
 
 # A rate at which weights that are trained already forget more than they learn.
 HIGH_RATE = 2e-4
@@ -79,7 +79,8 @@ class PretrainSettings(TrainingSettings):
         vocabulary_size, cased: of a vocabulary that is made; None: 8000, and in lower case.
         objective: "mlm", or "mlm+nsp" with next-sentence prediction.
         layers, hidden_size, heads, intermediate_size: L, D, N, F of a model that is drawn anew.
-        max_positions: the longest row that it will ever take; None: `max_length`.
+        max_positions: the longest row that it will ever take. A model to go on from gets more
+            positions, see `with_positions`. None: `max_length`, and those that a model has.
         dropout: everywhere in a model that is drawn anew; None: 0.1.
         max_length: tokens of a row.
         mask_share: of the tokens, how many are hidden.
@@ -514,6 +515,8 @@ def _given_vocabulary(settings: PretrainSettings) -> tuple[BertTokenizer | None,
     if settings.model is not None:
         revision = commit_of(settings.model, settings.revision)
         tokenizer = BertTokenizer.from_pretrained(settings.model, revision=revision)
+        if settings.max_positions is not None:
+            tokenizer.max_length = settings.max_positions
         if settings.max_length > tokenizer.max_length:
             raise ConfigError(
                 f"max_length is {settings.max_length}, but {settings.model} takes "
@@ -521,6 +524,7 @@ def _given_vocabulary(settings: PretrainSettings) -> tuple[BertTokenizer | None,
                 key="max_length",
                 expected=tokenizer.max_length,
                 found=settings.max_length,
+                hint=f"Give it more positions: --max-positions {settings.max_length}.",
             )
         return tokenizer, revision
     if settings.vocabulary is None:
@@ -553,6 +557,8 @@ def _build_model(
         model = kind.from_pretrained(
             settings.model, revision=revision, fresh_head=True, generator=generator
         )
+        if settings.max_positions is not None:
+            model = with_positions(model, settings.max_positions)
     else:
         hidden = settings.hidden_size or HIDDEN_SIZE
         rate = 0.1 if settings.dropout is None else settings.dropout
@@ -572,6 +578,37 @@ def _build_model(
         )
     model.use_gradient_checkpointing(settings.gradient_checkpointing)
     return model
+
+
+def with_positions(model: PreTrained, count: int) -> PreTrained:
+    """A model with more positions, whose vectors are those of the first ones again.
+
+    A token attends to its neighbours by the vectors of their positions, which are learned one by
+    one. Drawn anew, the new ones would have to learn that from nothing; repeated, they know it from
+    the start (Beltagy et al. 2020, section 5).
+
+    Args:
+        count: P, how many positions the model has then.
+
+    Raises:
+        ConfigError: the model has more already.
+    """
+    known = model.config.max_position_embeddings
+    if count < known:
+        raise ConfigError(
+            f"max_positions is {count}, but the model has {known}.",
+            key="max_positions",
+            expected=known,
+            found=count,
+            hint="Leave it out: short rows need no fewer positions.",
+        )
+    longer = type(model)(replace(model.config, max_position_embeddings=count))
+    numbers = dict(model.state_dict())
+    [name] = (name for name in numbers if name.endswith("embeddings.position.weight"))
+    numbers[name] = numbers[name].repeat(-(-count // known), 1)[:count]  # (P, D)
+    longer.load_state_dict(numbers)
+    longer._drawn, longer.load_report = model._drawn, model.load_report
+    return longer
 
 
 def _data_record(part: _Part) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from minibert.tasks.pretrain import (
     measure,
     pretrain,
     resume_pretraining,
+    with_positions,
 )
 from minibert.text import passages
 from minibert.text.batches import IGNORED_LABEL, collate
@@ -489,6 +490,30 @@ def test_the_vocabulary_of_another_model(tmp_path, corpus):
     assert found.tokenizer.vocabulary == BertTokenizer.from_pretrained(tiny).vocabulary
     assert found.model.config.max_position_embeddings == 50
     assert BertTokenizer.from_pretrained(found.folder).max_length == 50
+
+
+def test_a_model_gets_more_positions_which_begin_as_those_it_has(tmp_path, corpus):
+    short = run(settings_for(corpus, tmp_path / "short", epochs=1))
+    longer = with_positions(short.model, 100)
+    assert longer.config.max_position_embeddings == 100
+    batch = short.tokenizer(["The dog runs. " * 8])  # (1, S)
+    columns = batch["input_ids"].shape[1]
+    at = {"position_ids": torch.arange(40, 40 + columns)[None]}  # (1, S)
+    with torch.no_grad():
+        first, same = (one.eval()(**batch).prediction_logits for one in (short.model, longer))
+        again = longer(**batch, **at).prediction_logits
+    assert torch.equal(first, same)
+    torch.testing.assert_close(again, first, rtol=0, atol=1e-6)
+    with pytest.raises(ConfigError, match="max_positions is 39, but the model has 40"):
+        with_positions(short.model, 39)
+    going_on = {"model": str(short.folder), "max_length": 60, "learning_rate": 1e-4, "epochs": 1}
+    going_on |= dict.fromkeys(("layers", "hidden_size", "heads", "vocabulary_size"))
+    with pytest.raises(ConfigError, match="Give it more positions: --max-positions 60"):
+        run(settings_for(corpus, tmp_path / "refused", **going_on))
+    found = run(settings_for(corpus, tmp_path / "long", **going_on, max_positions=60))
+    opened = BertForPreTraining.from_pretrained(found.folder)
+    assert opened.config.max_position_embeddings == 60
+    assert BertTokenizer.from_pretrained(found.folder).max_length == 60
 
 
 def test_no_document_is_trained_on_and_measured(tmp_path, corpus):
