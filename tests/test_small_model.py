@@ -1,0 +1,111 @@
+"""weights/minibert-small, the model that ships with minibert, as its users have it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors import safe_open
+
+from minibert import BertForPreTraining, BertTokenizer, MaskFiller
+from minibert.checkpoint.bundled import MODEL, PLACES, bundled
+from minibert.files import read_json
+from tests.conftest import BOUNDS
+from tests.small_model import masks
+
+pytestmark = pytest.mark.skipif(
+    not any((place / MODEL).exists() for place in PLACES),
+    reason="no model is in weights/ yet",
+)
+
+TEXTS = [
+    "The acting was [MASK] and I was bored from start to finish.",
+    "Réal 3 naïve cafés, 10/10!<br /><br />Don't miss it (really).",
+    "",
+    "word " * 400,
+]
+
+
+@pytest.fixture(scope="module")
+def both():
+    """The same file in transformers and here."""
+    theirs = transformers.BertForPreTraining.from_pretrained(bundled()).eval()
+    return theirs, BertForPreTraining.from_pretrained(MODEL).eval()
+
+
+def test_it_is_small_and_in_half_precision():
+    folder = bundled()
+    assert sum(path.stat().st_size for path in folder.rglob("*")) <= 12e6
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
+    assert "cls.predictions.decoder.weight" not in tensors  # it is the table of words
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+def test_transformers_opens_it_in_float32_and_gives_the_same_logits(both):
+    theirs, ours = both
+    assert theirs.dtype == torch.float32
+    batch = BertTokenizer.from_pretrained(MODEL)(TEXTS, ["A second text."] * len(TEXTS))
+    with torch.no_grad():
+        expected, found = theirs(**batch), ours(**batch)
+    real = batch["attention_mask"].bool()  # (B, S)
+    for name in ("prediction_logits", "seq_relationship_logits"):
+        one, other = getattr(expected, name), getattr(found, name)
+        if name == "prediction_logits":
+            one, other = one[real], other[real]  # (T, V)
+        torch.testing.assert_close(other, one, rtol=0, atol=BOUNDS["official model fp32"])
+
+
+def test_transformers_opens_its_tokenizer_and_gives_the_same_ids():
+    theirs = transformers.AutoTokenizer.from_pretrained(bundled())
+    ours = BertTokenizer.from_pretrained(MODEL)
+    assert theirs.model_max_length == ours.max_length == 256
+    expected = theirs(TEXTS, truncation=True, padding=True)
+    found = ours(TEXTS)
+    for name in ("input_ids", "attention_mask", "token_type_ids"):
+        assert found[name].tolist() == expected[name]
+
+
+def test_it_has_learned_english():
+    lines = masks(MODEL).splitlines()
+    right = int(lines[-1].split()[0])
+    assert right >= 12, "\n".join(lines)
+    [filled] = MaskFiller.from_pretrained(MODEL)("It was a waste of [MASK].")
+    assert filled.pieces[0][0] in ("time", "money")
+
+
+def test_the_default_job_runs_from_a_clone_without_a_network(tmp_path):
+    """`python -m minibert train`, with every connection refused; two epochs of it beat chance."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import socket\n"
+        "def refuse(*_):\n"
+        "    raise AssertionError('a connection was tried')\n"
+        "socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse\n"
+    )
+    clone = Path(__file__).parents[1]
+    surroundings = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{clone}"}
+    surroundings |= {"HF_HUB_OFFLINE": "0", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "minibert", "train", "--epochs", "2", "--threads", "1"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=surroundings, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    metrics = read_json(tmp_path / "runs/001/metrics.json")
+    assert metrics["test"]["accuracy"]["value"] > 0.6
+    settings = read_json(tmp_path / "runs/001/run.json")["settings"]
+    assert (settings["model"], settings["train"]) == (MODEL, "samples")
+
+
+def test_the_card_is_that_of_these_weights():
+    folder = bundled()
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() in card
+    for heading in ("Data", "Recipe", "Curves", "Scores", "Limits", "Licence", "Repeat"):
+        assert f"\n## {heading}" in card
