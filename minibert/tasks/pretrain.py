@@ -584,8 +584,8 @@ def with_positions(model: PreTrained, count: int) -> PreTrained:
     """A model with more positions, whose vectors are those of the first ones again.
 
     A token attends to its neighbours by the vectors of their positions, which are learned one by
-    one. Drawn anew, the new ones would have to learn that from nothing; repeated, they know it from
-    the start (Beltagy et al. 2020, section 5).
+    one. Drawn anew, the new ones would have to learn that from nothing; repeated, they have most of
+    it (Beltagy et al. 2020, section 5), and learn the rest in a third of the time.
 
     Args:
         count: P, how many positions the model has then.
