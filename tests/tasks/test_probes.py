@@ -46,16 +46,15 @@ def fitted(features, labels, classes=3, weights=None, **options):
 def test_coefficients_are_those_of_scikit_learn(c):
     features, labels = points(300)
     probe, _ = fitted(features, labels, c=c)
-    other = LogisticRegression(C=c, tol=1e-10, max_iter=10_000).fit(
+    # Newton's method: its L-BFGS stops 2.5e-5 short of the minimum on some machines.
+    other = LogisticRegression(C=c, solver="newton-cg", tol=1e-10, max_iter=10_000).fit(
         features.astype(np.float64), labels
     )
     weight, bias = probe.linear.weight.detach().numpy(), probe.linear.bias.detach().numpy()
     bound = BOUNDS["official model fp32"]  # the probe is kept in float32
     np.testing.assert_allclose(weight, other.coef_, rtol=0, atol=bound)
-    # A number added to every bias changes nothing; scikit-learn's sum to 0 as ours do. They are as
-    # large as 11, so the bound is on what they are in units of the largest.
-    most = np.abs(other.intercept_).max()
-    np.testing.assert_allclose(bias / most, other.intercept_ / most, rtol=0, atol=bound)
+    # A number added to every bias changes nothing; scikit-learn's sum to 0 as ours do.
+    np.testing.assert_allclose(bias, other.intercept_, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("c", [1.0, 0.01])
