@@ -201,6 +201,16 @@ FAULTS = [
         "token, number = chunk.tokens.start",
         "chunked",
     ),
+    fault("spare rows: whatever was there", CHUNKED, "packed[tokens:] = 0", "pass", "encoder"),
+    fault(
+        "spare rows: kept at the end",
+        ENCODER,
+        "[state[:tokens] for state in states]",
+        "states",
+        "encoder",
+    ),
+    fault("spare rows: none", ENCODER, "-len(hidden) % _ROWS", "0", "encoder"),
+    fault("spare rows: in 32 bits as well", ENCODER, " or dtype.itemsize != 2", "", "encoder"),
     fault("prepared: no GELU", PREPARED, '"gelu", "none")', '"none", "")', "prepared"),
     fault("prepared: GELU whatever the config says", PREPARED, "is F.gelu", "", "prepared"),
     fault(
@@ -501,6 +511,13 @@ FAULTS = [
         "tasks/test_resume",
     ),
     # Pre-training
+    in_pretraining(
+        "going on says nothing of what it was trained on",
+        "tasks/pretrain",
+        "whole(before) == whole(data)",
+        "False",
+        "tasks/test_pretrain",
+    ),
     in_pretraining(
         "special tokens are hidden too",
         "training/masking",

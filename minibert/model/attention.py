@@ -134,15 +134,19 @@ class SelfAttention(nn.Module):
         if implementation == "varlen" and layout.groups:
             return attention_varlen(query, key, value, layout)  # (T, N, H)
         attend = attention_by_hand if implementation == "by_hand" else attention_sdpa
-        sizes = [rows * length for rows, length in layout.groups]
         contexts = []
-        for group, *parts in zip(
-            layout.groups, query.split(sizes), key.split(sizes), value.split(sizes), strict=True
-        ):
-            q, k, v = (part.unflatten(0, group).transpose(1, 2) for part in parts)  # (R, N, S, H)
+        first = 0
+        for rows, length in layout.groups:
+            here = slice(first, first + rows * length)
+            q, k, v = (
+                part[here].unflatten(0, (rows, length)).transpose(1, 2)  # (R, N, S, H)
+                for part in (query, key, value)
+            )
             context, _ = attend(q, k, v, dropout_p=dropout_p)  # (R, N, S, H)
             contexts.append(context.transpose(1, 2).flatten(0, 1))  # (R * S, N, H)
-        return torch.cat(contexts) if contexts else value  # (T, N, H)
+            first = here.stop
+        contexts.append(torch.zeros_like(value[first:]))  # spare rows, see encoder.py
+        return torch.cat(contexts)  # (T, N, H)
 
     def _attend_padded(
         self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, scope: Scope

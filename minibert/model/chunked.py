@@ -42,7 +42,7 @@ def attention_in_chunks(
     Can be differentiated once: neither a second derivative nor `torch.func` goes through it.
 
     Args:
-        query, key, value: (T, N, H), packed.
+        query, key, value: (T, N, H), packed; rows below those of the groups are passed over.
         groups: (rows, length) of each block of rows of one length, as in `Layout`.
         dropout_p: rate of dropout on the pattern.
 
@@ -63,7 +63,8 @@ class _AttentionInChunks(torch.autograd.Function):
         heads = query.shape[1]
         numbers = sum(rows * heads * length**2 for rows, length in groups)
         bits = dropout_bits(numbers, dropout_p)  # (numbers of all patterns,)
-        context = torch.empty_like(query)  # (T, N, H)
+        tokens = sum(rows * length for rows, length in groups)
+        context = _zero_from(tokens, torch.empty_like(query))  # (T, N, H)
         patterns = []
         # The dtypes are settled: autocast has already chosen that of the queries.
         with torch.autocast(query.device.type, enabled=False):
@@ -90,9 +91,11 @@ class _AttentionInChunks(torch.autograd.Function):
                 hint='Say model.use_attention("by_hand") first.',
             )
         query, key, value, bits, *patterns = ctx.saved_tensors
-        query_gradient = torch.empty_like(query)  # (T, N, H)
-        key_gradient = torch.empty_like(key)  # (T, N, H)
-        value_gradient = torch.empty_like(value)  # (T, N, H)
+        tokens = sum(rows * length for rows, length in ctx.groups)
+        query_gradient, key_gradient, value_gradient = (
+            _zero_from(tokens, torch.empty_like(part))  # (T, N, H)
+            for part in (query, key, value)
+        )
         chunks = _chunks(ctx.groups, query.shape[1])
         for chunk, pattern in zip(chunks, patterns, strict=True):
             parts = (query, key, value, context_gradient)
@@ -109,6 +112,12 @@ class _AttentionInChunks(torch.autograd.Function):
             chunk.put(torch.bmm(ds.transpose(1, 2), q), key_gradient)  # (R*N, S, H)
             chunk.put(torch.bmm(kept.transpose(1, 2), dc), value_gradient)  # (R*N, S, H)
         return query_gradient, key_gradient, value_gradient, None, None
+
+
+def _zero_from(tokens: int, packed: Tensor) -> Tensor:
+    """Zeros in the spare rows below the tokens (see encoder.py), which no chunk writes to."""
+    packed[tokens:] = 0
+    return packed  # (T, N, H)
 
 
 class _Chunk:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from minibert.model.attention import SelfAttention
@@ -14,6 +15,8 @@ from minibert.model.config import BertConfig
 from minibert.model.layers import Dropout, FeedForward, LayerNorm
 from minibert.model.layout import Layout
 from minibert.model.trace import NO_TRACE, Scope
+
+_ROWS = 32  # see _filled_up
 
 
 class EncoderLayer(nn.Module):
@@ -69,6 +72,9 @@ class Encoder(nn.Module):
             The L + 1 hidden states (T, D), the embeddings first, and the L patterns (B, N, S, S),
             an empty list if they are not wanted.
         """
+        tokens = len(hidden)
+        if scope.trace is None and not patterns_wanted:
+            hidden = _filled_up(hidden)  # (T + spare, D)
         states, patterns = [hidden], []
         for number, layer in enumerate(self.layers):
             run = _Recomputed(layer) if self._recompute() else layer
@@ -77,10 +83,26 @@ class Encoder(nn.Module):
             states.append(hidden)
             if pattern is not None and patterns_wanted:
                 patterns.append(pattern)
-        return states, patterns
+        return [state[:tokens] for state in states], patterns  # (T, D) each
 
     def _recompute(self) -> bool:
         return self.gradient_checkpointing and self.training and torch.is_grad_enabled()
+
+
+def _filled_up(hidden: Tensor) -> Tensor:
+    """(T, D) -> (T + spare, D): zeros below, so that there are a multiple of 32 rows.
+
+    For products of 16-bit matrices on a CPU oneDNN writes a kernel for each number of rows that it
+    meets, which takes longer than the product, and every batch has another T. What acts on each
+    position alone does nothing with the spare rows that anyone sees, and attention passes over
+    them: the results are the same.
+    """
+    device = hidden.device.type
+    autocast = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
+    if device != "cpu" or dtype.itemsize != 2:
+        return hidden
+    return F.pad(hidden, (0, 0, 0, -len(hidden) % _ROWS))  # (T + spare, D)
 
 
 class _Recomputed:

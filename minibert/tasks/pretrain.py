@@ -30,12 +30,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from minibert.errors import ConfigError, DataError
-from minibert.files import write_json
+from minibert.files import read_object, write_json
 from minibert.model import BertConfig, BertForMaskedLM, BertForPreTraining
 from minibert.tables import table
 from minibert.tasks.common import commit_of, pick_device, planned, prepare_on
 from minibert.tasks.kinds.report import finite
 from minibert.tasks.pictures import picture_of_pretraining
+from minibert.tasks.runs import RECORD, begun
 from minibert.tasks.settings import Rules, TrainingSettings
 from minibert.tasks.sittings import Sitting, begin, count_parameters, facts, go_on, outcome
 from minibert.text import passages
@@ -456,6 +457,7 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
         "chosen_by": "loss on validation",
         "data": {name: _data_record(part) for name, part in parts.items()},
     }
+    _warn_of_other_documents_held_out(settings, record["data"])
     record["data"]["vocabulary"] = hashlib.sha256(
         "\n".join(sorted(tokenizer.vocabulary, key=tokenizer.vocabulary.__getitem__)).encode()
     ).hexdigest()
@@ -619,6 +621,25 @@ def _data_record(part: _Part) -> dict[str, Any]:
         "split_sentences": part.pieces.split,
         "empty_documents": part.pieces.empty,
     }
+
+
+def _warn_of_other_documents_held_out(settings: PretrainSettings, data: Mapping[str, Any]) -> None:
+    """A run of the same corpus to go on from may have trained on what is measured on now."""
+    if settings.model is None or not begun(settings.model):
+        return
+    before = read_object(Path(settings.model) / RECORD, DataError).get("data", {})
+
+    def whole(parts: Mapping[str, Any]) -> int:
+        return sum(parts.get(name, {}).get("characters", 0) for name in ("train", "validation"))
+
+    same_corpus = whole(before) == whole(data)
+    if same_corpus and before["validation"]["sha256"] != data["validation"]["sha256"]:
+        warnings.warn(
+            f"{settings.model} held out other documents of the same corpus, and was trained on "
+            "some of those that are held out now: the scores will be too good. Give --seed and "
+            "--validation-fraction as that run had them.",
+            stacklevel=2,
+        )
 
 
 # --- the run --------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import math
 import random
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -514,6 +515,18 @@ def test_a_model_gets_more_positions_which_begin_as_those_it_has(tmp_path, corpu
     opened = BertForPreTraining.from_pretrained(found.folder)
     assert opened.config.max_position_embeddings == 60
     assert BertTokenizer.from_pretrained(found.folder).max_length == 60
+
+
+def test_a_run_that_goes_on_warns_where_it_would_measure_what_was_trained_on(tmp_path, corpus):
+    first = run(settings_for(corpus, tmp_path / "first", epochs=1))
+    going_on = {"model": str(first.folder), "learning_rate": 1e-4, "epochs": 1}
+    going_on |= dict.fromkeys(("layers", "hidden_size", "heads", "vocabulary_size"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(settings_for(corpus, tmp_path / "same", **going_on))
+    for name, other in (("seed", 7), ("validation_fraction", 0.3)):
+        with pytest.warns(UserWarning, match="held out other documents of the same corpus"):
+            run(settings_for(corpus, tmp_path / name, **going_on, **{name: other}))
 
 
 def test_no_document_is_trained_on_and_measured(tmp_path, corpus):
