@@ -126,27 +126,28 @@ class SelfAttention(nn.Module):
         return scope("output", self.output(context.flatten(1))), pattern  # (T, D)
 
     def _attend_by_group(self, query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
-        """Attention among the rows of each length: dense blocks, no padding, no mask."""
+        """Attention among the rows of each length: dense blocks, no padding, no mask.
+
+        Spare rows below those of the layout get none, and what comes out of them has no meaning.
+        """
         dropout_p = self._dropout_now()
         implementation = self._implementation_now(query)
         if implementation == "in_chunks":
             return attention_in_chunks(query, key, value, layout.groups, dropout_p)  # (T, N, H)
-        if implementation == "varlen" and layout.groups:
+        if implementation == "varlen" and layout.groups:  # on GPUs, where there are no spare rows
             return attention_varlen(query, key, value, layout)  # (T, N, H)
         attend = attention_by_hand if implementation == "by_hand" else attention_sdpa
+        sizes = [rows * length for rows, length in layout.groups]
+        sizes.append(len(value) - sum(sizes))  # spare rows, see encoder.py; most often none
+        *blocks, (_, _, spare) = zip(
+            query.split(sizes), key.split(sizes), value.split(sizes), strict=True
+        )
         contexts = []
-        first = 0
-        for rows, length in layout.groups:
-            here = slice(first, first + rows * length)
-            q, k, v = (
-                part[here].unflatten(0, (rows, length)).transpose(1, 2)  # (R, N, S, H)
-                for part in (query, key, value)
-            )
+        for group, parts in zip(layout.groups, blocks, strict=True):
+            q, k, v = (part.unflatten(0, group).transpose(1, 2) for part in parts)  # (R, N, S, H)
             context, _ = attend(q, k, v, dropout_p=dropout_p)  # (R, N, S, H)
             contexts.append(context.transpose(1, 2).flatten(0, 1))  # (R * S, N, H)
-            first = here.stop
-        contexts.append(torch.zeros_like(value[first:]))  # spare rows, see encoder.py
-        return torch.cat(contexts)  # (T, N, H)
+        return torch.cat([*contexts, spare.to(value.dtype)])  # (T, N, H)
 
     def _attend_padded(
         self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, scope: Scope

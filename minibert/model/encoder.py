@@ -1,9 +1,12 @@
 """The encoder: a stack of L layers, each self-attention and feed-forward with their residual sums.
 
-Vaswani et al. 2017, section 3.1 and figure 1 (left half).
+Vaswani et al. 2017, section 3.1 and figure 1 (left half). On a CPU with AMX the stack may run on a
+few spare rows below the T real tokens (see `_filled_up`); they end where it ends.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -79,30 +82,39 @@ class Encoder(nn.Module):
         for number, layer in enumerate(self.layers):
             run = _Recomputed(layer) if self._recompute() else layer
             in_layer = scope.inside(f"layers.{number}")
-            hidden, pattern = run(states[-1], layout, in_layer, patterns_wanted)  # (T, D)
+            hidden, pattern = run(states[-1], layout, in_layer, patterns_wanted)  # (T + spare, D)
             states.append(hidden)
             if pattern is not None and patterns_wanted:
                 patterns.append(pattern)
-        return [state[:tokens] for state in states], patterns  # (T, D) each
+        if len(states[0]) > tokens:
+            states = [state[:tokens] for state in states]  # (T, D) each
+        return states, patterns
 
     def _recompute(self) -> bool:
         return self.gradient_checkpointing and self.training and torch.is_grad_enabled()
 
 
 def _filled_up(hidden: Tensor) -> Tensor:
-    """(T, D) -> (T + spare, D): zeros below, so that there are a multiple of 32 rows.
+    """(T, D) -> (T + spare, D): zeros below, so that the rows are a multiple of 32.
 
-    For products of 16-bit matrices on a CPU oneDNN writes a kernel for each number of rows that it
-    meets, which takes longer than the product, and every batch has another T. What acts on each
-    position alone does nothing with the spare rows that anyone sees, and attention passes over
-    them: the results are the same.
+    On a CPU with AMX oneDNN writes a kernel for every shape of a bf16 product that it meets, which
+    takes several times as long as the product, and nearly every batch has another T. What acts on
+    each position alone does nothing with spare rows that reaches the others, and attention passes
+    over them. The results are the same but for rounding, and for which numbers dropout draws. A
+    pass that is traced is not filled up.
     """
-    device = hidden.device.type
-    autocast = torch.is_autocast_enabled(device)
-    dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
-    if device != "cpu" or dtype.itemsize != 2:
+    if hidden.device.type != "cpu" or not _has_amx():
+        return hidden
+    autocast = torch.is_autocast_enabled("cpu")
+    dtype = torch.get_autocast_dtype("cpu") if autocast else hidden.dtype
+    if dtype != torch.bfloat16:
         return hidden
     return F.pad(hidden, (0, 0, 0, -len(hidden) % _ROWS))  # (T + spare, D)
+
+
+@cache
+def _has_amx() -> bool:
+    return torch.cpu._is_amx_tile_supported()
 
 
 class _Recomputed:

@@ -29,8 +29,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minibert.errors import ConfigError, DataError
-from minibert.files import read_object, write_json
+from minibert.errors import ConfigError, DataError, MinibertError
+from minibert.files import inside, read_object, write_json
 from minibert.model import BertConfig, BertForMaskedLM, BertForPreTraining
 from minibert.tables import table
 from minibert.tasks.common import commit_of, pick_device, planned, prepare_on
@@ -624,20 +624,30 @@ def _data_record(part: _Part) -> dict[str, Any]:
 
 
 def _warn_of_other_documents_held_out(settings: PretrainSettings, data: Mapping[str, Any]) -> None:
-    """A run of the same corpus to go on from may have trained on what is measured on now."""
+    """A run of the same corpus to go on from may have trained on what is measured on now.
+
+    Two corpora with as many characters are taken to be the same. What cannot be read is no reason
+    to stop: other programs write a run.json, too.
+    """
     if settings.model is None or not begun(settings.model):
         return
-    before = read_object(Path(settings.model) / RECORD, DataError).get("data", {})
-
-    def whole(parts: Mapping[str, Any]) -> int:
-        return sum(parts.get(name, {}).get("characters", 0) for name in ("train", "validation"))
-
-    same_corpus = whole(before) == whole(data)
-    if same_corpus and before["validation"]["sha256"] != data["validation"]["sha256"]:
+    try:
+        before = read_object(inside(Path(settings.model), RECORD))["data"]
+        then, now = (
+            (
+                sum(parts[name]["characters"] for name in ("train", "validation")),
+                parts["validation"],
+            )
+            for parts in (before, data)
+        )
+        other = then[0] == now[0] and then[1]["sha256"] != now[1]["sha256"]
+    except (MinibertError, KeyError, TypeError):
+        return
+    if other:
         warnings.warn(
-            f"{settings.model} held out other documents of the same corpus, and was trained on "
-            "some of those that are held out now: the scores will be too good. Give --seed and "
-            "--validation-fraction as that run had them.",
+            f"{settings.model} held out other documents of the same corpus, and may have been "
+            "trained on some of those that are held out now: the scores would be too good. Hold "
+            "out what that run did (--seed, --validation-fraction, --validation).",
             stacklevel=2,
         )
 

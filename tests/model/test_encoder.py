@@ -99,6 +99,7 @@ def _in_bf16(monkeypatch, rows, train, attention="auto", poison=False):
 
     And how many rows the feed-forward blocks saw.
     """
+    monkeypatch.setattr(encoder, "_has_amx", lambda: True)
     monkeypatch.setattr(encoder, "_ROWS", rows)
     if poison:  # memory as it may be found
         like = torch.empty_like
@@ -130,17 +131,36 @@ def test_spare_rows_change_nothing_in_16_bits(monkeypatch, train, attention):
         assert one.abs().max() > 0
 
 
-def test_there_are_no_spare_rows_in_32_bits_or_for_who_looks_on(monkeypatch):
+def test_there_are_no_spare_rows_in_32_bits_without_amx_or_for_who_looks_on(monkeypatch):
     inputs = batch("bert", "BertModel", "right")
     _, ours = pair("bert", "BertModel", torch.float32)
     seen = []
     ours.encoder.layers[0].feed_forward.register_forward_hook(
         lambda *hooked: seen.append(len(hooked[2]))
     )
+    monkeypatch.setattr(encoder, "_has_amx", lambda: True)
     run(ours, inputs)
     with torch.autocast("cpu", torch.bfloat16):
         states = ours(**inputs, output_hidden_states=True).hidden_states
         ours(**inputs, trace=Trace("layers.0.attention.norm"))
         ours(**inputs, output_attentions=True)
-    assert seen == [13, 32, 13, 13]
+        monkeypatch.setattr(encoder, "_has_amx", lambda: False)
+        run(ours, inputs)
+    assert seen == [13, 32, 13, 13, 13]
     assert {state.shape for state in states} == {(ref.B, ref.S, ref.D)}
+
+
+def test_spare_rows_and_recomputation_and_dropout(monkeypatch):
+    monkeypatch.setattr(encoder, "_has_amx", lambda: True)
+    inputs = batch("bert", "BertForSequenceClassification", "right")
+    found = []
+    for checkpointing in (False, True):
+        _, ours = pair("bert", "BertForSequenceClassification", torch.float32, **RATES)
+        ours.train().use_gradient_checkpointing(checkpointing)
+        torch.manual_seed(3)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = run(ours, inputs).loss
+        loss.backward()
+        found.append([parameter.grad for parameter in ours.parameters()])
+    for plain, recomputed in zip(*found, strict=True):
+        assert torch.equal(plain, recomputed) and plain.isfinite().all()

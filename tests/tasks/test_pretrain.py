@@ -527,6 +527,9 @@ def test_a_run_that_goes_on_warns_where_it_would_measure_what_was_trained_on(tmp
     for name, other in (("seed", 7), ("validation_fraction", 0.3)):
         with pytest.warns(UserWarning, match="held out other documents of the same corpus"):
             run(settings_for(corpus, tmp_path / name, **going_on, **{name: other}))
+    for number, odd in enumerate(("[]", '{"data": null}', '{"data": {"train": 3}}', "{")):
+        (first.folder / "run.json").write_text(odd)  # another program's, say
+        run(settings_for(corpus, tmp_path / f"odd-{number}", **going_on, seed=7))
 
 
 def test_no_document_is_trained_on_and_measured(tmp_path, corpus):
