@@ -634,13 +634,10 @@ def _warn_of_other_documents_held_out(settings: PretrainSettings, data: Mapping[
     try:
         before = read_object(inside(Path(settings.model), RECORD))["data"]
         then, now = (
-            (
-                sum(parts[name]["characters"] for name in ("train", "validation")),
-                parts["validation"],
-            )
+            parts["train"]["characters"] + parts["validation"]["characters"]
             for parts in (before, data)
         )
-        other = then[0] == now[0] and then[1]["sha256"] != now[1]["sha256"]
+        other = then == now and before["validation"]["sha256"] != data["validation"]["sha256"]
     except (MinibertError, KeyError, TypeError):
         return
     if other:
