@@ -37,7 +37,8 @@ examples:
       measure it on other labelled text
   minibert compare runs/001 runs/002
       is the difference more than chance?
-  minibert fill-mask MODEL "Paris is the [MASK] of France."
+  minibert fill-mask minibert-small "The acting was [MASK]."
+      the likeliest words, by the model that ships with minibert
   minibert embed MODEL --file texts.txt --output vectors.npy
   minibert weights MODEL
       every tensor of a checkpoint: official name, name here, shape

@@ -16,7 +16,7 @@ WORK = {
     ("inference", "long"): ("MiniLM", "BERT-base"),
     ("training", "short"): ("MiniLM", "BERT-base"),
     ("training", "long"): ("MiniLM", "BERT-base"),
-    ("masked-LM", "long"): ("MiniLM",),
+    ("masked-LM", "long"): ("MiniLM", "minibert-small"),
     ("tokenising", "short"): ("MiniLM",),
     ("tokenising", "long"): ("MiniLM",),
     ("start-up", "short"): ("MiniLM", "BERT-base"),

@@ -1,8 +1,9 @@
 """What both sides work on: a model folder, texts with labels, and the arithmetic they cost.
 
-Weights: the official MiniLM (6 layers, 384 wide) with a new head, and random weights in the shape
-of the official BERT-base (12 layers, 768 wide), which take as long as trained ones. Texts: emotion
-tweets (about 22 tokens) and IMDB reviews cut at 256 tokens.
+Weights: the official MiniLM (6 layers, 384 wide) with a new head, random weights in the shape of
+the official BERT-base (12 layers, 768 wide), which take as long as trained ones, and for masked LM
+also the model that ships with minibert (4 layers, 256 wide). Texts: emotion tweets (about 22
+tokens) and IMDB reviews cut at 256 tokens.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 import transformers
 
 from minibert import BertTokenizer
+from minibert.checkpoint.bundled import bundled
 from minibert.text.corpora import Example, read
 
 SEED = 0
@@ -39,6 +41,7 @@ SIZES = {
     ("training", "short", "BERT-base"): (8, 8),
     ("training", "long", "BERT-base"): (2, 2),
     ("masked-LM", "long", "MiniLM"): (8, 8),
+    ("masked-LM", "long", "minibert-small"): (16, 16),
     ("tokenising", "short", "MiniLM"): (2000, 32),
     ("tokenising", "long", "MiniLM"): (200, 32),
     ("start-up", "short", "MiniLM"): (1, 1),
@@ -147,7 +150,7 @@ def prepare(
     """The material of a case.
 
     Args:
-        model: "MiniLM", "BERT-base", or "tiny" for a trial run.
+        model: "MiniLM", "BERT-base", "minibert-small", or "tiny" for a trial run.
         of_one_length: batches as they come when a large set is sorted by length, one from here and
             one from there, so that there is hardly any padding; else texts drawn at random.
     """
@@ -235,12 +238,13 @@ def official_minilm() -> Path:
 def model_folder(model: str, texts: str, names: tuple[str, ...], head: str) -> Path:
     """A model folder written by transformers, with random numbers where there are no weights."""
     folder = scratch() / f"{model}-{texts}-{head}"
+    sources = {"MiniLM": official_minilm, "minibert-small": bundled}
     torch.manual_seed(SEED)
     labels = {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}}
     kind = getattr(transformers, f"BertFor{head}")
-    if model == "MiniLM":
-        source = official_minilm()
-        built = kind.from_pretrained(source, **labels)
+    if model in sources:
+        source = sources[model]()
+        built = kind.from_pretrained(source, dtype=torch.float32, **labels)
         tokenizer = BertTokenizer.from_pretrained(source)
     elif model == "BERT-base":
         source = data_folder() / "bert_vocabs" / "bert-base-uncased"
