@@ -60,7 +60,11 @@ def command_that_is_asked_to_stop(rank, folder, arguments, step):
 
 
 def said(folder, name):
-    return [(folder / f"{name} {rank}").read_text() for rank in range(2)]
+    """What each rank wrote, but for the log of torch's own, which misses names without a network."""
+    texts = [(folder / f"{name} {rank}").read_text() for rank in range(2)]
+    return [
+        "".join(line for line in text.splitlines(True) if "[c10d]" not in line) for text in texts
+    ]
 
 
 def arguments_for(model, moods, output, **changes):
