@@ -60,7 +60,7 @@ def command_that_is_asked_to_stop(rank, folder, arguments, step):
 
 
 def said(folder, name):
-    """What each rank wrote, but for the log of torch's own, which misses names without a network."""
+    """What each rank wrote, but for torch's own log, which misses names without a network."""
     texts = [(folder / f"{name} {rank}").read_text() for rank in range(2)]
     return [
         "".join(line for line in text.splitlines(True) if "[c10d]" not in line) for text in texts
