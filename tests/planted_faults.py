@@ -193,6 +193,13 @@ FAULTS = [
         "chunked",
     ),
     fault("in chunks: queries not scaled", CHUNKED, " / math.sqrt(query.shape[-1])", "", "chunked"),
+    fault(
+        "in chunks: scores rounded to 16 bits",
+        CHUNKED,
+        "torch.promote_types(query.dtype, torch.float32)",
+        "query.dtype",
+        "chunked",
+    ),
     fault("in chunks: values not scaled", CHUNKED, " * dropout_scale(dropout_p)", "", "chunked"),
     fault(
         "in chunks: a chunk starts at the wrong token",
@@ -815,9 +822,12 @@ def main(wanted: str = "") -> int:
     torch.set_num_threads(1)  # a fork must not inherit a pool of threads
     sys.dont_write_bytecode = True
     chosen = [one for one in FAULTS if wanted in one.name]
+    if not chosen:
+        print(f"No fault has {wanted!r} in its name.\n\n{__doc__}")
+        return 2
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
         copy = Path(folder) / "checkout"
-        hidden = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "weights", "notebooks")
+        hidden = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "notebooks")
         shutil.copytree(ROOT, copy, ignore=hidden)
         tests = sorted({one.tests for one in chosen})
         code, said = _pytest(copy, *tests)

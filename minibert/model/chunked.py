@@ -70,7 +70,7 @@ class _AttentionInChunks(torch.autograd.Function):
         with torch.autocast(query.device.type, enabled=False):
             for chunk in _chunks(groups, heads):
                 q, k, v = (chunk.take(part) for part in (query, key, value))  # (R*N, S, H)
-                pattern = torch.bmm(q, k.transpose(1, 2)).softmax(dim=-1)  # (R*N, S, S)
+                pattern = _pattern(q, k)  # (R*N, S, S)
                 patterns.append(pattern)
                 if bits is not None:
                     pattern = chunk.mask(bits, dropout_p, pattern).mul_(pattern)  # (R*N, S, S)
@@ -112,6 +112,17 @@ class _AttentionInChunks(torch.autograd.Function):
             chunk.put(torch.bmm(ds.transpose(1, 2), q), key_gradient)  # (R*N, S, H)
             chunk.put(torch.bmm(kept.transpose(1, 2), dc), value_gradient)  # (R*N, S, H)
         return query_gradient, key_gradient, value_gradient, None, None
+
+
+def _pattern(query: Tensor, key: Tensor) -> Tensor:
+    """softmax(Q K^T): (R*N, S, H) twice -> (R*N, S, S).
+
+    Scores are never rounded to 16 bits, as they are not in torch's own kernels: bf16 would put a
+    score of 20 off by up to 0.06, and its share of the pattern by as much as 6%.
+    """
+    wide = torch.promote_types(query.dtype, torch.float32)
+    scores = torch.bmm(query.to(wide), key.to(wide).transpose(1, 2))  # (R*N, S, S)
+    return scores.softmax(dim=-1).to(query.dtype)  # (R*N, S, S)
 
 
 def _zero_from(tokens: int, packed: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from minibert.errors import InputError
 from minibert.model import chunked
-from minibert.model.attention import attention_by_hand
+from minibert.model.attention import attention_by_hand, attention_sdpa
 from minibert.model.chunked import attention_in_chunks
 from tests.conftest import BOUNDS
 from tests.model import reference as ref
@@ -33,12 +34,14 @@ def _parts(dtype: torch.dtype) -> list[Tensor]:
     return [part.to(dtype).requires_grad_() for part in drawn]
 
 
-def _by_hand(query: Tensor, key: Tensor, value: Tensor, groups: Any, p: float) -> Tensor:
+def _by_group(
+    query: Tensor, key: Tensor, value: Tensor, groups: Any, p: float, form: Any = attention_by_hand
+) -> Tensor:
     sizes = [rows * length for rows, length in groups]
     contexts = []
     for group, *parts in zip(groups, *(x.split(sizes) for x in (query, key, value)), strict=True):
         blocks = [part.unflatten(0, group).transpose(1, 2) for part in parts]  # (R, N, S, H)
-        context, _ = attention_by_hand(*blocks, dropout_p=p)
+        context, _ = form(*blocks, dropout_p=p)
         contexts.append(context.transpose(1, 2).flatten(0, 1))  # (R * S, N, H)
     return torch.cat(contexts)
 
@@ -59,11 +62,32 @@ def test_without_dropout_context_and_gradients_are_those_by_hand(dtype):
         torch.float32: BOUNDS["by hand against sdpa fp32"],
         torch.bfloat16: BOUNDS["module bf16"],
     }
-    expected = _with_gradients(_by_hand, torch.float64, GROUPS, 0.0)
+    expected = _with_gradients(_by_group, torch.float64, GROUPS, 0.0)
     found = _with_gradients(attention_in_chunks, dtype, GROUPS, 0.0)
     for one, other in zip(expected, found, strict=True):
         assert other.dtype == dtype
         assert (one - other).norm() / one.norm() <= bounds[dtype]
+
+
+def test_sharp_attention_in_bf16_is_as_near_as_the_kernel_of_torch():
+    """Scores of 20 and more, which 16 bits hold to 0.06: the pattern must not be made of such."""
+    group = (6, 8)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randn(48, N, 64, generator=generator).bfloat16() for _ in range(4)]
+    drawn[0] *= 4  # the queries, and with them the scores
+    found = {}
+    for name, dtype, attend in (
+        ("exact", torch.float64, _by_group),
+        ("in chunks", torch.bfloat16, attention_in_chunks),
+        ("sdpa", torch.bfloat16, partial(_by_group, form=attention_sdpa)),
+    ):
+        query, key, value, weights = (part.to(dtype).requires_grad_() for part in drawn)
+        context = attend(query, key, value, (group,), 0.0)
+        gradients = torch.autograd.grad((context * weights.detach()).sum(), (query, key, value))
+        found[name] = [context.detach(), *gradients]
+    for exact, ours, theirs in zip(*found.values(), strict=True):
+        bound = BOUNDS["model bf16 ratio"] * (theirs - exact).norm()
+        assert (ours - exact).norm() <= bound
 
 
 @pytest.mark.usefixtures("_size_of_a_chunk")
@@ -76,7 +100,7 @@ def test_dropout_draws_the_same_mask_as_by_hand_for_rows_of_one_length(group, p)
     generator = torch.Generator().manual_seed(0)
     drawn = [torch.randn(tokens, N, H, generator=generator).double() for _ in range(4)]
     results = []
-    for attend in (_by_hand, attention_in_chunks):
+    for attend in (_by_group, attention_in_chunks):
         query, key, value, weights = (part.clone().requires_grad_() for part in drawn)
         torch.manual_seed(7)
         context = attend(query, key, value, groups, p)
