@@ -9,7 +9,7 @@ from typing import Any
 from minibert import __version__
 from minibert.tasks.faults import FAULTS
 from minibert.tasks.kinds import KINDS
-from minibert.tasks.pretrain import HEADS, HIDDEN_SIZE, LAYERS, OBJECTIVES, VOCABULARY_SIZE
+from minibert.tasks.pretrain_settings import HEADS, HIDDEN_SIZE, LAYERS, OBJECTIVES, VOCABULARY_SIZE
 from minibert.tasks.settings import POOLINGS, PROBES, TAG_SCHEMES
 from minibert.training.optim import SCHEDULES
 

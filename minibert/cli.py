@@ -32,7 +32,8 @@ from minibert.tasks.inspection import inspect
 from minibert.tasks.kinds.report import finite
 from minibert.tasks.kinds.tags import TaggedText
 from minibert.tasks.predict import Embedder, MaskFiller, Predictor, tokenize
-from minibert.tasks.pretrain import PretrainSettings, pretrain, resume_pretraining
+from minibert.tasks.pretrain import pretrain, resume_pretraining
+from minibert.tasks.pretrain_settings import PretrainSettings
 from minibert.tasks.report import write_report
 from minibert.tasks.seeds import train_seeds
 from minibert.tasks.settings import READING, TrainingSettings

@@ -30,7 +30,9 @@ from minibert.tables import table
 from minibert.tasks.common import sums_of_files
 from minibert.tasks.compare import compare
 from minibert.tasks.predict import MaskFiller
-from minibert.tasks.pretrain import PretrainSettings, _prepare, baselines, measure
+from minibert.tasks.pretrain import _prepare
+from minibert.tasks.pretrain_scores import baselines, measure
+from minibert.tasks.pretrain_settings import PretrainSettings
 from minibert.tasks.seeds import train_seeds
 from minibert.tasks.settings import Settings
 from minibert.text.batches import IGNORED_LABEL

@@ -20,15 +20,10 @@ from minibert import cli
 from minibert.errors import ConfigError, DataError, MinibertError, TrainingError
 from minibert.files import read_json, sha256
 from minibert.model import BertConfig, BertForMaskedLM, BertForPreTraining, Layout
-from minibert.tasks.pretrain import (
-    PretrainSettings,
-    baselines,
-    masked_batches,
-    measure,
-    pretrain,
-    resume_pretraining,
-    with_positions,
-)
+from minibert.tasks.pretrain import pretrain, resume_pretraining
+from minibert.tasks.pretrain_model import with_positions
+from minibert.tasks.pretrain_scores import baselines, masked_batches, measure
+from minibert.tasks.pretrain_settings import PretrainSettings
 from minibert.text import passages
 from minibert.text.batches import IGNORED_LABEL, collate
 from minibert.text.documents import Document

@@ -14,7 +14,7 @@ from minibert.errors import ConfigError, DataError
 from minibert.files import read_json
 from minibert.tasks import recipes
 from minibert.tasks.faults import FAULTS
-from minibert.tasks.pretrain import PretrainSettings
+from minibert.tasks.pretrain_settings import PretrainSettings
 from minibert.tasks.settings import Settings, check
 
 ROOT = Path(__file__).parent.parent.parent

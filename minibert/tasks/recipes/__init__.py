@@ -30,7 +30,7 @@ from minibert.errors import ConfigError, DataError
 from minibert.files import read_bytes
 from minibert.tables import table
 from minibert.tasks.faults import FAULTS, require_known
-from minibert.tasks.pretrain import DRAWN, MADE, PretrainSettings
+from minibert.tasks.pretrain_settings import DRAWN, MADE, PretrainSettings
 from minibert.tasks.settings import READING, Settings, TrainingSettings
 
 DATA_FOLDER = "MINIBERT_DATA"  # the environment variable that names the folder with the data
