@@ -89,6 +89,8 @@ def fingerprint(documents: Sequence[Document]) -> dict[str, Any]:
 
 # Sentences
 
+LONGEST = 100_000  # characters of one: more than any has, and less than the tokenizer refuses
+
 # In both, what may repeat is matched whole and from its first character: tried from every one, long
 # runs of blanks or full stops would take quadratic time.
 
@@ -129,7 +131,8 @@ def sentences(text: str) -> list[str]:
     A blank line ends a sentence, as do an item of a list and HTML's `<br />`; a line that is merely
     wrapped does not, nor `<br />` before a small letter. Within a paragraph these end one: "!",
     "?", "..." unless a small letter follows; a full stop, unless it belongs to an abbreviation, an
-    initial or a number at the beginning; the full stops of Chinese and Japanese.
+    initial or a number at the beginning; the full stops of Chinese and Japanese. What goes on for
+    longer than any sentence, as text without punctuation does, is cut between words.
     """
     found = []
     for paragraph in _BLANK_LINE.split(_LINE_BREAK.sub(r"\1\n\n", text)):
@@ -141,7 +144,18 @@ def sentences(text: str) -> list[str]:
                 start = end.end()
         if start < len(line):
             found.append(line[start:])
-    return found
+    return [part for sentence in found for part in _cut(sentence)]
+
+
+def _cut(sentence: str) -> Iterator[str]:
+    """A sentence in parts of at most LONGEST characters, without the blanks between them."""
+    start = 0
+    while len(sentence) - start > LONGEST:
+        blank = sentence.rfind(" ", start, start + LONGEST + 1)
+        end = blank if blank > start else start + LONGEST  # within a word that is as long
+        yield sentence[start:end]
+        start = end + (end == blank)
+    yield sentence[start:]
 
 
 def _ends(before: str, end: re.Match[str]) -> bool:

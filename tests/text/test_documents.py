@@ -11,6 +11,7 @@ import pytest
 from minibert.errors import DataError
 from minibert.text import documents
 from minibert.text.documents import Document, fingerprint, read_documents, sentences
+from minibert.text.tokenizer import MOST_CHARACTERS
 
 
 def jsonl(*texts: object, column: str = "text") -> str:
@@ -129,6 +130,25 @@ def test_long_runs_of_blanks_and_stops_take_no_longer_than_others():
     """In quadratic time each of these would take minutes."""
     for text in ("a" + " " * 200_000 + "b", "." * 200_000 + "x", "\u3002" * 200_000 + "x"):
         assert "".join(sentences(text)) == text.replace("a" + " " * 200_000, "a ")
+
+
+def test_text_without_punctuation_is_cut_between_words_and_nothing_is_lost():
+    """Of a size that the tokenizer would refuse as one text; the last word is as long itself."""
+    words = ["w" * (1 + number % 9) for number in range(300_000)] + ["x" * 250_000]
+    text = " ".join(words)
+    parts = sentences(text)
+    assert len(text) > MOST_CHARACTERS and max(map(len, parts)) <= documents.LONGEST
+    whole = [part for part in parts if "x" not in part]
+    assert " ".join(whole).split(" ") == words[:-1]
+    assert "".join(part for part in parts if "x" in part) == words[-1]
+
+
+def test_a_sentence_just_as_long_as_may_be_stays_whole(monkeypatch):
+    monkeypatch.setattr(documents, "LONGEST", 9)
+    assert sentences("one three") == ["one three"]
+    assert sentences("one threes") == ["one", "threes"]
+    assert sentences("one two to") == ["one two", "to"]
+    assert sentences("oneandtwoandthree") == ["oneandtwo", "andthree"]
 
 
 def test_wrapped_lines_are_joined_and_blank_lines_and_items_end_a_sentence():
