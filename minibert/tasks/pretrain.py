@@ -23,6 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minibert.errors import ConfigError, DataError, MinibertError
 from minibert.files import inside, read_object, write_json
 from minibert.tables import table
@@ -36,6 +38,7 @@ from minibert.tasks.runs import RECORD, begun
 from minibert.tasks.sittings import Sitting, begin, count_parameters, facts, go_on, outcome
 from minibert.text import passages
 from minibert.text.batches import mixed_seed
+from minibert.text.checks import UNKNOWN, UNKNOWN_IS_A_FAULT
 from minibert.text.documents import Document, fingerprint, read_documents
 from minibert.text.passages import Passages, Pieces
 from minibert.text.tokenizer import BertTokenizer
@@ -176,6 +179,8 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
         for name, part in documents.items()
     }
     del documents  # the ids are all that is needed from here on
+    for name, part in parts.items():
+        _require_known_pieces(name, part.pieces, tokenizer)
     masking = Masking(
         tokenizer.vocabulary,
         tokenizer.special_tokens,
@@ -272,6 +277,24 @@ def _distinct(documents: Sequence[Document], known: set[str]) -> list[Document]:
             stacklevel=3,
         )
     return found
+
+
+def _require_known_pieces(name: str, pieces: Pieces, tokenizer: BertTokenizer) -> None:
+    """[UNK] is never hidden: a text of nothing else teaches nothing and measures nothing."""
+    unknown = float(np.mean(pieces.ids == tokenizer.unk_id))
+    if unknown <= UNKNOWN:
+        return
+    said = f"{unknown:.1%} of the pieces of the {name} text are [UNK], not in the vocabulary"
+    hint = "The vocabulary has to be of the language of all text (--vocabulary, --validation)."
+    if unknown > UNKNOWN_IS_A_FAULT:
+        raise DataError(
+            f"{said}.",
+            key="vocabulary",
+            expected=UNKNOWN_IS_A_FAULT,
+            found=round(unknown, 4),
+            hint=hint,
+        )
+    warnings.warn(f"{said}. {hint}", stacklevel=3)
 
 
 def _rows_to_measure_on(

@@ -564,6 +564,21 @@ def command(corpus: Path, output: Path, *more: str) -> list[str]:
     ]
 
 
+def test_text_that_the_vocabulary_does_not_know(tmp_path, corpus):
+    """Of it nothing can be hidden: the loss would be that of no label at all."""
+    measured = write_grammar(tmp_path / "measured.jsonl", 10)
+    text = measured.read_text()
+    measured.write_text(text.replace("dog", "δ").replace("cat", "δ"))
+    with pytest.warns(
+        UserWarning, match=r"\d\.\d% of the pieces of the validation text are \[UNK\]"
+    ):
+        run(settings_for(corpus, tmp_path / "some", epochs=1, validation=[measured]))
+    measured.write_text("".join(json.dumps({"text": f"{'δ ' * n}."}) + "\n" for n in (5, 6, 7)))
+    with pytest.raises(DataError, match=r"8\d\.\d% of the pieces of the validation text"):
+        run(settings_for(corpus, tmp_path / "none", validation=[measured]))
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_command_makes_a_model_that_fills_masks(corpus, tmp_path, capsys):
     assert cli.main(command(corpus, tmp_path / "run")) == 0
     assert "next_sentence_accuracy" in capsys.readouterr().out
