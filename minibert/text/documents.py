@@ -253,7 +253,7 @@ def _installed(progress: bool) -> list[Document]:
     roots += [Path(str(package.__file__)).parent for package in (numpy, torch)]
     paths = [(root, path) for root in roots for path in _sources(root)]
     documents, seen, duplicates, unread = [], set(), 0, 0
-    bar = tqdm(paths, INSTALLED, unit="file", disable=not progress, leave=False)
+    bar = tqdm(paths, INSTALLED, unit="file", disable=None if progress else True, leave=False)
     for root, path in bar:
         found = _docstrings(path)
         unread += found is None

@@ -600,7 +600,9 @@ def _count_words(texts: Iterable[str], lowercase: bool, progress: bool) -> Count
     normaliser looks at one character at a time, so that a text may be parted at any space.
     """
     counts: Counter[str] = Counter()
-    for row, text in enumerate(tqdm(texts, "words", unit="text", disable=not progress)):
+    for row, text in enumerate(
+        tqdm(texts, "words", unit="text", disable=None if progress else True)
+    ):
         _check_type(row, text, words=False)
         _check_characters(row, text)
         counts.update(re.findall(r"[^ \t\n\r]+", text))
