@@ -532,6 +532,51 @@ FAULTS = [
         "False and",
         "tasks/test_pretrain",
     ),
+    *(
+        in_pretraining(name, file, old, new, "tasks/test_pretrain")
+        for name, file, old, new in (
+            ("always 15%", "tasks/pretrain", "share=settings.mask_share", "share=0.15"),
+            (
+                "never whole words",
+                "tasks/pretrain",
+                "whole_words=settings.whole_words",
+                "whole_words=False",
+            ),
+            ("never cased", "tasks/pretrain", "lowercase=not settings.cased", "lowercase=True"),
+            (
+                "a vocabulary of what is held out too",
+                "tasks/pretrain",
+                'document.text for document in documents["train"]',
+                "document.text for part in documents.values() for document in part",
+            ),
+            (
+                "always the usual dropout",
+                "tasks/pretrain_model",
+                "0.1 if settings.dropout is None else settings.dropout",
+                "0.1",
+            ),
+            (
+                "no checkpointing of gradients",
+                "tasks/pretrain_model",
+                "model.use_gradient_checkpointing(settings.gradient_checkpointing)",
+                "pass",
+            ),
+            (
+                "always 32 rows",
+                "tasks/pretrain",
+                "tokens = settings.batch_size *",
+                "tokens = 32 *",
+            ),
+            ("one epoch's pairs", "tasks/pretrain", '"pairs", epoch', '"pairs"'),
+            ("one epoch's masks", "tasks/pretrain", '"masks", epoch', '"masks"'),
+            (
+                "duplicates with other spacing",
+                "tasks/pretrain",
+                '" ".join(document.text.split())',
+                "document.text",
+            ),
+        )
+    ),
     in_pretraining(
         "special tokens are hidden too",
         "training/masking",

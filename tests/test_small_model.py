@@ -14,15 +14,10 @@ import transformers
 from safetensors import safe_open
 
 from minibert import BertForPreTraining, BertTokenizer, MaskFiller
-from minibert.checkpoint.bundled import MODEL, PLACES, bundled
+from minibert.checkpoint.bundled import MODEL, bundled
 from minibert.files import read_json
 from tests.conftest import BOUNDS
 from tests.small_model import masks
-
-pytestmark = pytest.mark.skipif(
-    not any((place / MODEL).exists() for place in PLACES),
-    reason="no model is in weights/ yet",
-)
 
 TEXTS = [
     "The acting was [MASK] and I was bored from start to finish.",

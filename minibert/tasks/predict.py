@@ -205,13 +205,23 @@ class MaskFiller:
 
         Raises:
             ConfigError: `top` is below 1.
-            DataError: the text has no [MASK], or it was cut off.
+            DataError: the text has no [MASK], or one of them is beyond what the model reads.
         """
         if top < 1:
             raise ConfigError(f"top is {top}, but it must be 1 or more.", key="top", found=top)
         # Also where texts of strangers are read: without its own mask there is nothing to fill.
         inputs = self.tokenizer(text, split_special_tokens=False)  # (1, S)
         masks = (inputs["input_ids"][0] == self.tokenizer.mask_id).nonzero().flatten()  # (masks,)
+        asked = text.count("[MASK]")
+        if len(masks) < asked:
+            raise DataError(
+                f"{asked - len(masks)} of {asked} [MASK] in {shorten(text)!r} are cut off: the "
+                f"model reads {self.tokenizer.max_length} tokens.",
+                key="[MASK]",
+                expected=asked,
+                found=len(masks),
+                hint="Shorten the text before them.",
+            )
         if len(masks) == 0:
             raise DataError(
                 f"There is no [MASK] in {shorten(text)!r}.",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -116,7 +117,6 @@ class _Part:
 class _Prepared:
     """All that a run needs, read and checked."""
 
-    settings: PretrainSettings
     model: PreTrained
     tokenizer: BertTokenizer
     masking: Masking
@@ -229,7 +229,6 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
         "data": data | {"vocabulary": _fingerprint_of_vocabulary(tokenizer)},
     }
     return _Prepared(
-        settings,
         model,
         tokenizer,
         masking,
@@ -243,7 +242,7 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
 
 def _read(settings: PretrainSettings, progress: bool) -> dict[str, list[Document]]:
     read = partial(read_documents, column=settings.column, progress=progress)
-    known: set[str] = set()  # texts, so that none is trained on and measured
+    known: set[str] = set()  # texts without their spacing, so that none is trained on and measured
     held = [] if settings.validation is None else _distinct(read(settings.validation), known)
     corpus = _distinct(read(settings.corpus), known)
     if settings.validation is not None:
@@ -267,8 +266,9 @@ def _distinct(documents: Sequence[Document], known: set[str]) -> list[Document]:
     """The documents whose texts are not known yet, which they then are; a warning of the others."""
     found = []
     for document in documents:
-        if document.text not in known:
-            known.add(document.text)
+        text = " ".join(document.text.split())
+        if text not in known:
+            known.add(text)
             found.append(document)
     if len(found) < len(documents):
         warnings.warn(
@@ -328,18 +328,22 @@ def _data_record(part: _Part) -> dict[str, Any]:
 def _warn_of_other_documents_held_out(settings: PretrainSettings, data: Mapping[str, Any]) -> None:
     """A run of the same corpus to go on from may have trained on what is measured on now.
 
-    Two corpora with as many characters are taken to be the same. What cannot be read is no reason
-    to stop: other programs write a run.json, too.
+    Two corpora with a file in common, or with as many characters, are taken to be the same. What
+    cannot be read is no reason to stop: other programs write a run.json, too.
     """
-    if settings.model is None or not begun(settings.model):
+    if settings.model is None:
+        return
+    folder = Path(settings.model)
+    if folder.name == "model" and not begun(folder):
+        folder = folder.parent  # RUN/model
+    if not begun(folder):
         return
     try:
-        before = read_object(inside(Path(settings.model), RECORD))["data"]
-        then, now = (
-            parts["train"]["characters"] + parts["validation"]["characters"]
-            for parts in (before, data)
-        )
-        other = then == now and before["validation"]["sha256"] != data["validation"]["sha256"]
+        record = read_object(inside(folder, RECORD))
+        before = record["data"]
+        files, size = _sources(record["settings"]["corpus"]), _characters(before)
+        same = bool(files & _sources(settings.corpus)) or size == _characters(data)
+        other = same and before["validation"]["sha256"] != data["validation"]["sha256"]
     except (MinibertError, KeyError, TypeError):
         return
     if other:
@@ -349,6 +353,14 @@ def _warn_of_other_documents_held_out(settings: PretrainSettings, data: Mapping[
             "out what that run did (--seed, --validation-fraction, --validation).",
             stacklevel=2,
         )
+
+
+def _sources(corpus: Sequence[str | Path]) -> set[str]:
+    return {os.path.realpath(source) for source in corpus}
+
+
+def _characters(data: Mapping[str, Any]) -> int:
+    return int(data["train"]["characters"] + data["validation"]["characters"])
 
 
 # --- the run --------------------------------------------------------------------------------------

@@ -54,8 +54,8 @@ def read_documents(
 
     Args:
         sources: each a `.txt` file, which is one document; a `.jsonl` file, where each line is one;
-            a folder, for all such files in it and below, sorted; or "installed-docs", where each
-            file of source is one. Files may be gzipped (`.gz`).
+            a folder, for all such files in it and below, sorted, but for hidden ones; or
+            "installed-docs", where each file of source is one. Files may be gzipped (`.gz`).
         column: the key of the text in `.jsonl`.
         progress: say on standard error what was found in "installed-docs", and show a bar.
 
@@ -95,7 +95,7 @@ LONGEST = 100_000  # characters of one: more than any has, and less than the tok
 # runs of blanks or full stops would take quadratic time.
 
 # HTML's, as the reviews of IMDB have it, some within a sentence.
-_LINE_BREAK = re.compile(r"(?<!\s)((?:\s*<br\s*/?>)++)\s*+(?=[^a-z])")
+_LINE_BREAKS = re.compile(r"(?<!\s)(?P<breaks>(?:\s*<br\s*/?>)++)(?P<goes_on>\s*+[a-z])?")
 _BLANK_LINE = re.compile(r"\n\s*\n|\n(?=\s*[-*•] )")  # or the next item of a list
 _OPENING, _CLOSING = "\"'“‘([{*_", "\"'”’)]}*_"
 _END = re.compile(
@@ -135,11 +135,11 @@ def sentences(text: str) -> list[str]:
     longer than any sentence, as text without punctuation does, is cut between words.
     """
     found = []
-    for paragraph in _BLANK_LINE.split(_LINE_BREAK.sub(r"\1\n\n", text)):
+    for paragraph in _BLANK_LINE.split(_LINE_BREAKS.sub(_as_blank_line, text)):
         line = " ".join(paragraph.split())
         start = 0
         for end in _END.finditer(line):
-            if _ends(line[start : end.start()], end):
+            if _ends(line, start, end):
                 found.append(line[start : end.end()].rstrip())
                 start = end.end()
         if start < len(line):
@@ -158,13 +158,19 @@ def _cut(sentence: str) -> Iterator[str]:
     yield sentence[start:]
 
 
-def _ends(before: str, end: re.Match[str]) -> bool:
-    """Whether a sentence that reads `before` ends at this mark."""
+def _as_blank_line(found: re.Match[str]) -> str:
+    return found[0] if found["goes_on"] else found["breaks"] + "\n\n"
+
+
+def _ends(line: str, start: int, end: re.Match[str]) -> bool:
+    """Whether the sentence that begins at `start` ends at this mark."""
     mark = end["mark"]
     if mark is None:  # of Chinese or Japanese
         return True
     following = end["next"].lstrip(_OPENING)
-    word = before.rpartition(" ")[2].lstrip(_OPENING)
+    blank = line.rfind(" ", start, end.start())
+    is_first = blank < 0
+    word = line[start if is_first else blank + 1 : end.start()].lstrip(_OPENING)
     if following[:1] in ("", "-", "–", "—", ",", ";", ":", "&"):
         return False
     if mark != "." or not word:
@@ -175,7 +181,7 @@ def _ends(before: str, end: re.Match[str]) -> bool:
         return len(word) > 1 and word.isalpha() and word.islower() and not short
     if short or (following[0].isdigit() and _BEFORE_A_NUMBER.fullmatch(word)):
         return False
-    if word == before.lstrip(_OPENING) and (word.isdigit() or len(word) == 1):
+    if is_first and (word.isdigit() or len(word) == 1):
         return False  # an item's number or letter: "1. First", "a. Another"
     if "." in word or (len(word) == 1 and word.isupper() and word != "I"):
         return word[0].isdigit() or _OPENER.match(following) is not None
@@ -188,7 +194,11 @@ def _ends(before: str, end: re.Match[str]) -> bool:
 def _files(source: Path) -> list[Path]:
     try:
         if source.is_dir():
-            found = sorted(path for path in source.rglob("*") if _ENDINGS.search(path.name))
+            # Hidden ones are no text, such as "._book.txt" in archives made on a Mac.
+            below = (
+                path for path in source.rglob("*") if "/." not in f"/{path.relative_to(source)}"
+            )
+            found = sorted(path for path in below if _ENDINGS.search(path.name))
         else:
             found = [source] if source.exists() else []
     except OSError as problem:

@@ -38,6 +38,7 @@ _NAME_THE_COLUMNS = (
     "Name the columns to read: text, text_pair, label "
     "(on the command line --text, --text-pair, --label)."
 )
+_NAME_THE_TEXT = "Name the column of the text (on the command line --column or --text)."
 _NO_HEADER = (
     "Has the file no header line? Then name its columns: names "
     "(on the command line --names text label)."
@@ -461,7 +462,8 @@ def _require_columns(
 
 def _record(path: Path, line: int, values: Mapping[str, Any], columns: Columns) -> Record:
     """The columns that were asked for, of one row."""
-    _require_columns(path, line, list(values), columns, hint=_NAME_THE_COLUMNS)
+    hint = _NAME_THE_COLUMNS if columns.label is not None else _NAME_THE_TEXT
+    _require_columns(path, line, list(values), columns, hint=hint)
     if columns.question is not None:
         return _question(path, line, values, f"{path}:{line}")
     tags = values[columns.label] if columns.label else []

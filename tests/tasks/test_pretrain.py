@@ -8,6 +8,7 @@ import json
 import math
 import random
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from minibert import cli
 from minibert.errors import ConfigError, DataError, MinibertError, TrainingError
 from minibert.files import read_json, sha256
 from minibert.model import BertConfig, BertForMaskedLM, BertForPreTraining, Layout
-from minibert.tasks.pretrain import pretrain, resume_pretraining
+from minibert.tasks.pretrain import _prepare, pretrain, resume_pretraining
 from minibert.tasks.pretrain_model import with_positions
 from minibert.tasks.pretrain_scores import baselines, masked_batches, measure
 from minibert.tasks.pretrain_settings import PretrainSettings
@@ -378,6 +379,64 @@ def test_baselines_by_hand(material):
     assert 0.5 <= found["majority"]["next_sentence_accuracy"] < 0.7
 
 
+# From settings to batches
+
+
+def prepare(corpus: Path, **changes: Any):
+    return _prepare(settings_for(corpus, Path("nothing-is-written"), **changes), progress=False)
+
+
+def test_every_setting_reaches_what_it_decides(corpus):
+    prepared = prepare(
+        corpus,
+        mask_share=0.4,
+        whole_words=True,
+        cased=True,
+        dropout=0.25,
+        batch_size=3,
+        gradient_checkpointing=True,
+    )
+    assert (prepared.masking.share, prepared.masking.whole_words) == (0.4, True)
+    assert not prepared.tokenizer.lowercase and "The" in prepared.tokenizer.vocabulary
+    config = prepared.model.config
+    assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.25, 0.25)
+    assert prepared.model.body.encoder.gradient_checkpointing
+    largest = max(batch.tokens for batch in prepared.batches_of_epoch(0))
+    assert 2 * 40 < largest <= 3 * 40
+
+
+def test_the_vocabulary_is_made_of_what_is_trained_on_alone(tmp_path, corpus):
+    held = write_grammar(tmp_path / "held.jsonl", 100, seed=5)
+    held.write_text(held.read_text().replace("castle", "landing"))  # letters that the corpus has
+    vocabulary = prepare(corpus, validation=[held], vocabulary_size=400).tokenizer.vocabulary
+    assert "castle" in vocabulary and "landing" not in vocabulary
+
+
+def test_each_epoch_has_pairs_of_its_own(corpus):
+    prepared = prepare(corpus)
+    epochs = []
+    for epoch in (0, 1):
+        rows = set()
+        for batch in prepared.batches_of_epoch(epoch):
+            inputs = batch.load()
+            chosen = inputs["labels"] != IGNORED_LABEL
+            whole = torch.where(chosen, inputs["labels"], inputs["input_ids"])  # (B, S)
+            rows |= {tuple(row) for row in whole.tolist()}
+        epochs.append(rows)
+    assert len(epochs[0] & epochs[1]) < 0.6 * len(epochs[0])  # short rows can be cut in few ways
+
+
+def test_each_epoch_hides_other_places(corpus):
+    """One generator state gives one pattern to all batches of a shape, whatever they hold."""
+    prepared = prepare(corpus, objective="mlm", batch_size=4)
+    epochs = (prepared.batches_of_epoch(epoch) for epoch in (0, 1))
+    pairs = [[batch.load()["labels"] >= 0 for batch in both] for both in zip(*epochs, strict=False)]
+    alike = [(one, other) for one, other in pairs if one.shape == other.shape]
+    assert len(alike) > 3
+    for one, other in alike:
+        assert (one & other).sum() < 0.6 * one.sum()
+
+
 # Learning
 
 
@@ -519,9 +578,16 @@ def test_a_run_that_goes_on_warns_where_it_would_measure_what_was_trained_on(tmp
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run(settings_for(corpus, tmp_path / "same", **going_on))
-    for name, other in (("seed", 7), ("validation_fraction", 0.3)):
+        elsewhere = write_grammar(tmp_path / "elsewhere.jsonl", 50, seed=9)
+        run(settings_for(elsewhere, tmp_path / "adapted", **going_on))
+    others: list[dict[str, Any]] = [{"seed": 7}, {"validation_fraction": 0.3}]
+    others += [{"seed": 7, "model": f"{first.folder}/model"}, {"validation": [elsewhere]}]
+    for number, other in enumerate(others):
         with pytest.warns(UserWarning, match="held out other documents of the same corpus"):
-            run(settings_for(corpus, tmp_path / name, **going_on, **{name: other}))
+            run(settings_for(corpus, tmp_path / f"other-{number}", **{**going_on, **other}))
+    more = settings_for(corpus, tmp_path / "more", **going_on)
+    with pytest.warns(UserWarning, match="held out other documents of the same corpus"):
+        run(replace(more, corpus=[*more.corpus, str(elsewhere)]))
     for number, odd in enumerate(("[]", '{"data": null}', '{"data": {"train": 3}}', "{")):
         (first.folder / "run.json").write_text(odd)  # another program's, say
         run(settings_for(corpus, tmp_path / f"odd-{number}", **going_on, seed=7))
@@ -538,6 +604,9 @@ def test_no_document_is_trained_on_and_measured(tmp_path, corpus):
         found = run(settings)
     data = read_json(found.folder / "run.json")["data"]
     assert (data["train"]["documents"], data["validation"]["documents"]) == (110, 10)
+    held.write_text("".join(line.replace(" the ", "  the ") + "\n" for line in lines[:10]))
+    with pytest.warns(UserWarning, match="10 of 120 documents repeat others"):
+        run(settings_for(corpus, tmp_path / "spaced", epochs=1, validation=[str(held)]))
     settings = settings_for(held, tmp_path / "none", epochs=1, validation=[str(held)])
     with pytest.warns(UserWarning), pytest.raises(ConfigError, match="none is left to train on"):
         run(settings)

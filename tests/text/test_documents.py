@@ -26,6 +26,9 @@ def folder(tmp_path):
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(jsonl("Zero.").encode()))
     (tmp_path / "below/d.txt.gz").write_bytes(gzip.compress(b"Six."))
     (tmp_path / "README.md").write_text("no text of the corpus")
+    (tmp_path / "._b.txt").write_bytes(b"\x00\x05\x16\x07 of a Mac")
+    (tmp_path / "below/.cache").mkdir()
+    (tmp_path / "below/.cache/e.txt").write_text("Of some program.")
     return tmp_path
 
 
@@ -128,6 +131,8 @@ def test_sentences(parts):
 
 def test_long_runs_of_blanks_and_stops_take_no_longer_than_others():
     """In quadratic time each of these would take minutes."""
+    assert len(sentences("<br>" * 200_000 + "a")) < 20
+    assert len(sentences("Mr. " * 200_000)) < 20
     for text in ("a" + " " * 200_000 + "b", "." * 200_000 + "x", "\u3002" * 200_000 + "x"):
         assert "".join(sentences(text)) == text.replace("a" + " " * 200_000, "a ")
 

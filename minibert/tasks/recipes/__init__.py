@@ -1,7 +1,7 @@
 """Recipes: the settings of well-known tutorials and examples, each a small TOML file here.
 
 Three of them repeat nobody: `samples` is the job of `minibert train` without a model and data, and
-`minibert-small` and `minibert-small-long` are how the model for `weights/` is to be pre-trained.
+`minibert-small` and `minibert-small-long` are how the model of `weights/` was pre-trained.
 
 A recipe file has these parts:
 
