@@ -28,6 +28,8 @@ from minibert.model import (
 from minibert.tasks.features import extract_features
 from minibert.tasks.finetune import Settings, finetune, resume
 from minibert.tasks.predict import Embedder, MaskFiller, Predictor
+from minibert.tasks.pretrain import pretrain, resume_pretraining
+from minibert.tasks.pretrain_settings import PretrainSettings
 from minibert.text.tokenizer import BertTokenizer
 
 __all__ = [
@@ -46,9 +48,12 @@ __all__ = [
     "MaskFiller",
     "MinibertError",
     "Predictor",
+    "PretrainSettings",
     "Settings",
     "Trace",
     "extract_features",
     "finetune",
+    "pretrain",
     "resume",
+    "resume_pretraining",
 ]

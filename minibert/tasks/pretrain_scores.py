@@ -72,10 +72,11 @@ class Scored(nn.Module):
             terms["masked_lm_right"] = _right(output.logits, labels)
         else:
             terms["masked_lm_right"] = _right(output.prediction_logits, labels)
-            counts = follows != IGNORED_LABEL
-            logits = output.seq_relationship_logits[counts]
+            counts = follows != IGNORED_LABEL  # (B,)
+            logits = output.seq_relationship_logits[counts]  # (rows with a label, 2)
             terms["next_sentence_right"] = _right(logits, follows[counts])
-        nothing = labels.new_zeros(len(inputs["labels"]), 0)  # no example has logits of its own
+        # No example has logits of its own.
+        nothing = labels.new_zeros(len(inputs["labels"]), 0)  # (B, 0)
         return _Counted(terms, nothing)
 
 

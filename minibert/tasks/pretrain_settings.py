@@ -75,7 +75,10 @@ class PretrainSettings(TrainingSettings):
         values = {key: getattr(self, key) for key in _SIZES}
         return {
             **super().rules(),
-            "corpus": (len(self.corpus) > 0, "one file, folder or name, or more"),
+            "corpus": (
+                len(self.corpus) > 0 and not isinstance(self.corpus, str),
+                "a list of one file, folder or name, or more",
+            ),
             "objective": (self.objective in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}"),
             "vocabulary_size": (
                 self.vocabulary_size is None or self.vocabulary_size >= 6,

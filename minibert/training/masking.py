@@ -87,20 +87,21 @@ class Masking:
         draws[~ordinary] = 1.0  # above every share
         lowest = draws.min(axis=1, keepdims=True)  # (B, 1), for a row of which nothing is chosen
         chosen = ordinary & ((draws < self.share) | (draws == lowest))  # (B, S)
-        labels = np.where(chosen, ids, IGNORED)
-        fate = generator.random(ids.shape)
-        drawn = self._replacements[generator.integers(len(self._replacements), size=ids.shape)]
-        hidden = np.where(chosen & (fate < MASKED), self.mask_id, ids)
-        replaced = chosen & (fate >= MASKED) & (fate < MASKED + REPLACED)
-        return np.where(replaced, drawn, hidden), labels
+        labels = np.where(chosen, ids, IGNORED)  # (B, S)
+        fate = generator.random(ids.shape)  # (B, S)
+        others = generator.integers(len(self._replacements), size=ids.shape)  # (B, S)
+        drawn = self._replacements[others]  # (B, S)
+        hidden = np.where(chosen & (fate < MASKED), self.mask_id, ids)  # (B, S)
+        replaced = chosen & (fate >= MASKED) & (fate < MASKED + REPLACED)  # (B, S)
+        return np.where(replaced, drawn, hidden), labels  # (B, S) each
 
     def _first_pieces(
         self, ids: NDArray[np.int64], ordinary: NDArray[np.bool_]
     ) -> NDArray[np.int64]:
         """(B, S): the column of the first piece of each token's word."""
-        after_ordinary = np.zeros_like(ordinary)
+        after_ordinary = np.zeros_like(ordinary)  # (B, S)
         after_ordinary[:, 1:] = ordinary[:, :-1]
         # A row may begin in the middle of a word: its first piece there is the one that is seen.
-        begins = ~(self._continues[ids] & ordinary & after_ordinary)
-        columns = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
-        return np.maximum.accumulate(np.where(begins, columns, 0), axis=1)
+        begins = ~(self._continues[ids] & ordinary & after_ordinary)  # (B, S)
+        columns = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)  # (B, S)
+        return np.maximum.accumulate(np.where(begins, columns, 0), axis=1)  # (B, S)

@@ -697,5 +697,6 @@ def test_one_document_is_refused_with_a_way_out(tmp_path, capsys):
 
 
 def test_every_error_is_one_of_ours(corpus, tmp_path):
-    with pytest.raises(MinibertError, match="one file, folder or name"):
-        pretrain(PretrainSettings(corpus=[]), progress=False)
+    for odd in ([], "corpus.jsonl"):
+        with pytest.raises(MinibertError, match="a list of one file, folder or name"):
+            pretrain(PretrainSettings(corpus=odd), progress=False)
