@@ -473,7 +473,9 @@ def _add_fill_mask(commands: Any) -> None:
         "likeliest words for a [MASK]",
         "Prints the likeliest pieces for each [MASK] of a text, by a model with a masked-LM head.",
     )
-    parser.add_argument("model", help="model folder or Hub id")
+    parser.add_argument(
+        "model", help="model folder, run folder of pretrain, minibert-small, or Hub id"
+    )
     _add_texts(parser)
     parser.add_argument(
         "--top", type=int, default=5, metavar="N", help="pieces for a mask (default 5)"

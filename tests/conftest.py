@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,12 @@ BOUNDS = {
     # The two forms of attention against each other.
     "by hand against sdpa fp32": 1e-5,
 }
+
+
+# In the background of a script SIGINT is ignored, and so it would be in each process that a test
+# starts: those that are interrupted would not be.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):

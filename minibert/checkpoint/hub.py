@@ -125,9 +125,14 @@ def resolve(
             found=revision,
             hint="Name a branch, a tag or a whole commit.",
         )
-    if constants.HF_HUB_OFFLINE:
-        return _from_cache(repository, patterns)
-    return _pinned(repository, patterns) or _from_hub(repository, patterns)
+    try:
+        if constants.HF_HUB_OFFLINE:
+            return _from_cache(repository, patterns)
+        return _pinned(repository, patterns) or _from_hub(repository, patterns)
+    except HubError as problem:
+        if path.parent.is_dir():  # such as runs/007, of which there are six
+            problem.add_note(f"There is a folder {path.parent} here, with no {path.name} in it.")
+        raise
 
 
 def is_pickle(name: str) -> bool:
@@ -146,7 +151,7 @@ def _model_folder(folder: Path) -> Path:
         raise CheckpointError(
             f"{folder} is a run that has not finished: there is no model in it.",
             path=inside,
-            hint="Wait until it has, or train again.",
+            hint=f"Wait until it has, or go on with it: --resume {folder}.",
         )
     return folder
 

@@ -167,17 +167,20 @@ class Pretrained(nn.Module):
         return self.load_report
 
     def untrained(self) -> tuple[str, ...]:
-        """The parameters that loading drew anew and that still hold exactly those values.
+        """The parameters that loading drew anew, of modules that still hold exactly those values.
 
         Values are compared, not counters: they survive `deepcopy`, `to(dtype)`, `to(device)` and
-        any optimizer. A model built from a config alone has none, since nothing was loaded.
+        any optimizer. Whole modules, since a bias alone may rightly stay as it was: that of a score
+        for each choice cancels in the softmax, and its gradient is zero. A model built from a
+        config alone has none, since nothing was loaded.
         """
         parameters = dict(self.named_parameters())
-        return tuple(
-            name
+        trained = {
+            name.rpartition(".")[0]
             for name, drawn in self._drawn.items()
-            if torch.equal(parameters[name].detach().cpu(), drawn.to(parameters[name].dtype))
-        )
+            if not torch.equal(parameters[name].detach().cpu(), drawn.to(parameters[name].dtype))
+        }
+        return tuple(name for name in self._drawn if name.rpartition(".")[0] not in trained)
 
     @classmethod
     def _without_numbers(cls, config: Any, stored: weights.Shapes) -> Self:

@@ -61,7 +61,7 @@ class Column:
             "training examples": training["examples"],
             "training files": ", ".join(sum_[:8] for sum_ in sums_of(self.runs[0], "train")),
             "computed in": f"{record['precision']['name']} on {record['device']}, "
-            f"{record['threads']} threads",
+            f"{record['threads']} thread{'s' * (record['threads'] > 1)}",
             "torch": record["versions"]["torch"],
             "minibert": record["versions"]["minibert"],
         }

@@ -8,6 +8,7 @@ for prediction in predictor(["what a lovely day", "go away"]):
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from minibert.tasks.kinds import kind_of
 from minibert.tasks.kinds.kind import Asked
 from minibert.tasks.pooling import SentenceEncoder
 from minibert.text.batches import Dataset
+from minibert.text.checks import UNKNOWN_IS_A_FAULT
 from minibert.text.corpora import Corpus
 from minibert.text.examples import Example
 from minibert.text.tokenizer import BertTokenizer
@@ -160,13 +162,20 @@ _NAMES = {"choices": "lists of choices", "pairs": "second texts"}
 
 @dataclass(frozen=True)
 class FilledMask:
-    """The likeliest pieces for one [MASK] of a text: (piece, probability), the likeliest first."""
+    """The likeliest pieces for one [MASK] of a text: (piece, probability), the likeliest first.
+
+    Attributes:
+        number, of: the how manieth [MASK] of the text it is, from 1, and how many there are.
+    """
 
     text: str
     pieces: list[tuple[str, float]]
+    number: int = 1
+    of: int = 1
 
     def __str__(self) -> str:
-        lines = [shorten(self.text, 90)]
+        which = f" ([MASK] {self.number} of {self.of})" if self.of > 1 else ""
+        lines = [shorten(self.text, 90) + which]
         return "\n".join(lines + [f"  {chance:.3f}  {piece}" for piece, chance in self.pieces])
 
 
@@ -228,6 +237,13 @@ class MaskFiller:
                 key="[MASK]",
                 hint="Write [MASK] where a word is to be found: Paris is the [MASK] of France.",
             )
+        unknown = int((inputs["input_ids"] == self.tokenizer.unk_id).sum())
+        if unknown > UNKNOWN_IS_A_FAULT * (inputs["input_ids"].shape[1] - 2):
+            warnings.warn(
+                f"{unknown} pieces of {shorten(text)!r} are [UNK], not in the model's vocabulary: "
+                "what it fills in means nothing.",
+                stacklevel=2,
+            )
         with torch.inference_mode():
             output = self.model(**prepare_on(self.device)(inputs))
         both_heads = isinstance(self.model, BertForPreTraining)
@@ -235,8 +251,13 @@ class MaskFiller:
         chances = logits[0, masks].float().softmax(dim=-1).cpu()  # (masks, V)
         best, ids = chances.topk(min(top, chances.shape[-1]))  # (masks, top), (masks, top)
         return [
-            FilledMask(text, list(zip(self.tokenizer.tokens(row), values.tolist(), strict=True)))
-            for row, values in zip(ids, best, strict=True)
+            FilledMask(
+                text,
+                list(zip(self.tokenizer.tokens(row), values.tolist(), strict=True)),
+                number,
+                len(masks),
+            )
+            for number, (row, values) in enumerate(zip(ids, best, strict=True), start=1)
         ]
 
 

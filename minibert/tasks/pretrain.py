@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import os
 import time
 import warnings
@@ -420,7 +421,7 @@ class _Pace:
         losses = ", ".join(f"{name} {value:.3f}" for name, value in record.terms.items())
         self._say(
             f"step {record.step:,} of {total:,}: {losses}; {self._tokens / seconds:,.0f} tokens/s, "
-            f"{left / 60:,.0f} minutes left"
+            f"{math.ceil(left / 60):,} min left"
         )
         self._steps = self._tokens = 0
         self._since = time.perf_counter()

@@ -73,6 +73,7 @@ class PretrainSettings(TrainingSettings):
 
     def rules(self) -> Rules:
         values = {key: getattr(self, key) for key in _SIZES}
+        width, heads = self.hidden_size or HIDDEN_SIZE, self.heads or HEADS
         return {
             **super().rules(),
             "corpus": (
@@ -93,6 +94,7 @@ class PretrainSettings(TrainingSettings):
             "epoch_share": (0 < self.epoch_share <= 1, "above 0 and at most 1"),
             "dropout": (self.dropout is None or 0 <= self.dropout < 1, "at least 0 and below 1"),
             **{key: (value is None or value >= 1, "1 or more") for key, value in values.items()},
+            "hidden_size": (width >= 1 and width % heads == 0, f"a multiple of heads, {heads}"),
         }
 
     def refuse_contradictions(self) -> None:

@@ -62,6 +62,12 @@ def read_run(folder: str | Path, command: str = "train") -> SavedRun:
         DataError: it is no run folder, or the run was not finished.
     """
     folder = Path(folder)
+    if not begun(folder):
+        raise DataError(
+            f"{folder} is no run folder: there is no {RECORD} in it.",
+            path=folder,
+            hint="Name what minibert train or pretrain wrote, such as runs/001.",
+        )
     record = read_object(folder / RECORD, DataError)
     if record.get("status") != "finished":
         raise DataError(

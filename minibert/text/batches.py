@@ -311,8 +311,10 @@ def plan_batches(
     size = batch_size if token_budget is None else token_budget
     if size is None or size < 1 or (batch_size is not None and token_budget is not None):
         raise ConfigError(
-            f"batch_size is {batch_size} and token_budget {token_budget}: one of them has to be "
-            "a positive number, the other None.",
+            f"batch_size is {size}, but it must be 1 or more."
+            if token_budget is None
+            else f"batch_size is {batch_size} and token_budget {token_budget}: one of them has to "
+            "be a positive number, the other None.",
             key="batch_size",
             expected="one of batch_size and token_budget",
             found=(batch_size, token_budget),

@@ -259,7 +259,8 @@ def hold_out(
     count = max(least, round(share * len(documents)))
     if count >= len(documents):
         raise ConfigError(
-            f"{count} of {len(documents)} documents cannot be held out: none is left to train on.",
+            f"There is no document to train on beside the {count} to hold out, of "
+            f"{len(documents)} in all.",
             key="validation_fraction",
             expected=f"{count + 1} documents or more",
             found=len(documents),

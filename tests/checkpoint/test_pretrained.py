@@ -18,6 +18,7 @@ from minibert.files import read_json, sha256, write_json
 from minibert.model import (
     BertConfig,
     BertForMaskedLM,
+    BertForMultipleChoice,
     BertForPreTraining,
     BertForQuestionAnswering,
     BertForSequenceClassification,
@@ -257,6 +258,17 @@ def test_a_head_that_was_asked_for_is_drawn(asked, minilm):
     assert not torch.equal(weight, again.head.classifier.weight)
     text = str(model.load_report)
     assert "fresh: classifier.* (2 tensors, 1,155 values)" in text and "pooler" in text
+
+
+def test_a_head_is_trained_whose_bias_rightly_stayed_as_it_was(minilm, tmp_path):
+    """That of a score for each choice cancels in the softmax: its gradient is exactly zero."""
+    model = BertForMultipleChoice.from_pretrained(minilm, fresh_head=True)
+    weight = "head.classifier.weight"
+    assert model.untrained() == (weight, "head.classifier.bias")
+    with torch.no_grad():
+        model.get_parameter(weight).mul_(1.5)
+    assert model.untrained() == ()
+    model.save_pretrained(tmp_path)
 
 
 def test_a_stored_head_is_kept_for_the_same_labels(saved):

@@ -9,6 +9,7 @@ from minibert.cli import main
 from minibert.errors import CheckpointError
 from minibert.files import read_json
 from tests.tasks.conftest import save_model
+from tests.tasks.test_resume import break_at
 
 
 @pytest.fixture
@@ -38,6 +39,34 @@ def test_it_trains_reports_and_says_what_is_next(shipped, tmp_path, capsys):
         "samples",
     )
     assert settings["epochs"] == 1 and (tmp_path / "runs/001/report.html").is_file()
+
+
+def test_a_run_that_was_stopped_and_gone_on_with_reports_as_well(shipped, tmp_path, capsys):
+    job = [
+        "train",
+        "--epochs",
+        "1",
+        "--precision",
+        "fp32",
+        "--max-length",
+        "12",
+        "--output",
+        "run",
+        "--quiet",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        break_at(patch, 2, KeyboardInterrupt)
+        assert main(["train", "--output", "run", *how]) == 130
+    assert not (tmp_path / "run/report.html").exists()
+    assert main(["train", "--resume", "run", "--quiet"]) == 0
+    assert "written:\n" in capsys.readouterr().out and (tmp_path / "run/report.html").is_file()
+
+
+def test_the_samples_are_looked_at_by_their_name(capsys):
+    assert main(["data", "samples", "--quiet"]) == 0
+    by_option = main(["data", "--train", "samples", "--quiet"])
+    shown = capsys.readouterr().out
+    assert by_option == 0 and shown[: len(shown) // 2] == shown[len(shown) // 2 :]
 
 
 def test_the_package_comes_first(shipped, tmp_path):

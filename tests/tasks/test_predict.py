@@ -324,6 +324,19 @@ def test_a_mask_is_a_mask_where_special_tokens_in_texts_are_characters(tmp_path)
     assert len(mask.pieces) == 5
 
 
+def test_each_of_several_masks_has_its_number(tiny):
+    filled = MaskFiller.from_pretrained(tiny)("one [MASK] [MASK] day", top=1)
+    assert [(mask.number, mask.of) for mask in filled] == [(1, 2), (2, 2)]
+    assert str(filled[1]).startswith("one [MASK] [MASK] day ([MASK] 2 of 2)\n")
+    [alone] = MaskFiller.from_pretrained(tiny)("one [MASK]", top=1)
+    assert str(alone).startswith("one [MASK]\n")
+
+
+def test_a_text_that_the_model_cannot_read_is_warned_of(tiny):
+    with pytest.warns(UserWarning, match=r"3 pieces of '.*' are \[UNK\]"):
+        MaskFiller.from_pretrained(tiny)("這部電 [MASK]", top=1)
+
+
 def test_what_cannot_be_filled(tiny, minilm):
     filler = MaskFiller.from_pretrained(tiny)
     with pytest.raises(DataError, match=r"There is no \[MASK\] in 'one day'"):
