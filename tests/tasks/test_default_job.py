@@ -42,18 +42,7 @@ def test_it_trains_reports_and_says_what_is_next(shipped, tmp_path, capsys):
 
 
 def test_a_run_that_was_stopped_and_gone_on_with_reports_as_well(shipped, tmp_path, capsys):
-    job = [
-        "train",
-        "--epochs",
-        "1",
-        "--precision",
-        "fp32",
-        "--max-length",
-        "12",
-        "--output",
-        "run",
-        "--quiet",
-    ]
+    how = ["--epochs", "1", "--precision", "fp32", "--max-length", "12", "--quiet"]
     with pytest.MonkeyPatch.context() as patch:
         break_at(patch, 2, KeyboardInterrupt)
         assert main(["train", "--output", "run", *how]) == 130
