@@ -21,6 +21,7 @@ from minibert.text.examples import Example
 _INK, _GOLD = "#2a4d8f", "#c2701c"
 _MOST_CLASSES = 30
 _MOST_FEATURES = 2_000  # texts whose features are drawn
+_FEW = 400  # examples of a class that are still told apart as dots
 
 Draw = Callable[[Any, SavedRun, Sequence[Row]], Any]
 
@@ -273,7 +274,9 @@ def _features(figure: Any, run: SavedRun, rows: Sequence[Row], progress: bool) -
         panel.set_visible(True)
         panel.scatter(*places.T, s=3, color="lightgrey", linewidths=0)
         mine = places[own == label]
-        if len(mine):
+        if len(mine) <= _FEW:
+            panel.scatter(*mine.T, s=9, color="tab:blue", alpha=0.6, linewidths=0)
+        else:
             extent = [*np.column_stack([places.min(axis=0), places.max(axis=0)]).ravel()]
             panel.hexbin(*mine.T, gridsize=22, cmap="Blues", mincnt=1, extent=extent)
         panel.set_title(f"{name} ({len(mine)})", fontsize=10)
@@ -289,8 +292,9 @@ def _flattened(vectors: np.ndarray) -> tuple[np.ndarray, str]:
         import umap
     except ImportError:
         centred = scaled - scaled.mean(axis=0)  # (n, D)
-        _, _, directions = np.linalg.svd(centred, full_matrices=False)
-        return centred @ directions[:2].T, "two principal components"
+        _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
+        share = (lengths[:2] ** 2).sum() / max((lengths**2).sum(), 1e-12)
+        return centred @ directions[:2].T, f"two principal components, {share:.0%} of the variance"
     return umap.UMAP(metric="cosine", random_state=0).fit_transform(scaled), "UMAP"
 
 

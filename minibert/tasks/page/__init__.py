@@ -31,7 +31,6 @@ from minibert.training.calibration import expected_calibration_error
 
 FOLDER = Path(__file__).parent
 _STATIC_ROWS = 200  # shown where no script runs
-_BESIDE = 4  # so many columns of it leave room beside it
 _MOST_CLASSES = 40  # of a confusion matrix
 _BETWEEN_TEXTS = " | "
 _SHOWN = 20  # of the labels to look at
@@ -236,12 +235,11 @@ def _confusion(page: _Page) -> str:
         f"<li>{escape(label)} taken for {escape(guess)}: {count:,}</li>"
         for label, guess, count in errors.confusions(pairs)[:8]
     )
-    beside = "pair" if len(page.labels) <= _BESIDE else "below"
     meaning = "; it opens its examples below" if page.has_classes else " of words"
     return (
         "<h2>What it mixes up</h2><p>Rows are labels, columns predictions. Each cell has its share "
         f"of the row, and the count{meaning}.</p>"
-        f'<div class="{beside}"><div class="wide"><table class="matrix">'
+        '<div class="beside"><div class="wide"><table class="matrix">'
         f"<thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
         f"<div><h3>The commonest errors</h3><ol>{commonest}</ol></div></div>"
     )
