@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -108,8 +109,9 @@ def _curves(figure: Any, run: SavedRun, _: Sequence[Row]) -> Any:
     _losses(left, run, "loss", "loss")
     epochs = run.record["epochs"]
     numbers = [epoch["epoch"] for epoch in epochs]
-    for name in (name for name in epochs[0]["metrics"] if name not in ("loss", "mse")):
-        right.plot(numbers, [epoch["metrics"][name] for epoch in epochs], "o-", label=name)
+    names = (name for name in epochs[0]["metrics"] if name not in ("loss", "mse"))
+    for name, style in zip(names, itertools.cycle(("o-", "s--", "^:", "d-."))):  # some coincide
+        right.plot(numbers, [epoch["metrics"][name] for epoch in epochs], style, label=name)
     right.set(xlabel="epoch", ylabel="validation score", xticks=numbers)
     right.legend(frameon=False)
     right.spines[["top", "right"]].set_visible(False)
@@ -206,7 +208,8 @@ def _reliability(figure: Any, run: SavedRun, rows: Sequence[Row]) -> Any:
 
 def _frequencies(figure: Any, run: SavedRun, _: Sequence[Row]) -> Any:
     """How often each class occurs in the training data, the commonest at the top."""
-    counts = sorted(run.record["data"]["train"]["labels"].items(), key=lambda item: item[1])
+    labels = run.record["data"]["train"]["labels"]
+    counts = sorted(reversed(labels.items()), key=lambda item: item[1])  # equal ones in their order
     axes = figure.subplots()
     bars = axes.barh(_names([name for name, _ in counts]), [n for _, n in counts], color=_INK)
     axes.bar_label(bars, [f"{count:,}" for _, count in counts], padding=3, fontsize=9)
