@@ -312,7 +312,7 @@ def plan_batches(
     if size is None or size < 1 or (batch_size is not None and token_budget is not None):
         raise ConfigError(
             f"batch_size is {size}, but it must be 1 or more."
-            if token_budget is None
+            if batch_size is not None and token_budget is None
             else f"batch_size is {batch_size} and token_budget {token_budget}: one of them has to "
             "be a positive number, the other None.",
             key="batch_size",

@@ -202,7 +202,7 @@ def test_documents_are_held_out_whole_and_at_random():
     assert hold_out(texts, 0.1, seed=1) == (train, held) != hold_out(texts, 0.1, seed=2)
     assert len(hold_out(texts[:2], 0.01, seed=0)[1]) == 1
     assert len(hold_out(texts[:3], 0.01, seed=0, least=2)[1]) == 2
-    with pytest.raises(ConfigError, match="none is left to train on"):
+    with pytest.raises(ConfigError, match="There is no document to train on beside the"):
         hold_out(texts[:1], 0.1, seed=0)
 
 
