@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import minibert
+from tests.planted_faults import FAULTS
 
 ROOT = Path(minibert.__file__).parent
 MODULES = {
@@ -286,3 +287,12 @@ def test_the_legend_stands_at_the_top_of_the_package():
     legend = minibert.__doc__ or ""
     for letter in "BSTDNHFLVC":
         assert re.search(rf"(^|\s){letter}  \w", legend), letter
+
+
+def test_every_planted_fault_still_has_the_text_that_it_changes():
+    stale = [
+        one.name
+        for one in FAULTS
+        if any(old not in (ROOT.parent / one.file).read_text() for old, _ in one.edits if old != "\0")
+    ]
+    assert not stale
