@@ -293,6 +293,8 @@ def test_every_planted_fault_still_has_the_text_that_it_changes():
     stale = [
         one.name
         for one in FAULTS
-        if any(old not in (ROOT.parent / one.file).read_text() for old, _ in one.edits if old != "\0")
+        if any(
+            old not in (ROOT.parent / one.file).read_text() for old, _ in one.edits if old != "\0"
+        )
     ]
     assert not stale
