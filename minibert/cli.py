@@ -147,8 +147,8 @@ _ALONE = """\
 No model and no data are named: fine-tunes minibert-small, which ships with minibert, on its sample
 reviews. Any option changes that (the recipe is samples; see minibert train --help)."""
 _NEXT = """\
-the same on text of your own (columns text and label), and, in an hour rather than a minute, on
-25,000 reviews of the Hub:
+the same on text of your own (columns text and label), and, which takes far longer, on 25,000
+reviews of the Hub:
   minibert train --recipe samples --train FILE.csv
   minibert train --model minibert-small --recipe imdb-finetune --learning-rate 2e-4"""
 
@@ -191,8 +191,9 @@ def _train(options: argparse.Namespace) -> None:
 def _say(run: Run, options: argparse.Namespace) -> None:
     """The result; of the job that needs no download all pictures and the page, too."""
     print(run.summary())
-    record = read_object(run.folder / RECORD)
-    if record["settings"]["recipe"] == recipes.DEFAULT and os.environ.get("RANK", "0") == "0":
+    if os.environ.get("RANK", "0") != "0":
+        return  # the first process writes it
+    if read_object(run.folder / RECORD)["settings"]["recipe"] == recipes.DEFAULT:
         written = write_report(run.folder, progress=not options.quiet)
         print("written:", *written.pictures, written.page, sep="\n  ")
         print(_NEXT)

@@ -90,6 +90,15 @@ def train_arguments(tiny, moods, **changes) -> list[str]:
 # Help
 
 
+def test_a_run_that_is_not_there_is_told_from_a_hub_id(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    assert main(["predict", "runs/007", "a text"]) == 1
+    assert "There is a folder runs here, with no 007 in it." in capsys.readouterr().err
+    assert main(["predict", "nobody-has-this", "a text"]) == 1
+    assert "There is a folder" not in capsys.readouterr().err
+
+
 def test_help_names_every_command_and_shows_examples(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])

@@ -130,7 +130,7 @@ def resolve(
             return _from_cache(repository, patterns)
         return _pinned(repository, patterns) or _from_hub(repository, patterns)
     except HubError as problem:
-        if path.parent.is_dir():  # such as runs/007, of which there are six
+        if path.parent != Path() and path.parent.is_dir():  # a folder was meant, such as runs/007
             problem.add_note(f"There is a folder {path.parent} here, with no {path.name} in it.")
         raise
 

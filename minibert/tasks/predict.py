@@ -165,7 +165,7 @@ class FilledMask:
     """The likeliest pieces for one [MASK] of a text: (piece, probability), the likeliest first.
 
     Attributes:
-        number, of: the how manieth [MASK] of the text it is, from 1, and how many there are.
+        number, of: which [MASK] of the text it is, counted from 1, and how many there are.
     """
 
     text: str

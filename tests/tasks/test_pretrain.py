@@ -454,7 +454,7 @@ def learned(tmp_path_factory):
         vocabulary_size=220,
         epochs=12,
         learning_rate=1.5e-3,
-        mask_share=0.3,  # more to learn from: with 15% two of five corpora do not get there
+        mask_share=0.3,  # more to learn from: with 15% one of five corpora does not get there
         dropout=0.0,
     )
     return run(settings)
