@@ -9,11 +9,9 @@ The shape legend, used everywhere and never redefined:
     V  vocabulary                        C  classes
 """
 
-__version__ = "0.1.0"
-
-from minibert.errors import MinibertError
-from minibert.model import (
-    BertConfig,
+from minibert.bert import BertModel, BertOutput
+from minibert.config import BertConfig
+from minibert.heads import (
     BertForMaskedLM,
     BertForMultipleChoice,
     BertForNextSentencePrediction,
@@ -21,16 +19,12 @@ from minibert.model import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
-    BertModel,
-    Layout,
-    Trace,
 )
-from minibert.tasks.features import extract_features
-from minibert.tasks.finetune import Settings, finetune, resume
-from minibert.tasks.predict import Embedder, MaskFiller, Predictor
-from minibert.tasks.pretrain import pretrain, resume_pretraining
-from minibert.tasks.pretrain_settings import PretrainSettings
-from minibert.text.tokenizer import BertTokenizer
+from minibert.io.errors import MinibertError
+from minibert.io.version import __version__
+from minibert.layout import Layout
+from minibert.tokenizer import BertTokenizer
+from minibert.trace import Trace
 
 __all__ = [
     "BertConfig",
@@ -42,18 +36,10 @@ __all__ = [
     "BertForSequenceClassification",
     "BertForTokenClassification",
     "BertModel",
+    "BertOutput",
     "BertTokenizer",
-    "Embedder",
     "Layout",
-    "MaskFiller",
     "MinibertError",
-    "Predictor",
-    "PretrainSettings",
-    "Settings",
     "Trace",
-    "extract_features",
-    "finetune",
-    "pretrain",
-    "resume",
-    "resume_pretraining",
+    "__version__",
 ]

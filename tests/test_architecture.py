@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import minibert
-from tests.planted_faults import FAULTS
+from tests.programs.planted_faults import FAULTS
 
 ROOT = Path(minibert.__file__).parent
 MODULES = {
@@ -23,45 +23,45 @@ MODULES = {
 
 # Folder or top-level module -> what it may import of ours beyond itself, errors and files.
 ARROWS = {
-    "minibert": {"minibert.model", "minibert.tasks", "minibert.text", "minibert.study"},
-    "minibert.__main__": {"minibert.cli"},
-    "minibert.cli": {
-        "minibert.arguments",
+    "minibert": {"minibert", "minibert.tasks", "minibert.text", "minibert.study"},
+    "minibert.__main__": {"minibert.workbench.cli"},
+    "minibert.workbench.cli": {
+        "minibert.workbench.arguments",
         "minibert.tasks",
         "minibert.study",
         "minibert.__version__",
     },
-    "minibert.arguments": {"minibert.tasks", "minibert.training", "minibert.__version__"},
+    "minibert.workbench.arguments": {"minibert.tasks", "minibert.training", "minibert.__version__"},
     "minibert.tasks": {
         "minibert.training",
         "minibert.text",
         "minibert.checkpoint",
-        "minibert.model",
+        "minibert",
     },
     "minibert.study": {
         "minibert.training",
         "minibert.text",
         "minibert.checkpoint",
-        "minibert.model",
+        "minibert",
     },
-    "minibert.model": {"minibert.checkpoint.pretrained"},
-    "minibert.text": {"minibert.checkpoint.hub"},
+    "minibert": {"minibert.pretrained"},
+    "minibert.text": {"minibert.io.hub"},
     "minibert.checkpoint": set(),
     "minibert.training": set(),
-    "minibert.files": set(),
-    "minibert.errors": set(),
-    "minibert.tables": set(),
+    "minibert.io.files": set(),
+    "minibert.io.errors": set(),
+    "minibert.io.tables": set(),
 }
-FOR_ALL = {"minibert.errors", "minibert.files", "minibert.tables"}
+FOR_ALL = {"minibert.io.errors", "minibert.io.files", "minibert.io.tables"}
 
 # What is imported from elsewhere -> the one module that may, or None: any.
 OUTSIDE = {
     "torch": None,
     "numpy": None,
     "tqdm": None,
-    "huggingface_hub": "minibert.checkpoint.hub",
-    "safetensors": "minibert.files",
-    "tokenizers": "minibert.text.tokenizer",
+    "huggingface_hub": "minibert.io.hub",
+    "safetensors": "minibert.io.files",
+    "tokenizers": "minibert.tokenizer",
 }
 # Extras: imported where they are used, inside a function, never with the package.
 OPTIONAL = {"pyarrow", "matplotlib", "umap"}
@@ -228,7 +228,7 @@ def test_code_that_does_not_is_not():
     assert not list(_runs_data(ast.parse(code)))
 
 
-MODEL = [module for module in MODULES if _within(module, "minibert.model")]
+MODEL = [module for module in MODULES if _within(module, "minibert")]
 METHODS = "view|transpose|reshape|permute|unflatten|flatten|expand|index_select|unbind|gather"
 MAKERS = "new_full|new_zeros|new_ones|new_empty|new_tensor|stack|cat"
 RESHAPING = re.compile(rf"\.({METHODS}|{MAKERS})\(")
@@ -262,7 +262,7 @@ def test_every_module_says_on_one_line_what_it_holds():
 
 @pytest.mark.parametrize("name", SOURCED)
 def test_modules_of_the_network_name_their_source(name):
-    assert SOURCE.search(ast.get_docstring(_tree(f"minibert.model.{name}")) or "")
+    assert SOURCE.search(ast.get_docstring(_tree(f"minibert.{name}")) or "")
 
 
 @pytest.mark.parametrize(

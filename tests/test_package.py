@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import minibert
-from tests.tasks.conftest import moods, tiny
+from tests.workbench.conftest import moods, tiny
 
 __all__ = ["moods", "tiny"]  # fixtures, used by name
 
@@ -52,7 +52,9 @@ def test_the_public_names_are_those_listed():
 
 def test_importing_the_package_imports_nothing_but_its_dependencies():
     """Not even where the others are installed, as they are here."""
-    output = python("import sys, json, minibert, minibert.cli; print(json.dumps([*sys.modules]))")
+    output = python(
+        "import sys, json, minibert, minibert.workbench.cli; print(json.dumps([*sys.modules]))"
+    )
     loaded = {name.split(".")[0] for name in json.loads(output)}
     assert {"torch", "numpy", "tokenizers", "safetensors", "huggingface_hub", "tqdm"} <= loaded
     assert not loaded & set(NOT_IMPORTED.split())
@@ -79,7 +81,7 @@ def test_the_metadata_has_the_dependencies_and_extras_of_the_design():
         for entry in importlib.metadata.entry_points(group="console_scripts")
         if entry.name == "minibert"
     ]
-    assert script.value == "minibert.cli:main"
+    assert script.value == "minibert.workbench.cli:main"
 
 
 def test_the_whole_way_works_without_a_network(tiny, moods, tmp_path):
@@ -116,7 +118,7 @@ def test_parquet_without_pyarrow_is_a_clear_error(tiny, tmp_path):
     code = """
 import sys
 sys.modules["pyarrow"] = None  # as if it were not installed
-from minibert.cli import main
+from minibert.workbench.cli import main
 sys.exit(main(["train", "--model", sys.argv[1], "--train", sys.argv[2]]))
 """
     done = subprocess.run(

@@ -14,11 +14,12 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from minibert import BertForPreTraining, BertTokenizer, MaskFiller
-from minibert.checkpoint.bundled import MODEL, bundled
-from minibert.files import read_json
+from minibert import BertForPreTraining, BertTokenizer
+from minibert.io.bundled import MODEL, bundled
+from minibert.io.files import read_json
+from minibert.workbench import MaskFiller
 from tests.conftest import BOUNDS
-from tests.small_model import masks
+from tests.programs.small_model import masks
 
 TEXTS = [
     "The acting was [MASK] and I was bored from start to finish.",

@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 
-import minibert.model
-from minibert.checkpoint import names, weights
-from minibert.checkpoint.pretrained import class_name
-from minibert.errors import CheckpointError
-from minibert.model import BertConfig
-from minibert.model.bert import BertBase
-from minibert.tables import table
+from minibert import checkpoint as weights
+from minibert import names
+from minibert.bert import BertBase
+from minibert.config import BertConfig
+from minibert.heads import MODELS
+from minibert.io.errors import CheckpointError
+from minibert.io.tables import table
+from minibert.pretrained import class_name
 
 _PARTS = re.compile(r"(?:bert\.)?(embeddings\.\w+|encoder\.layers\.\d+|pooler|\w+)\.")
 
@@ -93,7 +94,7 @@ def ledger(source: str | Path, *, revision: str | None = None) -> Ledger:
         HubError: a download failed.
     """
     local, _ = weights.find(source, revision)
-    kind: type[BertBase] = getattr(minibert.model, class_name(local.folder))
+    kind: type[BertBase] = MODELS[class_name(local.folder)]
     model = kind.from_pretrained(source, revision=local.revision or revision)
     assert model.load_report is not None
     entries = model.load_report.entries
@@ -117,7 +118,7 @@ def parameters_of(config: BertConfig, class_name: str = names.BARE_MODEL) -> tup
     Nothing is allocated: the model is built on torch's meta device, which has shapes and no memory.
     """
     with torch.device("meta"):
-        model = getattr(minibert.model, class_name)(config)
+        model = MODELS[class_name](config)
     return parts_of({name: prod(tensor.shape) for name, tensor in model.named_parameters()})
 
 

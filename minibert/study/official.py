@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
-from minibert.checkpoint import bundled, weights
-from minibert.checkpoint.names import BARE_MODEL
-from minibert.errors import ConfigError, HubError, MinibertError
-from minibert.files import read_bytes, sha256
-from minibert.model import BertConfig, BertModel
+from minibert import checkpoint as weights
+from minibert.bert import BertModel
+from minibert.config import BertConfig
+from minibert.io import bundled
+from minibert.io.errors import ConfigError, HubError, MinibertError
+from minibert.io.files import read_bytes, sha256
+from minibert.names import BARE_MODEL
 
 LARGEST = 100_000  # bytes of the table
 

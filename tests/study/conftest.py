@@ -1,5 +1,5 @@
 """The folder of a saved model, as for the checkpoint's own tests."""
 
-from tests.checkpoint.conftest import saved
+from tests.io.conftest import saved
 
 __all__ = ["saved"]

@@ -7,13 +7,13 @@ import json
 import pytest
 from safetensors import safe_open
 
-from minibert.checkpoint.weights import SINGLE
-from minibert.errors import CheckpointError
-from minibert.files import read_json, write_json
-from minibert.model import BertConfig
+from minibert import BertConfig
+from minibert.checkpoint import SINGLE
+from minibert.io.errors import CheckpointError
+from minibert.io.files import read_json, write_json
 from minibert.study import ledger as module
 from minibert.study.ledger import ledger, parameters_of
-from tests.checkpoint.conftest import CASES, random_model
+from tests.io.conftest import CASES, random_model
 
 DISTILBERT = BertConfig(model_type="distilbert", type_vocab_size=0, num_hidden_layers=6)
 

@@ -11,16 +11,16 @@ from math import prod
 
 import pytest
 
-from minibert.cli import main
 from minibert.study.official import official_checkpoints
-from tests.checkpoint.hub_server import COMMIT, HubServer, files_of
-from tests.tasks.conftest import VOCABULARY, save_model
+from minibert.workbench.cli import main
+from tests.io.hub_server import COMMIT, HubServer, files_of
+from tests.workbench.conftest import VOCABULARY, save_model
 
 VERIFY = """
 import sys
 from pathlib import Path
-from minibert.checkpoint import bundled
-from minibert.cli import main
+from minibert.io import bundled
+from minibert.workbench.cli import main
 bundled.official_table = lambda: Path(sys.argv[1])
 sys.exit(main(["weights", "--verify", *sys.argv[2:]]))
 """
@@ -43,7 +43,7 @@ def test_what_is_not_in_the_table_is_refused(capsys):
 
 @pytest.mark.parametrize("case", ["ok", "sum", "shape", "parameters", "damaged", "not reachable"])
 def test_a_hub_is_compared_with_the_table(case, tmp_path):
-    from minibert.model import BertModel
+    from minibert import BertModel
 
     server = HubServer(files_of(save_model(tmp_path / "model", BertModel)))
     if case == "damaged":
@@ -89,6 +89,6 @@ config = {{ vocab_size = {len(VOCABULARY)}, hidden_size = 32, num_hidden_layers 
 
 
 def _shapes(folder):
-    from minibert.files import tensor_shapes
+    from minibert.io.files import tensor_shapes
 
     return [shape for shape, _ in tensor_shapes(folder / "model.safetensors").values()]

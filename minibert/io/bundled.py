@@ -1,0 +1,48 @@
+"""What ships with the project: the small model and the table of official checkpoints.
+
+The folder `weights/` lies at the top of a clone, beside the package, and in a wheel inside it
+(pyproject.toml puts it there), so it is looked for in both places, the package first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from minibert.io.errors import CheckpointError
+
+MODEL = "minibert-small"
+TABLE = "official.toml"
+_PACKAGE = Path(__file__).parents[1]
+PLACES = (_PACKAGE / "weights", _PACKAGE.parent / "weights")
+
+
+def bundled() -> Path:
+    """The folder of the model that ships with the project.
+
+    Raises:
+        CheckpointError: it is in neither of the places.
+    """
+    return _find(f"{MODEL}/config.json", "--model names another model.").parent
+
+
+def official_table() -> Path:
+    """The file with the table of official checkpoints that minibert is tested for.
+
+    Raises:
+        CheckpointError: it is in neither of the places.
+    """
+    return _find(TABLE, "Install minibert whole, from a clone or a wheel.")
+
+
+def _find(name: str, hint: str) -> Path:
+    wanted = [place / name for place in PLACES]
+    for path in wanted:
+        if path.is_file():
+            return path
+    raise CheckpointError(
+        f"What ships with minibert is not whole: there is no {' and no '.join(map(str, wanted))}.",
+        path=wanted[-1],
+        key=name,
+        expected=wanted,
+        hint=hint,
+    )

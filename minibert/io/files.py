@@ -1,0 +1,516 @@
+"""Files: writes that are whole or absent, and safetensors in and out.
+
+Every file of the project is written here: into a temporary file beside its target, flushed to the
+disk, then renamed over it. A reader sees the old file or the new one, never half of one. So is a
+folder whose files belong together: its manifest, which has the sum of each file, is written last.
+What is read is taken to be hostile: sizes and types first, content after them.
+The only module that imports `safetensors`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import secrets
+import shutil
+import stat
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import safetensors
+import safetensors.torch
+import torch
+
+from minibert.io.errors import CheckpointError, DiskError, MinibertError
+
+# The largest JSON that is read, in bytes, unless the caller says otherwise. BERT-large's header has
+# 50 KB; what Python makes of a hostile text takes up to 27 times as much memory as the text.
+LARGEST_JSON = 2 * 2**20
+
+# Bytes of one value, by the names that safetensors gives to dtypes.
+_ITEM_SIZES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64"), 8),
+}
+_MOST_AXES = 8  # no tensor of a BERT has more than two
+
+MANIFEST = "manifest.json"
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; what was written there replaces `path` at the end.
+
+    On any error the temporary file is removed and `path` is left as it was.
+
+    Raises:
+        DiskError: the folder cannot be written to, or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
+        yield temporary
+        temporary.chmod(mode)  # safetensors puts a file of its own in the place, for its owner only
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
+        _flush_to_disk(path.parent)
+    except OSError as error:
+        raise _not_written(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `path`; with a manifest, it takes the place of `path`.
+
+    On any error the temporary folder is removed and `path` is left as it was. A process that is
+    killed may leave the temporary folder, whose name starts with a dot.
+
+    Raises:
+        DiskError: as for `atomic_path`, naming `path`.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        yield temporary
+        write_json(temporary / MANIFEST, {"files": _sums_of(temporary)})
+        if path.exists():  # a folder cannot be renamed over one that holds something
+            remove_folder(path)
+        os.replace(temporary, path)
+        _flush_to_disk(path.parent)
+    except OSError as error:
+        raise _not_written(path, error) from error
+    except DiskError as error:
+        raise _not_written(path, error.__cause__ or error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_folder(path: str | Path) -> None:
+    """Removes a folder; if that is cut short, what is left has no manifest and counts as nothing.
+
+    Raises:
+        DiskError: it could not be removed.
+    """
+    path = Path(path)
+    try:
+        (path / MANIFEST).unlink(missing_ok=True)
+        _flush_to_disk(path)
+        shutil.rmtree(path)
+    except OSError as error:
+        raise DiskError(
+            f"{path} could not be removed: {error.strerror or error}.",
+            path=path,
+            hint="Check the permissions of the folder.",
+        ) from error
+
+
+def check_manifest(folder: str | Path) -> tuple[str, ...]:
+    """Reads every file of a folder that `atomic_folder` wrote, and compares it with the manifest.
+
+    Returns:
+        The names of the files that the manifest vouches for.
+
+    Raises:
+        CheckpointError: there is no manifest, or a file is missing, or its size or sum is another.
+    """
+    folder = Path(folder)
+    files = read_object(folder / MANIFEST).get("files")
+    if not isinstance(files, dict):
+        raise CheckpointError(f"{folder / MANIFEST} lists no files.", path=folder / MANIFEST)
+    for name, facts in files.items():
+        path = folder / name
+        if Path(name).name != name or not isinstance(facts, dict):
+            raise CheckpointError(
+                f"{folder / MANIFEST} lists {name!r}, which is no file of its folder.",
+                path=folder / MANIFEST,
+                key=name,
+            )
+        try:
+            found: dict[str, Any] = {"size": size_of_file(path), "sha256": None}
+            if found["size"] == facts.get("size"):  # else there is no need to read it
+                found["sha256"] = sha256(path)
+        except OSError as problem:
+            raise CheckpointError(
+                f"{path} could not be read: {problem.strerror}.", path=path, key=name
+            ) from problem
+        if found != facts:
+            key = "size" if found["sha256"] is None else "sha256"
+            raise CheckpointError(
+                f"{path} is damaged: its {key} is {found[key]}, and the manifest says "
+                f"{facts.get(key)}.",
+                path=path,
+                key=name,
+                expected=facts.get(key),
+                found=found[key],
+            )
+    return tuple(files)
+
+
+def _sums_of(folder: Path) -> dict[str, dict[str, int | str]]:
+    return {
+        path.name: {"size": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(folder.iterdir())
+    }
+
+
+def _not_written(path: Path, problem: BaseException) -> DiskError:
+    """The error for a write that failed, with the space that is left where that can be told."""
+    reason = getattr(problem, "strerror", None) or problem
+    free = ""
+    with contextlib.suppress(OSError):
+        free = f" ({shutil.disk_usage(path.parent).free / 1e6:,.0f} MB are free)"
+    return DiskError(
+        f"{path} could not be written: {reason}.",
+        path=path,
+        hint=f"Check the free space{free} and the permissions of the folder.",
+    )
+
+
+def _flush_to_disk(path: Path) -> None:
+    """fsync, of a file or of a folder (which makes a rename inside it durable)."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes `text` as UTF-8 with LF line ends, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes `value` as indented JSON, atomically. NaN and Infinity are not JSON: refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(
+    path: str | Path, error: type[MinibertError] = CheckpointError, *, largest: int = LARGEST_JSON
+) -> Any:
+    """Reads a JSON file of at most `largest` bytes; what is no JSON is refused to the letter.
+
+    Duplicate keys are, since which one counts would be a guess; NaN, infinite numbers and halves of
+    surrogate pairs are, since they could not be written back.
+
+    Raises:
+        error: (the class given) the file is missing, too large, not UTF-8, not JSON, or has a key
+            twice.
+    """
+    return _parse(Path(path), read_bytes(path, error, largest=largest), error)
+
+
+def read_object(
+    path: str | Path, error: type[MinibertError] = CheckpointError, *, largest: int = LARGEST_JSON
+) -> dict[str, Any]:
+    """Reads a JSON file that has to hold an object, as `read_json` does.
+
+    Raises:
+        error: as for `read_json`, or the file holds a list, a string or another value.
+    """
+    value = read_json(path, error, largest=largest)
+    if not isinstance(value, dict):
+        raise error(
+            f"{path} is not a JSON object.",
+            path=path,
+            expected="object",
+            found=type(value).__name__,
+        )
+    return value
+
+
+def read_bytes(
+    path: str | Path, error: type[MinibertError] = CheckpointError, *, largest: int
+) -> bytes:
+    """Reads a file of at most `largest` bytes.
+
+    Raises:
+        error: (the class given) the file is missing, too large, or no plain file.
+    """
+    path = Path(path)
+    try:
+        size = size_of_file(path, error)
+        if size > largest:
+            raise error(
+                f"{path} has {size} bytes, and at most {largest} are read.",
+                path=path,
+                expected=largest,
+                found=size,
+            )
+        return path.read_bytes()
+    except OSError as problem:
+        raise error(f"{path} could not be read: {problem.strerror}.", path=path) from problem
+
+
+def size_of_file(path: Path, error: type[MinibertError] = CheckpointError) -> int:
+    """The size in bytes of what has to be a plain file: opening a pipe could wait for ever.
+
+    Raises:
+        error: (the class given) it is a folder, a pipe or a device.
+        OSError: it is missing, or may not be looked at.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise error(f"{path} is not a file.", path=path, expected="a file")
+    return status.st_size
+
+
+def half_a_pair(text: str) -> int | None:
+    """Where the first half of a surrogate pair stands alone, which JSON can spell; None: nowhere.
+
+    It is no character, and cannot be written as UTF-8.
+    """
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as problem:
+            return problem.start
+    return None
+
+
+def inside(folder: Path, name: str, error: type[MinibertError] = CheckpointError) -> Path:
+    """The file of that name in a folder, refused if the name, or a link, leads out of the folder.
+
+    The Hub's cache keeps its files in `blobs`, which may be a link to another disk, and makes of
+    each commit a folder of links to them, in `snapshots` beside it: such a link is followed.
+
+    Raises:
+        error: (the class given) the file is somewhere else.
+    """
+    home = Path(os.path.realpath(folder))
+    caches = [place.parent for place in home.parents if place.name == "snapshots"]
+    blobs = [Path(os.path.realpath(cache / "blobs")) for cache in caches]
+    target = Path(os.path.realpath(folder / name)) if "\0" not in name else None
+    if target is None or not (target.is_relative_to(home) or target.parent in blobs):
+        raise error(
+            f"{folder / name} leads out of its folder, to {target}.",
+            path=folder / name,
+            key=name,
+            found=str(target),
+            hint="If that is the file you mean, put a copy of it in the folder.",
+        )
+    return folder / name
+
+
+def sha256(path: str | Path) -> str:
+    """The sha256 sum of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tensor_shapes(path: str | Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Names, shapes and dtypes of a safetensors file, read from its header alone.
+
+    The header is checked here before the library sees the file: every value of the file belongs to
+    one tensor, whose shape and dtype agree with the place that it has.
+
+    Returns:
+        name -> (shape, dtype as safetensors writes it, such as "F32").
+
+    Raises:
+        CheckpointError: the file is missing, is not a whole safetensors file, or its header lies.
+    """
+    path = Path(path)
+    header, size = _header(path)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        what = "its __metadata__ is not an object of strings"
+        _damaged(path, what, "__metadata__", "object of strings", metadata)
+    places: list[tuple[int, int, str]] = []
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {}
+    for name, entry in header.items():
+        shape, dtype, start, end = _checked_entry(path, name, entry)
+        places.append((start, end, name))
+        shapes[name] = shape, dtype
+    _check_places(path, places, size)
+    return shapes
+
+
+def read_tensors(path: str | Path, names: Collection[str] | None = None) -> dict[str, torch.Tensor]:
+    """Tensors of a safetensors file, on the CPU, in the file's own dtypes.
+
+    Args:
+        path: the file, whose header is checked as by `tensor_shapes`.
+        names: which ones; None: all. No memory is taken for the others.
+    """
+    stored = tensor_shapes(path)
+    wanted = stored if names is None else [name for name in stored if name in names]
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in wanted}
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The `__metadata__` of a safetensors file, whose header is checked as by `tensor_shapes`."""
+    tensor_shapes(path)
+    return dict(_header(Path(path))[0].get("__metadata__", {}))
+
+
+def tensor_bytes(shape: Iterable[int], dtype: str) -> int:
+    """How many bytes of a safetensors file a tensor takes."""
+    return math.prod(shape) * _ITEM_SIZES[dtype]
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    path = Path(path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            yield file
+    except OSError as problem:
+        raise CheckpointError(f"{path} could not be read: {problem}.", path=path) from problem
+    except MemoryError as problem:
+        size = path.stat().st_size
+        raise CheckpointError(
+            f"{path} has {size} bytes, which do not fit into the memory.", path=path, found=size
+        ) from problem
+    except safetensors.SafetensorError as problem:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file: {problem}.",
+            path=path,
+            hint="Download it again, or convert the model with the tool that made it.",
+        ) from problem
+
+
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes tensors to one safetensors file, atomically.
+
+    `metadata` defaults to {"format": "pt"}, which transformers asks for.
+    """
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        try:
+            safetensors.torch.save_file(whole, temporary, dict(metadata or {"format": "pt"}))
+        except safetensors.SafetensorError as problem:
+            raise _not_written(Path(path), problem) from problem
+
+
+def _parse(path: Path, raw: bytes, error: type[MinibertError]) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            raise error(f"{path} has the key {key!r} twice.", path=path, key=key)
+        if not _is_json(["".join(result), *result.values()]):
+            key, value = next(pair for pair in pairs if not _is_json([*pair]))
+            raise error(
+                f"{path} has {key!r}: {value!r:.50}, which is not JSON.",
+                path=path,
+                key=key,
+                found=value,
+            )
+        return result
+
+    try:
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
+        whole = _is_json(value)
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path} is not valid JSON: {problem}.", path=path) from problem
+    if not whole:
+        raise error(f"{path} has {value!r:.50}, which is not JSON.", path=path, found=value)
+    return value
+
+
+def _is_json(value: object) -> bool:
+    """Whether Python's reader, which takes more than JSON, read what can be written again.
+
+    An object was looked at when it was made.
+    """
+    if isinstance(value, str):
+        return value.isascii() or half_a_pair(value) is None
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, list) or all(map(_is_json, value))
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and how many bytes of tensors stand after it."""
+    try:
+        whole = size_of_file(path)
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if whole < 8 or size > whole - 8:
+                what = f"its header needs {8 + size} bytes and the file has {whole}"
+                _damaged(path, what, "header", 8 + size, whole)
+            if size > LARGEST_JSON:
+                what = f"its header has {size} bytes and at most {LARGEST_JSON} are read"
+                _damaged(path, what, "header", LARGEST_JSON, size)
+            raw = file.read(size)
+    except OSError as problem:
+        raise CheckpointError(
+            f"{path} could not be read: {problem.strerror}.", path=path
+        ) from problem
+    if not raw.startswith(b"{"):
+        what = f"its header starts with {raw[:1]!r} and not with {{"
+        _damaged(path, what, "header", b"{", raw[:1])
+    return _parse(path, raw, CheckpointError), whole - 8 - size
+
+
+def _checked_entry(path: Path, name: str, entry: Any) -> tuple[tuple[int, ...], str, int, int]:
+    """(shape, dtype, start, end) of one tensor, if they agree with each other."""
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        what = f"{name} is not described by dtype, shape and data_offsets"
+        _damaged(path, what, name, ["dtype", "shape", "data_offsets"], entry)
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _ITEM_SIZES:
+        what = f"{name} has the dtype {dtype!r:.50}, which is not known"
+        _damaged(path, what, name, [*_ITEM_SIZES], dtype)
+    if not _are_counts(shape) or len(shape) > _MOST_AXES:
+        what = f"{name} has the shape {shape!r:.50}"
+        _damaged(path, what, name, f"at most {_MOST_AXES} sizes", shape)
+    if not _are_counts(offsets) or len(offsets) != 2:
+        what = f"{name} has the data_offsets {offsets!r:.50}"
+        _damaged(path, what, name, "[start, end]", offsets)
+    needed, taken = tensor_bytes(shape, dtype), offsets[1] - offsets[0]
+    if needed != taken:
+        what = f"{name} {tuple(shape)} needs {needed} bytes of {dtype} and has {taken}"
+        _damaged(path, what, name, needed, taken)
+    return tuple(shape), dtype, offsets[0], offsets[1]
+
+
+def _are_counts(values: object) -> bool:
+    """Whether this is a list of whole numbers from 0 that a file could hold."""
+    return isinstance(values, list) and all(type(n) is int and 0 <= n < 2**63 for n in values)
+
+
+def _check_places(path: Path, places: list[tuple[int, int, str]], size: int) -> None:
+    """The tensors fill the file from end to end: no hole, where anything could hide, no overlap."""
+    at = 0
+    for start, end, name in sorted(places):
+        if start != at:
+            fault = "overlaps the one before it" if start < at else "leaves a hole before it"
+            what = f"{name} starts at byte {start} where {at} is due, which {fault}"
+            _damaged(path, what, name, at, start)
+        at = end
+    if at != size:
+        last = max(places)[2] if places else None
+        what = f"its tensors end at byte {at} and the file's data at {size}"
+        _damaged(path, what, last, at, size)
+
+
+def _damaged(path: Path, what: str, key: str | None, expected: object, found: object) -> NoReturn:
+    raise CheckpointError(
+        f"{path} is not a whole safetensors file: {what}.",
+        path=path,
+        key=key,
+        expected=expected,
+        found=found,
+        hint="Download it again, or convert the model with the tool that made it.",
+    )

@@ -1,0 +1,165 @@
+"""Who sits where: padding as a matter of attention alone.
+
+A batch of texts is a table of B rows and S columns, short rows filled up with padding:
+
+    row 0   the  cat  sat   .         attention_mask   1 1 1 1 0
+    row 1   yes  .                                     1 1 0 0 0
+    row 2   it   was  all  right  .                    1 1 1 1 1
+
+Embeddings, layer norms, projections and feed-forward blocks act on each position alone: they need
+no table. So the network drops the padding and lays the T = 11 real tokens in one long line, the
+shortest row first:
+
+    yes . | the cat sat . | it was all right .         (T, D)
+
+Only attention has to know where a row begins and ends, and a Layout holds that knowledge, made once
+from the mask. Rows of equal length lie side by side, so attention can view them as one block
+(rows, length, ...) with no mask at all. What a padded column holds cannot leak into the others: it
+is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minibert.io.errors import InputError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Maps the (B, S) table to the packed line of T real tokens and back.
+
+    Attributes:
+        batch_size: B.
+        columns: S.
+        cells: (T,) for each packed token the cell b * S + s of the table that it came from.
+        groups: (rows, length) of each block of rows of one length, in packed order.
+        boundaries: (rows with a token + 1,) int32, where each packed row begins and the last ends.
+        first: (rows with a token,) the packed place of each such row's first token.
+        occupied: (B,) bool, whether a row has any token. `first` goes with its True rows, in order.
+        mask: (B, S) bool, True = a real token.
+    """
+
+    batch_size: int
+    columns: int
+    cells: Tensor
+    groups: tuple[tuple[int, int], ...]
+    boundaries: Tensor
+    first: Tensor
+    occupied: Tensor
+    mask: Tensor
+
+    @classmethod
+    def from_mask(cls, mask: Tensor) -> Layout:
+        """Builds the layout of a mask (B, S), bool or 0/1.
+
+        Do it on the CPU: the number of real tokens has to be known, and a GPU would be waited for.
+
+        Raises:
+            InputError: a mask that is not (B, S) or holds anything but 0 and 1.
+        """
+        mask = _as_bool(mask)
+        batch_size, columns = mask.shape
+        lengths = mask.sum(dim=1)  # (B,)
+        order = lengths.argsort(stable=True)  # (B,)
+        order = order[lengths[order] > 0]  # (rows with a token,)
+        row, column = mask[order].nonzero(as_tuple=True)  # (T,), (T,)
+        cells = order[row] * columns + column  # (T,)
+        sorted_lengths = lengths[order]  # (rows with a token,)
+        sizes, counts = sorted_lengths.unique_consecutive(return_counts=True)  # (groups,) each
+        boundaries = torch.zeros(len(order) + 1, dtype=torch.int32)  # (rows with a token + 1,)
+        boundaries[1:] = sorted_lengths.cumsum(dim=0)  # (rows with a token,)
+        starts = boundaries[:-1].long()  # (rows with a token,)
+        return cls(
+            batch_size=batch_size,
+            columns=columns,
+            cells=cells,
+            groups=tuple(zip(counts.tolist(), sizes.tolist(), strict=True)),
+            boundaries=boundaries,
+            first=starts[order.argsort()],  # (rows with a token,), in the order of the batch
+            occupied=lengths > 0,  # (B,)
+            mask=mask,
+        )
+
+    def __str__(self) -> str:
+        groups = ", ".join(f"{rows} of {length}" for rows, length in self.groups)
+        return (
+            f"table {self.batch_size} x {self.columns}, {self.tokens} real tokens; "
+            f"rows by length: {groups or 'none'}"
+        )
+
+    @property
+    def tokens(self) -> int:
+        """T."""
+        return self.cells.shape[0]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Layout:
+        """The same layout with its tensors on a device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Layout:
+        """The same layout in memory that a GPU copies from while the program goes on."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> Layout:
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        changed: dict[str, Any] = {name: function(tensor) for name, tensor in tensors.items()}
+        return replace(self, **changed)
+
+    def pad(self, packed: Tensor, value: float = 0.0) -> Tensor:
+        """Spreads packed values (T, ...) over the table (B, S, ...), with `value` at padding."""
+        cells = self.batch_size * self.columns
+        table = packed.new_full((cells, *packed.shape[1:]), value)  # (B * S, ...)
+        table = table.index_copy(0, self.cells, packed)  # (B * S, ...)
+        return table.unflatten(0, (self.batch_size, self.columns))  # (B, S, ...)
+
+    def unpad(self, table: Tensor) -> Tensor:
+        """Picks the real tokens (T, ...) out of a table (B, S, ...)."""
+        return table.flatten(0, 1).index_select(0, self.cells)  # (T, ...)
+
+    def first_tokens(self, packed: Tensor) -> Tensor:
+        """The first real token of each row: (T, D) -> (B, D), zeros for a row with none.
+
+        NOTE(paper): this is [CLS]. transformers reads column 0, which is padding when a row is
+        padded on the left.
+        """
+        first = packed.index_select(0, self.first)  # (rows with a token, D)
+        if len(first) == self.batch_size:
+            return first  # (B, D)
+        rows = self.occupied.nonzero().squeeze(1)  # (rows with a token,)
+        empty = packed.new_zeros(self.batch_size, *packed.shape[1:])  # (B, D)
+        return empty.index_copy(0, rows, first)  # (B, D)
+
+    def zero_empty_rows(self, rows: Tensor) -> Tensor:
+        """(B, ...) with zeros in the rows that have no token, which no bias may fill."""
+        if len(self.first) == self.batch_size:
+            return rows
+        return rows * self.occupied.view(-1, *[1] * (rows.dim() - 1))  # (B, ...)
+
+
+def _as_bool(mask: Tensor) -> Tensor:
+    if mask.dim() != 2:
+        raise InputError(
+            f"attention_mask has the shape {tuple(mask.shape)}, but a mask is (B, S).",
+            key="attention_mask",
+            expected="(B, S)",
+            found=tuple(mask.shape),
+            hint="Masks over pairs of positions (3-D, 4-D) are not supported.",
+        )
+    if mask.dtype == torch.bool:
+        return mask
+    real = mask != 0  # (B, S)
+    if not torch.equal(real.to(mask.dtype), mask):
+        raise InputError(
+            f"attention_mask holds values from {mask.min().item()} to {mask.max().item()}, but a "
+            "mask is 1 at real tokens and 0 at padding.",
+            key="attention_mask",
+            expected="0 and 1",
+            hint="A mask to be added to the scores (0 and -10000) is another thing.",
+        )
+    return real

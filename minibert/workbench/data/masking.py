@@ -1,0 +1,107 @@
+"""Which tokens masked-LM training hides, what stands in their places, and what is asked.
+
+Devlin et al. 2019, section 3.1 and appendix A.1: 15% of the tokens are chosen. Of these 80% become
+[MASK], 10% another token at random and 10% stay as they are, since [MASK] never occurs in later
+use: the model must not come to rely on it, and has to keep a representation of every token, which
+may be wrong. The original code chose once for ten copies of the data; here every batch is masked
+anew whenever it is loaded (Liu et al. 2019, section 4.1, "dynamic masking").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minibert.io.errors import ConfigError
+
+IGNORED = -100  # torch.nn.functional.cross_entropy's own ignore_index
+MASKED, REPLACED = 0.8, 0.1  # of the chosen; the rest stays as it is
+
+
+class Masking:
+    """How to hide tokens of one vocabulary.
+
+    Args:
+        vocabulary: piece -> id; a piece that begins with ## goes on with a word.
+        special: special token -> id, [MASK] among them: [CLS], [PAD] and the like are never chosen
+            and never put in a place. Nor is an id that has no piece.
+        size: V, how many ids there are.
+        share: of the other tokens, how many are chosen: each is, with this probability.
+        whole_words: a word is chosen with all of its pieces or not at all. A token is as likely to
+            be chosen as without; what becomes of it is decided for each piece.
+
+    Raises:
+        ConfigError: the share is no share, or there are none but special tokens.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Mapping[str, int],
+        special: Mapping[str, int],
+        *,
+        size: int,
+        share: float = 0.15,
+        whole_words: bool = False,
+    ):
+        if not 0 < share < 1:
+            raise ConfigError(
+                f"The share of tokens to hide is {share}, but it must be above 0 and below 1.",
+                key="mask_share",
+                expected="above 0 and below 1",
+                found=share,
+            )
+        self.share, self.whole_words, self.mask_id = share, whole_words, special["[MASK]"]
+        self.ordinary = np.zeros(size, dtype=bool)  # (V,), what may be chosen
+        self.ordinary[list(vocabulary.values())] = True
+        self.ordinary[list(special.values())] = False
+        self._continues = np.zeros(size, dtype=bool)  # (V,)
+        self._continues[[vocabulary[piece] for piece in vocabulary if piece[:2] == "##"]] = True
+        self._replacements = self.ordinary.nonzero()[0]
+        if not self._replacements.size:
+            raise ConfigError(
+                f"All {len(vocabulary)} pieces of the vocabulary are special tokens.",
+                key="vocabulary",
+                expected="pieces that can be hidden",
+                found=len(vocabulary),
+            )
+
+    def __call__(
+        self, ids: NDArray[np.int64], generator: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Hides tokens of a batch. Nothing but the ids and the generator decides which.
+
+        Args:
+            ids: (B, S), padding among them; left as they are.
+            generator: is drawn from.
+
+        Returns:
+            The ids with tokens hidden, and the labels: what stood at the places that were chosen,
+            and -100 at all others; (B, S) each. Every row with a token to hide has a label.
+        """
+        ordinary = self.ordinary[ids]  # (B, S)
+        draws = generator.random(ids.shape)  # (B, S), one for each token
+        if self.whole_words:  # and one for each word, that of its first piece
+            draws = np.take_along_axis(draws, self._first_pieces(ids, ordinary), axis=1)  # (B, S)
+        draws[~ordinary] = 1.0  # above every share
+        lowest = draws.min(axis=1, keepdims=True)  # (B, 1), for a row of which nothing is chosen
+        chosen = ordinary & ((draws < self.share) | (draws == lowest))  # (B, S)
+        labels = np.where(chosen, ids, IGNORED)  # (B, S)
+        fate = generator.random(ids.shape)  # (B, S)
+        others = generator.integers(len(self._replacements), size=ids.shape)  # (B, S)
+        drawn = self._replacements[others]  # (B, S)
+        hidden = np.where(chosen & (fate < MASKED), self.mask_id, ids)  # (B, S)
+        replaced = chosen & (fate >= MASKED) & (fate < MASKED + REPLACED)  # (B, S)
+        return np.where(replaced, drawn, hidden), labels  # (B, S) each
+
+    def _first_pieces(
+        self, ids: NDArray[np.int64], ordinary: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        """(B, S): the column of the first piece of each token's word."""
+        after_ordinary = np.zeros_like(ordinary)  # (B, S)
+        after_ordinary[:, 1:] = ordinary[:, :-1]
+        # A row may begin in the middle of a word: its first piece there is the one that is seen.
+        begins = ~(self._continues[ids] & ordinary & after_ordinary)  # (B, S)
+        columns = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)  # (B, S)
+        return np.maximum.accumulate(np.where(begins, columns, 0), axis=1)  # (B, S)

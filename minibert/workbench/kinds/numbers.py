@@ -1,0 +1,69 @@
+"""A number for each text, or pair of texts: ratings, similarity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from minibert.workbench.kinds.classes import Prediction, Texts
+from minibert.workbench.kinds.kind import Asked, ErrorRow, Score
+from minibert.workbench.kinds.report import Measured, Report
+from minibert.workbench.scores import metrics
+
+
+class Numbers(Texts):
+    problem_type = "regression"
+    metrics = ("pearson", "spearman", "mse", "loss")
+
+    def names_of(self, model: Any) -> tuple[str, ...]:
+        return ()
+
+    def report(self, measured: Measured) -> Report:
+        wanted = [float(example.target) for example in measured.corpus]
+        labels = torch.tensor(wanted, dtype=torch.float64)  # (examples,)
+        predictions = torch.stack(list(measured.logits))[:, 0].double()  # (examples,)
+        truth, predicted = labels.numpy(), predictions.numpy()
+        result: dict[str, Any] = {"examples": len(truth), "loss": {"value": measured.loss}}
+        for name in ("pearson", "spearman", "mse"):
+            result[name] = measured.resampled(partial(_score, name), truth, predicted)
+        losses = (labels - predictions).square()  # (examples,)
+        rows = [
+            measured.row(number, value, label, guess, None)
+            for number, (value, label, guess) in enumerate(
+                zip(losses.tolist(), labels.tolist(), predictions.tolist(), strict=True)
+            )
+        ]
+        return measured.report(self.problem_type, result, rows)
+
+    def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:
+        truth = np.array([row["label"] for row in rows], np.float64)  # (n,)
+        predicted = np.array([row["prediction"] for row in rows], np.float64)  # (n,)
+        # Pearson's correlation does not change with the origin, its rounding does.
+        x, y = truth - truth.mean(), predicted - truth.mean()
+        added = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)  # (n, 6)
+        return {
+            "pearson": Score(_pearson, added),
+            "mse": Score(lambda sums: sums[..., 0] / len(x), ((x - y) ** 2)[:, None]),
+        }
+
+    def predictions(self, asked: Asked) -> list[Prediction]:
+        return [
+            Prediction(example.texts[0], logits[0].item(), None)
+            for example, logits in zip(asked.corpus, asked.logits, strict=True)
+        ]
+
+
+def _pearson(sums: NDArray[Any]) -> NDArray[Any]:
+    """The correlation of x and y, of the sums of 1, x, y, xx, yy and xy; 0 with a constant."""
+    count, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    spread = (xx - x * x / count) * (yy - y * y / count)
+    return np.where(spread > 0, (xy - x * y / count) / np.sqrt(np.where(spread > 0, spread, 1)), 0)
+
+
+def _score(name: str, truth: Any, predicted: Any) -> float:
+    return metrics.regression_scores(truth, predicted)[name]

@@ -1,0 +1,182 @@
+"""What every task starts with: which model, which device, batches made ready for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from minibert import checkpoint as weights
+from minibert import pretrained
+from minibert.bert import BertBase
+from minibert.data import Rows, collate, plan_batches
+from minibert.fast.precision import Precision
+from minibert.heads import MODELS, BertForSequenceClassification
+from minibert.io import hub
+from minibert.io.errors import CheckpointError, ConfigError
+from minibert.io.files import inside, sha256
+from minibert.io.tables import printable
+from minibert.io.tokenizer_files import FILES as TOKENIZER_FILES
+from minibert.layout import Layout
+from minibert.tokenizer import BertTokenizer
+from minibert.training import Batch, move
+
+Model = TypeVar("Model", bound=BertBase)
+
+
+def commit_of(source: str | Path, revision: str | None) -> str | None:
+    """The commit that a branch or tag names now, so that all files come from one version.
+
+    None for a folder.
+    """
+    return hub.resolve(source, ("config.json",), revision=revision).revision
+
+
+def sums_of_files(source: str | Path, revision: str | None) -> dict[str, list[str]]:
+    """The sha256 sums of what decides a model's numbers: its weights, and its tokenizer's files."""
+    folder = hub.resolve(source, TOKENIZER_FILES, revision=revision).folder
+    texts = [inside(folder, name) for name in sorted(TOKENIZER_FILES) if (folder / name).exists()]
+    return {
+        "weights": [sha256(path) for path in weights.find(source, revision)[1].paths],
+        "tokenizer": [sha256(path) for path in texts],
+    }
+
+
+def model_class(source: str | Path, *, revision: str | None = None) -> type[BertBase]:
+    """The class that the `architectures` of a checkpoint's config.json name; BertModel if none do.
+
+    Raises:
+        CheckpointError: config.json is missing, is no JSON object, or names other classes.
+    """
+    local = hub.resolve(source, (weights.CONFIG,), revision=revision)
+    return MODELS[pretrained.class_name(local.folder)]
+
+
+def require_class(source: str | Path, revision: str | None, *wanted: type[BertBase]) -> type[Any]:
+    """The class of a checkpoint, if it is one of those that a task can use.
+
+    Raises:
+        CheckpointError: it is another, naming both.
+    """
+    found = model_class(source, revision=revision)
+    if found not in wanted:
+        expected = " or ".join(kind.__name__ for kind in wanted)
+        raise CheckpointError(
+            f"{source} is a {found.__name__}, and this needs a {expected}.",
+            path=source,
+            key="architectures",
+            expected=expected,
+            found=found.__name__,
+            hint=f"Fine-tune it first: minibert train --model {source} --train FILE."
+            if BertForSequenceClassification in wanted
+            else None,
+        )
+    return found
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """cuda if there is one, else mps, else cpu; or the device that is named.
+
+    Raises:
+        ConfigError: the device is not there.
+    """
+    if name.partition(":")[0] not in ("auto", "cuda", "mps", "cpu"):
+        raise ConfigError(
+            f"The device {name!r} cannot be used: it must be auto, cuda, mps or cpu.",
+            key="device",
+            expected="auto, cuda, mps or cpu",
+            found=name,
+        )
+    if name != "auto":
+        try:
+            torch.empty(0, device=name)
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigError(
+                f"The device {name!r} cannot be used: {str(error).splitlines()[0]}.",
+                key="device",
+                found=name,
+                hint="Leave it at auto, or say cpu.",
+            ) from error
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def shorten_to(tokenizer: BertTokenizer, max_length: int | None) -> None:
+    """Gives the tokenizer the run's limit, which is saved with it: texts are cut so ever after.
+
+    Raises:
+        ConfigError: the model does not take so many.
+    """
+    if max_length is None:
+        return
+    if max_length > tokenizer.max_length:
+        raise ConfigError(
+            f"max_length is {max_length}, but the model takes {tokenizer.max_length} tokens.",
+            key="max_length",
+            expected=tokenizer.max_length,
+            found=max_length,
+        )
+    tokenizer.max_length = max_length
+
+
+def prepare_on(device: torch.device) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """A function that lays a batch out and moves it to the device.
+
+    The layout is made while the mask is still on the CPU, where its lengths can be read at once.
+    """
+
+    def prepare(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        if "attention_mask" not in inputs:  # features have no layout
+            return move(inputs, device)
+        mask = inputs["attention_mask"].flatten(0, -2)  # (B, S); of choices (B * choices, S)
+        return move({**inputs, "layout": Layout.from_mask(mask)}, device)
+
+    return prepare
+
+
+def ready_for_inference(model: Any, precision: Precision) -> Precision:
+    """Puts a model on its device and gives up training it for speed (see `for_inference`).
+
+    Args:
+        model: a BertBase, or something else that has `for_inference`.
+
+    Returns:
+        The precision to run it in: without autocast where the weights now have the dtype.
+    """
+    model.to(precision.device)
+    if precision.device.type != "cpu":
+        model.eval()
+        return precision
+    model.for_inference(precision.dtype)
+    return replace(precision, dtype=None)
+
+
+def planned(
+    dataset: Rows, tokenizer: BertTokenizer, rows: Sequence[int] | None = None, **plan: Any
+) -> list[Batch]:
+    """Batches of a data set, made when their turn comes; `plan` goes to `plan_batches`.
+
+    Of all rows, or of those named, which may hold a row several times.
+    """
+    rows = range(len(dataset)) if rows is None else rows
+
+    def load(rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        return collate([dataset[row] for row in rows], pad_id=tokenizer.pad_id)
+
+    return [
+        Batch(chosen, partial(load, chosen), sum(dataset.lengths[row] for row in chosen))
+        for places in plan_batches([dataset.lengths[row] for row in rows], **plan)
+        for chosen in [[rows[place] for place in places]]
+    ]
+
+
+def shorten(text: str, width: int = 60) -> str:
+    """A text on one line of at most `width` characters."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= width else line[: width - 3] + "..."

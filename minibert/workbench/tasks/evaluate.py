@@ -1,0 +1,152 @@
+"""Evaluating a model on labelled text: scores with intervals, and every example by its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from minibert import training as loop
+from minibert.data import Rows
+from minibert.fast.precision import Precision, choose_precision
+from minibert.heads import ModelWithHead
+from minibert.tokenizer import BertTokenizer
+from minibert.workbench.data.corpora import Corpus, read
+from minibert.workbench.kinds import KINDS, kind_of, require_kind
+from minibert.workbench.kinds.report import Measured, Report
+from minibert.workbench.runs.ranks import ALONE, Ranks
+from minibert.workbench.tasks.common import (
+    commit_of,
+    model_class,
+    pick_device,
+    planned,
+    prepare_on,
+    ready_for_inference,
+    require_class,
+)
+from minibert.workbench.tasks.probes import ProbedModel, is_probe
+
+Classifier = ModelWithHead | ProbedModel
+
+
+def evaluate_file(
+    source: str | Path,
+    data: str | Path,
+    *,
+    revision: str | None = None,
+    reading: Mapping[str, Any] | None = None,
+    batch_size: int = 32,
+    max_length: int | None = None,
+    overlap: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    progress: bool = True,
+) -> Report:
+    """Evaluates a fine-tuned model (a run folder, a model folder, a Hub id) on a file.
+
+    Args:
+        reading: how to read the file: the keyword arguments of `corpora.read`.
+
+    Raises:
+        CheckpointError: the model does no task that has labels, or was never trained.
+        DataError: the file cannot be read, or has labels that the model does not know.
+    """
+    revision = commit_of(source, revision)
+    model = open_classifier(source, revision)
+    tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
+    kind = kind_of(model)
+    corpus = read(
+        data,
+        label_names=kind.names_of(model) or None,
+        problem_type=kind.labels_are or kind.problem_type,
+        **(reading or {}),
+    )
+    require_kind(corpus, kind, "the model")
+    chosen = ready_for_inference(model, choose_precision(precision, pick_device(device)))
+    rows = kind.rows(corpus, tokenizer, max_length=max_length, overlap=overlap, progress=progress)
+    return evaluate(
+        model,
+        tokenizer,
+        corpus,
+        rows,
+        split=Path(data).name,
+        batch_size=batch_size,
+        precision=chosen,
+        progress=progress,
+    )
+
+
+def open_classifier(
+    source: str | Path, revision: str | None, *, allow_untrained: bool = False
+) -> Classifier:
+    """A fine-tuned model, or a frozen one with its probe.
+
+    Args:
+        allow_untrained: make a model with a head that has learned nothing of any other.
+
+    Raises:
+        CheckpointError: it is neither.
+    """
+    if is_probe(source, revision):
+        return ProbedModel.from_pretrained(source, revision=revision)
+    heads = tuple(dict.fromkeys(kind.head for kind in KINDS.values()))
+    if not allow_untrained:
+        head = require_class(source, revision, *heads)
+        return head.from_pretrained(source, revision=revision)
+    found: type[Any] = model_class(source, revision=revision)
+    head = found if found in heads else heads[0]
+    return head.from_pretrained(source, revision=revision, fresh_head=True)
+
+
+def evaluate(
+    model: Classifier,
+    tokenizer: BertTokenizer,
+    corpus: Corpus,
+    rows: Rows,
+    *,
+    split: str,
+    precision: Precision,
+    batch_size: int = 32,
+    progress: bool = True,
+    intervals: bool = True,
+    ranks: Ranks = ALONE,
+) -> Report:
+    """Evaluates a model on a corpus and its tokenised form.
+
+    Args:
+        split: what to call the data.
+        intervals: whether to draw the intervals that need a thousand resamples.
+        ranks: the processes that share the work; each gets the whole report.
+    """
+    result = loop.evaluate(
+        model,
+        planned(rows, tokenizer, batch_size=batch_size, shuffle=False),
+        precision=precision,
+        prepare=prepare_on(precision.device),
+        progress=f"evaluating {split}" if progress else None,
+        ranks=ranks,
+    )
+    return score(model, corpus, result, split, rows.tokens_read(), rows, intervals=intervals)
+
+
+def score(
+    model: Classifier,
+    corpus: Corpus,
+    result: loop.Evaluation,
+    split: str,
+    lengths: Sequence[int],
+    rows: Rows | None = None,
+    *,
+    intervals: bool = True,
+) -> Report:
+    """The report of what a model has said of a corpus.
+
+    Args:
+        lengths: tokens of each example.
+        rows: the examples as rows of ids; None for a probe, which sees features.
+    """
+    kind = kind_of(model)
+    names = kind.names_of(model)
+    return kind.report(
+        Measured(split, corpus, names, result.loss, result.logits, lengths, rows, intervals)
+    )

@@ -1,0 +1,139 @@
+"""Faults on purpose: mistakes of well-known tutorials, made again to measure what they cost.
+
+Each runs, prints a good number, and is wrong. `minibert train --fault NAME` makes one, says so
+loudly, and records it in run.json; without it nothing here is used. `python -m tests.programs.damage`
+measures each beside the right version.
+
+double-softmax: a softmax before the cross-entropy, which has one of its own. Two tutorials have it,
+    the frozen probes on IMDB and on ChnSentiCorp. The loss then reads probabilities as logits: it
+    can never fall below log(1 + (C - 1) / e), 0.3133 for two classes, and where the model is
+    confidently wrong (logits 6 apart) its gradient is 277 times smaller than the right one. The
+    training loss of such a run has the fault; what is measured on validation and test does not.
+sorted-validation: validation is the last part of the training file as it is sorted. The tutorial
+    that fine-tunes on IMDB cuts off train[95%:]; IMDB is sorted by class, so all 1,250 reviews of
+    it are positive. Its accuracy is the recall of one class, and a model that leans to that class
+    wins.
+last-epoch: the test split is measured with the weights of the last epoch, not of the best. The same
+    tutorial does so: its validation loss doubled from the second epoch to the third, which it then
+    tests.
+batch-means: loss and accuracy are means of the means of batches. The same tutorial once more: the
+    last batch holds 6, 2 and 8 reviews of its three splits, and each of these counts for 3 to 16
+    times as much as another.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from minibert.heads import ClassLoss
+from minibert.io.errors import ConfigError
+from minibert.workbench.data.corpora import Corpus
+
+if TYPE_CHECKING:  # which look faults up here
+    from minibert.workbench.kinds.report import Report
+    from minibert.workbench.runs.settings import Settings
+
+FAULTS = {
+    "double-softmax": "the loss takes a softmax of probabilities",
+    "sorted-validation": "validation is the end of the training file as it is sorted",
+    "last-epoch": "the last epoch is tested, not the best",
+    "batch-means": "loss and accuracy are means of batch means",
+}
+
+
+def require_known(faults: Iterable[str]) -> None:
+    """Raises ConfigError for a fault that does not exist, naming those that do."""
+    for fault in faults:
+        if fault not in FAULTS:
+            raise ConfigError(
+                f"There is no fault {fault!r}.",
+                key="faults",
+                expected=tuple(FAULTS),
+                found=fault,
+                hint=f"There are {', '.join(FAULTS)}.",
+            )
+
+
+def require_sense(settings: Settings, problem_type: str | None) -> None:
+    """Raises ConfigError for a fault that this run cannot have.
+
+    Args:
+        problem_type: of the training data.
+    """
+    one_class = problem_type == "single_label_classification"
+    logistic = settings.probe == "logistic"
+    reasons = {
+        "double-softmax": "needs one class for each text: other losses have no softmax"
+        if not one_class
+        else "needs a model that is trained step by step, not by L-BFGS"
+        if logistic
+        else None,
+        "sorted-validation": None
+        if settings.validation is None
+        else f"cuts validation off the training data, but it is {settings.validation}",
+        "last-epoch": "needs epochs, which the logistic probe has not" if logistic else None,
+        "batch-means": "needs an accuracy, for one class for each text" if not one_class else None,
+    }
+    for fault in settings.faults:
+        if reasons[fault] is not None:
+            raise ConfigError(
+                f"The fault {fault} {reasons[fault]}.",
+                key="faults",
+                found=fault,
+                hint=f"Leave --fault {fault} out.",
+            )
+
+
+def warn(faults: Iterable[str]) -> None:
+    """One loud line for each fault of a run."""
+    for fault in faults:
+        warnings.warn(f"A FAULT ON PURPOSE, {fault}: {FAULTS[fault]}.", stacklevel=3)
+
+
+class DoubleSoftmax(ClassLoss):
+    """Cross-entropy of probabilities taken for logits; see the module."""
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+        """logits (B, C), labels (B,) -> the faulty sum () and what the labels count."""
+        precise = logits if logits.dtype == torch.float64 else logits.float()  # (B, C)
+        return super().__call__(precise.softmax(dim=-1), labels)
+
+
+def cut_off_the_end(corpus: Corpus, fraction: float, whole: Corpus) -> tuple[Corpus, Corpus]:
+    """The first part of the examples and the last, which holds `fraction` of them; no shuffling.
+
+    Args:
+        corpus: the examples to part, in any order.
+        whole: what they were drawn from, in the order of the file, which is put back first.
+    """
+    places = {id(example): place for place, example in enumerate(whole)}
+    ordered = sorted(corpus, key=lambda example: places[id(example)])
+    count = min(max(1, round(len(ordered) * fraction)), len(ordered) - 1)
+    first, last = tuple(ordered[:-count]), tuple(ordered[-count:])
+    return replace(corpus, examples=first), replace(corpus, examples=last)  # type: ignore[arg-type]
+
+
+def batch_means(report: Report, corpus: Corpus, batches: Sequence[Sequence[int]]) -> Report:
+    """A report whose loss and accuracy are means of batch means, which have no interval.
+
+    Args:
+        corpus: what was measured.
+        batches: the rows of it that each batch held.
+    """
+    rows = {row["guid"]: row for row in report.rows}
+    losses, accuracies = [], []
+    for batch in batches:
+        found = [rows[corpus[number].guid] for number in batch]
+        losses.append(sum(row["loss"] for row in found) / len(found))
+        accuracies.append(sum(row["label"] == row["prediction"] for row in found) / len(found))
+    faulty = {
+        "loss": {"value": sum(losses) / len(losses)},
+        "accuracy": {"value": sum(accuracies) / len(accuracies)},
+    }
+    return replace(report, metrics={**report.metrics, **faulty})

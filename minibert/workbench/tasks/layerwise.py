@@ -1,0 +1,44 @@
+"""Layer by layer: which parts of a model stay as they were, and how fast the others learn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from minibert.bert import BertBase
+from minibert.io.errors import ConfigError
+
+
+def freeze_lower_layers(model: BertBase, count: int) -> None:
+    """Freezes the embeddings and the `count` lowest layers; with 0 nothing.
+
+    Raises:
+        ConfigError: the model has not so many layers.
+    """
+    layers = list(model.body.encoder.layers)
+    if count > len(layers):
+        raise ConfigError(
+            f"freeze_layers is {count}, but the model has {len(layers)} layers.",
+            key="freeze_layers",
+            expected=f"0 to {len(layers)}",
+            found=count,
+        )
+    if count:
+        model.freeze(model.body.embeddings, *layers[:count])
+
+
+def rate_by_layer(layers: int, decay: float) -> Callable[[str], float]:
+    """The name of a parameter -> its learning rate, as a share of the head's.
+
+    Head and pooler have 1, the top layer `decay`, each layer below it `decay` times that of the
+    one above, the embeddings decay ** (layers + 1) (Howard & Ruder 2018, section 3.2,
+    discriminative fine-tuning; Sun et al. 2019, section 5.4.3).
+    """
+
+    def rate(name: str) -> float:
+        layer = re.search(r"\bencoder\.layers\.(\d+)\.", name)
+        if layer is not None:
+            return decay ** (layers - int(layer[1]))
+        return decay ** (layers + 1) if "embeddings." in name else 1.0
+
+    return rate

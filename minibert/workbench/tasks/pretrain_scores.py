@@ -1,0 +1,170 @@
+"""What a model is asked in pre-training, and how much of it it has right, beside plain guesses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from minibert import training as loop
+from minibert.data import IGNORED_LABEL, mixed_seed
+from minibert.fast.precision import Precision
+from minibert.tokenizer import BertTokenizer
+from minibert.training import Batch
+from minibert.workbench.data.masking import Masking
+from minibert.workbench.data.passages import FOLLOWS, STRANGER, Passages
+from minibert.workbench.tasks.common import planned, prepare_on
+from minibert.workbench.tasks.pretrain_model import PreTrained
+
+
+def masked_batches(
+    rows: Passages,
+    tokenizer: BertTokenizer,
+    masking: Masking,
+    *,
+    seed: Sequence[object],
+    **plan: Any,
+) -> list[Batch]:
+    """Batches of rows, with tokens hidden when each is loaded, always the same for one seed.
+
+    What is loaded holds `labels`, `next_sentence_label` where rows have one, and `labelled_only`,
+    so that the model's head runs at the hidden places alone.
+
+    Args:
+        seed: decides the order of the batches; each masks with this and its number.
+        plan: goes to `plan_batches`.
+    """
+    batches = planned(rows, tokenizer, seed=mixed_seed(*seed), **plan)
+    return [
+        replace(batch, load=partial(_hide, batch.load, masking, mixed_seed(*seed, number)))
+        for number, batch in enumerate(batches)
+    ]
+
+
+class Scored(nn.Module):
+    """A model that is being pre-trained, as one that counts what it has right.
+
+    Its loss terms are those of the model and, for each, NAME_right: how many labels have the
+    highest logit.
+    """
+
+    def __init__(self, model: PreTrained):
+        super().__init__()
+        self.model = model
+
+    def count_labels(self, inputs: loop.Inputs) -> Mapping[str, float]:
+        return self.model.count_labels(inputs)
+
+    def forward(self, **inputs: Any) -> Any:
+        output = self.model(**inputs)
+        terms = dict(output.loss_terms)
+        labels = inputs["layout"].unpad(inputs["labels"])  # (T,)
+        labels = labels[labels != IGNORED_LABEL]  # (M,), as the logits
+        follows = inputs.get("next_sentence_label")
+        if follows is None:
+            terms["masked_lm_right"] = _right(output.logits, labels)
+        else:
+            terms["masked_lm_right"] = _right(output.prediction_logits, labels)
+            counts = follows != IGNORED_LABEL  # (B,)
+            logits = output.seq_relationship_logits[counts]  # (rows with a label, 2)
+            terms["next_sentence_right"] = _right(logits, follows[counts])
+        # No example has logits of its own.
+        nothing = labels.new_zeros(len(inputs["labels"]), 0)  # (B, 0)
+        return _Counted(terms, nothing)
+
+
+@dataclass(frozen=True)
+class _Counted:
+    loss_terms: dict[str, tuple[Tensor, float]]
+    logits: Tensor
+
+
+def measure(
+    model: PreTrained, batches: Sequence[Batch], precision: Precision, **options: Any
+) -> dict[str, float]:
+    """Scores of a model on batches whose masks are fixed.
+
+    Args:
+        options: go to `loop.evaluate`.
+
+    Returns:
+        loss, the sum of masked_lm_loss and next_sentence_loss (in nats, a mean over all hidden
+        tokens, and over all rows with a label); perplexity, e to the masked_lm_loss;
+        masked_lm_accuracy and next_sentence_accuracy. Those of the next sentence are missing where
+        rows have no such label.
+    """
+    result = loop.evaluate(
+        Scored(model),
+        batches,
+        precision=precision,
+        prepare=prepare_on(precision.device),
+        **options,
+    )
+    means = result.sums.means()
+    names = [name for name in ("masked_lm", "next_sentence") if name in means]
+    scores = {"loss": sum(means[name] for name in names)}
+    for name in names:
+        scores[f"{name}_loss"] = means[name]
+        scores[f"{name}_accuracy"] = means[f"{name}_right"]
+    return {**scores, "perplexity": math.exp(min(means["masked_lm"], 700))}
+
+
+def baselines(
+    train_ids: NDArray[np.int32], batches: Sequence[Batch], masking: Masking
+) -> dict[str, dict[str, float]]:
+    """The scores of guesses that look at no context, on the labels of these batches.
+
+    Args:
+        train_ids: the pieces of the training text, whose counts are all that the guesses know.
+
+    Returns:
+        "unigram": each piece has the probability that its count, and one more, gives it; its
+        accuracy is that of always saying the commonest piece. "majority": always the label of the
+        next sentence that more rows have.
+    """
+    counts = np.bincount(train_ids, minlength=len(masking.ordinary)).astype(np.float64)  # (V,)
+    counts = np.where(masking.ordinary, counts + 1, 0)
+    with np.errstate(divide="ignore"):
+        surprise = np.log(counts.sum()) - np.log(counts)  # (V,)
+    loaded = [batch.load() for batch in batches]
+    labels = np.concatenate([batch["labels"].numpy().ravel() for batch in loaded])
+    labels = labels[labels != IGNORED_LABEL]
+    loss = float(surprise[labels].mean())
+    found = {
+        "unigram": {
+            "masked_lm_loss": loss,
+            "masked_lm_accuracy": float(np.mean(labels == counts.argmax())),
+            "perplexity": math.exp(min(loss, 700)),
+        }
+    }
+    if "next_sentence_label" in loaded[0]:
+        follows = np.concatenate([batch["next_sentence_label"].numpy() for batch in loaded])
+        shares = [float(np.mean(follows[follows >= 0] == one)) for one in (FOLLOWS, STRANGER)]
+        found["majority"] = {"next_sentence_accuracy": max(shares)}
+    return found
+
+
+def _hide(load: Callable[[], loop.Inputs], masking: Masking, seed: int) -> dict[str, Any]:
+    """A batch with tokens hidden, and what is asked of it."""
+    inputs = dict(load())
+    ids, labels = masking(inputs["input_ids"].numpy(), np.random.default_rng(seed))  # (B, S)
+    if "labels" in inputs:
+        inputs["next_sentence_label"] = inputs["labels"]  # (B,)
+    return {
+        **inputs,
+        "input_ids": torch.from_numpy(ids),
+        "labels": torch.from_numpy(labels),
+        "labelled_only": True,
+    }
+
+
+def _right(logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+    """How many labels (M,) have the highest logit of (M, C), and how many there are."""
+    return (logits.argmax(dim=-1) == labels).sum(), len(labels)

@@ -1,0 +1,114 @@
+"""Runs of a probe: cached features take the place of texts, for training and for measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from minibert import training as loop
+from minibert.fast.precision import Precision, choose_precision
+from minibert.training import Batch, History
+from minibert.workbench.data.balance import rows_of_epoch
+from minibert.workbench.data.corpora import Corpus
+from minibert.workbench.kinds.report import Report
+from minibert.workbench.runs.folders import write_log
+from minibert.workbench.runs.settings import Settings
+from minibert.workbench.scores.baselines import class_labels
+from minibert.workbench.tasks.evaluate import score
+from minibert.workbench.tasks.features import extract_features
+from minibert.workbench.tasks.probes import LinearProbe, ProbedModel, feature_batches, fit_logistic
+
+
+@dataclass(frozen=True)
+class Probing:
+    """What a run needs to train a probe and to measure it.
+
+    Attributes:
+        precision: of the probe, float32: its matrices are small. The features were extracted in
+            the precision of the run.
+        corpora, features, labels: of each split; features (examples, D), labels (examples,).
+    """
+
+    settings: Settings
+    model: ProbedModel
+    precision: Precision
+    corpora: Mapping[str, Corpus]
+    features: Mapping[str, Tensor]
+    labels: Mapping[str, Tensor]
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        model: ProbedModel,
+        corpora: Mapping[str, Corpus],
+        revision: str | None,
+        precision: Precision,
+        progress: bool,
+    ) -> Self:
+        """Extracts the features of every split, or takes them out of the cache."""
+        features = {
+            name: extract_features(
+                settings.model,
+                corpus,
+                layer=settings.layer,
+                pooling=settings.pooling,
+                revision=revision,
+                max_length=settings.max_length,
+                device=str(precision.device),
+                precision=precision.name,
+                progress=progress,
+            )
+            for name, corpus in corpora.items()
+        }
+        return cls(
+            settings,
+            model,
+            choose_precision("fp32", precision.device),
+            corpora,
+            {name: torch.from_numpy(rows) for name, rows in features.items()},
+            {name: class_labels(corpus) for name, corpus in corpora.items()},
+        )
+
+    @property
+    def probe(self) -> LinearProbe:
+        return self.model.probe
+
+    def batches_of_epoch(self, epoch: int) -> list[Batch]:
+        """The training features in an order of this epoch."""
+        return feature_batches(
+            self.features["train"],
+            self.labels["train"],
+            rows_of_epoch(self.corpora["train"], self.settings, epoch),
+            batch_size=self.settings.batch_size,
+            seed=self.settings.seed,
+            epoch=epoch,
+        )
+
+    def fit(self, measure: Callable[[], dict[str, float]], folder: Path) -> History:
+        """Logistic regression on all training features; rates, batches and epochs play no part."""
+        rows = rows_of_epoch(self.corpora["train"], self.settings, 0) or slice(None)
+        history = fit_logistic(
+            self.probe,
+            self.features["train"][rows].to(self.precision.device),
+            self.labels["train"][rows].to(self.precision.device),
+            measure=measure,
+        )
+        write_log(folder, history.steps)
+        return history
+
+    def measure(self, split: str, lengths: Sequence[int], intervals: bool) -> Report:
+        """The report of the probe as it is now; `lengths` are tokens of the split's texts."""
+        result = loop.evaluate(
+            self.probe,
+            feature_batches(
+                self.features[split], self.labels[split], batch_size=4096, shuffle=False
+            ),
+            precision=self.precision,
+        )
+        return score(self.model, self.corpora[split], result, split, lengths, intervals=intervals)

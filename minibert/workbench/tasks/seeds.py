@@ -1,0 +1,250 @@
+"""Runs that differ in nothing but the seed: how much of a score is luck.
+
+The order of the data, the fresh weights of the head and dropout follow the seed, which alone can
+move a score by points (Dodge et al. 2020). The subsets and the validation split are drawn by the
+first seed for all, so that every run trains, validates and tests on the same examples: the spread
+is that of training, not that of the data.
+
+The folder holds a run folder seed-K for each seed, and seeds.json.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from minibert.io.errors import ConfigError, DataError
+from minibert.io.files import read_object, write_json
+from minibert.io.tables import table
+from minibert.workbench.kinds import KINDS
+from minibert.workbench.kinds.report import finite
+from minibert.workbench.reports.columns import require_comparable, sums_of
+from minibert.workbench.runs.folders import SavedRun, begun, make_folder, read_run
+from minibert.workbench.runs.ranks import launched
+from minibert.workbench.runs.settings import Settings, as_record, check
+from minibert.workbench.scores.significance import mean_interval
+from minibert.workbench.tasks.finetune import finetune, resume
+
+_MODEL = ("commit", "files")
+_VARIES = "order of the data, fresh weights, dropout"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A score over seeds.
+
+    Attributes:
+        values: one for each seed.
+        deviation: the sample's standard deviation, over n - 1.
+        low, high: the 95% interval of the mean, by Student's t.
+    """
+
+    values: list[float]
+    mean: float
+    deviation: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The finished runs of a group.
+
+    Attributes:
+        folder: that holds a folder for each.
+        runs: by seed.
+        trained: how many of them were trained now; the others were finished already.
+    """
+
+    folder: Path
+    runs: tuple[SavedRun, ...]
+    trained: int
+
+    def spreads(self, split: str) -> dict[str, Spread]:
+        """Metric -> its spread on one split."""
+        known = KINDS[self.runs[0].record["problem_type"]].metrics
+        metrics = [name for name in known if name in self.runs[0].metrics[split]]
+        found = {name: [run.metrics[split][name]["value"] for run in self.runs] for name in metrics}
+        return {name: _spread(values) for name, values in found.items() if None not in values}
+
+    def summary(self) -> str:
+        """The scores of each seed, their mean and spread, as text for people."""
+        split = self.runs[0].split
+        spreads = self.spreads(split)
+        rows = [
+            (
+                str(run.record["settings"]["seed"]),
+                *(f"{spread.values[place]:.4f}" for spread in spreads.values()),
+                run.record["best_epoch"],
+                round(run.record["seconds"]),
+            )
+            for place, run in enumerate(self.runs)
+        ]
+        known = len(self.runs) - self.trained
+        return "\n".join(
+            [
+                f"{split}: {len(self.runs[0].rows)} examples, {len(self.runs)} seeds "
+                f"({self.trained} trained now, {known} finished before)",
+                "",
+                table(rows, ("seed", *spreads, "best epoch", "seconds")),
+                "",
+                *(
+                    f"  {name:<16} {spread.mean:.4f} +- {spread.deviation:.4f}"
+                    f"  (95% interval of the mean {spread.low:.4f} to {spread.high:.4f})"
+                    for name, spread in spreads.items()
+                ),
+                "",
+                f"+- is the standard deviation over seeds ({_VARIES}); the examples are the same.",
+                f"the runs are in {self.folder}",
+                f"compare:  minibert compare {self.folder} OTHER",
+            ]
+        )
+
+
+def train_seeds(settings: Settings, count: int, *, progress: bool = True) -> Seeds:
+    """Trains runs with `count` seeds from `settings.seed` on, and writes seeds.json.
+
+    A run that is finished in its folder, with the same settings, is taken as it is, and one that
+    was stopped is gone on with, so that a group can be stopped, or be given more seeds later.
+
+    Raises:
+        ConfigError: fewer than 2 seeds, a folder holds a run with other settings, or torchrun
+            started several processes, which train one run together.
+        DataError: the files of the data are no longer those that a finished run was trained on.
+        MinibertError: as `finetune`.
+    """
+    if count < 2:
+        raise ConfigError(
+            f"seeds is {count}, but a spread needs 2 or more.",
+            key="seeds",
+            expected="2 or more",
+            found=count,
+        )
+    if launched().size > 1:
+        raise ConfigError(
+            "Several processes train one run together, and seeds asks for several runs.",
+            key="seeds",
+            expected=1,
+            found=count,
+            hint="Leave torchrun out, or give each run a command of its own.",
+        )
+    first = settings.seed if settings.data_seed is None else settings.data_seed
+    check(settings)
+    wanted = [replace(settings, seed=settings.seed + k, data_seed=first) for k in range(count)]
+    check(wanted[-1])
+    folder = _folder(settings)
+    wanted = [replace(each, output=folder / f"seed-{each.seed}") for each in wanted]
+    finished = [_is_finished(each) for each in wanted]  # all refusals before any training
+    for place, (each, done) in enumerate(zip(wanted, finished, strict=True), start=1):
+        if progress:
+            what = "finished already" if done else "training"
+            tqdm.write(f"seed {each.seed} ({place} of {count}): {what}", file=sys.stderr)
+        if done:
+            continue
+        if begun(str(each.output)):
+            resume(str(each.output), progress=progress)
+        else:
+            finetune(each, progress=progress)
+    runs = tuple(read_run(str(each.output)) for each in wanted)
+    for run in runs[1:]:
+        _require_same_training(runs[0], run)
+        require_comparable(runs[0], run)
+    seeds = Seeds(folder, runs, trained=finished.count(False))
+    _write(seeds, first)
+    return seeds
+
+
+def _folder(settings: Settings) -> Path:
+    """The folder of the group: a free one, or one that holds such runs and nothing else."""
+    if settings.output is None:
+        return make_folder(None)
+    folder = Path(settings.output)
+    if folder.is_dir():
+        others = sorted(
+            item.name
+            for item in folder.iterdir()
+            if item.name != "seeds.json" and not item.name.startswith("seed-")
+        )
+        if others:
+            raise ConfigError(
+                f"{folder} holds something else than runs of --seeds: {', '.join(others[:5])}.",
+                path=folder,
+                key="output",
+                found=others,
+                hint="Choose another --output.",
+            )
+    return make_folder(folder)
+
+
+def _is_finished(settings: Settings) -> bool:
+    """Whether the run is there already, and finished; one with other settings is refused."""
+    folder = Path(str(settings.output))
+    if not begun(folder):
+        return False
+    record = read_object(folder / "run.json", DataError)
+    found, wanted = record.get("settings"), as_record(settings)
+    if not isinstance(found, dict):
+        raise DataError(f"{folder / 'run.json'} has no settings.", path=folder, key="settings")
+    for key, value in wanted.items():
+        if key != "output" and found.get(key) != value:
+            raise ConfigError(
+                f"{folder} holds a run with {key} {found.get(key)!r}, and this one is to have "
+                f"{value!r}.",
+                path=folder,
+                key=key,
+                expected=value,
+                found=found.get(key),
+                hint="Choose another --output, or give the same settings.",
+            )
+    return record.get("status") == "finished"
+
+
+def _require_same_training(first: SavedRun, other: SavedRun) -> None:
+    models = [{key: run.record["model"].get(key) for key in _MODEL} for run in (first, other)]
+    if models[0] != models[1]:
+        raise DataError(
+            f"{other.folder} was trained from another model than {first.folder}: its files are no "
+            "longer the same.",
+            path=other.folder,
+            key="model",
+            expected=models[0],
+            found=models[1],
+            hint="The model changed since; choose another --output.",
+        )
+    ours, theirs = sums_of(first, "train"), sums_of(other, "train")
+    if ours != theirs:
+        raise DataError(
+            f"{other.folder} was trained on other files than {first.folder}: their sha256 sums are "
+            f"{', '.join(theirs)} and {', '.join(ours)}.",
+            path=other.folder,
+            key="train",
+            expected=ours,
+            found=theirs,
+            hint="The data changed since; choose another --output.",
+        )
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    mean, low, high = mean_interval(values)
+    return Spread(list(values), mean, statistics.stdev(values), low, high)
+
+
+def _write(seeds: Seeds, data_seed: int) -> None:
+    splits = [name for name in ("validation", "test") if name in seeds.runs[0].metrics]
+    record: dict[str, Any] = {
+        "seeds": [run.record["settings"]["seed"] for run in seeds.runs],
+        "runs": [run.folder.name for run in seeds.runs],
+        "varies": _VARIES,
+        "data_seed": data_seed,
+        "metrics": {
+            split: {name: asdict(spread) for name, spread in seeds.spreads(split).items()}
+            for split in splits
+        },
+    }
+    write_json(seeds.folder / "seeds.json", finite(record))

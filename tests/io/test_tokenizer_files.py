@@ -1,0 +1,207 @@
+"""Tokenizer files that add, disagree or lie; `tests/programs/hostile/tokenizers.py` has the whole table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+import transformers
+
+from minibert.io.errors import TokenizerError
+from minibert.io.tokenizer_files import check_vocabulary, read_folder, read_vocab
+from minibert.tokenizer import BertTokenizer
+from minibert.workbench.cli import main
+from tests.programs.hostile.case import write_good_folder
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##b"]
+VOCABULARY = {piece: number for number, piece in enumerate(PIECES)}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A vocab.txt and the settings, as older programs leave them."""
+    (tmp_path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in PIECES))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "vocab_size": 12}')
+    return tmp_path
+
+
+def set_json(path: Path, **values: object) -> None:
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**stored, **values}))
+
+
+def test_added_tokens_of_the_older_files(folder):
+    set_json(folder / "added_tokens.json", **{"<one>": 8, "Two": 9})
+    set_json(
+        folder / "tokenizer_config.json",
+        added_tokens_decoder={
+            "0": {"content": "[PAD]", "special": True, "__type": "AddedToken"},
+            "8": {"content": "<one>", "lstrip": True},
+            "10": {"content": "three", "single_word": True},
+        },
+        additional_special_tokens=["<one>", {"content": "Two"}],
+    )
+    ours = BertTokenizer.from_pretrained(folder)
+    assert ours.vocab_size == 11
+    text = "a<one>b Two three threes"
+    assert ours(text)["input_ids"].tolist() == [[2, 5, 8, 6, 9, 10, 1, 3]]
+    # What is saved opens in transformers with the same ids.
+    ours.save_pretrained(folder / "saved")
+    shutil.copy(folder / "config.json", folder / "saved")
+    theirs = transformers.AutoTokenizer.from_pretrained(folder / "saved")
+    assert theirs(text)["input_ids"] == ours(text)["input_ids"][0].tolist()
+
+
+def test_older_added_tokens_equal_transformers(folder):
+    set_json(folder / "added_tokens.json", **{"<one>": 8, "two": 9})
+    theirs = transformers.BertTokenizer.from_pretrained(folder)
+    ours = BertTokenizer.from_pretrained(folder)
+    text = "a <one> b two, twos a<one>b TWO"
+    assert len(theirs) == ours.vocab_size == 10
+    assert ours(text)["input_ids"][0].tolist() == theirs(text)["input_ids"]
+
+
+def test_a_token_with_two_ids(folder):
+    set_json(folder / "added_tokens.json", **{"<one>": 8})
+    set_json(folder / "tokenizer_config.json", added_tokens_decoder={"9": {"content": "<one>"}})
+    with pytest.raises(TokenizerError, match="'<one>' the id 8, but its id is 9") as error:
+        BertTokenizer.from_pretrained(folder)
+    assert error.value.path == folder / "added_tokens.json"
+    assert (error.value.key, error.value.expected, error.value.found) == ("<one>", 9, 8)
+
+
+def test_both_numbers_are_in_the_message(folder):
+    set_json(folder / "config.json", vocab_size=7)
+    with pytest.raises(TokenizerError, match=r"has 8 pieces .* embeddings for 7 ") as error:
+        BertTokenizer.from_pretrained(folder)
+    assert (error.value.key, error.value.expected, error.value.found) == ("vocab_size", 7, 8)
+    set_json(folder / "config.json", vocab_size=8)
+    set_json(folder / "added_tokens.json", **{"<one>": 8})
+    with pytest.raises(TokenizerError, match=r"has 9 pieces \(the last is '<one>'\)"):
+        BertTokenizer.from_pretrained(folder)
+
+
+def test_two_files_that_disagree(folder):
+    BertTokenizer(VOCABULARY).save_pretrained(folder)
+    assert read_folder(folder).vocabulary == VOCABULARY
+    (folder / "vocab.txt").write_text("".join(f"{p}\n" for p in [*PIECES[:5], "b", "a", "##b"]))
+    with pytest.raises(TokenizerError, match="'a' the id 5, vocab.txt beside it 6") as error:
+        BertTokenizer.from_pretrained(folder)
+    assert (error.value.key, error.value.expected, error.value.found) == ("a", 5, 6)
+    (folder / "vocab.txt").unlink()
+    assert read_folder(folder).vocabulary == VOCABULARY
+
+
+def test_what_stands_at_the_end_of_lines(folder):
+    for start, end in (("\ufeff", "\n"), ("", "\r\n"), ("\ufeff", "\r\n")):
+        raw = (start + "".join(piece + end for piece in PIECES)).encode()
+        (folder / "vocab.txt").write_bytes(raw)
+        assert read_vocab(folder / "vocab.txt") == VOCABULARY
+        (folder / "vocab.txt").write_bytes(raw.removesuffix(end.encode()))
+        assert read_vocab(folder / "vocab.txt") == VOCABULARY
+
+
+def test_empty_lines_at_the_end_have_no_id(folder):
+    for end in ("\n", "\n\n\n", "\r\n\r\n"):
+        raw = "".join(f"{piece}\n" for piece in PIECES) + end
+        (folder / "vocab.txt").write_bytes(raw.encode())
+        assert BertTokenizer.from_pretrained(folder).vocabulary == VOCABULARY
+    BertTokenizer(VOCABULARY).save_pretrained(folder)
+    with open(folder / "vocab.txt", "a") as file:
+        file.write("\n")
+    with warnings.catch_warnings(action="error"):
+        assert read_folder(folder).vocabulary == VOCABULARY
+
+
+@pytest.mark.parametrize("raw", [b"[PAD]\n\n[UNK]\n", b"a\na\n", b"\xff", b""])
+def test_a_second_vocabulary_that_is_damaged_is_not_used(raw, folder):
+    BertTokenizer(VOCABULARY).save_pretrained(folder)
+    (folder / "vocab.txt").write_bytes(raw)
+    with pytest.warns(UserWarning, match=r"vocab\.txt.* It is not used: tokenizer\.json"):
+        assert read_folder(folder).vocabulary == VOCABULARY
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(TokenizerError, match="vocab.txt"):
+        read_folder(folder)
+
+
+ALIKE = ["ElectraTokenizer", "ElectraTokenizerFast", "MobileBertTokenizer", "ConvBertTokenizer"]
+ALIKE += ["MobileBertTokenizerFast", "SqueezeBertTokenizerFast", "DPRQuestionEncoderTokenizer"]
+ALIKE += ["DPRContextEncoderTokenizerFast", "LayoutLMTokenizer", "LxmertTokenizerFast"]
+
+
+@pytest.mark.parametrize("name", [*ALIKE, "PreTrainedTokenizerFast", "TokenizersBackend"])
+def test_classes_that_cut_as_bert_does_and_those_of_any_kind(name, folder):
+    set_json(folder / "tokenizer_config.json", tokenizer_class=name)
+    ours = BertTokenizer.from_pretrained(folder)
+    text = "A bb \u00e9 [SEP] \u4e00b,B"
+    if name in ALIKE:
+        theirs = getattr(transformers, name, transformers.BertTokenizer).from_pretrained(folder)
+        assert ours(text)["input_ids"][0].tolist() == theirs(text)["input_ids"]
+    assert ours.vocab_size == len(PIECES)
+
+
+@pytest.mark.parametrize("name", ["BertJapaneseTokenizer", "RoFormerTokenizer", "MyTokenizer", 3])
+def test_classes_that_may_cut_otherwise(name, folder):
+    set_json(folder / "tokenizer_config.json", tokenizer_class=name)
+    with pytest.raises(TokenizerError, match="not known to cut words as BERT") as caught:
+        BertTokenizer.from_pretrained(folder)
+    assert (caught.value.key, caught.value.found) == ("tokenizer_class", name)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"a": 6}, "gives the id 6 twice, to 'a' and 'b'"),
+        ({"a": -1}, "'a' the id -1, which is not a whole number"),
+        ({"a": 2**31}, "'a' the id 2147483648, which is not a whole number"),
+        ({"a": "5"}, "'a' the id '5', which is not a whole number"),
+        ({"a": True}, "'a' the id True, which is not a whole number"),
+        ({"": 9}, "has the piece '', which is no text"),
+        ({"\udc00": 9}, r"has the piece '\\udc00', which is no text"),
+        ({3: 9}, "has the piece 3, which is no text"),
+    ],
+)
+def test_a_vocabulary_made_in_python_is_checked_too(changes, message):
+    for make in (BertTokenizer, lambda vocabulary: check_vocabulary("the vocabulary", vocabulary)):
+        with pytest.raises(TokenizerError, match=f"^the vocabulary .*{message}"):
+            make({**VOCABULARY, **changes})
+
+
+def test_official_files_are_as_they_say(minilm, data):
+    files = read_folder(minilm)
+    assert files.path.name == "tokenizer.json" and len(files.vocabulary) == 30522
+    assert (files.added_tokens, files.max_length, files.token_types) == ([], 512, True)
+    assert read_folder(data / "bert_vocabs/bert-base-chinese").flags["lowercase"] is False
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "MODEL", "good"],
+        ["evaluate", "MODEL", "DATA"],
+        ["train", "--model", "MODEL", "--train", "DATA"],
+        ["embed", "MODEL", "good"],
+        ["tokenize", "MODEL", "good"],
+    ],
+)
+def test_every_command_says_it_before_it_begins(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    write_good_folder(tmp_path / "model")
+    (tmp_path / "model/tokenizer.json").unlink()
+    with open(tmp_path / "model/vocab.txt", "a") as file:
+        file.write("more\n")
+    rows = "".join(f"good {label},{label}\n" for label in ("cold", "mild", "hot") * 4)
+    (tmp_path / "data.csv").write_text("text,label\n" + rows)
+    places = {"MODEL": "model", "DATA": "data.csv"}
+    assert main([places.get(word, word) for word in command]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "Traceback" not in said.err
+    assert "vocab.txt has 22 pieces (the last is 'more'), but the model has embeddings for 21" in (
+        said.err
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "model"]

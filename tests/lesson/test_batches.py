@@ -1,0 +1,376 @@
+"""Batches: what a row holds, how rows are padded, and the plan of who travels with whom."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minibert.data import Choices, Dataset, collate, piece_labels, plan_batches
+from minibert.examples import ChoiceExample
+from minibert.io.errors import ConfigError, DataError
+from minibert.tokenizer import BertTokenizer
+from minibert.workbench.data.corpora import Corpus, Example, TaggedExample, read
+from tests.conftest import BOUNDS
+from tests.lesson import reference
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##b", "##c"]
+VOCABULARY = {piece: number for number, piece in enumerate(PIECES)}
+
+
+@pytest.fixture
+def tokenizer() -> BertTokenizer:
+    return BertTokenizer(VOCABULARY, max_length=8)
+
+
+def test_rows_are_what_the_tokenizer_says(tokenizer):
+    examples = [Example("a b", "c", 1), Example("abc", "", 0)]
+    rows = Dataset(examples, tokenizer)
+    assert len(rows) == 2 and rows.lengths == [6, 6] and rows.cut == 0
+    assert rows.word_ids is None
+    assert rows[0]["input_ids"].tolist() == [2, 5, 6, 3, 7, 3]
+    assert rows[0]["token_type_ids"].tolist() == [0, 0, 0, 0, 1, 1]
+    batch = collate([rows[0], rows[1]])
+    expected = tokenizer(["a b", "abc"], ["c", ""])
+    assert {key: value.tolist() for key, value in batch.items()} == {
+        **{key: value.tolist() for key, value in expected.items()},
+        "labels": [1, 0],
+    }
+
+
+def test_a_model_without_segments():
+    rows = Dataset([Example("a")], BertTokenizer(VOCABULARY, token_types=False))
+    assert set(rows[0]) == {"input_ids"}
+    assert set(collate([rows[0]])) == {"input_ids", "attention_mask"}
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_collate_pads_on_either_side(tokenizer, side):
+    rows = Dataset([Example("a"), Example("a b c")], tokenizer)
+    batch = collate([rows[0], rows[1]], pad_id=9, padding_side=side)
+    expected = tokenizer(["a", "a b c"], padding_side=side)
+    assert torch.equal(batch["attention_mask"], expected["attention_mask"])
+    assert torch.equal(batch["token_type_ids"], expected["token_type_ids"])
+    short = batch["input_ids"][0].tolist()
+    assert short == ([2, 5, 3, 9, 9] if side == "right" else [9, 9, 2, 5, 3])
+    with pytest.raises(ConfigError, match="padding_side is 'middle'"):
+        collate([rows[0]], padding_side="middle")
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "shape"),
+    [
+        ((2, 0), torch.int64, (2,)),
+        ((0.5, 2.0), torch.float32, (2,)),
+        (((1.0, 0.0, 1.0), (0.0, 0.0, 0.0)), torch.float32, (2, 3)),
+    ],
+)
+def test_labels_by_their_kind(tokenizer, labels, kind, shape):
+    rows = Dataset([Example("a", label=label) for label in labels], tokenizer)
+    found = collate([rows[0], rows[1]])["labels"]
+    assert found.dtype == kind and found.shape == shape
+    assert torch.equal(found, torch.tensor(labels, dtype=kind))
+
+
+def test_the_first_piece_carries_the_tag(tokenizer):
+    examples = [TaggedExample(("abc", "b", "x"), (1, 0, 2)), TaggedExample(("a",), (1,))]
+    rows = Dataset(examples, tokenizer)
+    assert tokenizer.tokens(rows[0]["input_ids"]) == [
+        *("[CLS]", "a", "##b", "##c", "b", "[UNK]", "[SEP]")
+    ]
+    assert rows[0]["labels"].tolist() == [-100, 1, -100, -100, 0, 2, -100]
+    assert rows.word_ids == [[None, 0, 0, 0, 1, 2, None], [None, 0, None]]
+    batch = collate([rows[0], rows[1]])
+    assert batch["labels"].tolist()[1] == [-100, 1, -100, -100, -100, -100, -100]
+    left = collate([rows[0], rows[1]], padding_side="left")
+    assert left["labels"].tolist()[1] == [-100, -100, -100, -100, -100, 1, -100]
+    assert piece_labels([7, 8], [None, 0, 1, 1, None]) == [-100, 7, 8, -100, -100]
+
+
+def test_tags_lost_to_truncation_are_counted(tokenizer):
+    words = ("a", "b", "abc", "a", "b", "c")  # eight pieces, and there is room for six
+    with pytest.warns(UserWarning) as caught:
+        rows = Dataset(
+            [TaggedExample(words, (0, 1, 2, 3, 4, 5)), TaggedExample(("a",), (0,))], tokenizer
+        )
+    assert caught[0].filename == caught[1].filename == __file__
+    assert str(caught[0].message).startswith("1 of 2 texts had more than 8 tokens")
+    assert str(caught[1].message).startswith("2 of 7 word tags have no piece to carry them")
+    assert (rows.cut, rows.cut_labels, rows.lengths) == (1, 2, [8, 3])
+    assert rows[0]["labels"].tolist() == [-100, 0, 1, 2, -100, -100, 3, -100]
+
+
+def test_every_tag_of_wnut_is_kept(data, uncased):
+    corpus = read(data / "wnut17/dev.conll.gz")
+    with pytest.warns(UserWarning, match=r"^4 of 15733 word tags have no piece to carry them"):
+        rows = Dataset(corpus, uncased)
+    kept = sum(int((rows[row]["labels"] >= 0).sum()) for row in range(len(rows)))
+    # A word of characters that all vanish (a variation selector, say) has no piece for its tag.
+    assert kept == sum(corpus.label_counts.values()) - rows.cut_labels
+    assert (rows.cut, rows.cut_labels) == (0, 4)
+
+
+def test_tags_of_words_that_vanish_are_counted(tokenizer):
+    with pytest.warns(UserWarning, match="1 of 3 word tags have no piece to carry them") as caught:
+        rows = Dataset([TaggedExample(("a", "\ufe0f", "b"), (0, 1, 2))], tokenizer)
+    assert len(caught) == 1 and (rows.cut, rows.cut_labels) == (0, 1)
+    assert rows[0]["labels"].tolist() == [-100, 0, 2, -100]
+
+
+def test_tags_that_would_be_lost_are_an_error_without_truncation(tokenizer):
+    with pytest.raises(DataError, match="Row 1 has 11 tokens, and 8 are allowed"):
+        rows = [TaggedExample(("a",), (0,)), TaggedExample(("a",) * 9, (0,) * 9)]
+        Dataset(rows, tokenizer, truncation=False)
+
+
+def test_too_long_where_truncation_is_off(tokenizer):
+    with pytest.raises(DataError, match="Row 0 has 11 tokens, and 8 are allowed"):
+        Dataset([Example("a " * 9)], tokenizer, truncation=False)
+
+
+def test_rows_that_cannot_be(tokenizer):
+    with pytest.raises(DataError, match="no examples"):
+        Dataset([], tokenizer)
+    with pytest.raises(DataError, match="Row 1 has no second text"):
+        Dataset([Example("a", "b"), Example("a")], tokenizer)
+
+
+def test_it_works_in_a_plain_loader(tokenizer):
+    rows = Dataset([Example("a b"[: 1 + 2 * (n % 2)], label=n) for n in range(10)], tokenizer)
+    loader = torch.utils.data.DataLoader(rows, batch_size=4, collate_fn=collate)
+    labels = [label for batch in loader for label in batch["labels"].tolist()]
+    assert labels == list(range(10))
+
+
+def test_chunks_make_no_difference(tokenizer, monkeypatch, capsys):
+    examples = [Example("a b c"[: n % 5], label=n) for n in range(50)]
+    whole = Dataset(examples, tokenizer)
+    monkeypatch.setattr("minibert.data._CHUNK", 7)
+    Dataset(examples, tokenizer, progress=True)
+    assert capsys.readouterr().err == ""  # a bar is for a terminal
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    parts = Dataset(Corpus(tuple(examples)), tokenizer, progress=True)
+    for row in range(50):
+        np.testing.assert_equal(parts[row], whole[row])
+    printed = capsys.readouterr()
+    assert printed.out == "" and "50/50" in printed.err
+
+
+@pytest.mark.parametrize("examples", [[Example("a b c" * 9)], [TaggedExample(("a", "b") * 20)]])
+def test_long_texts_come_in_smaller_chunks(tokenizer, monkeypatch, examples):
+    sizes = []
+    encode = tokenizer.encode
+
+    def counted(texts, *arguments, **options):
+        sizes.append(len(texts))
+        return encode(texts, *arguments, **options)
+
+    monkeypatch.setattr(tokenizer, "encode", counted)
+    monkeypatch.setattr("minibert.data._CHUNK_CHARACTERS", 500)
+    with warnings.catch_warnings(action="ignore"):
+        assert len(Dataset(examples * 20, tokenizer)) == sum(sizes) == 20
+    assert 1 < max(sizes) < 12
+    sizes.clear()
+    monkeypatch.setattr("minibert.data._CHUNK_CHARACTERS", 5)  # less than one text has
+    with warnings.catch_warnings(action="ignore"):
+        Dataset(examples * 3, tokenizer)
+    assert sizes == [1, 1, 1]
+
+
+def test_a_fault_is_named_by_its_row_in_the_whole(tokenizer, monkeypatch):
+    monkeypatch.setattr("minibert.data._CHUNK", 2)
+    rows = [Example("a")] * 5
+    with pytest.raises(DataError, match="Row 4 is not a string"):
+        Dataset([*rows[:4], Example(None)], tokenizer)
+    with pytest.raises(DataError, match="Row 4 has half of a surrogate pair"):
+        Dataset([*rows[:4], Example("\ud800")], tokenizer)
+    with pytest.raises(DataError, match="Row 4 has 11 tokens"):
+        Dataset([*rows[:4], Example("a " * 9)], tokenizer, truncation=False)
+
+
+# Choices
+
+
+def choices(*labels: int | None) -> list[ChoiceExample]:
+    """Rows with 3, 2, 4, 3, ... choices of unequal length."""
+    texts = ["a b c", "b c", "abc a b", "c"]
+    return [
+        ChoiceExample("ab c"[: 2 + row], tuple(texts[: (3, 2, 4)[row % 3]]), label)
+        for row, label in enumerate(labels)
+    ]
+
+
+def test_a_row_has_a_list_for_each_choice():
+    tokenizer = BertTokenizer(VOCABULARY, max_length=16)
+    rows = Choices(choices(2, 0), tokenizer)
+    assert len(rows) == 2 and rows[0]["labels"] == 2
+    expected = tokenizer.encode(["ab", "ab", "ab"], ["a b c", "b c", "abc a b"])
+    assert [ids.tolist() for ids in rows[0]["input_ids"]] == [one.input_ids for one in expected]
+    assert [types.tolist() for types in rows[0]["token_type_ids"]] == [
+        one.token_type_ids for one in expected
+    ]
+    assert [len(row["input_ids"]) for row in (rows[0], rows[1])] == [3, 2]
+    assert rows.ids(0).tolist() == [number for one in expected for number in one.input_ids]
+    assert rows.lengths == [25, 15] and rows.tokens_read() == rows.lengths
+    assert set(Choices(choices(None), tokenizer)[0]) == {"input_ids", "token_type_ids"}
+    bare = Choices(choices(0), BertTokenizer(VOCABULARY, token_types=False))
+    assert set(bare[0]) == {"input_ids", "labels"}
+
+
+def test_choices_that_are_cut(tokenizer):
+    one = ChoiceExample("a b", ("c", "a b c a b c a", "b " * 9), 1)
+    with pytest.warns(UserWarning, match="2 of 5 texts had more than 8 tokens and were cut"):
+        rows = Choices([ChoiceExample("a", ("b", "c"), 0), one], tokenizer)
+    assert rows.cut == 1
+    assert rows.lengths == [10, 6 + 8 + 8] and rows.full_lengths == [10, 6 + 12 + 14]
+    with pytest.raises(DataError, match="no examples"):
+        Choices([], tokenizer)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_collate_fills_up_with_choices_of_padding(side):
+    rows = Choices(choices(2, 0, 3), BertTokenizer(VOCABULARY))
+    batch = collate([rows[row] for row in range(3)], pad_id=9, padding_side=side)
+    assert batch["labels"].tolist() == [2, 0, 3] and batch["labels"].dtype == torch.int64
+    for name, filler in (("input_ids", 9), ("attention_mask", 0), ("token_type_ids", 0)):
+        table = batch[name]
+        assert table.shape == (3, 4, 11) and table.dtype == torch.int64
+        assert (table[0, 3] == filler).all() and (table[1, 2:] == filler).all()
+    for row in range(3):
+        real = batch["attention_mask"][row].bool()
+        stored = rows[row]
+        for name in ("input_ids", "token_type_ids"):
+            assert batch[name][row][real].tolist() == np.concatenate(stored[name]).tolist()
+        lengths = [len(ids) for ids in stored["input_ids"]]
+        assert real.sum(dim=1).tolist() == lengths + [0] * (4 - len(lengths))
+        assert real[:, 0 if side == "right" else -1].tolist() == [
+            length > 0 for length in lengths
+        ] + [False] * (4 - len(lengths))
+    assert "labels" not in collate([Choices(choices(None), BertTokenizer(VOCABULARY))[0]])
+
+
+def test_a_model_reads_each_row_of_choices_as_if_alone():
+    _, model = reference.pair("bert", "BertForMultipleChoice", vocab_size=len(PIECES))
+    rows = Choices(choices(2, 0, 3, 1), BertTokenizer(VOCABULARY, max_length=16))
+    items = [rows[row] for row in range(4)]
+    whole = model(**collate(items))
+    assert whole.logits.shape == (4, 4)
+    losses = []
+    for row, item in enumerate(items):
+        alone = model(**collate([item]))
+        count = len(item["input_ids"])
+        assert alone.logits.shape == (1, count)
+        assert close(whole.logits[row, :count], alone.logits[0])
+        assert (whole.logits[row, count:] == -torch.inf).all()
+        losses.append(alone.loss)
+    assert close(whole.loss, torch.stack(losses).mean())
+
+
+def test_choices_mean_to_transformers_what_they_mean_here():
+    theirs, ours = reference.pair("bert", "BertForMultipleChoice", vocab_size=len(PIECES))
+    rows = Choices(choices(2, 0, 3, 1), BertTokenizer(VOCABULARY, max_length=16))
+    batch = collate([rows[0], rows[3]])  # three choices each
+    assert batch["input_ids"].shape == (2, 3, 11)
+    found, expected = ours(**batch), theirs(**batch)
+    assert close(found.logits, expected.logits) and close(found.loss, expected.loss)
+    assert found.loss > 0.01 and found.logits.std() > 0.01
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    return bool((found - expected).abs().max() <= BOUNDS["fp64"])
+
+
+# The plan
+
+
+@given(
+    lengths=st.lists(st.integers(2, 60), max_size=200),
+    size=st.integers(1, 20),
+    budget=st.booleans(),
+    shuffle=st.booleans(),
+    window=st.integers(1, 5),
+    seed=st.integers(0, 2**32),
+)
+def test_every_row_is_in_exactly_one_batch(lengths, size, budget, shuffle, window, seed):
+    by = {"token_budget": 60 + size} if budget else {"batch_size": size}
+    options = {**by, "shuffle": shuffle, "window": window, "seed": seed}
+    batches = plan_batches(lengths, **options)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    for batch in batches:
+        if budget:
+            assert sum(lengths[row] for row in batch) <= 60 + size
+        else:
+            assert len(batch) <= size
+    if not budget:
+        assert len(batches) == -(-len(lengths) // size)
+    assert plan_batches(lengths, **options) == batches
+
+
+def test_the_plan_depends_on_seed_and_epoch_alone():
+    lengths = [2 + n * 7 % 50 for n in range(300)]
+    plans = {
+        (seed, epoch): plan_batches(lengths, batch_size=8, seed=seed, epoch=epoch)
+        for seed in range(3)
+        for epoch in range(3)
+    }
+    assert len({str(plan) for plan in plans.values()}) == 9
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    assert plan_batches(lengths, batch_size=8, seed=1, epoch=2) == plans[1, 2]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_batches_have_rows_of_like_length(data):
+    lengths = [len(example.text.split()) + 2 for example in read_emotion(data)]
+
+    def padding(batches):
+        columns = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
+        return 1 - sum(lengths) / columns
+
+    random = plan_batches(lengths, batch_size=32, window=1)
+    grouped = plan_batches(lengths, batch_size=32)
+    ordered = plan_batches(lengths, batch_size=32, shuffle=False)
+    assert padding(random) > 0.45
+    assert padding(grouped) < 0.05
+    assert padding(ordered) < 0.01
+    # Grouped batches still come in random order, short and long mixed.
+    means = [np.mean([lengths[row] for row in batch]) for batch in grouped]
+    assert 0.35 < np.mean(np.diff(means) > 0) < 0.65
+    assert (
+        len({*map(tuple, grouped)} & {*map(tuple, plan_batches(lengths, batch_size=32, epoch=1))})
+        == 0
+    )
+
+
+def read_emotion(data) -> Corpus:
+    return read(data / "emotion/train.txt", sep=";", names=["text", "label"])
+
+
+def test_sorted_batches_begin_with_the_longest():
+    batches = plan_batches([3, 9, 4, 9, 2], batch_size=2, shuffle=False)
+    assert batches == [[1, 3], [2, 0], [4]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "one of them has to be"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 8, "token_budget": 100}, "one of them has to be"),
+        ({"token_budget": 8}, "row of 9 tokens does not fit into token_budget 8"),
+    ],
+)
+def test_plans_that_cannot_be(options, message):
+    with pytest.raises(ConfigError, match=message):
+        plan_batches([3, 9], **options)
+
+
+def test_no_warning_where_nothing_was_cut(tokenizer):
+    with warnings.catch_warnings(action="error"):
+        Dataset([Example("a b c")], tokenizer)
+        Dataset([TaggedExample(("a", "b"), (0, 1))], tokenizer)

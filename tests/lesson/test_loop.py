@@ -1,0 +1,730 @@
+"""The loop: its order, exact accumulation, skipped and forbidden steps, the best epoch."""
+
+from __future__ import annotations
+
+import math
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from minibert import training as loop
+from minibert.fast.precision import choose_precision
+from minibert.io.errors import TrainingError
+from minibert.optim import Schedule, build_optimizer, parameter_groups
+from minibert.training import Batch, evaluate, move, optimizer_step, seed_everything, train
+from tests.conftest import BOUNDS
+
+FP32 = choose_precision("fp32", "cpu")
+WORDS, CLASSES = 11, 3
+
+
+class Tagger(nn.Module):
+    """The smallest model with the loop's contract: a label for every word, -100 for none."""
+
+    def __init__(self, dropout: float = 0.0):
+        super().__init__()
+        self.table = nn.Embedding(WORDS, 5)
+        self.norm = nn.LayerNorm(5)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(5, CLASSES)
+
+    def count_labels(self, batch):
+        return {"tags": int((batch["labels"] != -100).sum())}
+
+    def forward(self, words, labels):
+        logits = self.classifier(self.dropout(self.norm(self.table(words))))  # (B, S, C)
+        total = nn.functional.cross_entropy(
+            logits.flatten(0, 1).float() if logits.dtype != torch.float64 else logits.flatten(0, 1),
+            labels.flatten(),
+            reduction="sum",
+            ignore_index=-100,
+        )
+        return SimpleNamespace(
+            loss_terms={"tags": (total, int((labels != -100).sum()))}, logits=logits
+        )
+
+
+def make_examples(count=8, seed=3):
+    """Sentences of unequal lengths, some words without a label."""
+    generator = torch.Generator().manual_seed(seed)
+    examples = []
+    for _ in range(count):
+        length = int(torch.randint(1, 8, (), generator=generator))
+        words = torch.randint(WORDS, (length,), generator=generator)
+        labels = torch.where(
+            torch.rand(length, generator=generator) < 0.3, torch.tensor(-100), words % CLASSES
+        )
+        examples.append((words, labels))
+    return examples
+
+
+def batch_of(examples, indices):
+    def load():
+        pad = nn.utils.rnn.pad_sequence
+        return {
+            "words": pad([examples[i][0] for i in indices], batch_first=True),  # (B, S)
+            "labels": pad(
+                [examples[i][1] for i in indices], batch_first=True, padding_value=-100
+            ),  # (B, S)
+        }
+
+    return Batch(indices, load, tokens=sum(len(examples[i][0]) for i in indices))
+
+
+def split(examples, sizes):
+    indices = iter(range(len(examples)))
+    return [batch_of(examples, [next(indices) for _ in range(size)]) for size in sizes]
+
+
+def parts(model, *, learning_rate=1e-2, total=100, warmup=0, schedule="linear"):
+    groups = parameter_groups(model.named_parameters(), weight_decay=0.01)
+    optimizer = build_optimizer(groups, learning_rate=learning_rate)
+    return {
+        "optimizer": optimizer,
+        "schedule": Schedule(optimizer, schedule, warmup=warmup, total=total),
+    }
+
+
+def run(model, batches, *, epochs=1, precision=FP32, total=100, warmup=0, **settings):
+    made = parts(model, total=total, warmup=warmup)
+    settings.setdefault("progress", False)
+    history = train(
+        model, lambda _: batches, **made, precision=precision, epochs=epochs, **settings
+    )
+    return history, made["schedule"]
+
+
+def weights_of(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def assert_same(left, right):
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+# -- the order ------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A scaler, optimizer or schedule that notes each call by name, then passes it on."""
+
+    def __init__(self, inner, calls, label, watched):
+        self.inner, self.calls, self.label, self.watched = inner, calls, label, watched
+
+    def __getattr__(self, name):
+        value = getattr(self.inner, name)
+        if name not in self.watched:
+            return value
+
+        def noted(*args, **kwargs):
+            self.calls.append(f"{self.label}.{name}")
+            arguments = [a.inner if isinstance(a, Recorder) else a for a in args]
+            return value(*arguments, **kwargs)
+
+        return noted
+
+
+def test_one_step_runs_in_the_order_of_mixed_precision(monkeypatch):
+    calls: list[str] = []
+    torch.manual_seed(1)
+    model = Tagger()
+    made = parts(model)
+    real_norm, real_clip = nn.utils.get_total_norm, nn.utils.clip_grads_with_norm_
+    real_step = torch.optim.AdamW.step
+    real_backward = torch.Tensor.backward
+
+    def noting(name, function):
+        def noted(*args, **kwargs):
+            calls.append(name)
+            return function(*args, **kwargs)
+
+        return noted
+
+    monkeypatch.setattr(nn.utils, "get_total_norm", noting("norm", real_norm))
+    monkeypatch.setattr(nn.utils, "clip_grads_with_norm_", noting("clip", real_clip))
+    monkeypatch.setattr(torch.Tensor, "backward", noting("backward", real_backward))
+    made["optimizer"].register_step_pre_hook(lambda *_: calls.append("optimizer.step"))
+    assert type(made["optimizer"]).step is real_step
+    monkeypatch.setattr(Tagger, "forward", noting("forward", Tagger.forward))
+    monkeypatch.setattr(Tagger, "count_labels", noting("count", Tagger.count_labels))
+    scaler = Recorder(
+        torch.amp.GradScaler("cpu", init_scale=8.0),
+        calls,
+        "scaler",
+        {"scale", "unscale_", "step", "update"},
+    )
+    schedule = Recorder(made["schedule"], calls, "schedule", {"step"})
+    optimizer = Recorder(made["optimizer"], calls, "optimizer", {"zero_grad"})
+    optimizer_step(
+        model,
+        split(make_examples(), [4, 4]),
+        optimizer=optimizer,
+        scaler=scaler,
+        schedule=schedule,
+        precision=choose_precision("fp16", "cpu"),
+        prepare=lambda inputs: inputs,
+        clip_norm=1e-6,
+        name="Step 1",
+    )
+    assert calls == [
+        *["count"] * 2,
+        *["forward", "scaler.scale", "backward"] * 2,
+        "scaler.unscale_",
+        "norm",
+        "clip",
+        "scaler.step",
+        "optimizer.step",
+        "scaler.update",
+        "schedule.step",
+        "optimizer.zero_grad",
+    ]
+
+
+def test_clipping_sees_the_gradient_and_not_its_scale():
+    examples = make_examples()
+    norms = []
+    for precision, scale in ((FP32, None), (choose_precision("fp16", "cpu"), 2.0**12)):
+        torch.manual_seed(1)
+        model = Tagger()
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=precision.scaler)
+        step = optimizer_step(
+            model,
+            split(examples, [8]),
+            **parts(model),
+            scaler=scaler,
+            precision=precision,
+            prepare=lambda inputs: inputs,
+            clip_norm=1e-3,
+            name="Step 1",
+        )
+        norms.append(step.gradient_norm)
+    assert norms[1] == pytest.approx(norms[0], rel=BOUNDS["module bf16"])
+
+
+# -- what a step comes to -------------------------------------------------------------------------
+
+
+def test_five_steps_equal_adamw_written_by_hand():
+    """AdamW transcribed from the paper's algorithm 2, clipping and schedule included, in fp64."""
+    examples = make_examples(10)
+    batches = split(examples, [2] * 5)
+    torch.manual_seed(1)
+    model, by_hand = Tagger().double(), Tagger().double()
+    by_hand.load_state_dict(model.state_dict())
+    run(model, batches, total=5, warmup=2, clip_norm=0.1)
+
+    means = {name: torch.zeros_like(p) for name, p in by_hand.named_parameters()}
+    squares = {name: torch.zeros_like(p) for name, p in by_hand.named_parameters()}
+    for update, batch in enumerate(batches):
+        total, count = by_hand(**batch.load()).loss_terms["tags"]
+        by_hand.zero_grad()
+        (total / count).backward()
+        norm = math.sqrt(sum(float((p.grad**2).sum()) for p in by_hand.parameters()))
+        rate = 1e-2 * (update / 2 if update < 2 else (5 - update) / 3)
+        with torch.no_grad():
+            for name, p in by_hand.named_parameters():
+                gradient = p.grad * min(1.0, 0.1 / (norm + 1e-6))
+                means[name] = 0.9 * means[name] + 0.1 * gradient
+                squares[name] = 0.999 * squares[name] + 0.001 * gradient**2
+                mean = means[name] / (1 - 0.9 ** (update + 1))
+                square = squares[name] / (1 - 0.999 ** (update + 1))
+                decay = 0.01 if name.endswith("weight") and "norm" not in name else 0.0
+                p -= rate * (mean / (square.sqrt() + 1e-8) + decay * p)
+    for name, expected in by_hand.state_dict().items():
+        torch.testing.assert_close(
+            model.state_dict()[name], expected, rtol=0, atol=BOUNDS["fp64"], msg=name
+        )
+
+
+@pytest.mark.parametrize("sizes", [[4, 4], [2, 2, 2, 2], [1] * 8, [3, 3, 2]], ids=str)
+def test_accumulation_equals_the_big_batch(sizes, monkeypatch):
+    """Padding and unequal numbers of labels included; the mean of means would be 5e-2 away."""
+    examples = make_examples()
+    gradients = []
+    real_norm = nn.utils.get_total_norm
+
+    def catch(tensors):
+        gradients.append([tensor.clone() for tensor in tensors])
+        return real_norm(tensors)
+
+    monkeypatch.setattr(nn.utils, "get_total_norm", catch)
+    losses = []
+    for window in ([8], sizes):
+        torch.manual_seed(1)
+        model = Tagger().double()
+        history, _ = run(model, split(examples, window), accumulate=8)
+        losses.append(history.steps[0].loss)
+    assert len(gradients) == 2
+    assert losses[1] == pytest.approx(losses[0], abs=1e-12)
+    for whole, added in zip(*gradients, strict=True):
+        assert (whole - added).abs().max() <= 1e-12
+
+
+@pytest.mark.parametrize("limit", [1e-3, 0.5, 1e3, None])
+def test_clipping_is_torch_s_own(limit, monkeypatch):
+    """A norm below the limit costs no pass over the gradients; the update is the same."""
+    found = []
+    for own in (True, False):
+        torch.manual_seed(1)
+        model = Tagger().double()
+        if not own:
+            monkeypatch.setattr(
+                nn.utils,
+                "get_total_norm",
+                lambda tensors, model=model: nn.utils.clip_grad_norm_(
+                    model.parameters(), math.inf if limit is None else limit
+                ),
+            )
+        run(model, split(make_examples(), [8]), clip_norm=limit if own else None)
+        found.append(model.state_dict())
+    for name, expected in found[1].items():
+        torch.testing.assert_close(found[0][name], expected, rtol=0, atol=BOUNDS["fp64"], msg=name)
+
+
+def test_the_last_window_of_an_epoch_may_be_shorter():
+    examples = make_examples(7)
+    torch.manual_seed(1)
+    model, single = Tagger().double(), Tagger().double()
+    single.load_state_dict(model.state_dict())
+    history, schedule = run(model, split(examples, [2, 2, 2, 1]), accumulate=3)
+    run(single, split(examples, [6, 1]))
+    assert len(history.steps) == schedule.updates == 2
+    for name, expected in single.state_dict().items():
+        torch.testing.assert_close(
+            model.state_dict()[name], expected, rtol=0, atol=BOUNDS["fp64"], msg=name
+        )
+
+
+def test_several_terms_are_each_divided_by_their_own_count():
+    class TwoTerms(Tagger):
+        def count_labels(self, batch):
+            return {**super().count_labels(batch), "first": len(batch["words"])}
+
+        def forward(self, words, labels):
+            output = super().forward(words, labels)
+            first = output.logits[:, 0].square().sum()
+            output.loss_terms["first"] = (first, len(words))
+            return output
+
+    examples = make_examples()
+    torch.manual_seed(1)
+    model = TwoTerms().double()
+    terms = model(**split(examples, [8])[0].load()).loss_terms
+    expected = sum(total.item() / count for total, count in terms.values())
+    history, _ = run(model, split(examples, [5, 3]), accumulate=2)
+    assert history.steps[0].loss == pytest.approx(expected, abs=1e-12)
+
+
+class MaskingTagger(Tagger):
+    """Leaves words without a label out by multiplying with 0, which does not survive infinity."""
+
+    def forward(self, words, labels):
+        output = super().forward(words, labels)
+        losses = nn.functional.cross_entropy(
+            output.logits.flatten(0, 1), labels.flatten().clamp(min=0), reduction="none"
+        )  # (B * S,)
+        real = labels.flatten() != -100  # (B * S,)
+        output.loss_terms = {"tags": ((losses * real).sum(), int(real.sum()))}
+        return output
+
+
+@pytest.mark.parametrize("kind", [Tagger, MaskingTagger])
+def test_a_window_without_labels_has_loss_zero_and_no_nan(kind):
+    words = torch.arange(4)
+    examples = [(words, torch.full((4,), -100))] * 2
+    model = kind()
+    history, _ = run(model, split(examples, [1, 1]), accumulate=2)
+    assert history.steps[0].loss == 0 and history.steps[0].gradient_norm == 0
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+
+
+def test_the_log_has_every_step():
+    examples = make_examples(6)
+    seen = []
+    history, _ = run(
+        Tagger(), split(examples, [2, 2, 2]), epochs=2, total=6, on_step=seen.append, accumulate=2
+    )
+    assert seen == history.steps
+    assert [(row.step, row.epoch) for row in seen] == [(1, 1), (2, 1), (3, 2), (4, 2)]
+    assert [row.learning_rate for row in seen] == pytest.approx(
+        [0.01 * (6 - k) / 6 for k in range(4)]
+    )
+    assert sum(row.tokens for row in seen[:2]) == sum(len(words) for words, _ in examples)
+    assert all(row.tokens_per_second > 0 and not row.skipped for row in seen)
+
+
+def test_the_epochs_loss_is_weighted_by_labels_and_not_by_batches():
+    examples = make_examples()
+    model = Tagger()
+    history, _ = run(model, split(examples, [1, 7]), total=10**9)
+    counts = [model.count_labels(batch.load())["tags"] for batch in split(examples, [1, 7])]
+    weighted = sum(row.loss * n for row, n in zip(history.steps, counts, strict=True)) / sum(counts)
+    assert history.epochs[0].loss == pytest.approx(weighted, rel=1e-6)
+
+
+# -- steps that must not be taken -----------------------------------------------------------------
+
+
+def poison_weight(model, examples):
+    with torch.no_grad():
+        model.classifier.weight[1, 2] = math.nan
+
+
+def poison_embedding(model, examples):
+    with torch.no_grad():
+        model.table.weight[examples[0][0][0]] = math.nan
+
+
+def poison_norm(model, examples):
+    with torch.no_grad():
+        model.norm.bias[0] = math.inf
+
+
+def poison_loss(model, examples):
+    real = model.forward
+
+    def forward(**inputs):
+        output = real(**inputs)
+        total, count = output.loss_terms["tags"]
+        output.loss_terms["tags"] = (total * math.inf, count)
+        return output
+
+    model.forward = forward
+
+
+def poison_gradient(model, examples):
+    model.table.weight.register_hook(lambda gradient: gradient * math.nan)
+
+
+@pytest.mark.parametrize(
+    "poison, key",
+    [
+        (poison_weight, "classifier.weight"),
+        (poison_embedding, "table.weight"),
+        (poison_norm, "norm.bias"),
+        (poison_loss, "loss"),
+        (poison_gradient, "table.weight"),
+    ],
+)
+def test_what_is_not_finite_stops_before_the_update(poison, key):
+    examples = make_examples()
+    torch.manual_seed(1)
+    model = Tagger()
+    made = parts(model)
+    batches = split(examples, [4, 4])
+    train(model, lambda _: batches, **made, precision=FP32, epochs=1, progress=False)
+    poison(model, examples)
+    before = weights_of(model)
+    with pytest.raises(TrainingError, match=r"Step 1.*examples 0, 1, 2, 3") as caught:
+        train(model, lambda _: batches, **made, precision=FP32, epochs=1, progress=False)
+    assert caught.value.key == key
+    after = weights_of(model)
+    for name in before:
+        assert torch.equal(before[name].nan_to_num(7.0), after[name].nan_to_num(7.0)), name
+    assert made["schedule"].updates == 2
+
+
+def test_an_fp16_overflow_skips_the_step_and_holds_the_schedule(monkeypatch):
+    """A real scaler, real fp16 on the CPU, from a scale that overflows for sure."""
+    precision = choose_precision("fp16", "cpu")
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    monkeypatch.setattr(type(precision), "make_scaler", lambda self: scaler)
+    torch.manual_seed(1)
+    model = Tagger()
+    before = weights_of(model)
+    seen = []
+
+    def on_step(row):
+        seen.append(row)
+        if row.skipped:
+            assert_same(before, weights_of(model))
+
+    history, schedule = run(
+        model,
+        split(make_examples(), [8]),
+        epochs=40,
+        precision=precision,
+        on_step=on_step,
+        warmup=5,
+    )
+    skipped = [row.skipped for row in seen]
+    count = sum(skipped)
+    assert 3 < count < loop.MAX_SKIPS_IN_A_ROW
+    assert skipped == [True] * count + [False] * (40 - count)
+    assert history.state.skipped == count and history.state.skipped_in_a_row == 0
+    assert schedule.updates == 40 - count
+    assert {row.learning_rate for row in seen[:count]} == {0.0}
+    assert scaler.get_scale() == 2.0 ** (40 - count)
+    assert history.epochs[-1].loss < history.epochs[count].loss
+
+
+def test_one_bad_fp16_batch_does_not_spoil_the_loss_of_its_epoch():
+    class OnceInfinite(Tagger):
+        calls = 0
+
+        def forward(self, words, labels):
+            output = super().forward(words, labels)
+            total, count = output.loss_terms["tags"]
+            self.calls += 1
+            output.loss_terms["tags"] = (total * (math.inf if self.calls == 2 else 1), count)
+            return output
+
+    history, schedule = run(
+        OnceInfinite(), split(make_examples(), [3, 3, 2]), precision=choose_precision("fp16", "cpu")
+    )
+    assert [row.skipped for row in history.steps] == [False, True, False]
+    assert schedule.updates == 2
+    good = [row.loss for row in history.steps if not row.skipped]
+    assert min(good) <= history.epochs[0].loss <= max(good)
+
+
+def test_a_model_that_overflows_at_every_scale_stops_the_run():
+    model = Tagger()
+    poison_gradient(model, None)
+    before = weights_of(model)
+    with pytest.raises(TrainingError, match=f"{loop.MAX_SKIPS_IN_A_ROW} times in a row"):
+        run(
+            model,
+            split(make_examples(), [8]),
+            epochs=100,
+            precision=choose_precision("fp16", "cpu"),
+        )
+    assert_same(before, weights_of(model))
+
+
+# -- whole runs -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
+def test_a_run_learns_and_its_bits_are_the_same_twice(name):
+    precision = choose_precision(name, "cpu")
+    results = []
+    for _ in range(2):
+        seed_everything(5)
+        model = Tagger(dropout=0.1)
+        history, _ = run(
+            model, split(make_examples(16), [4] * 4), epochs=40, total=160, precision=precision
+        )
+        results.append((weights_of(model), [row.loss for row in history.steps]))
+    assert_same(results[0][0], results[1][0])
+    assert results[0][1] == results[1][1]
+    assert history.epochs[-1].loss < 0.5 * history.epochs[0].loss
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def watched(values, name="loss"):
+    """Stands in for an evaluation that gives these values, epoch after epoch."""
+    given = iter(values)
+    return lambda: {name: next(given)}
+
+
+@pytest.mark.parametrize(
+    "name, values, best",
+    [
+        ("loss", [3.0, 1.0, 2.0, 1.0], 2),
+        ("accuracy", [0.1, 0.5, 0.9, 0.9], 3),
+        ("f1", [0.9, 0.5, math.nan, 0.1], 1),
+        ("mse", [math.nan, 5.0, 4.0, 3.0], 4),
+    ],
+)
+def test_the_weights_of_the_best_epoch_come_back(name, values, best):
+    model = Tagger()
+    snapshots = []
+    history, _ = run(
+        model,
+        split(make_examples(), [8]),
+        epochs=4,
+        evaluate=watched(values, name),
+        watch=name,
+        on_epoch=lambda _: snapshots.append(weights_of(model)),
+    )
+    assert history.state.best_epoch == best
+    assert_same(weights_of(model), snapshots[best - 1])
+    assert not torch.equal(snapshots[0]["table.weight"], snapshots[1]["table.weight"])
+    assert [row.epoch for row in history.epochs if row.best][-1] == best
+
+
+def test_the_loss_decides_between_epochs_of_one_score():
+    results = iter(
+        {"accuracy": accuracy, "loss": loss}
+        for accuracy, loss in [(0.5, 0.1), (1.0, 0.9), (1.0, 0.3), (1.0, 0.3), (0.9, 0.0)]
+    )
+    history, _ = run(
+        Tagger(),
+        split(make_examples(), [8]),
+        epochs=5,
+        evaluate=lambda: next(results),
+        watch="accuracy",
+    )
+    assert history.state.best_epoch == 3
+
+
+def test_patience_ends_a_run_that_no_longer_gains():
+    values = [5.0, 4.0, 4.5, 3.0, 3.0, 9.0, 1.0]
+    history, _ = run(
+        Tagger(), split(make_examples(), [8]), epochs=7, evaluate=watched(values), patience=2
+    )
+    assert len(history.epochs) == 6 and history.stopped_early
+    assert history.state.best_epoch == 4 and history.state.best_value == 3.0
+
+
+def test_without_evaluation_the_last_weights_stay():
+    model = Tagger()
+    snapshots = []
+    run(
+        model,
+        split(make_examples(), [8]),
+        epochs=2,
+        on_epoch=lambda _: snapshots.append(weights_of(model)),
+    )
+    assert_same(weights_of(model), snapshots[-1])
+
+
+def test_a_frozen_part_neither_moves_nor_drops_out():
+    class PartlyFrozen(Tagger):
+        def train(self, mode=True):
+            super().train(mode)
+            self.dropout.eval()
+            return self
+
+    model = PartlyFrozen(dropout=0.9)
+    model.table.requires_grad_(False)
+    before = weights_of(model)
+    modes = []
+    run(
+        model,
+        split(make_examples(), [8]),
+        on_step=lambda _: modes.append((model.training, model.dropout.training)),
+    )
+    assert modes == [(True, False)]
+    assert torch.equal(before["table.weight"], model.table.weight)
+    assert not torch.equal(before["classifier.weight"], model.classifier.weight)
+
+
+@pytest.mark.parametrize(
+    "settings, key",
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"accumulate": 0}, "accumulate"),
+        ({"patience": 1}, "patience"),
+        ({"patience": 0, "evaluate": dict}, "patience"),
+        ({"evaluate": lambda: {"loss": 1.0}, "watch": "f1"}, "watch"),
+    ],
+)
+def test_settings_that_no_run_can_have(settings, key):
+    with pytest.raises(TrainingError) as caught:
+        run(Tagger(), split(make_examples(), [8]), **settings)
+    assert caught.value.key == key
+
+
+def test_no_batches_is_an_error():
+    with pytest.raises(TrainingError, match="Epoch 1 has no batches"):
+        run(Tagger(), [])
+
+
+def test_the_progress_bar_goes_to_standard_error(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    run(Tagger(), split(make_examples(), [4, 4]), progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "2/2" in err and "loss=" in err and "lr=" in err and "tokens_s=" in err
+
+
+# -- evaluation -----------------------------------------------------------------------------------
+
+
+def test_evaluation_is_the_mean_over_labels_in_the_order_of_the_examples():
+    examples = make_examples()
+    model = Tagger(dropout=0.5).double()
+    model.train()
+    model.norm.eval()
+    shuffled = [
+        batch_of(examples, [5, 0, 7]),
+        batch_of(examples, [2]),
+        batch_of(examples, [6, 1, 4, 3]),
+    ]
+    result = evaluate(model, shuffled, precision=FP32)
+    assert model.training and model.dropout.training and not model.norm.training
+    model.eval()
+    whole = split(examples, [8])[0].load()
+    output = model(**whole)
+    total, count = output.loss_terms["tags"]
+    assert result.loss == pytest.approx(total.item() / count, abs=1e-12)
+    assert result.sums.counts == {"tags": count}
+    for i, (words, _) in enumerate(examples):
+        torch.testing.assert_close(
+            result.logits[i][: len(words)],
+            output.logits[i, : len(words)].float(),
+            rtol=0,
+            atol=BOUNDS["module fp32"],
+        )
+        assert not result.logits[i].requires_grad
+
+
+def test_modes_come_back_even_if_an_evaluation_fails():
+    model = Tagger()
+    model.train()
+
+    def fail():
+        raise KeyError("no such column")
+
+    with pytest.raises(KeyError):
+        evaluate(model, [Batch([0], fail)], precision=FP32)
+    assert model.training
+
+
+def test_evaluating_in_between_changes_nothing_about_training():
+    results = []
+    for evaluation in (False, True):
+        seed_everything(5)
+        model = Tagger(dropout=0.3)
+        batches = split(make_examples(), [4, 4])
+
+        def measure(model=model, batches=batches):
+            return {"loss": evaluate(model, batches, precision=FP32).loss}
+
+        weights = []
+        run(
+            model,
+            batches,
+            epochs=3,
+            evaluate=measure if evaluation else None,
+            on_epoch=lambda _, model=model, weights=weights: weights.append(weights_of(model)),
+        )
+        results.append(weights[-1])
+    assert_same(*results)
+
+
+def test_moving_to_a_gpu_pins_what_is_on_the_cpu_and_leaves_the_rest(monkeypatch):
+    """No GPU is needed: the copies themselves are stood in for."""
+    steps = []
+
+    def pin(tensor):
+        steps.append(("pin", tensor.device.type))
+        return tensor
+
+    def to(tensor, device, non_blocking=False):
+        steps.append(("to", str(device), non_blocking))
+        return tensor
+
+    class Movable:
+        def to(self, device):
+            steps.append(("moved", str(device)))
+            return self
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    device = torch.device("cuda")
+    move({"ids": torch.ones(2), "there": torch.ones(2, device="meta"), "n": 3}, device)
+    assert steps == [("pin", "cpu"), ("to", "cuda", True), ("to", "cuda", False)]
+    steps.clear()
+    move({"layout": Movable()}, device)
+    assert steps == [("moved", "cuda")]
+    steps.clear()
+    move({"ids": torch.ones(2)}, torch.device("cpu"))
+    assert steps == [("to", "cpu", False)]

@@ -1,0 +1,97 @@
+"""A kind of task of one's own: one small class, and every command knows it."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+
+import pytest
+
+from minibert import BertForNextSentencePrediction
+from minibert.io.files import read_json
+from minibert.workbench.cli import main
+from minibert.workbench.kinds import KINDS
+from minibert.workbench.kinds.classes import Classes
+from minibert.workbench.kinds.kind import Kind
+from tests.workbench.conftest import NAMES, sentence, write_table
+
+
+class NextSentence(Classes):
+    """Whether the second text follows the first (Devlin et al. 2019, section 3.1)."""
+
+    problem_type = "next_sentence"
+    head = BertForNextSentencePrediction
+    labels_are = "single_label_classification"
+    one_class = False  # its head takes no class weights
+    claims, fresh = Kind.claims, Kind.fresh
+
+    def names_of(self, model):
+        return ("follows", "random")  # the official order: 0 it followed, 1 it did not
+
+
+@pytest.fixture(autouse=True)
+def _known(monkeypatch) -> None:
+    monkeypatch.setitem(KINDS, NextSentence.problem_type, NextSentence())
+
+
+def write_pairs(path, count: int, draw: random.Random) -> None:
+    """The second text follows the first if it has its name."""
+    rows = []
+    for number in range(count):
+        name, other = draw.sample(NAMES, 2)
+        follows = number % 2 == 0
+        second = sentence(draw, name if follows else other)
+        rows.append((sentence(draw, name), second, "follows" if follows else "random"))
+    write_table(path, ["text", "next", "label"], rows)
+
+
+def test_a_kind_of_ones_own_goes_through_every_command(tiny, tmp_path, capsys):
+    draw = random.Random(0)
+    for name, count in (("train", 48), ("validation", 24), ("test", 40)):
+        write_pairs(tmp_path / f"{name}.csv", count, draw)
+    files = [f"--{part}={tmp_path / part}.csv" for part in ("train", "validation", "test")]
+    reading = ["--text-pair", "next"]
+    given = [*files, *reading, "--problem-type", "next_sentence", "--learning-rate", "2e-3"]
+    for epochs, run in (("1", "short"), ("2", "long")):
+        more = ["--model", str(tiny), "--epochs", epochs, "--output", str(tmp_path / run)]
+        assert main(["train", *given, *more, "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert "accuracy" in printed and "follows" in printed
+    run = str(tmp_path / "long")
+    record = read_json(tmp_path / "long/run.json")
+    assert record["problem_type"] == "next_sentence"
+    assert record["labels"] == ["follows", "random"]
+    assert record["model"]["class"] == "BertForNextSentencePrediction"
+    stored = read_json(tmp_path / "long/metrics.json")["test"]
+
+    assert main(["evaluate", run, str(tmp_path / "test.csv"), *reading, "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == stored["accuracy"]
+
+    text = ["the sky was anna", "--pair", "anna is so green"]
+    assert main(["predict", run, *text, "--quiet"]) == 0
+    assert re.match(r"(follows|random) +0\.\d{3}  the sky was anna\n$", capsys.readouterr().out)
+    assert main(["predict", run, *text, "--json", "--quiet"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["probabilities"]) == {"follows", "random"}
+
+    assert main(["report", run, "--quiet"]) == 0
+    page = (tmp_path / "long/report.html").read_text()
+    assert "follows" in page and "macro_f1" in page
+
+    assert main(["compare", run, str(tmp_path / "short")]) == 0
+    compared = capsys.readouterr().out
+    assert "40 examples, the same for all" in compared and "McNemar's test" in compared
+
+    group = [*given, "--model", str(tiny), "--epochs", "1", "--output", str(tmp_path / "seeds")]
+    assert main(["train", *group, "--seeds", "2", "--quiet"]) == 0
+    assert re.search(r"accuracy .* \+- ", capsys.readouterr().out)
+
+
+def test_it_refuses_what_it_does_not_have(tiny, tmp_path, capsys):
+    write_pairs(tmp_path / "train.csv", 30, random.Random(0))
+    given = ["--model", str(tiny), "--train", str(tmp_path / "train.csv"), "--text-pair", "next"]
+    given += ["--problem-type", "next_sentence", "--output", str(tmp_path / "run"), "--quiet"]
+    for more in (["--class-weights"], ["--probe", "linear"], ["--watch", "f1"]):
+        assert main(["train", *given, *more]) == 2
+        assert more[0].strip("-").replace("-", "_")[:5] in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

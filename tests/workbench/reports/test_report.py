@@ -1,0 +1,343 @@
+"""The page and the pictures of runs: numbers as they were written, and nothing that gets out."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import json
+import re
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from minibert.io.errors import ConfigError, DataError
+from minibert.workbench.cli import main
+from minibert.workbench.kinds.report import write_csv
+from minibert.workbench.reports import pictures as pictures_module
+from minibert.workbench.reports.page import document
+from minibert.workbench.reports.page.svg import Line, lines
+from minibert.workbench.reports.pictures import pictures
+from minibert.workbench.runs.folders import SavedRun, read_run
+from minibert.workbench.tasks.features import extract_features
+from minibert.workbench.tasks.finetune import finetune
+from minibert.workbench.tasks.report import write_report
+from tests.workbench.conftest import FILLERS, MOODS, write_table
+from tests.workbench.tasks.test_finetune import settings_for
+
+HOSTILE = "</script><script>alert(1)</script> <!-- ]]> \" ' & \u2028 <img src=http://x.y/z>"
+
+
+class Page(HTMLParser):
+    """The tags, attributes, texts of an HTML page, and the content of its scripts."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.scripts: list[str] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self._inside = tag
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, data):
+        (self.scripts if self._inside == "script" else self.texts).append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.texts)
+
+    def payload(self) -> dict:
+        return json.loads(self.scripts[0])
+
+
+@pytest.fixture(scope="module")
+def run(tiny, moods, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report") / "run"
+    finetune(settings_for(tiny, moods, folder, epochs=2), progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run) -> Page:
+    return Page(document(read_run(run)))
+
+
+def test_the_numbers_on_the_page_are_those_of_the_run(run, page):
+    saved = read_run(run)
+    for name in ("accuracy", "macro_f1", "weighted_f1", "loss"):
+        assert f"{saved.metrics['test'][name]['value']:.4f}" in page.text
+    accuracy = saved.metrics["test"]["accuracy"]
+    assert f"{accuracy['low']:.4f} to {accuracy['high']:.4f} (95%)" in page.text
+    for name in ("majority", "naive_bayes"):
+        assert f"{saved.metrics['baselines'][name]['accuracy']:.4f}" in page.text
+    for sentence in (finding["sentence"] for finding in saved.record["data_findings"]):
+        assert sentence in page.text
+
+
+def test_the_matrix_counts_as_confusion_csv_does(run, page):
+    with open(run / "confusion.csv", newline="") as file:
+        written = {row["label \\ prediction"]: row for row in csv.DictReader(file)}
+    shown = {
+        (attributes["data-label"], attributes["data-prediction"]): attributes["aria-label"]
+        for tag, attributes in page.tags
+        if tag == "button" and "data-label" in attributes
+    }
+    assert shown.keys() == {(label, guess) for label in MOODS for guess in MOODS}
+    for (label, guess), words in shown.items():
+        assert words == f"{label} predicted {guess}: {written[label][guess]}"
+
+
+def test_every_example_is_there_for_the_script_and_the_first_without_one(run, page):
+    saved = read_run(run)
+    payload = page.payload()
+    assert payload["columns"][:2] == ["loss", "label"]
+    assert [row[0] for row in payload["rows"]] == [float(row["loss"]) for row in saved.rows]
+    assert [row[5] for row in payload["rows"]] == [row["text"] for row in saved.rows]
+    assert all(row["text"] in page.text for row in saved.rows)
+    identifiers = {attributes.get("id") for _, attributes in page.tags}
+    script = page.scripts[-1]
+    asked = set(re.findall(r'getElementById\("([\w-]+)"\)', script))
+    asked |= set(json.loads(re.search(r"fields = (\[.*?\])", script).group(1)))
+    assert asked and asked <= identifiers
+
+
+def _addresses(page: Page, text: str) -> list[str]:
+    """Everything by which a page could load or call something."""
+    found = [
+        value
+        for _, attributes in page.tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "action", "data", "srcset", "poster", "formaction") and value
+    ]
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL).group(1)
+    found += re.findall(r"url\(|@import|expression", style)
+    found += re.findall(r"fetch\(|XMLHttpRequest|import\(|WebSocket|sendBeacon", page.scripts[-1])
+    return found
+
+
+def test_the_page_needs_and_calls_nothing_outside(run, page):
+    text = document(read_run(run))
+    assert _addresses(page, text) == []
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a)
+    assert policy.startswith("default-src 'none'") and "script-src 'unsafe" not in policy
+    digest = base64.b64encode(hashlib.sha256(page.scripts[-1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    leak = text.replace("</style>", "a{background:url(http://x.y)}</style><img src='//x.y/z'>")
+    assert len(_addresses(Page(leak), leak)) == 2  # the check would see it
+
+
+def test_hostile_texts_and_labels_stay_text(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    with open(copy / "errors.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[0]["text"] = rows[1]["guid"] = HOSTILE
+    rows[0]["label"] = "<b>bold</b>"
+    write_table(copy / "errors.csv", list(rows[0]), [list(row.values()) for row in rows])
+    record = json.loads((copy / "run.json").read_text())
+    record["labels"][0] = "<b>bold</b>"
+    record["summary"] = record["settings"]["model"] = HOSTILE
+    record["threads"] = record["best_epoch"] = record["measured_epoch"] = HOSTILE
+    record["data"]["test"]["lengths"]["limit"] = HOSTILE
+    for part in record["data"].values():
+        part["lengths"]["limit"] = HOSTILE
+    record["data_findings"] = [{"severity": "fault", "sentence": HOSTILE}]
+    (copy / "run.json").write_text(json.dumps(record))
+    text = document(read_run(copy))
+    page = Page(text)
+    assert [tag for tag, _ in page.tags].count("script") == 2  # the data and the code, as ever
+    assert "img" not in {tag for tag, _ in page.tags}
+    assert "<b>bold" not in text and "<!--" not in text and "\u2028" not in page.scripts[0]
+    assert page.payload()["rows"][0][5] == HOSTILE  # whole, and harmless
+    assert _addresses(page, text) == []
+
+
+def test_the_page_tells_the_epoch_that_was_measured(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    record = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**record, "best_epoch": 1, "measured_epoch": 2}))
+    text = Page(document(read_run(copy))).text
+    assert "Epoch 2 of 2 is the one measured, though 1 was the best by accuracy" in text
+    assert "so the two curves are not of one measure" not in text
+    record["settings"]["class_weights"] = True
+    (copy / "run.json").write_text(json.dumps(record))
+    assert "so the two curves are not of one measure" in Page(document(read_run(copy))).text
+
+
+@pytest.mark.parametrize("kind", ["regression", "several", "tags"])
+def test_runs_of_every_kind_have_a_page(kind, tiny, tmp_path):
+    path = tmp_path / ("train.conll" if kind == "tags" else "train.jsonl")
+    if kind == "tags":
+        sentences = ["anna\tB-PER\nwalk\tO\n\n", "berlin\tB-LOC\nis\tO\nsmall\tO\n\n"] * 12
+        path.write_text("".join(sentences))
+    else:
+        labels = [0.5, 1.5, 2.25] if kind == "regression" else [["calm"], [], ["calm", "happy"]]
+        rows = [
+            {"text": f"{FILLERS[n % 16]} {FILLERS[n % 7]}", "label": labels[n % 3]}
+            for n in range(30)
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values = {"validation": None, "test": None, "epochs": 1, "allow_data_faults": True}
+    settings = settings_for(tiny, tmp_path, tmp_path / "run", **values)
+    finetune(type(settings)(**{**settings.__dict__, "train": str(path)}), progress=False)
+    written = write_report(tmp_path / "run", progress=False)
+    page = Page(written.page.read_text())
+    main_score = next(iter(read_run(tmp_path / "run").metrics["validation"].values()))
+    assert "How it learned" in page.text and str(main_score) in page.text
+    assert ("What it mixes up" in page.text) == (kind == "tags")
+    assert ("How far off it is" in page.text) == (kind == "regression")
+    choices = {attributes["id"] for tag, attributes in page.tags if tag == "select"}
+    expected = {"regression": set(), "tags": {"kind"}, "several": {"kind", "label", "prediction"}}
+    assert choices == expected[kind] | {"order"}
+    heads = [text for text in page.texts if text in ("loss", "probability", "tokens")]
+    assert ("probability" in heads) == (kind != "regression") and "tokens" in heads
+    assert {path.name for path in written.pictures} == {"curves.png"}
+
+
+def test_every_picture_is_drawn_and_none_is_blank(run):
+    import matplotlib.image
+
+    written = write_report(run, progress=False)
+    names = {"curves", "confusion", "reliability", "classes", "lengths", "features"}
+    assert {path.name for path in written.pictures} == {f"{name}.png" for name in names}
+    for path in written.pictures:
+        assert matplotlib.image.imread(path)[..., :3].std() > 0.02, path
+
+
+def test_the_picture_of_features_is_of_whole_pairs(run, tmp_path, monkeypatch):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    with open(copy / "errors.csv", newline="") as file:
+        rows = [{**row, "text_pair": f"second {row['guid']}"} for row in csv.DictReader(file)]
+    write_table(copy / "errors.csv", list(rows[0]), [list(row.values()) for row in rows])
+    seen = []
+
+    def watched(source, texts, **options):
+        seen.extend(texts)
+        return extract_features(source, texts, **options)
+
+    monkeypatch.setattr(pictures_module, "extract_features", watched)
+    pictures_module.picture_of_features(copy, progress=False)
+    assert {text.text_pair for text in seen} == {row["text_pair"] for row in rows}
+
+
+def test_a_picture_that_cannot_be_drawn_is_a_warning(run, monkeypatch):
+    def fail(*_):
+        raise ValueError("no such font")
+
+    monkeypatch.setattr(pictures_module, "_reliability", fail)
+    with pytest.warns(UserWarning, match="reliability.png could not be drawn: .*no such font"):
+        drawn = pictures(run)
+    assert len(drawn) == 4
+
+
+def test_without_matplotlib_there_is_the_page_alone(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    written = write_report(run, tmp_path / "page.html", progress=False)
+    assert written.pictures == () and written.page.stat().st_size > 10_000
+
+
+def test_from_the_command_line(run, tmp_path, capsys):
+    assert main(["report", str(run), "--no-features", "--quiet"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == str(run / "report.html")
+    assert main(["report", str(run), "--output", str(tmp_path), "--no-features"]) == 2
+    assert "is a folder" in capsys.readouterr().err
+    assert main(["report", str(tmp_path)]) == 2
+    assert "run.json" in capsys.readouterr().err
+
+
+def test_what_is_no_finished_run_is_refused(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("report.html"))
+    record = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**record, "status": "unfinished"}))
+    with pytest.raises(DataError, match="--resume"):
+        write_report(copy)
+    with pytest.raises(ConfigError, match="is a folder"):
+        write_report(run, tmp_path)
+    assert not Path(copy / "report.html").exists()
+
+
+def test_words_are_counted_one_by_one_in_the_matrix_of_tags(tmp_path):
+    rows = [
+        {**ROW, "label": "B-X O O", "prediction": "B-X O B-X"},
+        {**ROW, "label": "O", "prediction": "O"},
+    ]
+    cells = Page(document(saved(tmp_path, rows, "token_classification", ["B-X", "O"]))).text
+    assert "1.00 1 0.00 0" in cells and "0.33 1 0.67 2" in cells
+    assert "O taken for B-X: 1" in cells
+
+
+def test_numbers_are_shown_as_numbers_that_are_neither_right_nor_wrong(tmp_path):
+    rows = [{**ROW, "label": "1.5", "prediction": "1.23456789", "probability": ""}]
+    text = document(saved(tmp_path, rows, "regression", None))
+    body = text.partition("<body>")[2]
+    assert "1.235" in body and "1.23456789" not in body and 'class="answer is-' not in text
+    assert body.count('class="point"') == 1 and Page(text).payload()["rows"][0][2] == "1.235"
+
+
+def test_a_column_that_a_run_does_not_have_is_left_out(tmp_path):
+    rows = [{key: value for key, value in ROW.items() if key != "tokens"}]
+    text = document(saved(tmp_path, rows, "single_label_classification", ["a", "b"]))
+    assert "tokens</th>" not in text and "longest" not in text.partition("<script")[0]
+    assert Page(text).payload()["rows"][0][4] is None
+
+
+def test_hard_texts_come_back_from_the_table_as_they_were(tmp_path):
+    texts = ["a\rb", "a\r\nb\nc", 'a "quoted", one', "a\x85b\u2028c", "x" * 200_000, ""]
+    write_csv(tmp_path / "errors.csv", ["loss", "text"], [[0.5, text] for text in texts])
+    (tmp_path / "log.csv").write_text("step\n")
+    (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / "run.json").write_text('{"status": "finished"}')
+    before = csv.field_size_limit()
+    assert [row["text"] for row in read_run(tmp_path).rows] == texts
+    assert csv.field_size_limit() == before
+    assert b"\r\n0.5" not in (tmp_path / "errors.csv").read_bytes()  # line ends are LF
+
+
+ROW = {
+    "loss": "0.5",
+    "label": "a",
+    "prediction": "b",
+    "probability": "0.75",
+    "tokens": "7",
+    "guid": "test.csv:1",
+    "text": "one day",
+}
+
+
+def saved(folder: Path, rows: list[dict[str, str]], kind: str, labels: list[str] | None):
+    """A run of one epoch and no steps, made by hand."""
+    record = {
+        "problem_type": kind,
+        "labels": labels,
+        "errors_and_confusion_are_of": "test",
+        "settings": {"model": "m"},
+        "data": {"train": {"source": "train.csv", "labels": {}, "examples": 1}},
+        "epochs": [{"epoch": 1, "metrics": {"loss": 0.5}}],
+        "best_epoch": 1,
+        "chosen_by": "loss on validation",
+        "seconds": 1.0,
+        "machine": "a machine",
+        "threads": 1,
+        "versions": {},
+    }
+    return SavedRun(folder, record, {"test": {"loss": {"value": 0.5}}}, [], rows)
+
+
+def test_a_chart_leaves_out_what_is_not_finite():
+    drawn = lines("t", [Line("loss", [(1, 2.0), (2, float("nan")), (3, 1.0)])], x="step", y="loss")
+    [points] = re.findall(r'points="([^"]*)"', drawn)
+    assert len(points.split()) == 2 and "nan" not in drawn
+    assert lines("t", [Line("loss", [(1, float("inf"))])], x="step", y="loss") == ""
