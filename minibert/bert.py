@@ -174,8 +174,6 @@ class BertBase(Pretrained, nn.Module):
             raise ConfigError(
                 f"There is no attention called {implementation!r}.",
                 key="attention",
-                expected=IMPLEMENTATIONS,
-                found=implementation,
             )
         for layer in self.body.encoder.layers:
             assert isinstance(layer, EncoderLayer)
@@ -339,8 +337,6 @@ class BertModel(BertBase):
                 f"input_ids has {table[1]} columns, but the model has positions for "
                 f"{config.max_position_embeddings}.",
                 key="input_ids",
-                expected=config.max_position_embeddings,
-                found=table[1],
                 hint="Cut the texts: the tokenizer does it with truncation on.",
             )
         if words.is_floating_point():
@@ -382,8 +378,6 @@ def _words(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         raise InputError(
             f"{name} has shape {tuple(words.shape)} and {words.dtype}.",
             key=name,
-            expected="(B, S) integers" if inputs_embeds is None else "(B, S, D) numbers",
-            found=tuple(words.shape),
             hint="A batch of ids is (B, S), int64 or int32; one of vectors is (B, S, D).",
         )
     return words
@@ -398,8 +392,6 @@ def _require_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
         raise InputError(
             f"{name} has shape {tuple(tensor.shape)}, but the batch needs {shape}.",
             key=name,
-            expected=shape,
-            found=tuple(tensor.shape),
         )
 
 
@@ -412,8 +404,6 @@ def _require_below(name: str, ids: Tensor, size: int, size_name: str) -> None:
         raise InputError(
             f"{name} is {ids.dtype}, but ids are int64 or int32.",
             key=name,
-            expected="int64 or int32",
-            found=ids.dtype,
         )
     if ids.numel() == 0:
         return
@@ -423,7 +413,5 @@ def _require_below(name: str, ids: Tensor, size: int, size_name: str) -> None:
             f"{name} holds {largest if largest >= size else smallest}, but the model's {size_name} "
             f"is {size}.",
             key=name,
-            expected=f"0 to {size - 1}",
-            found=largest if largest >= size else smallest,
             hint="Is the tokenizer the one that belongs to this model?",
         )

@@ -110,8 +110,6 @@ def official_names(
         raise CheckpointError(
             f"There is no {class_name} of the family {model_type!r}.",
             key="model_type",
-            expected=[family for family in names.HEADS if class_name in names.HEADS[family]],
-            found=model_type,
         )
     bare = class_name == names.BARE_MODEL
     ours_prefix, prefix = ("", "") if bare else (names.OUR_PREFIX, names.PREFIX[model_type])
@@ -252,8 +250,6 @@ def check_layers(stored: Shapes, layers: int, path: Path) -> None:
             f"{found} layers.",
             path=path / CONFIG,
             key="num_hidden_layers",
-            expected=layers,
-            found=found,
         )
 
 
@@ -372,7 +368,6 @@ def assemble(
         raise CheckpointError(
             f"{where} has {values:,} values, which do not fit into the memory.",
             path=_path(where),
-            found=values,
         ) from problem
     if broken:
         what = (
@@ -384,7 +379,6 @@ def assemble(
                 what,
                 path=_path(where),
                 key=broken[0],
-                found=broken,
                 hint="The training that wrote it diverged, or the file is damaged; "
                 "allow_nonfinite=True opens it to look at.",
             )
@@ -438,7 +432,6 @@ def _does_not_fit(
         f"{where} does not fit {class_name}: {listed}.",
         path=_path(where),
         key=next(iter(faults.values()))[0].split(" ")[0],
-        found={what: list(keys) for what, keys in faults.items()},
         hint="To train a new head, give label names (or num_labels, or fresh_head=True)."
         if only_head
         else None,
@@ -453,7 +446,6 @@ def _no_weights(source: str | Path, local: Local) -> CheckpointError:
             f"{source} holds a TensorFlow checkpoint, {tensorflow[0]}, and no {SINGLE}.",
             path=local.folder,
             key=SINGLE,
-            found=tensorflow,
             hint="Convert it to safetensors first; the Hub has the official models in that form.",
         )
     if not pickles:
@@ -461,7 +453,6 @@ def _no_weights(source: str | Path, local: Local) -> CheckpointError:
             f"{source} holds no {SINGLE}.",
             path=local.folder,
             key=SINGLE,
-            found=list(local.listing),
             hint="Is it the folder of a model?",
         )
     return CheckpointError(
@@ -469,8 +460,6 @@ def _no_weights(source: str | Path, local: Local) -> CheckpointError:
         "it is opened, so it is not opened here.",
         path=local.folder,
         key=pickles[0],
-        expected=SINGLE,
-        found=pickles,
         hint="Convert it: load it with transformers, from a source you trust, and call "
         "save_pretrained; or name a revision of the repository that holds safetensors, "
         'such as "refs/pr/1".',
@@ -491,7 +480,6 @@ def _read_index(path: Path) -> tuple[dict[str, str], object]:
                 "file in the same folder.",
                 path=path,
                 key=key,
-                found=file,
             )
     metadata = content.get("metadata")
     return weight_map, metadata.get("total_size") if isinstance(metadata, dict) else None
@@ -506,8 +494,6 @@ def _compare_with_index(files: Files, index: Path, place: Mapping[str, str]) -> 
                 f"{index} has {key} in {stated or 'no file'}, and it is in {found or 'none'}.",
                 path=index,
                 key=key,
-                expected=stated,
-                found=found,
             )
 
 

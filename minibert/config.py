@@ -72,8 +72,6 @@ class BertConfig:
                 f"hidden_size {self.hidden_size} is not a multiple of "
                 f"num_attention_heads {self.num_attention_heads}, so no head size fits.",
                 key="num_attention_heads",
-                expected=f"a divisor of {self.hidden_size}",
-                found=self.num_attention_heads,
             )
 
     @property
@@ -118,8 +116,6 @@ class BertConfig:
                 raise ConfigError(
                     f"The configuration has {key} = {values[key]!r}, which is not supported.",
                     key=key,
-                    expected=supported,
-                    found=values[key],
                     hint=f"minibert builds encoders with {key} = {supported!r} only.",
                 )
         known = {item.name for item in dataclasses.fields(cls)} - {"extra"}
@@ -147,8 +143,6 @@ class BertConfig:
                 raise ConfigError(
                     f"The configuration has {item.name} = {value!r}, but its type is {item.type}.",
                     key=item.name,
-                    expected=item.type,
-                    found=value,
                 )
 
     def _check_ranges(self) -> None:
@@ -186,8 +180,6 @@ class BertConfig:
             raise ConfigError(
                 f"The configuration has {key} = {value!r}, but it must be {expected}.",
                 key=key,
-                expected=expected,
-                found=value,
             )
 
 
@@ -210,7 +202,6 @@ def _labels(values: Mapping[str, Any]) -> dict[str, Any]:
             f"The configuration has num_labels = {count!r}, but it must be from 1 to "
             f"{_MOST_LABELS}.",
             key="num_labels",
-            found=count,
         )
     if names is None and stated is not None:
         names = _turned_round(stated)
@@ -224,15 +215,11 @@ def _labels(values: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(
             f"The configuration has {len(id2label)} names in id2label and num_labels {count}.",
             key="num_labels",
-            expected=len(id2label),
-            found=count,
         )
     if stated is not None and stated != {str(name): number for number, name in id2label.items()}:
         raise ConfigError(
             f"The configuration has id2label {id2label} and label2id {stated}, which disagree.",
             key="label2id",
-            expected=id2label,
-            found=stated,
         )
     return {"id2label": id2label}
 
@@ -245,8 +232,6 @@ def _turned_round(stated: Any) -> dict[str, Any]:
             f"The configuration has label2id {stated!r:.100}, but it must be a mapping of names to "
             "0, 1, 2, ...",
             key="label2id",
-            expected="a mapping of names to 0, 1, 2, ...",
-            found=stated,
         )
     return names
 

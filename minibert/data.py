@@ -107,7 +107,9 @@ class Dataset(Rows):
     ):
         rows = list(examples)
         if not rows:
-            raise DataError("There are no examples to make a data set of.", expected=1, found=0)
+            raise DataError(
+                "There are no examples to make a data set of.",
+            )
         self._token_types = "token_type_ids" in tokenizer.model_inputs
         self._items = []
         words = isinstance(rows[0], TaggedExample)
@@ -316,15 +318,11 @@ def plan_batches(
             else f"batch_size is {batch_size} and token_budget {token_budget}: one of them has to "
             "be a positive number, the other None.",
             key="batch_size",
-            expected="one of batch_size and token_budget",
-            found=(batch_size, token_budget),
         )
     if token_budget is not None and max(lengths, default=0) > token_budget:
         raise ConfigError(
             f"A row of {max(lengths)} tokens does not fit into token_budget {token_budget}.",
             key="token_budget",
-            expected=max(lengths),
-            found=token_budget,
             hint="Raise the budget or lower max_length.",
         )
     costs = lengths if token_budget is not None else [1] * len(lengths)

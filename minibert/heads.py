@@ -375,8 +375,6 @@ class BertForSequenceClassification(ModelWithHead):
                 f"labels have shape {tuple(labels.shape)}, but {problem_type} with "
                 f"{self.config.num_labels} outputs needs {tuple(logits.shape)}.",
                 key="labels",
-                expected=tuple(logits.shape),
-                found=tuple(labels.shape),
             )
         logits = _precise(logits)  # (B, C)
         labels = labels.view(logits.shape).to(logits.dtype)  # (B, C)
@@ -513,8 +511,6 @@ def _flat(table: Tensor | None, words: Tensor) -> Tensor | None:
         raise InputError(
             f"A table of shape {tuple(table.shape)} was given, but with choices it is "
             f"(B, choices, S) = {tuple(words.shape[:3])}.",
-            expected=tuple(words.shape[:3]),
-            found=tuple(table.shape),
         )
     return table.flatten(0, 1)  # (B * choices, S, ...)
 
@@ -540,8 +536,6 @@ def _class_loss(
             f"labels have shape {tuple(labels.shape)} and {labels.dtype}, but "
             f"{tuple(logits.shape[:1])} integers are needed.",
             key="labels",
-            expected=tuple(logits.shape[:1]),
-            found=tuple(labels.shape),
         )
     wrong = (labels != IGNORED) & ((labels < 0) | (labels >= logits.shape[1]))  # (M,)
     if bool(wrong.any()):
@@ -549,8 +543,6 @@ def _class_loss(
         raise InputError(
             f"labels[{row}] is {int(labels[row])}, but there are {logits.shape[1]} classes.",
             key="labels",
-            expected=f"0 to {logits.shape[1] - 1}, or {IGNORED}",
-            found=int(labels[row]),
         )
     labels, logits = labels.long(), _precise(logits)  # (M,), (M, C)
     per_class = None if weights is None else weights.to(logits)  # (C,)
@@ -594,14 +586,11 @@ def _packed_labels(labels: Tensor, layout: Layout) -> Tensor:
         raise InputError(
             f"labels have shape {tuple(labels.shape)}, but the batch is {table}.",
             key="labels",
-            expected=table,
-            found=tuple(labels.shape),
         )
     if bool(((labels != IGNORED) & ~layout.mask).any()):
         raise InputError(
             f"labels hold something other than {IGNORED} at padding.",
             key="labels",
-            expected=IGNORED,
             hint=f"Fill the labels of padded columns with {IGNORED}; collate does.",
         )
     return layout.unpad(labels)  # (T,)

@@ -147,8 +147,6 @@ def _as_bool(mask: Tensor) -> Tensor:
         raise InputError(
             f"attention_mask has the shape {tuple(mask.shape)}, but a mask is (B, S).",
             key="attention_mask",
-            expected="(B, S)",
-            found=tuple(mask.shape),
             hint="Masks over pairs of positions (3-D, 4-D) are not supported.",
         )
     if mask.dtype == torch.bool:
@@ -159,7 +157,6 @@ def _as_bool(mask: Tensor) -> Tensor:
             f"attention_mask holds values from {mask.min().item()} to {mask.max().item()}, but a "
             "mask is 1 at real tokens and 0 at padding.",
             key="attention_mask",
-            expected="0 and 1",
             hint="A mask to be added to the scores (0 and -10000) is another thing.",
         )
     return real

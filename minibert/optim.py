@@ -97,8 +97,6 @@ def build_optimizer(
         raise TrainingError(
             f"The learning rate is {learning_rate}, but must be a positive number.",
             key="learning_rate",
-            expected="a positive number",
-            found=learning_rate,
             hint="Fine-tuning BERT commonly takes 2e-5 to 1e-4.",
         )
     # One kernel for the whole update: on a CPU several times faster than a loop over operations.
@@ -174,15 +172,11 @@ class Schedule:
             raise TrainingError(
                 f"There is no schedule {name!r}; there are {', '.join(SCHEDULES)}.",
                 key="schedule",
-                expected=tuple(SCHEDULES),
-                found=name,
             )
         if not 0 <= warmup <= total:
             raise TrainingError(
                 f"The warm-up of {warmup} updates does not fit a run of {total}.",
                 key="warmup",
-                expected=f"0 to {total}",
-                found=warmup,
             )
         self.name, self.warmup, self.total, self.epochs = name, warmup, total, epochs
         self.updates = 0

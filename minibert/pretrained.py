@@ -79,7 +79,6 @@ class Pretrained(nn.Module):
                 f"{source} is a DistilBERT, which has no form of {cls.__name__}.",
                 path=local.folder,
                 key="model_type",
-                found=stored_config.model_type,
             )
         config = _with_labels(cls.__name__, stored_config, labels, num_labels, problem_type)
         model = cls._without_numbers(config, stored)
@@ -126,7 +125,6 @@ class Pretrained(nn.Module):
                 "numbers they were drawn with, so it is not saved.",
                 path=folder,
                 key=untrained[0],
-                found=list(untrained),
                 hint="Train it first, or say allow_untrained=True.",
             )
         tensors = self.official_state_dict()
@@ -294,8 +292,6 @@ def class_name(folder: Path) -> str:
             f"{', '.join(ours)}.",
             path=path,
             key="architectures",
-            expected=sorted(ours),
-            found=stated,
         )
     return known[0] if known else names.BARE_MODEL
 
@@ -325,8 +321,6 @@ def _read_config(config_class: Any, folder: Path) -> Any:
                 "mean the same.",
                 path=path,
                 key=official,
-                expected=values[name],
-                found=values[official],
             )
     translated: dict[Any, Any] = {ours.get(key, key): value for key, value in values.items()}
     try:
@@ -336,8 +330,6 @@ def _read_config(config_class: Any, folder: Path) -> Any:
             f"{path}: {error}",
             path=path,
             key=error.key,
-            expected=error.expected,
-            found=error.found,
         ) from error
 
 
@@ -356,20 +348,22 @@ def _with_labels(
     count = len(labels) if labels is not None else num_labels
     if class_name not in names.LABELLED:
         raise ConfigError(
-            f"{class_name} has no labels of the user's own.", key="labels", found=labels or count
+            f"{class_name} has no labels of the user's own.",
+            key="labels",
         )
     if num_labels not in (None, count) or not count or count < 1:
         raise ConfigError(
             f"{count} labels and num_labels {num_labels} were given.",
             key="num_labels",
-            expected="the number of labels, 1 or more",
-            found=num_labels,
         )
     if labels is None and count == config.num_labels:
         return config
     chosen = list(labels) if labels is not None else [f"LABEL_{i}" for i in range(count)]
     if len(set(chosen)) != count:
-        raise ConfigError(f"A label is there twice: {chosen}.", key="labels", found=chosen)
+        raise ConfigError(
+            f"A label is there twice: {chosen}.",
+            key="labels",
+        )
     return config.replace(id2label=dict(enumerate(chosen)))
 
 

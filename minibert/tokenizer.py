@@ -241,8 +241,6 @@ class BertTokenizer:
                 f"A vocabulary of {size} pieces has no room for the {len(first)} that the text "
                 f"needs: {len(SPECIAL_TOKENS)} special tokens, and its characters.",
                 key="size",
-                expected=f"{len(first)} or more",
-                found=size,
                 hint="Raise it, or leave out text in other scripts.",
             )
         vocabulary = _merged(words, first, size, progress)
@@ -310,8 +308,6 @@ class BertTokenizer:
             raise ConfigError(
                 f"pad_to_multiple_of is {pad_to_multiple_of}, and has to be 1 or more.",
                 key="pad_to_multiple_of",
-                expected="1 or more",
-                found=pad_to_multiple_of,
             )
         columns = limit if padding == "max_length" else 0
         columns = max([columns, *(len(row.input_ids) for row in rows)])
@@ -358,16 +354,12 @@ class BertTokenizer:
                 raise DataError(
                     f"There are {len(columns[0])} texts and {len(columns[1])} second texts.",
                     key="pairs",
-                    expected=len(columns[0]),
-                    found=len(columns[1]),
                 )
         room = limit - 1 - len(columns)  # [CLS], and a [SEP] after each text
         if room < 0:
             raise InputError(
                 f"max_length is {limit}, and the special tokens alone are {1 + len(columns)}.",
                 key="max_length",
-                expected=1 + len(columns),
-                found=limit,
             )
         split = self.split_special_tokens if split_special_tokens is None else split_special_tokens
         encoded = [self._pieces(column, words, split, first_row) for column in columns]
@@ -378,8 +370,6 @@ class BertTokenizer:
                 raise DataError(
                     f"Row {row} has {sum(lengths) + limit - room} tokens, and {limit} are allowed.",
                     key=str(row),
-                    expected=limit,
-                    found=sum(lengths) + limit - room,
                     hint="Shorten the text, or let it be cut (truncation).",
                 )
             rows.append(self._around(parts, _kept(lengths, room)))
@@ -416,8 +406,6 @@ class BertTokenizer:
             raise InputError(
                 f"max_length is {limit}, which leaves no room for a text and a context.",
                 key="max_length",
-                expected="5 or more",
-                found=limit,
             )
         split = self.split_special_tokens
         first, second = (
@@ -473,8 +461,6 @@ class BertTokenizer:
                 raise InputError(
                     f"id {number} has no piece: {self.source} has {self.vocab_size}.",
                     key="input_ids",
-                    expected=self.vocab_size,
-                    found=number,
                 )
             pieces.append(piece)
         return pieces
@@ -534,8 +520,6 @@ class BertTokenizer:
                     f"{token['id']}, but its place is {place}.",
                     path=self.source,
                     key=token["content"],
-                    expected=place,
-                    found=token["id"],
                 )
         return result
 
@@ -553,8 +537,6 @@ class BertTokenizer:
             raise InputError(
                 f"max_length is {max_length}, but the model takes {self.max_length} tokens.",
                 key="max_length",
-                expected=self.max_length,
-                found=max_length,
             )
         return max_length
 
@@ -612,7 +594,9 @@ def _count_words(texts: Iterable[str], lowercase: bool, progress: bool) -> Count
         for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(run)):
             words[word] += count
     if not words:
-        raise DataError("There are no words to make a vocabulary of.", expected="words", found=0)
+        raise DataError(
+            "There are no words to make a vocabulary of.",
+        )
     return words
 
 
@@ -700,8 +684,6 @@ def _check_choice(name: str, value: object, choices: tuple[str, str]) -> None:
         raise ConfigError(
             f"{name} is {value!r}, and not one of {choices[0]!r} and {choices[1]!r}.",
             key=name,
-            expected=choices,
-            found=value,
         )
 
 
@@ -713,8 +695,6 @@ def _shared(room: int, overlap: int | None) -> int:
         raise ConfigError(
             f"overlap is {overlap}, but a window has room for {room} pieces of a context.",
             key="overlap",
-            expected=f"0 to {room - 1}",
-            found=overlap,
             hint="Lower it, or raise max_length.",
         )
     return overlap
@@ -747,8 +727,6 @@ def _check_text(row: int, text: Any, words: bool) -> None:
         raise DataError(
             f"Row {row} has {len(whole)} characters, and a text may have {MOST_CHARACTERS}.",
             key=str(row),
-            expected=MOST_CHARACTERS,
-            found=len(whole),
             hint="Split it into several texts, or keep its beginning alone.",
         )
     _check_characters(row, whole)
@@ -764,8 +742,6 @@ def _check_type(row: int, text: Any, words: bool) -> None:
         raise DataError(
             f"Row {row} is not {expected} but {text!r:.50} ({type(text).__name__}).",
             key=str(row),
-            expected=expected,
-            found=type(text).__name__,
         )
 
 
@@ -787,7 +763,5 @@ def _plain(ids: Sequence[int] | torch.Tensor) -> list[int]:
             raise InputError(
                 f"{number} is not the id of a piece.",
                 key="input_ids",
-                expected="0 or more",
-                found=number,
             )
     return numbers

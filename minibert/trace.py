@@ -157,7 +157,5 @@ def _replaced(name: str, value: Tensor, function: Replacement) -> Tensor:
             f"The replacement for {name} has shape {tuple(new.shape)} and {new.dtype}, "
             f"but the value has {tuple(value.shape)} and {value.dtype}.",
             key=name,
-            expected=tuple(value.shape),
-            found=tuple(new.shape),
         )
     return new

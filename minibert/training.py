@@ -529,14 +529,11 @@ def _check_settings(
             raise TrainingError(
                 f"{key} is {value}, but must be at least 1.",
                 key=key,
-                expected="1 or more",
-                found=value,
             )
     if patience is not None and evaluate is None:
         raise TrainingError(
             "Early stopping needs something to watch, but nothing is evaluated.",
             key="patience",
-            found=patience,
             hint="Give a validation split, or leave patience out.",
         )
 
@@ -557,7 +554,6 @@ def _count_skips(state: State, skipped: bool) -> None:
             f"Step {state.step}: loss or gradients were not finite {state.skipped_in_a_row} times "
             "in a row, at ever lower loss scales where there is one.",
             key="loss",
-            found=state.skipped_in_a_row,
             hint="Look for NaN in the data and weights, or train in bf16 or fp32.",
         )
 
@@ -568,8 +564,6 @@ def _is_best(state: State, metrics: Mapping[str, float], watch: str) -> bool:
         raise TrainingError(
             f"There is no measurement {watch!r} to watch; there are {', '.join(metrics)}.",
             key="watch",
-            expected=tuple(metrics),
-            found=watch,
         )
     value, loss = metrics[watch], metrics.get("loss", math.inf)
     sign = -1 if watch.endswith(("loss", "mse")) else 1
@@ -610,7 +604,5 @@ def _not_finite(name: str, window: Sequence[Batch], loss: float, model: Trainabl
     return TrainingError(
         f"{name}: {what} (examples {shown}); the weights were left as they were.",
         key=key,
-        expected="finite numbers",
-        found=loss,
         hint="Lower the learning rate, or look at these examples.",
     )

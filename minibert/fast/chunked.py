@@ -87,7 +87,6 @@ class _AttentionInChunks(torch.autograd.Function):
             raise InputError(
                 "Attention in chunks has no second derivative, which create_graph=True is for.",
                 key="attention",
-                found="in_chunks",
                 hint='Say model.use_attention("by_hand") first.',
             )
         query, key, value, bits, *patterns = ctx.saved_tensors

@@ -68,8 +68,6 @@ def choose_precision(name: str, device: str | torch.device) -> Precision:
     raise TrainingError(
         f"The precision {name!r} cannot be used on {device.type}.",
         key="precision",
-        expected=("auto", "bf16", "fp16", "fp32"),
-        found=name,
         hint="Choose auto, bf16, fp32, or (on cuda and cpu) fp16.",
     )
 

@@ -43,6 +43,5 @@ def _find(name: str, hint: str) -> Path:
         f"What ships with minibert is not whole: there is no {' and no '.join(map(str, wanted))}.",
         path=wanted[-1],
         key=name,
-        expected=wanted,
         hint=hint,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_LONGEST = 4_000  # characters of a message
+_LONGEST = 20_000  # characters of a message
 
 
 class MinibertError(Exception):
@@ -14,12 +14,10 @@ class MinibertError(Exception):
         message: one sentence that names the file, the key and the numbers that disagree.
         path: the file or folder at fault.
         key: the tensor, column, setting or line at fault.
-        expected: what should have been there.
-        found: what was there.
         hint: what to do about it, one sentence.
 
     `str(error)` is the message followed by the hint, with control characters escaped, since keys
-    come from files, and cut if it is very long: `found` has the whole.
+    come from files, and cut if it is very long.
     """
 
     exit_code = 2
@@ -30,14 +28,10 @@ class MinibertError(Exception):
         *,
         path: str | Path | None = None,
         key: str | None = None,
-        expected: object = None,
-        found: object = None,
         hint: str | None = None,
     ):
         self.path = Path(path) if path is not None else None
         self.key = key
-        self.expected = expected
-        self.found = found
         self.hint = hint
         text = _for_a_terminal(message)
         super().__init__(text if hint is None else f"{text} {_for_a_terminal(hint)}")

@@ -155,8 +155,6 @@ def check_manifest(folder: str | Path) -> tuple[str, ...]:
                 f"{facts.get(key)}.",
                 path=path,
                 key=name,
-                expected=facts.get(key),
-                found=found[key],
             )
     return tuple(files)
 
@@ -229,8 +227,6 @@ def read_object(
         raise error(
             f"{path} is not a JSON object.",
             path=path,
-            expected="object",
-            found=type(value).__name__,
         )
     return value
 
@@ -250,8 +246,6 @@ def read_bytes(
             raise error(
                 f"{path} has {size} bytes, and at most {largest} are read.",
                 path=path,
-                expected=largest,
-                found=size,
             )
         return path.read_bytes()
     except OSError as problem:
@@ -267,7 +261,10 @@ def size_of_file(path: Path, error: type[MinibertError] = CheckpointError) -> in
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise error(f"{path} is not a file.", path=path, expected="a file")
+        raise error(
+            f"{path} is not a file.",
+            path=path,
+        )
     return status.st_size
 
 
@@ -302,7 +299,6 @@ def inside(folder: Path, name: str, error: type[MinibertError] = CheckpointError
             f"{folder / name} leads out of its folder, to {target}.",
             path=folder / name,
             key=name,
-            found=str(target),
             hint="If that is the file you mean, put a copy of it in the folder.",
         )
     return folder / name
@@ -377,7 +373,8 @@ def _opened(path: str | Path) -> Iterator[Any]:
     except MemoryError as problem:
         size = path.stat().st_size
         raise CheckpointError(
-            f"{path} has {size} bytes, which do not fit into the memory.", path=path, found=size
+            f"{path} has {size} bytes, which do not fit into the memory.",
+            path=path,
         ) from problem
     except safetensors.SafetensorError as problem:
         raise CheckpointError(
@@ -414,7 +411,6 @@ def _parse(path: Path, raw: bytes, error: type[MinibertError]) -> Any:
                 f"{path} has {key!r}: {value!r:.50}, which is not JSON.",
                 path=path,
                 key=key,
-                found=value,
             )
         return result
 
@@ -424,7 +420,10 @@ def _parse(path: Path, raw: bytes, error: type[MinibertError]) -> Any:
     except (ValueError, RecursionError) as problem:
         raise error(f"{path} is not valid JSON: {problem}.", path=path) from problem
     if not whole:
-        raise error(f"{path} has {value!r:.50}, which is not JSON.", path=path, found=value)
+        raise error(
+            f"{path} has {value!r:.50}, which is not JSON.",
+            path=path,
+        )
     return value
 
 
@@ -510,7 +509,5 @@ def _damaged(path: Path, what: str, key: str | None, expected: object, found: ob
         f"{path} is not a whole safetensors file: {what}.",
         path=path,
         key=key,
-        expected=expected,
-        found=found,
         hint="Download it again, or convert the model with the tool that made it.",
     )

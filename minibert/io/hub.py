@@ -88,7 +88,6 @@ def resolve(
         raise CheckpointError(
             f"The name of the {KINDS[repo_type]} is empty.",
             key="source",
-            found=source,
             hint="Name a folder, or a Hub id: owner/name.",
         )
     path = Path(os.path.expanduser(source))
@@ -122,7 +121,6 @@ def resolve(
         raise CheckpointError(
             f"{repository.revision!r} is not a revision of {repository.name}.",
             key="revision",
-            found=revision,
             hint="Name a branch, a tag or a whole commit.",
         )
     try:
@@ -241,8 +239,6 @@ def _from_hub(repository: Wanted, patterns: Sequence[str]) -> Local:
         raise CheckpointError(
             f"{repository} on {repository.endpoint} has none of the files {', '.join(patterns)}.",
             key=repository.name,
-            expected=list(patterns),
-            found=sorted(listed),
         )
     for name in wanted:
         try:

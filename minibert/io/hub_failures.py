@@ -175,7 +175,6 @@ def _failure(kind: str, wanted: Wanted, problem: Exception | None = None) -> Hub
         f"{wanted.no_folder if kind in _OF_A_FOLDER else ''}{wanted} could not be fetched from "
         f"{_host(problem) or wanted.endpoint}: {reason}.",
         key=wanted.file or wanted.name,
-        found=status,
         hint=hint,
     )
 

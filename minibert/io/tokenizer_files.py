@@ -103,7 +103,6 @@ def read_folder(folder: Path) -> TokenizerFiles:
         raise TokenizerError(
             f"{folder} has neither tokenizer.json nor vocab.txt.",
             path=folder,
-            expected="tokenizer.json or vocab.txt",
             hint="Copy the tokenizer files of the model into its folder.",
         )
     check_vocabulary(path, vocabulary)
@@ -177,8 +176,6 @@ def check_vocabulary(source: str | Path, vocabulary: Mapping[str, Any]) -> None:
             f"{source} has no {', '.join(missing)}.",
             path=source,
             key=missing[0],
-            expected=SPECIAL_TOKENS,
-            found=[token for token in SPECIAL_TOKENS if token in vocabulary],
             hint="Is it the vocabulary of a BERT model?",
         )
 
@@ -218,7 +215,11 @@ def _refuse_the_first_fault(source: str | Path, vocabulary: Mapping[str, Any]) -
         else:
             owners[number] = piece
             continue
-        raise TokenizerError(fault, path=source, key=str(piece), expected=expected, found=number)
+        raise TokenizerError(
+            fault,
+            path=source,
+            key=str(piece),
+        )
 
 
 @dataclass(frozen=True)
@@ -260,8 +261,6 @@ class _Fields:
             f"{self.path} has {key} {value!r:.50}, which is not {expected}.",
             path=self.path,
             key=key,
-            expected=expected,
-            found=value,
         )
 
 
@@ -291,8 +290,6 @@ def _stored_vocabulary(content: _Fields) -> dict[str, Any]:
                 f"not {kind}.",
                 path=content.path,
                 key=part,
-                expected=kind,
-                found=found.get("type"),
             )
         _require(_Fields(content.path, found), supported)
     vocabulary = content.inside("model").values.get("vocab")
@@ -357,8 +354,6 @@ def _compare(
                 f"{beside.get(piece)}.",
                 path=path,
                 key=piece,
-                expected=every_id.get(piece),
-                found=beside.get(piece),
                 hint="Remove the one that does not belong to the model.",
             )
 
@@ -407,8 +402,6 @@ def _merged(
                 f"{ids[piece]}.",
                 path=file.path,
                 key=piece,
-                expected=ids[piece],
-                found=number,
             )
         if piece not in SPECIAL_TOKENS:
             tokens.setdefault(piece, {key: token[key] for key in token if key != "__type"})
@@ -449,8 +442,6 @@ def _check_class(settings: _Fields) -> None:
             "BERT does.",
             path=settings.path,
             key="tokenizer_class",
-            expected=_CLASSES,
-            found=kind,
             hint="If it does, take the key out of the file.",
         )
     _require(settings, {"do_basic_tokenize": True})
@@ -468,8 +459,6 @@ def _check_table(path: Path, every_id: Mapping[str, int], config: _Fields) -> No
             f"embeddings for {table} ({config.path}, vocab_size).",
             path=path,
             key="vocab_size",
-            expected=table,
-            found=every_id[last] + 1,
             hint="The vocabulary belongs to another model.",
         )
 

@@ -106,8 +106,6 @@ def ledger(source: str | Path, *, revision: str | None = None) -> Ledger:
         raise CheckpointError(
             f"The tensors of {source} add up to {found:,} parameters, but the model has {total:,}.",
             path=local.folder,
-            expected=total,
-            found=found,
         )
     return Ledger(type(model).__name__, str(source), local.revision, entries, parts, total)
 

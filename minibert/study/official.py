@@ -101,8 +101,6 @@ def verify(ids: Sequence[str] = (), path: str | Path | None = None) -> tuple[Ver
             raise ConfigError(
                 f"{name} is not in the table of official checkpoints.",
                 key="verify",
-                expected=list(known),
-                found=name,
                 hint=f"There are {', '.join(known)}.",
             )
     return tuple(_verify(known[name]) for name in ids or known)

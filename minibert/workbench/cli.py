@@ -139,7 +139,10 @@ def _splits(options: argparse.Namespace) -> dict[str, str]:
     if len(set(names)) < len(names):  # the same name in several folders
         names = options.files
     if len(set(names)) < len(names):
-        raise ConfigError("A file is named twice.", key="data", found=options.files)
+        raise ConfigError(
+            "A file is named twice.",
+            key="data",
+        )
     return splits or dict(zip(names, options.files, strict=True))
 
 
@@ -161,7 +164,6 @@ def _train(options: argparse.Namespace) -> None:
             raise ConfigError(
                 "A run that is gone on with is one run, and seeds asks for several.",
                 key="seeds",
-                found=options.seeds,
                 hint="The same --seeds command again goes on with what is unfinished.",
             )
         run = resume(given["resume"], progress=not options.quiet, **chosen)
@@ -345,7 +347,6 @@ def _weights(options: argparse.Namespace) -> None:
             raise ConfigError(
                 "The table of official checkpoints has revisions of its own.",
                 key="revision",
-                found=options.revision,
                 hint="Leave --revision out.",
             )
         results = verify(options.verify)
@@ -422,8 +423,6 @@ def _texts_and_pairs(options: argparse.Namespace) -> tuple[list[str], list[str] 
             raise DataError(
                 f"Text {number} has {len(row) - 1} tabs, but --pairs needs one, between two texts.",
                 key="--pairs",
-                expected=1,
-                found=len(row) - 1,
             )
     return [first for first, _ in rows], [second for _, second in rows]
 

@@ -92,7 +92,7 @@ def test_json_is_read_up_to_its_limit_and_no_further(tmp_path):
     assert read_json(tmp_path / "x", largest=100) == []
     with pytest.raises(MinibertError, match="100 bytes, and at most 99") as caught:
         read_json(tmp_path / "x", largest=99)
-    assert (caught.value.expected, caught.value.found) == (99, 100)
+    assert "99" in str(caught.value) and "100" in str(caught.value)
 
 
 def test_links_within_a_folder_are_followed_and_others_are_not(tmp_path):

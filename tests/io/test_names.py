@@ -62,4 +62,4 @@ def test_layer_numbers_of_two_digits():
 def test_a_class_without_a_distilbert_form_is_named():
     with pytest.raises(CheckpointError, match="BertForPreTraining") as caught:
         official_names("BertForPreTraining", "distilbert", [], True)
-    assert caught.value.expected == ["bert"]
+    assert caught.value.key == "model_type"

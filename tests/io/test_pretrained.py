@@ -237,8 +237,7 @@ def test_a_bias_under_the_decoders_name_stands_in(tmp_path):
 def test_no_head_is_made_up_in_silence(minilm):
     with pytest.raises(CheckpointError, match="fresh_head") as caught:
         BertForSequenceClassification.from_pretrained(minilm)
-    missing = caught.value.found["missing"]
-    assert missing == ["classifier.weight (2, 384)", "classifier.bias (2,)"]
+    assert "missing: classifier.weight (2, 384), classifier.bias (2,)" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -414,7 +413,6 @@ def test_one_error_lists_everything(saved):
     ):
         assert part in text, part
     assert "\n" not in text
-    assert len(caught.value.found) == 5
 
 
 def test_another_heads_tensors_are_left_out_but_not_the_own_heads_strangers(saved):

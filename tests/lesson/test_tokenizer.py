@@ -233,7 +233,7 @@ def test_a_long_text_is_cut_and_warned_about_once(uncased):
     assert [row.cut for row in uncased.encode(texts)] == [10_000 - 510, 0, 600 - 510]
     with pytest.raises(DataError, match=r"Row 0 has 10002 tokens, and 512 are allowed") as error:
         uncased(texts, truncation=False)
-    assert (error.value.expected, error.value.found) == (512, 10_002)
+    assert "512" in str(error.value) and "10002" in str(error.value).replace(",", "")
 
 
 def test_never_more_than_the_model_takes(uncased):
@@ -262,7 +262,7 @@ def test_padding_to_a_multiple(uncased):
 def test_what_is_no_text_names_its_row(uncased, bad):
     with pytest.raises(DataError, match="Row 1 is not a string") as error:
         uncased(["fine", bad])
-    assert error.value.found == type(bad).__name__
+    assert type(bad).__name__ in str(error.value)
     with pytest.raises(DataError, match="is not a string|is not a sequence"):
         uncased.encode([["fine"], bad] if bad != ["a", "list"] else [["a", 3]], words=True)
 

@@ -213,15 +213,11 @@ def read(
         raise ConfigError(
             f"There is no tag scheme {tag_scheme!r}.",
             key="tag_scheme",
-            expected=TAG_SCHEMES,
-            found=tag_scheme,
         )
     if problem_type not in (None, *PROBLEM_TYPES):
         raise ConfigError(
             f"There is no problem type {problem_type!r}.",
             key="problem_type",
-            expected=PROBLEM_TYPES,
-            found=problem_type,
         )
     given = columns = Columns(text, text_pair, label, tuple(choices or ()))
     if len(set(given.choices)) < len(given.choices):
@@ -266,11 +262,12 @@ def read(
             raise ConfigError(
                 f"There is no format {kind!r}.",
                 key="format",
-                expected=sorted(set(SUFFIXES.values())),
-                found=kind,
             )
     if not records:
-        raise DataError(f"{source} holds no examples.", path=source, expected="examples", found=0)
+        raise DataError(
+            f"{source} holds no examples.",
+            path=source,
+        )
     if tag_scheme is not None and not isinstance(records[0].text, tuple):
         _refuse("Texts", Columns("text", None, "label"), tag_scheme)
     if records[0].question is not None:
@@ -291,7 +288,6 @@ def _refuse(what: str, given: Columns, tag_scheme: str | None) -> None:
             raise ConfigError(
                 f"{what} have no {key}, but {value!r} was named.",
                 key=key,
-                found=value,
                 hint="A table of questions has the columns id, question, context, answers."
                 if what == "Questions"
                 else "Leave it out.",
@@ -323,8 +319,6 @@ def split(
             f"A part of {fraction} of {whole} {'contexts' if grouped else 'examples'} leaves one "
             "part empty.",
             key="fraction",
-            expected="a number between 0 and 1",
-            found=fraction,
         )
     draw = _draw_groups if grouped else _draw
     chosen = draw(corpus, count, seed, stratify)
@@ -344,8 +338,6 @@ def subset(corpus: Corpus, count: int, *, seed: int, stratify: bool = True) -> C
         raise ConfigError(
             f"A subset of {count} cannot be drawn from {len(corpus)} examples.",
             key="count",
-            expected=len(corpus),
-            found=count,
         )
     return _take(corpus, _draw(corpus, count, seed, stratify))
 
@@ -395,8 +387,6 @@ def _find(
                 f"The samples have no part {split!r}, only train and test.",
                 path=path,
                 key="split",
-                expected=("train", "test"),
-                found=split,
             )
     if path.is_file():
         return (path,), False
@@ -456,7 +446,6 @@ def _split_files(source: str | Path, split: str, revision: str | None) -> tuple[
             f"{source} has no file for the part {split!r}.",
             path=source,
             key=split,
-            expected=[part + suffix for suffix in SUFFIXES],
         )
     folders = sorted({path.parent.relative_to(folder).as_posix() for path in found})
     if len(folders) > 1:
@@ -464,7 +453,6 @@ def _split_files(source: str | Path, split: str, revision: str | None) -> tuple[
             f"{source} has {split!r} in several folders: {', '.join(folders)}.",
             path=source,
             key=split,
-            found=folders,
             hint=f"Say which, such as {source}:{folders[0]}/{part}.",
         )
     return tuple(found)
@@ -478,8 +466,6 @@ def _format(path: Path, columns: object) -> str:
         raise DataError(
             f"{path} has the ending {suffix!r}, not one of {', '.join(SUFFIXES)}.",
             path=path,
-            expected=tuple(SUFFIXES),
-            found=suffix,
             hint="Say the format (on the command line --format csv, or another).",
         )
     return SUFFIXES[suffix]
@@ -499,8 +485,6 @@ def _labels(
                 f"{record.where} has the label {record.label!r:.50}, where {records[0].where} has "
                 f"{labels[0]!r:.50}: either all are lists of labels, or none is.",
                 key=record.where,
-                expected=type(labels[0]).__name__,
-                found=type(record.label).__name__,
             )
     if labels[0] is None:
         return labels, None
@@ -522,8 +506,6 @@ def _check_one_form(records: Sequence[Record]) -> None:
                 f"{record.where} has {one}, where {records[0].where} has {other}: either all are "
                 "lists of words, or none is.",
                 key=record.where,
-                expected=other,
-                found=one,
             )
 
 
@@ -566,8 +548,6 @@ def _number(record: Record) -> float:
         raise DataError(
             f"{record.where} has the label {record.label!r:.50} among numbers.",
             key=record.where,
-            expected="a finite number",
-            found=record.label,
         )
     return number
 
@@ -589,8 +569,6 @@ def _names(record: Record) -> list[str]:
                 f"{record.where} has the label {label!r:.50}, which is no name and no whole "
                 "number.",
                 key=record.where,
-                expected="a name or a whole number",
-                found=label,
             )
     return [str(label) for label in several]
 
@@ -608,8 +586,6 @@ def _indices(record: Record, names: tuple[str, ...]) -> int | tuple[int, ...] | 
                 f"{record.where} has the label {name!r:.50}, which is not one of "
                 f"{', '.join(names):.200}.",
                 key=record.where,
-                expected=names,
-                found=name,
             )
     if isinstance(record.text, tuple):
         return tuple(found)

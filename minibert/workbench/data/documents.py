@@ -71,7 +71,10 @@ def read_documents(
             for path in _files(Path(source)):
                 documents += _of_file(path, column)
     if not documents:
-        raise DataError("No source of text was named.", key="sources", expected="a file or more")
+        raise DataError(
+            "No source of text was named.",
+            key="sources",
+        )
     return documents
 
 
@@ -210,7 +213,6 @@ def _files(source: Path) -> list[Path]:
         raise DataError(
             f"{source} {missing}.",
             path=source,
-            expected=".txt, .jsonl",
             hint=f"Name text files, folders of them, or {INSTALLED}.",
         )
     return found
@@ -222,8 +224,6 @@ def _of_file(path: Path, column: str) -> list[Document]:
         raise DataError(
             f"{path} is neither .txt nor .jsonl, plain or with .gz.",
             path=path,
-            expected=".txt, .jsonl",
-            found=path.suffix,
             hint="Text without labels is read from these.",
         )
     if kind[1] == "txt":
@@ -231,7 +231,10 @@ def _of_file(path: Path, column: str) -> list[Document]:
     else:
         records = readers.jsonl(path, readers.Columns(column, None, None))
     if not records:
-        raise DataError(f"{path} is empty.", path=path, expected="text", found=0)
+        raise DataError(
+            f"{path} is empty.",
+            path=path,
+        )
     return [_document(path, record) for record in records]
 
 
@@ -242,8 +245,6 @@ def _document(path: Path, record: readers.Record) -> Document:
             "a document is a text.",
             path=path,
             key=record.where,
-            expected="text",
-            found=type(record.text).__name__,
         )
     return Document(record.text, record.where)
 

@@ -49,8 +49,6 @@ class Masking:
             raise ConfigError(
                 f"The share of tokens to hide is {share}, but it must be above 0 and below 1.",
                 key="mask_share",
-                expected="above 0 and below 1",
-                found=share,
             )
         self.share, self.whole_words, self.mask_id = share, whole_words, special["[MASK]"]
         self.ordinary = np.zeros(size, dtype=bool)  # (V,), what may be chosen
@@ -63,8 +61,6 @@ class Masking:
             raise ConfigError(
                 f"All {len(vocabulary)} pieces of the vocabulary are special tokens.",
                 key="vocabulary",
-                expected="pieces that can be hidden",
-                found=len(vocabulary),
             )
 
     def __call__(

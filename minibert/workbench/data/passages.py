@@ -104,8 +104,6 @@ def tokenise(
         raise DataError(
             f"There is nothing to learn from: none of {len(documents)} documents has a word.",
             key="corpus",
-            expected="text",
-            found=0,
         )
     places = np.cumsum([0, *lengths]).tolist()
     return Pieces(np.concatenate(parts), places, starts, split, empty)
@@ -159,8 +157,6 @@ def pairs(pieces: Pieces, room: int, *, seed: int) -> NDArray[np.int64]:
         raise DataError(
             "Next-sentence prediction needs two documents or more, and there is one.",
             key="objective",
-            expected="2 documents or more",
-            found=1,
             hint="Name more files (a .txt file is one document), or say --objective mlm.",
         )
     rows: list[list[int]] = []
@@ -182,8 +178,6 @@ def pairs(pieces: Pieces, room: int, *, seed: int) -> NDArray[np.int64]:
         raise DataError(
             "Next-sentence prediction needs a document of two sentences, and there is none.",
             key="objective",
-            expected="2 sentences in a document",
-            found=1,
             hint="Say --objective mlm.",
         )
     for alike in parted.values():
@@ -262,8 +256,6 @@ def hold_out(
             f"There is no document to train on beside the {count} to hold out, of "
             f"{len(documents)} in all.",
             key="validation_fraction",
-            expected=f"{count + 1} documents or more",
-            found=len(documents),
             hint="Name more files (a .txt file is one document), or --validation.",
         )
     chosen = np.zeros(len(documents), dtype=bool)

@@ -95,8 +95,6 @@ def separated(
         raise ConfigError(
             f"The separator is {sep!r}, and has to be one character in a file where '\"' quotes.",
             key="sep",
-            expected="one character",
-            found=sep,
             hint="quoting=False (on the command line --no-quoting) takes any.",
         )
     rows = _split_rows(path, sep, quoting)
@@ -115,14 +113,13 @@ def separated(
                 f"{path}, line {line} has {len(row)} columns, not {len(names)}.",
                 path=path,
                 key=f"line {line}",
-                expected=len(names),
-                found=len(row),
                 hint=f"Is {sep!r} the separator, and does a text hold it?",
             )
         records.append(_record(path, line, dict(zip(names, row, strict=True)), columns))
     if not records:
         raise DataError(
-            f"{path} has a header line and no rows.", path=path, expected="rows", found=0
+            f"{path} has a header line and no rows.",
+            path=path,
         )
     return records
 
@@ -147,8 +144,6 @@ def jsonl(path: Path, columns: Columns) -> list[Record]:
                 f"{path}, line {line} is {type(value).__name__}, not a JSON object.",
                 path=path,
                 key=f"line {line}",
-                expected="object",
-                found=type(value).__name__,
             )
         records.append(_record(path, line, value, columns))
     return records
@@ -206,20 +201,20 @@ def squad(path: Path) -> list[Record]:
                         f"{here} has is_impossible {said} and {len(record.label)} answers.",
                         path=path,
                         key="is_impossible",
-                        expected=not said,
-                        found=said,
                     )
                 if record.where in seen:
                     raise DataError(
                         f"{here} has the id {record.where!r:.50}, which an earlier one has.",
                         path=path,
                         key="id",
-                        found=record.where,
                     )
                 seen.add(record.where)
                 records.append(record)
     if not records:
-        raise DataError(f"{path} holds no questions.", path=path, expected="questions", found=0)
+        raise DataError(
+            f"{path} holds no questions.",
+            path=path,
+        )
     return records
 
 
@@ -231,8 +226,6 @@ def _items(path: Path, parent: Any, key: str, where: str) -> Iterator[tuple[Mapp
             f"{where} has no list {key!r} of objects: it is not in the form of SQuAD.",
             path=path,
             key=key,
-            expected="a list of objects",
-            found=type(items).__name__,
             hint="A .json file is read as questions and answers; a table of texts as JSON is "
             ".jsonl, an object on each line.",
         )
@@ -268,7 +261,10 @@ def parquet(path: Path, columns: Columns) -> tuple[list[Record], tuple[str, ...]
         raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
     records = [_record(path, row, values, columns) for row, values in enumerate(rows, start=1)]
     if not records:
-        raise DataError(f"{path} has no rows.", path=path, expected="rows", found=0)
+        raise DataError(
+            f"{path} has no rows.",
+            path=path,
+        )
     stored = _stored_names(path, file.schema_arrow.metadata or {}, columns.label)
     if stored is None or columns.choices or columns.question is not None:
         return records, None  # a place has no name, whatever the file says
@@ -305,7 +301,6 @@ def _decoded(path: Path, line: int, raw: bytes, longest: int) -> str:
             f"{path}, line {line} has more than {longest} bytes.",
             path=path,
             key=f"line {line}",
-            expected=longest,
             hint="Is it a text file? A text on one line may have a million characters.",
         )
     try:
@@ -316,8 +311,6 @@ def _decoded(path: Path, line: int, raw: bytes, longest: int) -> str:
             f"{path}, line {line}, column {column} is not UTF-8: byte 0x{raw[problem.start]:02x}.",
             path=path,
             key=f"line {line}",
-            expected="UTF-8",
-            found=f"0x{raw[problem.start]:02x}",
             hint="Convert the file (iconv -t utf-8).",
         ) from problem
     return text.removeprefix("\ufeff") if line == 1 else text
@@ -383,8 +376,6 @@ def _check_unpacked(path: Path, unpacked: int) -> None:
         raise DataError(
             f"{path} has {path.stat().st_size} bytes and unpacks to more than {largest}.",
             path=path,
-            expected=largest,
-            found=unpacked,
             hint="If that is right, unpack it first.",
         )
 
@@ -424,8 +415,6 @@ def _check_word(
             f"{path}, line {line} has {fault}: {sep.join(row)!r:.50}.",
             path=path,
             key=f"line {line}",
-            expected=width,
-            found=len(row),
             hint=f"Is {sep!r} the separator?",
         )
 
@@ -451,8 +440,6 @@ def _require_columns(
                 f"{path}, line {line} has no column {column!r}; there are {', '.join(names):.200}.",
                 path=path,
                 key=column,
-                expected=column,
-                found=list(names),
                 hint=hint,
             )
 
@@ -496,8 +483,6 @@ def _check_text(path: Path, line: int, column: str, value: Any) -> None:
             f"{path}, line {line} has {value!r:.50} as {column!r}, which is not text.",
             path=path,
             key=f"line {line}",
-            expected="text",
-            found=type(value).__name__,
         )
 
 
@@ -518,8 +503,6 @@ def _tagged(path: Path, line: int, values: Mapping[str, Any], columns: Columns) 
             f"{path}, line {line} has {len(words)} words and {len(tags)} tags.",
             path=path,
             key=f"line {line}",
-            expected=len(words),
-            found=len(tags),
             hint=f"{columns.label!r} has to be a list with a tag for each word.",
         )
     return Record(f"{path}:{line}", tuple(words), None, tuple(tags))
@@ -535,8 +518,6 @@ def _with_choices(path: Path, line: int, values: Mapping[str, Any], columns: Col
             "list of 2 texts or more to choose from.",
             path=path,
             key=f"line {line}",
-            expected="2 texts or more",
-            found=len(choices) if isinstance(choices, list) else type(choices).__name__,
         )
     for column in columns.wanted:
         _check_surrogates(path, line, column, values[column])
@@ -573,8 +554,6 @@ def _place_of_choice(path: Path, line: int, label: Any, choices: Sequence[str]) 
             f"{len(choices)}.",
             path=path,
             key=f"line {line}",
-            expected=f"0 to {len(choices) - 1}, or the text of one choice",
-            found=label,
             hint="In .jsonl a whole number is always a place.",
         )
     return places[0]
@@ -592,8 +571,6 @@ def _question(path: Path, line: int | None, values: Mapping[str, Any], where: st
                 f"{here} has {text!r:.50} as its {name}, which is no text that can be read.",
                 path=path,
                 key=name,
-                expected="text",
-                found=type(text).__name__,
             )
     answers = [
         _answer(path, here, values["context"], text, start)
@@ -614,8 +591,6 @@ def _answers(path: Path, here: str, stored: Any) -> list[tuple[Any, Any]]:
         f"{here} has {stored!r:.50} as its answers, which is no list of text and answer_start.",
         path=path,
         key="answers",
-        expected="text and answer_start of each",
-        found=type(stored).__name__,
         hint="A question without an answer has an empty list.",
     )
 
@@ -626,8 +601,6 @@ def _answer(path: Path, here: str, context: str, text: Any, start: Any) -> Answe
             f"{here} has an answer with the text {text!r:.50} and the start {start!r:.20}.",
             path=path,
             key="answers",
-            expected="text, and a whole number",
-            found=(text, start),
         )
     found = context[start : start + len(text)] if start >= 0 else ""
     if found != text:
@@ -637,8 +610,6 @@ def _answer(path: Path, here: str, context: str, text: Any, start: Any) -> Answe
             "there.",
             path=path,
             key="answer_start",
-            expected=text,
-            found=found,
             hint=f"It stands at {at}." if at >= 0 else "It is nowhere in the context.",
         )
     return Answer(text, start)

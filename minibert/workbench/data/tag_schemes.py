@@ -77,8 +77,6 @@ def _foreign(record: Record, place: int, tag: str) -> DataError:
     return DataError(
         f"{_place(record, place)} has the tag {tag!r:.50}, which is none of O, B-X and I-X.",
         key=record.where,
-        expected="O, B-X or I-X",
-        found=tag,
         hint="Are the tags BIOES or BILOU, or without types? Turn them into IOB2: S-X and U-X into "
         "B-X, E-X and L-X into I-X."
         if other
@@ -91,8 +89,6 @@ def _dangling(record: Record, place: int, tag: str, before: str) -> DataError:
         f"{_place(record, place)} has the tag {tag}, but {before} comes before it: it goes on with "
         "an entity that nothing began.",
         key=record.where,
-        expected=f"B-{tag[2:]}",
-        found=tag,
         hint="Are the tags IOB1, as in CoNLL-2003? Then say tag_scheme='iob1' (on the command line "
         "--tag-scheme iob1).",
     )

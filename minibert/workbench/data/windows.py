@@ -103,7 +103,9 @@ class Windows(Rows):
     ):
         examples: list[Any] = list(questions)
         if not examples:
-            raise DataError("There are no questions to make windows of.", expected=1, found=0)
+            raise DataError(
+                "There are no questions to make windows of.",
+            )
         self._token_types = "token_type_ids" in tokenizer.model_inputs
         self.windows: list[Window] = []
         self.rows_of: list[list[int]] = []

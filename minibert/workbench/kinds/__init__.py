@@ -35,8 +35,6 @@ def kind_of(model: Any) -> Kind:
     raise ConfigError(
         f"A {type(model).__name__} does none of the tasks {', '.join(KINDS)}.",
         key="architectures",
-        expected=tuple(KINDS),
-        found=type(model).__name__,
     )
 
 
@@ -50,6 +48,4 @@ def require_kind(corpus: Corpus, kind: Kind, whose: str) -> None:
             f"The labels of {corpus.source} are for {found}, and those of {whose} for {expected}.",
             path=corpus.source,
             key="label",
-            expected=expected,
-            found=found,
         )

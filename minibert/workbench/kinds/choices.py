@@ -110,8 +110,6 @@ class MultipleChoice(Kind):
                 raise DataError(
                     f"Row {row} has {choices!r:.50} for choices, and needs 2 texts or more.",
                     key=str(row),
-                    expected="2 texts or more",
-                    found=choices,
                 )
             require_strings(choices, "a choice")
         return Corpus(

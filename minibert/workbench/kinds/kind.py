@@ -159,8 +159,6 @@ def require_strings(texts: Sequence[Any], what: str) -> None:
             raise DataError(
                 f"Row {row} is not {what} but {text!r:.50} ({type(text).__name__}).",
                 key=str(row),
-                expected=what,
-                found=type(text).__name__,
             )
 
 

@@ -167,8 +167,6 @@ class Spans(Kind):
                     raise DataError(
                         f"Row {row} is empty, and {what} is needed.",
                         key=str(row),
-                        expected=what,
-                        found=text,
                     )
         return Corpus(
             tuple(

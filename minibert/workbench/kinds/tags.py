@@ -241,8 +241,6 @@ class _Sentence(TaggedExample):
             raise DataError(
                 f"Row {row} is neither a string nor a sequence of words but {given!r:.50}.",
                 key=str(row),
-                expected="a string or a sequence of words",
-                found=type(given).__name__,
             )
         places = itertools.accumulate((len(word) + 1 for word in given), initial=0)
         return cls(tuple(given), whole=" ".join(given), starts=tuple(places)[: len(given)])

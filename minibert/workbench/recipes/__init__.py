@@ -116,8 +116,6 @@ def load(name: str | Path, command: str | None = None) -> Recipe:
         raise ConfigError(
             f"The recipe {name} is for minibert {found.command}, not for minibert {command}.",
             key="recipe",
-            expected=command,
-            found=found.command,
             hint=f"Say minibert {found.command} --recipe {name}.",
         )
     return found
@@ -127,8 +125,6 @@ def _unknown(name: str | Path) -> ConfigError:
     return ConfigError(
         f"There is no recipe {str(name)!r}.",
         key="recipe",
-        expected=names(),
-        found=str(name),
         hint=f"There are {', '.join(names())}; or name a .toml file of your own.",
     )
 
@@ -226,8 +222,6 @@ def _require_keys(path: Path, where: str, found: Mapping[str, Any], known: Seque
                 f"{path} has an unknown key {where + key!r}.",
                 path=path,
                 key=where + key,
-                expected=tuple(known),
-                found=key,
                 hint=f"Known here are {', '.join(known)}.",
             )
 
@@ -248,6 +242,4 @@ def _wrong_kind(path: Path, key: str, found: Any, expected: Any) -> ConfigError:
         f"{path}: {key} is {found!r:.100}, but it must be {expected}.",
         path=path,
         key=key,
-        expected=expected,
-        found=found,
     )

@@ -103,8 +103,6 @@ def require_comparable(first: SavedRun, other: SavedRun) -> None:
             f"first, {theirs} in the second.",
             path=other.folder,
             key=what,
-            expected=ours,
-            found=theirs,
         )
 
     for what, of in (
@@ -131,8 +129,6 @@ def require_comparable(first: SavedRun, other: SavedRun) -> None:
             f"of {len(ours)} and {len(theirs)}, {shared} are in both.",
             path=other.folder,
             key="examples",
-            expected=len(ours),
-            found=shared,
             hint="The validation split and subsets are drawn by --seed; --data-seed keeps them.",
         )
 
@@ -148,15 +144,16 @@ def _read(folder: Path) -> SavedRun:
     run = read_run(folder)
     path = folder / "errors.csv"
     if not run.rows:
-        raise DataError(f"{path} has no examples.", path=path, expected="at least 1", found=0)
+        raise DataError(
+            f"{path} has no examples.",
+            path=path,
+        )
     missing = [name for name in _NEEDED if run.rows[0].get(name) is None]
     if missing:
         raise DataError(
             f"{path} has no column {', '.join(missing)}.",
             path=path,
             key=missing[0],
-            expected=_NEEDED,
-            found=tuple(run.rows[0]),
         )
     for key in ("best_epoch", "seconds", "labels"):
         run.record[key]  # what is missing is missed here, where the folder is known

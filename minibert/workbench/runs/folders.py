@@ -74,8 +74,6 @@ def read_run(folder: str | Path, command: str = "train") -> SavedRun:
             f"The run in {folder} is not finished.",
             path=folder / RECORD,
             key="status",
-            expected="finished",
-            found=record.get("status"),
             hint=f"Go on with it: minibert {record.get('command', 'train')} --resume {folder}.",
         )
     made_by = record.get("command", "train")
@@ -85,8 +83,6 @@ def read_run(folder: str | Path, command: str = "train") -> SavedRun:
             "needed.",
             path=folder / RECORD,
             key="command",
-            expected=command,
-            found=made_by,
             hint=f"What it has is in {folder}: metrics.json, log.csv and its pictures.",
         )
     metrics = read_object(folder / "metrics.json", DataError)

@@ -107,7 +107,6 @@ def _in_use(path: Path) -> TrainingError:
         f"{path.parent} is in use by another process ({_who(holder.encode())}).",
         path=path.parent,
         key="output",
-        found=holder,
         hint="Wait for it to end, or choose another --output.",
     )
 

@@ -106,6 +106,5 @@ class PretrainSettings(TrainingSettings):
                         f"{key} is {getattr(self, key)}, but {source} is {given}, which has its "
                         "own.",
                         key=key,
-                        found=getattr(self, key),
                         hint="Leave one of the two out.",
                     )

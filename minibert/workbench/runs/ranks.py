@@ -255,8 +255,6 @@ def _take_device(device: str) -> None:
         raise ConfigError(
             f"Several processes cannot share the device {device}.",
             key="device",
-            expected="auto, cuda or cpu",
-            found=device,
         )
     if device == "cpu" or not torch.cuda.is_available():
         return
@@ -265,8 +263,6 @@ def _take_device(device: str) -> None:
         raise ConfigError(
             f"There are more processes than GPUs: process {number + 1} of this machine has none.",
             key="device",
-            expected=f"at most {there} processes",
-            found=number + 1,
             hint=f"Start torchrun with --nproc-per-node {there}, or say --device cpu.",
         )
     torch.cuda.set_device(number)
@@ -290,6 +286,5 @@ def _lost(missing: Sequence[int]) -> LostRankError:
     return LostRankError(
         f"The processes lost {who}, which ended or no longer answers, so all of them end.",
         key="rank",
-        found=list(missing),
         hint="Look at its own messages, and whether the machine ran out of memory.",
     )

@@ -93,8 +93,6 @@ def read_unfinished(folder: str | Path, given: Mapping[str, Any], kind: type[S])
             f"The run in {folder} is finished: there is nothing to go on with.",
             path=path,
             key="status",
-            expected="unfinished",
-            found="finished",
             hint=f"Train it further as a run of its own: minibert {kind.command} --model {folder}.",
         )
     command = record.get("command", "train")
@@ -103,8 +101,6 @@ def read_unfinished(folder: str | Path, given: Mapping[str, Any], kind: type[S])
             f"The run in {folder} was started by minibert {command}, not {kind.command}.",
             path=path,
             key="command",
-            expected=kind.command,
-            found=command,
             hint=f"Go on with it: minibert {command} --resume {folder}.",
         )
     stored = record.get("settings")
@@ -162,7 +158,5 @@ def _refuse(folder: Path, changed: Mapping[str, tuple[Any, Any]]) -> None:
             f"{_listed(changed)}.",
             path=folder,
             key=key,
-            expected=old,
-            found=new,
             hint="Put that back as it was, or start another run.",
         )

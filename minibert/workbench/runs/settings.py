@@ -194,15 +194,12 @@ class Settings(TrainingSettings):
             raise ConfigError(
                 f"test is {self.test} and test_fraction {self.test_fraction}: say one of them.",
                 key="test_fraction",
-                found=self.test_fraction,
             )
         if self.class_weights and self.balanced:
             raise ConfigError(
                 "class_weights and balanced each make up for unequal classes, and together they "
                 "turn the balance round.",
                 key="balanced",
-                expected=False,
-                found=True,
                 hint="Leave one of the two out.",
             )
         for key, usual in (("freeze", False), ("freeze_layers", 0), ("layer_decay", 1.0)):
@@ -210,8 +207,6 @@ class Settings(TrainingSettings):
                 raise ConfigError(
                     f"{key} is {getattr(self, key)}, but a probe keeps the whole model frozen.",
                     key=key,
-                    expected=usual,
-                    found=getattr(self, key),
                     hint="Leave it out, or fine-tune without --probe.",
                 )
 
@@ -234,8 +229,6 @@ def check(settings: TrainingSettings) -> None:
             raise ConfigError(
                 f"{key} is {value}, but it must be {expected}.",
                 key=key,
-                expected=expected,
-                found=value,
             )
 
 

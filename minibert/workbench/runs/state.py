@@ -215,7 +215,6 @@ def set_random_states(states: Mapping[str, Tensor], rank: int = 0) -> None:
         raise CheckpointError(
             f"The checkpoint has no random state of rank {rank}; it has {', '.join(states)}.",
             key=f"rank-{rank}/cpu",
-            found=sorted(states),
         )
     for device, set_state in setters.items():
         state = states.get(f"rank-{rank}/{device}")
@@ -377,8 +376,6 @@ def _compare(path: Path, stored: Any, expected: Any) -> None:
             f"{path} belongs to another run: {key} is {found!r:.80} there and {wanted!r:.80} here.",
             path=path,
             key=key,
-            expected=wanted,
-            found=found,
             hint="Go on with the settings, model and code that the run was started with.",
         )
 

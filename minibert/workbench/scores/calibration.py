@@ -46,15 +46,11 @@ def reliability(confidences: ArrayLike, right: ArrayLike, bins: int = BINS) -> t
     if sure.shape != hit.shape or sure.ndim != 1 or not len(sure):
         raise InputError(
             f"There are confidences of shape {sure.shape} for outcomes of shape {hit.shape}.",
-            expected="two vectors of one length, 1 or more",
-            found=(sure.shape, hit.shape),
         )
     if not ((sure >= 0) & (sure <= 1)).all():
         raise InputError(
             f"Confidences run from {sure.min()} to {sure.max()}, and are probabilities.",
             key="confidences",
-            expected="0 to 1",
-            found=(float(sure.min()), float(sure.max())),
         )
     edges = np.linspace(0, 1, bins + 1)
     which = np.clip(np.searchsorted(edges, sure, side="left") - 1, 0, bins - 1)  # (n,)

@@ -50,8 +50,6 @@ def confusion_matrix(
                 f"A {name} lies outside 0..{classes - 1}: the values run from {values.min()} to "
                 f"{values.max()}.",
                 key=name,
-                expected=f"0..{classes - 1}",
-                found=(int(values.min()), int(values.max())),
             )
     counts = np.bincount(truth * classes + predicted, minlength=classes**2)
     matrix = counts.reshape(classes, classes).astype(np.int64)  # (C, C)
@@ -242,7 +240,9 @@ def wilson_interval(right: int, total: int, *, confidence: float = 0.95) -> Inte
     `total` and for accuracies near 1.
     """
     if total < 1 or not 0 <= right <= total:
-        raise InputError(f"{right} right out of {total} is no accuracy.", found=(right, total))
+        raise InputError(
+            f"{right} right out of {total} is no accuracy.",
+        )
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share = right / total
     centre = share + z**2 / (2 * total)
@@ -283,11 +283,11 @@ def _pair(labels: ArrayLike, predictions: ArrayLike) -> tuple[NDArray[Any], NDAr
     if truth.shape != predicted.shape:
         raise InputError(
             f"The labels have the shape {truth.shape}, the predictions {predicted.shape}.",
-            expected=truth.shape,
-            found=predicted.shape,
         )
     if len(truth) == 0:
-        raise InputError("There are no examples to score.", expected="at least 1", found=0)
+        raise InputError(
+            "There are no examples to score.",
+        )
     return truth, predicted
 
 
@@ -298,8 +298,6 @@ def _check_lengths(
         raise InputError(
             f"There are {len(labels)} labels and {len(predictions)} predictions"
             f"{f' in {where}' if where else ''}.",
-            expected=len(labels),
-            found=len(predictions),
         )
 
 

@@ -42,7 +42,7 @@ def mcnemar(first_alone: int, second_alone: int) -> float:
     """
     if min(first_alone, second_alone) < 0:
         raise InputError(
-            f"{first_alone} and {second_alone} are no counts.", found=(first_alone, second_alone)
+            f"{first_alone} and {second_alone} are no counts.",
         )
     flips, fewer = first_alone + second_alone, min(first_alone, second_alone)
     chosen = np.arange(1, fewer + 1)
@@ -80,8 +80,6 @@ def paired_bootstrap(
     if left.shape != right.shape or left.ndim != 2 or len(left) == 0:
         raise InputError(
             f"The systems have {left.shape} and {right.shape}; both need the same (n, K).",
-            expected=left.shape,
-            found=right.shape,
         )
     kinds, counts = np.unique(np.hstack([left, right]), axis=0, return_counts=True)
     examples, width = left.shape
@@ -135,7 +133,7 @@ def mean_interval(
     """The mean of 2 values or more, and the interval of the mean they were drawn around."""
     if len(values) < 2:
         raise InputError(
-            f"{len(values)} values have no spread.", expected="at least 2", found=len(values)
+            f"{len(values)} values have no spread.",
         )
     mean = float(np.mean(values))
     half = t_quantile(0.5 + confidence / 2, len(values) - 1) * float(np.std(values, ddof=1))

@@ -69,8 +69,6 @@ def require_class(source: str | Path, revision: str | None, *wanted: type[BertBa
             f"{source} is a {found.__name__}, and this needs a {expected}.",
             path=source,
             key="architectures",
-            expected=expected,
-            found=found.__name__,
             hint=f"Fine-tune it first: minibert train --model {source} --train FILE."
             if BertForSequenceClassification in wanted
             else None,
@@ -88,8 +86,6 @@ def pick_device(name: str = "auto") -> torch.device:
         raise ConfigError(
             f"The device {name!r} cannot be used: it must be auto, cuda, mps or cpu.",
             key="device",
-            expected="auto, cuda, mps or cpu",
-            found=name,
         )
     if name != "auto":
         try:
@@ -98,7 +94,6 @@ def pick_device(name: str = "auto") -> torch.device:
             raise ConfigError(
                 f"The device {name!r} cannot be used: {str(error).splitlines()[0]}.",
                 key="device",
-                found=name,
                 hint="Leave it at auto, or say cpu.",
             ) from error
         return torch.device(name)
@@ -119,8 +114,6 @@ def shorten_to(tokenizer: BertTokenizer, max_length: int | None) -> None:
         raise ConfigError(
             f"max_length is {max_length}, but the model takes {tokenizer.max_length} tokens.",
             key="max_length",
-            expected=tokenizer.max_length,
-            found=max_length,
         )
     tokenizer.max_length = max_length
 

@@ -122,15 +122,11 @@ def compare(folders: Sequence[str | Path], *, examples: int = 5) -> Comparison:
         raise ConfigError(
             f"Comparing takes 2 runs or more, not {len(folders)}.",
             key="run",
-            expected="2 or more",
-            found=len(folders),
         )
     if examples < 0:
         raise ConfigError(
             f"examples is {examples}, but it must be 0 or more.",
             key="examples",
-            expected="0 or more",
-            found=examples,
         )
     columns = [read_column(_letter(place), Path(folder)) for place, folder in enumerate(folders)]
     runs = [run for column in columns for run in column.runs]

@@ -54,8 +54,6 @@ def require_known(faults: Iterable[str]) -> None:
             raise ConfigError(
                 f"There is no fault {fault!r}.",
                 key="faults",
-                expected=tuple(FAULTS),
-                found=fault,
                 hint=f"There are {', '.join(FAULTS)}.",
             )
 
@@ -85,7 +83,6 @@ def require_sense(settings: Settings, problem_type: str | None) -> None:
             raise ConfigError(
                 f"The fault {fault} {reasons[fault]}.",
                 key="faults",
-                found=fault,
                 hint=f"Leave --fault {fault} out.",
             )
 

@@ -141,8 +141,6 @@ def _unlabelled(row: int, given: Any) -> Example:
         raise DataError(
             f"Row {row} is no text: features are for texts and pairs of texts.",
             key=str(row),
-            expected="a string or an Example",
-            found=type(given).__name__,
         )
     return replace(given, label=None)
 

@@ -145,8 +145,6 @@ def _prepare(settings: Settings, progress: bool) -> _Prepared:
         raise ConfigError(
             "A probe is trained by one process: its features are made once.",
             key="probe",
-            expected="1 process",
-            found=launched().size,
             hint="Leave torchrun out.",
         )
     precision = choose_precision(settings.precision, pick_device(settings.device))
@@ -295,8 +293,6 @@ def _watched(settings: Settings, kind: Kind, corpus: Corpus) -> str:
         raise ConfigError(
             f"watch is {settings.watch!r}, but what is measured here is {', '.join(known)}.",
             key="watch",
-            expected=known,
-            found=settings.watch,
         )
     return settings.watch or kind.watched(corpus)
 

@@ -137,7 +137,6 @@ def check_before_training(
             faults[0].sentence,
             path=source,
             key=faults[0].kind,
-            found=faults[0].numbers,
             hint="To train all the same: --allow-data-faults.",
         )
     for finding in findings:

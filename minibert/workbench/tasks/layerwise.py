@@ -20,8 +20,6 @@ def freeze_lower_layers(model: BertBase, count: int) -> None:
         raise ConfigError(
             f"freeze_layers is {count}, but the model has {len(layers)} layers.",
             key="freeze_layers",
-            expected=f"0 to {len(layers)}",
-            found=count,
         )
     if count:
         model.freeze(model.body.embeddings, *layers[:count])

@@ -41,8 +41,6 @@ class SentenceEncoder(nn.Module):
             raise ConfigError(
                 f"There is no pooling called {pooling!r}.",
                 key="pooling",
-                expected=POOLINGS,
-                found=pooling,
             )
         self.model = model
         self.pooling = pooling
@@ -75,7 +73,5 @@ def layer_number(layer: int, layers: int) -> int:
         raise ConfigError(
             f"There is no layer {layer}: the model has {layers}, and 0 are the embeddings.",
             key="layer",
-            expected=f"{-layers - 1} to {layers}",
-            found=layer,
         )
     return layer % (layers + 1)

@@ -115,12 +115,18 @@ class Predictor:
                 of another number than texts, or for a model that takes none.
         """
         if top < 1:
-            raise ConfigError(f"top is {top}, but it must be 1 or more.", key="top", found=top)
+            raise ConfigError(
+                f"top is {top}, but it must be 1 or more.",
+                key="top",
+            )
         one = isinstance(texts, str)
         rows: list[Any] = [texts] if one else list(texts)
         pairs = [pairs] if isinstance(pairs, str) else pairs
         if choices is not None and not isinstance(choices, Sequence):
-            raise DataError("The choices are no sequence.", key="choices", found=choices)
+            raise DataError(
+                "The choices are no sequence.",
+                key="choices",
+            )
         if one and choices is not None and all(isinstance(choice, str) for choice in choices):
             choices = [choices]  # type: ignore[list-item]
         if not rows:
@@ -152,8 +158,6 @@ class Predictor:
                     if fits
                     else f"A model for {self.kind.problem_type} takes no {_NAMES[key]}.",
                     key=key,
-                    expected=len(rows) if fits else 0,
-                    found=len(given),
                 )
         return choices if chooses else pairs
 
@@ -218,7 +222,10 @@ class MaskFiller:
             DataError: the text has no [MASK], or one of them is beyond what the model reads.
         """
         if top < 1:
-            raise ConfigError(f"top is {top}, but it must be 1 or more.", key="top", found=top)
+            raise ConfigError(
+                f"top is {top}, but it must be 1 or more.",
+                key="top",
+            )
         # Also where texts of strangers are read: without its own mask there is nothing to fill.
         inputs = self.tokenizer(text, split_special_tokens=False)  # (1, S)
         masks = (inputs["input_ids"][0] == self.tokenizer.mask_id).nonzero().flatten()  # (masks,)
@@ -228,8 +235,6 @@ class MaskFiller:
                 f"{asked - len(masks)} of {asked} [MASK] in {shorten(text)!r} are cut off: the "
                 f"model reads {self.tokenizer.max_length} tokens.",
                 key="[MASK]",
-                expected=asked,
-                found=len(masks),
                 hint="Shorten the text before them.",
             )
         if len(masks) == 0:
@@ -310,8 +315,6 @@ class Embedder:
                 "tokenizer keeps capitals.",
                 path=source,
                 key="do_lower_case",
-                expected=False,
-                found=True,
                 hint="Make texts lower-case yourself and set do_lower_case to false there.",
             )
         encoder = SentenceEncoder(
@@ -404,8 +407,6 @@ def sentence_recipe(source: str | Path, *, revision: str | None = None) -> Sente
                 f"{path} asks for a module {kind}, which is not known here.",
                 path=path,
                 key="type",
-                expected="Transformer, Pooling, Normalize",
-                found=kind,
             )
     limits = inside(folder, "sentence_bert_config.json")
     stored = read_object(limits) if limits.exists() else {}
@@ -417,8 +418,6 @@ def sentence_recipe(source: str | Path, *, revision: str | None = None) -> Sente
             f"{limits} has max_seq_length {longest!r:.50}, which is not a number of tokens.",
             path=limits,
             key="max_seq_length",
-            expected="a whole number from 1",
-            found=longest,
         )
     return SentenceRecipe(pooling, normalize, longest, stored.get("do_lower_case") is True)
 
@@ -439,8 +438,6 @@ def _pooling(path: Path) -> str:
             f"{path} asks for the pooling {chosen}, but one of mean, cls and max is needed.",
             path=path,
             key="pooling_mode",
-            expected="mean, cls or max",
-            found=chosen,
         )
     return known[chosen[0]]
 

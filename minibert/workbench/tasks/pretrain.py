@@ -256,7 +256,6 @@ def _read(settings: PretrainSettings, progress: bool) -> dict[str, list[Document
             raise ConfigError(
                 "All of the corpus is in the validation text too: none is left to train on.",
                 key="validation",
-                found=[str(source) for source in settings.validation],
             )
         return {"train": corpus, "validation": held}
     train, held_out = passages.hold_out(
@@ -296,8 +295,6 @@ def _require_known_pieces(name: str, pieces: Pieces, tokenizer: BertTokenizer) -
         raise DataError(
             f"{said}.",
             key="vocabulary",
-            expected=UNKNOWN_IS_A_FAULT,
-            found=round(unknown, 4),
             hint=hint,
         )
     warnings.warn(f"{said}. {hint}", stacklevel=3)

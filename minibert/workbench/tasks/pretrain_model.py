@@ -33,8 +33,6 @@ def given_vocabulary(settings: PretrainSettings) -> tuple[BertTokenizer | None, 
                 f"max_length is {settings.max_length}, but {settings.model} takes "
                 f"{tokenizer.max_length} tokens.",
                 key="max_length",
-                expected=tokenizer.max_length,
-                found=settings.max_length,
                 hint=f"Give it more positions: --max-positions {settings.max_length}.",
             )
         return tokenizer, revision
@@ -109,8 +107,6 @@ def with_positions(model: PreTrained, count: int) -> PreTrained:
         raise ConfigError(
             f"max_positions is {count}, but the model has {known}.",
             key="max_positions",
-            expected=known,
-            found=count,
             hint="Leave it out: short rows need no fewer positions.",
         )
     longer = type(model)(replace(model.config, max_position_embeddings=count))

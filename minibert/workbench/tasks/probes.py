@@ -115,7 +115,8 @@ class ProbedModel(nn.Module):
         names = labels if isinstance(labels, list) else []
         if not names or not all(isinstance(name, str) for name in names) or type(layer) is not int:
             raise CheckpointError(
-                f"{path} does not name layer and labels.", path=path, found=record
+                f"{path} does not name layer and labels.",
+                path=path,
             )
         model = BertModel.from_pretrained(source, revision=revision)
         probe = LinearProbe(model.config.hidden_size, len(names), torch.Generator())
@@ -126,8 +127,6 @@ class ProbedModel(nn.Module):
             raise CheckpointError(
                 f"{folder / NUMBERS} holds {found}, but the model and {RECORD} need {wanted}.",
                 path=folder / NUMBERS,
-                expected=wanted,
-                found=found,
             )
         probe.linear.load_state_dict(tensors)
         return cls(model, probe, layer, str(pooling), names)
@@ -246,7 +245,10 @@ def fit_logistic(
         optimizer.step(objective)
         loss, slope = evaluations[0]
         if not math.isfinite(loss + slope):
-            raise TrainingError(f"Step {step}: the loss is {loss}.", key="loss", found=loss)
+            raise TrainingError(
+                f"Step {step}: the loss is {loss}.",
+                key="loss",
+            )
         now = time.perf_counter()
         speed = size / max(now - step_started, 1e-9)
         record = StepRecord(step, 1, loss, 1.0, slope, size, speed, skipped=False)
@@ -259,8 +261,6 @@ def fit_logistic(
             f"Logistic regression found no minimum in {most_steps} steps: its slope is still "
             f"{slope:.1e}.",
             key="slope",
-            expected=tolerance,
-            found=slope,
         )
     with torch.no_grad():
         linear.weight.div_(spread)  # (C, D)
@@ -279,6 +279,4 @@ def require_classes(problem_type: str | None) -> None:
         raise ConfigError(
             f"A probe tells classes of texts apart, and these labels are for {problem_type}.",
             key="probe",
-            expected="single_label_classification",
-            found=problem_type,
         )

@@ -123,15 +123,11 @@ def train_seeds(settings: Settings, count: int, *, progress: bool = True) -> See
         raise ConfigError(
             f"seeds is {count}, but a spread needs 2 or more.",
             key="seeds",
-            expected="2 or more",
-            found=count,
         )
     if launched().size > 1:
         raise ConfigError(
             "Several processes train one run together, and seeds asks for several runs.",
             key="seeds",
-            expected=1,
-            found=count,
             hint="Leave torchrun out, or give each run a command of its own.",
         )
     first = settings.seed if settings.data_seed is None else settings.data_seed
@@ -176,7 +172,6 @@ def _folder(settings: Settings) -> Path:
                 f"{folder} holds something else than runs of --seeds: {', '.join(others[:5])}.",
                 path=folder,
                 key="output",
-                found=others,
                 hint="Choose another --output.",
             )
     return make_folder(folder)
@@ -198,8 +193,6 @@ def _is_finished(settings: Settings) -> bool:
                 f"{value!r}.",
                 path=folder,
                 key=key,
-                expected=value,
-                found=found.get(key),
                 hint="Choose another --output, or give the same settings.",
             )
     return record.get("status") == "finished"
@@ -213,8 +206,6 @@ def _require_same_training(first: SavedRun, other: SavedRun) -> None:
             "longer the same.",
             path=other.folder,
             key="model",
-            expected=models[0],
-            found=models[1],
             hint="The model changed since; choose another --output.",
         )
     ours, theirs = sums_of(first, "train"), sums_of(other, "train")
@@ -224,8 +215,6 @@ def _require_same_training(first: SavedRun, other: SavedRun) -> None:
             f"{', '.join(theirs)} and {', '.join(ours)}.",
             path=other.folder,
             key="train",
-            expected=ours,
-            found=theirs,
             hint="The data changed since; choose another --output.",
         )
 

@@ -50,8 +50,6 @@ def read_splits(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
             f"{settings.train} has {found}: there is nothing to tell apart.",
             path=settings.train,
             key=settings.label,
-            expected=f"{least} or more",
-            found=len(names),
         )
     for name in ("validation", "test"):
         path = getattr(settings, name)

@@ -77,7 +77,6 @@ def train_vocabulary(
             f"{output} is there already, and a model's vocabulary must not change under it.",
             path=output,
             key="output",
-            expected="an empty folder, or none",
             hint="Name another folder, or remove this one.",
         )
     documents = read_documents(sources, column=column, progress=progress)

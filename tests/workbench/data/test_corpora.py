@@ -298,7 +298,7 @@ def test_an_entity_that_nothing_began(tmp_path, scheme, tags, fault):
         tagged(tmp_path, tags, tag_scheme=scheme)
     assert str(error.value).startswith(f"{tmp_path / 'a.conll'}:1, word ")
     assert "say tag_scheme='iob1' (on the command line --tag-scheme iob1)" in str(error.value)
-    assert error.value.found == tags.split()[-1] and error.value.expected == f"B{tags[-2:]}"
+    assert tags.split()[-1] in str(error.value) and f"B{tags[-2:]}" in str(error.value)
 
 
 def test_sentences_are_looked_at_for_themselves(tmp_path):

