@@ -199,6 +199,15 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def finite(value: Any) -> Any:
+    """A value for JSON, which has no NaN and no infinity: null (None) in their place."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def read_json(
     path: str | Path, error: type[MinibertError] = CheckpointError, *, largest: int = LARGEST_JSON
 ) -> Any:

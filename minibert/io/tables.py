@@ -1,9 +1,14 @@
-"""Text for a terminal: rows of values in aligned columns, and colours."""
+"""Tables: aligned columns and colours for a terminal, comma-separated values for a file."""
 
 from __future__ import annotations
 
+import csv
+import io
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
+
+from minibert.io.files import write_text
 
 COLOURS = ("36", "33", "35", "32", "34", "31")  # cyan, yellow, magenta, green, blue, red (ECMA-48)
 
@@ -11,18 +16,17 @@ COLOURS = ("36", "33", "35", "32", "34", "31")  # cyan, yellow, magenta, green, 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
     """Rows as text in aligned columns.
 
-    A column without a text in it is one of numbers: it stands to the right, and its whole numbers
-    have their thousands apart, as in 22,713,216.
+    A column that holds no strings is right-aligned, its integers with thousands separators.
     """
-    numbers = [
+    numeric = [
         all(not isinstance(row[column], str) for row in rows) for column in range(len(header))
     ]
     cells = [list(header), *([_text(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(row, widths, numbers, strict=True)
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
         ).rstrip()
         for row in cells
     )
@@ -32,8 +36,14 @@ def _text(cell: object) -> str:
     return f"{cell:,}" if isinstance(cell, int) else str(cell)
 
 
+def shorten(text: str, width: int = 60) -> str:
+    """A text on one line of at most `width` characters."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= width else line[: width - 3] + "..."
+
+
 def coloured(text: str, colour: str) -> str:
-    """A text with the codes around it that make a terminal write it in one of COLOURS."""
+    """A text between the codes that make a terminal show it in one of COLOURS."""
     return f"\x1b[{colour}m{text}\x1b[0m"
 
 
@@ -43,3 +53,15 @@ def printable(text: str) -> str:
         "\ufffd" if unicodedata.category(letter) == "Cc" and not letter.isspace() else letter
         for letter in text
     )
+
+
+def write_csv(path: Path, header: Sequence[object], rows: Sequence[Sequence[object]]) -> None:
+    """Writes a comma-separated table with LF line ends, atomically."""
+    lines: list[str] = []
+    # The writer quotes a text that holds a character of its own line end. With LF alone a bare CR
+    # would not be quoted, and a reader would split the row there.
+    for row in (header, *rows):
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\r\n").writerow(row)
+        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
+    write_text(path, "".join(lines))

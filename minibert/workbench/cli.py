@@ -26,7 +26,7 @@ from minibert.study.ledger import ledger
 from minibert.study.official import verify
 from minibert.workbench import recipes
 from minibert.workbench.arguments import parse
-from minibert.workbench.kinds.report import finite
+from minibert.io.files import finite
 from minibert.workbench.kinds.tags import TaggedText
 from minibert.workbench.runs.folders import RECORD
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
@@ -34,7 +34,7 @@ from minibert.workbench.runs.settings import READING, TrainingSettings
 from minibert.workbench.tasks.compare import compare
 from minibert.workbench.tasks.evaluate import evaluate_file
 from minibert.workbench.tasks.finetune import Run, Settings, finetune, resume
-from minibert.workbench.tasks.inspection import inspect
+from minibert.workbench.tasks.data import inspect
 from minibert.workbench.tasks.predict import Embedder, MaskFiller, Predictor, tokenize
 from minibert.workbench.tasks.pretrain import pretrain, resume_pretraining
 from minibert.workbench.tasks.report import write_report

@@ -32,7 +32,7 @@ from minibert.optim import Schedule, build_optimizer, parameter_groups
 from minibert.training import Batch, History, count_steps, evaluate, train
 from minibert.workbench import recipes
 from minibert.workbench.data.corpora import Corpus, read, split, subset
-from minibert.workbench.kinds.report import Report
+from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.runs.settings import Settings
 from minibert.workbench.scores.metrics import wilson_interval
 from minibert.workbench.tasks.faults import DoubleSoftmax, batch_means, cut_off_the_end

@@ -33,7 +33,7 @@ from minibert.io.tables import table
 from minibert.optim import Schedule, build_optimizer, parameter_groups
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench import Settings, finetune, recipes
-from minibert.workbench.kinds.report import Measured, Report
+from minibert.workbench.kinds.evaluation import Measured, Report
 from minibert.workbench.runs.folders import RECORD, begun
 from minibert.workbench.runs.settings import as_record
 from minibert.workbench.tasks.common import planned

@@ -21,9 +21,9 @@ from minibert.io.errors import DataError
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, require_strings
-from minibert.workbench.kinds.report import Measured, Report, with_interval
+from minibert.workbench.kinds.evaluation import Measured, Report, with_interval
 from minibert.workbench.scores import metrics
-from minibert.workbench.tasks.common import shorten
+from minibert.io.tables import shorten
 
 
 @dataclass(frozen=True)

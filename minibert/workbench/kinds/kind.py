@@ -23,7 +23,7 @@ from minibert.heads import ModelWithHead
 from minibert.io.errors import DataError
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
-from minibert.workbench.kinds.report import Measured, Report
+from minibert.workbench.kinds.evaluation import Measured, Report
 
 ErrorRow = Mapping[str, str]  # a line of errors.csv
 
@@ -62,8 +62,8 @@ class Kind(ABC):
     Attributes:
         problem_type: its name, that of the config where the official code has one.
         head: the model.
-        metrics: what may be measured, the main one first. Those that end in "loss" or "mse" are
-            better lower.
+        metrics: what may be measured, the main one first; `scores.metrics.HIGHER_IS_BETTER` has
+            the direction of each.
         labels_are: what the labels of its data are in the words of `Corpus.problem_type`; None: the
             same as `problem_type`.
         one_class: whether a text has one class, and the head a `class_loss`: what class weights,

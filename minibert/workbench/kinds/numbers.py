@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from minibert.workbench.kinds.classes import Prediction, Texts
 from minibert.workbench.kinds.kind import Asked, ErrorRow, Score
-from minibert.workbench.kinds.report import Measured, Report
+from minibert.workbench.kinds.evaluation import Measured, Report
 from minibert.workbench.scores import metrics
 
 

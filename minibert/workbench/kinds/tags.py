@@ -25,7 +25,7 @@ from minibert.io.tables import COLOURS, coloured, printable
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.tag_schemes import is_iob
 from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, class_names, f1_of_sums
-from minibert.workbench.kinds.report import Measured, Report, with_interval
+from minibert.workbench.kinds.evaluation import Measured, Report, with_interval
 from minibert.workbench.scores import metrics
 from minibert.workbench.scores.metrics import Entity
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from minibert.io.errors import DataError
-from minibert.io.tables import table
+from minibert.io.tables import shorten, table
 from minibert.workbench.kinds import KINDS
 from minibert.workbench.reports.columns import Column
-from minibert.workbench.reports.errors import is_right
+from minibert.workbench.reports.error_analysis import is_right
 from minibert.workbench.runs.folders import Row
 from minibert.workbench.scores.significance import (
     Difference,
@@ -25,7 +25,6 @@ from minibert.workbench.scores.significance import (
     paired_t,
     t_quantile,
 )
-from minibert.workbench.tasks.common import shorten
 
 LEVEL = 0.05  # a p value below it counts as a difference that is seen
 BOOTSTRAP_SEED = 0  # the same runs give the same numbers

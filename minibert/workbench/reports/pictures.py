@@ -14,8 +14,8 @@ import numpy as np
 
 from minibert.examples import Example
 from minibert.io.files import atomic_path
-from minibert.workbench.reports import errors
-from minibert.workbench.reports.errors import Row
+from minibert.workbench.reports import error_analysis
+from minibert.workbench.reports.error_analysis import Row
 from minibert.workbench.runs.folders import SavedRun, read_run
 from minibert.workbench.tasks.features import extract_features
 
@@ -48,7 +48,7 @@ def pictures(folder: str | Path) -> list[Path]:
             "reliability.png": (_reliability, (4.6, 4.2)),
             "classes.png": (_frequencies, (7, 0.9 + 0.32 * count)),
         }
-        if _boxes(run, errors.rows_of(run.rows, run.folder)):
+        if _boxes(run, error_analysis.rows_of(run.rows, run.folder)):
             wanted["lengths.png"] = (_lengths, (7, 1.3 + 0.36 * count))
     return _drawn(run, wanted)
 
@@ -91,7 +91,7 @@ def _read(folder: str | Path, command: str = "train") -> SavedRun | None:
 def _drawn(run: SavedRun, wanted: dict[str, tuple[Draw, tuple[float, float]]]) -> list[Path]:
     from matplotlib.figure import Figure
 
-    rows = errors.rows_of(run.rows, run.folder)
+    rows = error_analysis.rows_of(run.rows, run.folder)
     files = []
     for name, (draw, size) in wanted.items():
         try:
@@ -180,7 +180,7 @@ def _confusion(figure: Any, run: SavedRun, rows: Sequence[Row]) -> Any:
 
 def _reliability(figure: Any, run: SavedRun, rows: Sequence[Row]) -> Any:
     """Accuracy of the predictions in each bin of confidence, beside the diagonal."""
-    table = [each for each in errors.calibration(rows) if each.count]
+    table = [each for each in error_analysis.calibration(rows) if each.count]
     axes = figure.subplots()
     axes.bar(
         [each.low for each in table],

@@ -15,7 +15,7 @@ from minibert.io.version import __version__
 from minibert.io.errors import ConfigError, DataError, DiskError
 from minibert.io.files import read_object
 from minibert.workbench.runs import lock
-from minibert.workbench.kinds.report import write_csv
+from minibert.io.tables import write_csv
 from minibert.workbench.runs.lock import require_unlocked
 from minibert.workbench.data.readers import LONGEST_LINE
 from minibert.training import StepRecord

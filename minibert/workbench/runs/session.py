@@ -22,7 +22,7 @@ from tqdm import tqdm
 from minibert.io.files import write_json
 from minibert.bert import BertBase
 from minibert.workbench.tasks.common import prepare_on, sums_of_files
-from minibert.workbench.kinds.report import finite
+from minibert.io.files import finite
 from minibert.workbench.runs.lock import locked
 from minibert.workbench.runs.resume import STATE, read_unfinished, way_to_go_on
 from minibert.workbench.runs.folders import RECORD, make_folder, require_empty, require_free, versions, write_log

@@ -23,6 +23,20 @@ from minibert.io.errors import InputError
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
 
+# Every metric that can choose an epoch, and the direction in which it improves.
+HIGHER_IS_BETTER = {
+    "loss": False,
+    "mse": False,
+    "masked_lm_loss": False,
+    "next_sentence_loss": False,
+    "perplexity": False,
+    **dict.fromkeys(("accuracy", "word_accuracy", "subset_accuracy"), True),
+    **dict.fromkeys(("masked_lm_accuracy", "next_sentence_accuracy"), True),
+    **dict.fromkeys(("f1", "macro_f1", "micro_f1", "weighted_f1", "exact_match"), True),
+    **dict.fromkeys(("entity_f1", "entity_precision", "entity_recall"), True),
+    **dict.fromkeys(("matthews", "pearson", "spearman"), True),
+}
+
 
 def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     """The share of examples whose prediction is the label. Both arguments are (n,)."""

@@ -19,7 +19,6 @@ from minibert.heads import MODELS, BertForSequenceClassification
 from minibert.io import hub
 from minibert.io.errors import CheckpointError, ConfigError
 from minibert.io.files import inside, sha256
-from minibert.io.tables import printable
 from minibert.io.tokenizer_files import FILES as TOKENIZER_FILES
 from minibert.layout import Layout
 from minibert.tokenizer import BertTokenizer
@@ -167,9 +166,3 @@ def planned(
         for places in plan_batches([dataset.lengths[row] for row in rows], **plan)
         for chosen in [[rows[place] for place in places]]
     ]
-
-
-def shorten(text: str, width: int = 60) -> str:
-    """A text on one line of at most `width` characters."""
-    line = printable(" ".join(text.split()))
-    return line if len(line) <= width else line[: width - 3] + "..."

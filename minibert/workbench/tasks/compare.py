@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 
 from minibert.io.errors import ConfigError
-from minibert.io.tables import table
+from minibert.io.files import finite
+from minibert.io.tables import shorten, table
 from minibert.workbench.kinds import KINDS
-from minibert.workbench.kinds.report import finite
 from minibert.workbench.reports.columns import Column, read_column, require_comparable
 from minibert.workbench.reports.pairs import Pair, held_against
 from minibert.workbench.scores.significance import holm
-from minibert.workbench.tasks.common import shorten
 
 _ALL_PAIRS = 4  # of more runs the first is tested against each other
 

@@ -13,7 +13,7 @@ from minibert.heads import ModelWithHead
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.kinds import KINDS, kind_of, require_kind
-from minibert.workbench.kinds.report import Measured, Report
+from minibert.workbench.kinds.evaluation import Measured, Report
 from minibert.workbench.runs.ranks import ALONE, Ranks
 from minibert.workbench.tasks.common import (
     commit_of,

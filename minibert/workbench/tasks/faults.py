@@ -36,7 +36,7 @@ from minibert.io.errors import ConfigError
 from minibert.workbench.data.corpora import Corpus
 
 if TYPE_CHECKING:  # which look faults up here
-    from minibert.workbench.kinds.report import Report
+    from minibert.workbench.kinds.evaluation import Report
     from minibert.workbench.runs.settings import Settings
 
 FAULTS = {

@@ -32,7 +32,8 @@ from minibert.workbench.data.balance import class_loss, rows_of_epoch
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds import kind_of
 from minibert.workbench.kinds.kind import Kind
-from minibert.workbench.kinds.report import Report, finite
+from minibert.io.files import finite
+from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.reports.pictures import pictures
 from minibert.workbench.runs.ranks import launched
 from minibert.workbench.runs.session import Sitting, begin, count_parameters, facts, go_on, outcome
@@ -41,7 +42,7 @@ from minibert.workbench.scores.baselines import baselines, describe
 from minibert.workbench.tasks import faults
 from minibert.workbench.tasks.common import commit_of, pick_device, planned, shorten_to
 from minibert.workbench.tasks.evaluate import Classifier, evaluate
-from minibert.workbench.tasks.inspection import check_before_training, lengths_for_the_record
+from minibert.workbench.tasks.data import check_before_training, lengths_for_the_record
 from minibert.workbench.tasks.layerwise import freeze_lower_layers, rate_by_layer
 from minibert.workbench.tasks.probe_runs import Probing
 from minibert.workbench.tasks.probes import ProbedModel, require_classes

@@ -31,6 +31,7 @@ from minibert.workbench.data.checks import UNKNOWN_IS_A_FAULT
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds import kind_of
 from minibert.workbench.kinds.kind import Asked
+from minibert.io.tables import shorten
 from minibert.workbench.tasks.common import (
     commit_of,
     pick_device,
@@ -38,7 +39,6 @@ from minibert.workbench.tasks.common import (
     prepare_on,
     ready_for_inference,
     require_class,
-    shorten,
 )
 from minibert.workbench.tasks.evaluate import Classifier, open_classifier
 from minibert.workbench.tasks.pooling import SentenceEncoder

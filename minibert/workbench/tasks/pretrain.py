@@ -39,7 +39,7 @@ from minibert.workbench.data.checks import UNKNOWN, UNKNOWN_IS_A_FAULT
 from minibert.workbench.data.documents import Document, fingerprint, read_documents
 from minibert.workbench.data.masking import Masking
 from minibert.workbench.data.passages import Passages, Pieces
-from minibert.workbench.kinds.report import finite
+from minibert.io.files import finite
 from minibert.workbench.reports.pictures import picture_of_pretraining
 from minibert.workbench.runs.folders import RECORD, begun
 from minibert.workbench.runs.pretrain_settings import VOCABULARY_SIZE, PretrainSettings

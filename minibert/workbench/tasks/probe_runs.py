@@ -15,7 +15,7 @@ from minibert.fast.precision import Precision, choose_precision
 from minibert.training import Batch, History
 from minibert.workbench.data.balance import rows_of_epoch
 from minibert.workbench.data.corpora import Corpus
-from minibert.workbench.kinds.report import Report
+from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.runs.folders import write_log
 from minibert.workbench.runs.settings import Settings
 from minibert.workbench.scores.baselines import class_labels

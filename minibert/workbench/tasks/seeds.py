@@ -23,7 +23,7 @@ from minibert.io.errors import ConfigError, DataError
 from minibert.io.files import read_object, write_json
 from minibert.io.tables import table
 from minibert.workbench.kinds import KINDS
-from minibert.workbench.kinds.report import finite
+from minibert.io.files import finite
 from minibert.workbench.reports.columns import require_comparable, sums_of
 from minibert.workbench.runs.folders import SavedRun, begun, make_folder, read_run
 from minibert.workbench.runs.ranks import launched

@@ -11,7 +11,7 @@ from minibert.io.errors import DataError
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds.choices import MultipleChoice
 from minibert.workbench.kinds.kind import Asked
-from minibert.workbench.kinds.report import Measured
+from minibert.workbench.kinds.evaluation import Measured
 from minibert.workbench.tasks.predict import Predictor
 from tests.conftest import BOUNDS
 from tests.workbench.conftest import save_model

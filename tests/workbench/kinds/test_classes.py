@@ -12,7 +12,7 @@ from sklearn.metrics import matthews_corrcoef
 from minibert.examples import Example
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds.classes import Classes
-from minibert.workbench.kinds.report import Measured
+from minibert.workbench.kinds.evaluation import Measured
 from minibert.workbench.scores.metrics import matthews
 from tests.conftest import BOUNDS
 

@@ -17,7 +17,7 @@ from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.windows import Windows
 from minibert.workbench.kinds import spans
-from minibert.workbench.kinds.report import Measured
+from minibert.workbench.kinds.evaluation import Measured
 from minibert.workbench.kinds.spans import Spans, decode
 from minibert.workbench.scores.metrics import answer_scores
 from minibert.workbench.tasks.evaluate import evaluate

@@ -17,7 +17,7 @@ from minibert.io.errors import DataError
 from minibert.workbench import cli
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds.kind import Asked
-from minibert.workbench.kinds.report import Measured
+from minibert.workbench.kinds.evaluation import Measured
 from minibert.workbench.kinds.tags import FoundEntity, TaggedText, TaggedWord, Tags, matched
 from minibert.workbench.scores.metrics import entity_scores
 from minibert.workbench.tasks.predict import Predictor

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from minibert.io.errors import ConfigError, DataError
+from minibert.io.tables import write_csv
 from minibert.workbench.cli import main
-from minibert.workbench.kinds.report import write_csv
 from minibert.workbench.reports import pictures as pictures_module
 from minibert.workbench.reports.page import document
 from minibert.workbench.reports.page.svg import Line, lines

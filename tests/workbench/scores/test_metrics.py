@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minibert.io.errors import InputError
+from minibert.workbench.kinds import KINDS
 from minibert.workbench.scores.metrics import (
+    HIGHER_IS_BETTER,
     accuracy,
     bootstrap_interval,
     class_scores,
@@ -203,3 +205,8 @@ def test_no_score_is_nan():
     scores = class_scores([0, 0], [1, 1], 3)
     for values in (scores.precision, scores.recall, scores.f1):
         assert not any(map(math.isnan, values))
+
+
+def test_every_metric_declares_its_direction():
+    assert {name for kind in KINDS.values() for name in kind.metrics} <= HIGHER_IS_BETTER.keys()
+    assert not HIGHER_IS_BETTER["loss"] and HIGHER_IS_BETTER["accuracy"]

@@ -16,7 +16,7 @@ from minibert.io.errors import ConfigError
 from minibert.io.files import read_json, sha256
 from minibert.workbench.cli import main
 from minibert.workbench.data.corpora import Corpus, Example, subset
-from minibert.workbench.kinds.report import Report
+from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.runs.settings import Settings
 from minibert.workbench.tasks import faults
 from minibert.workbench.tasks.faults import FAULTS, DoubleSoftmax

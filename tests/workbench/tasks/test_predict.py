@@ -18,7 +18,7 @@ from minibert import (
     BertModel,
 )
 from minibert.io.errors import CheckpointError, ConfigError, DataError
-from minibert.workbench.kinds.report import Report
+from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.kinds.tags import FoundEntity, TaggedText, TaggedWord
 from minibert.workbench.tasks.evaluate import evaluate_file
 from minibert.workbench.tasks.predict import (

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from minibert.workbench.kinds import KINDS
-from minibert.workbench.reports import errors
-from minibert.workbench.reports.errors import Row, Slice
+from minibert.workbench.reports import error_analysis
+from minibert.workbench.reports.error_analysis import Row, Slice
 from minibert.workbench.reports.page import svg
 from minibert.workbench.runs.folders import SavedRun
 from minibert.workbench.runs.settings import Settings
@@ -79,7 +79,7 @@ def document(run: SavedRun) -> str:
     Raises:
         DataError: the run's tables do not hold what a run writes.
     """
-    page = _Page(run, errors.rows_of(run.rows, run.folder))
+    page = _Page(run, error_analysis.rows_of(run.rows, run.folder))
     sections = (
         _head,
         _curves,
@@ -217,7 +217,7 @@ def _confusion(page: _Page) -> str:
     if not (page.has_classes or page.has_tags) or len(page.labels) > _MOST_CLASSES:
         return ""
     pairs = (
-        errors.words_of(page.rows)
+        error_analysis.words_of(page.rows)
         if page.has_tags
         else [(row.label, row.prediction) for row in page.rows]
     )
@@ -233,7 +233,7 @@ def _confusion(page: _Page) -> str:
     heads = "".join(f'<th scope="col">{escape(label)}</th>' for label in page.labels)
     commonest = "".join(
         f"<li>{escape(label)} taken for {escape(guess)}: {count:,}</li>"
-        for label, guess, count in errors.confusions(pairs)[:8]
+        for label, guess, count in error_analysis.confusions(pairs)[:8]
     )
     meaning = "; it opens its examples below" if page.has_classes else " of words"
     return (
@@ -268,7 +268,7 @@ def _classes(page: _Page) -> str:
     ]
     if not rows:
         return ""
-    by_label = _slices("label", errors.by_label(page.rows)) if page.has_classes else ""
+    by_label = _slices("label", error_analysis.by_label(page.rows)) if page.has_classes else ""
     scores = _table(("class", "precision", "recall", "F1", "examples"), rows)
     return f'<h2>Class by class</h2><div class="pair">{scores}{by_label}</div>'
 
@@ -339,7 +339,7 @@ def _answers(page: _Page) -> str:
 
 
 def _calibration(page: _Page) -> str:
-    table = errors.calibration(page.rows) if page.has_classes else ()
+    table = error_analysis.calibration(page.rows) if page.has_classes else ()
     if not table:
         return ""
     chart = svg.reliability("Accuracy of the predictions over their confidence", table)
@@ -367,17 +367,17 @@ def _calibration(page: _Page) -> str:
 def _lengths(page: _Page) -> str:
     if page.has_tags or page.has_numbers:
         return ""
-    slices = errors.by_length(page.rows)
+    slices = error_analysis.by_length(page.rows)
     return f"<h2>Short and long texts</h2>{_slices('tokens', slices)}" if slices else ""
 
 
 def _suspects(page: _Page) -> str:
     if not page.has_classes:
         return ""
-    found = errors.suspects(page.rows, most=len(page.rows))
-    easy = errors.easiest(page.rows)
+    found = error_analysis.suspects(page.rows, most=len(page.rows))
+    easy = error_analysis.easiest(page.rows)
     doubted = (
-        f"<p>The model is at least {errors.SURE:.0%} sure of another class than the label of these "
+        f"<p>The model is at least {error_analysis.SURE:.0%} sure of another class than the label of these "
         f"{len(found)}{f'; the surest {_SHOWN}' if len(found) > _SHOWN else ''}. Each is a wrong "
         "label, a hard example or a blind spot: only reading tells.</p>"
         f"{_rows_table(found[:_SHOWN], page)}"

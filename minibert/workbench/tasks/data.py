@@ -13,7 +13,7 @@ import numpy as np
 from minibert.data import Rows
 from minibert.examples import ChoiceExample, QuestionExample
 from minibert.io.errors import ConfigError, DataError
-from minibert.io.tables import table
+from minibert.io.tables import shorten, table
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.checks import (
     Finding,
@@ -26,7 +26,7 @@ from minibert.workbench.data.checks import (
 )
 from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.kinds import KINDS, require_kind
-from minibert.workbench.tasks.common import commit_of, shorten, shorten_to
+from minibert.workbench.tasks.common import commit_of, shorten_to
 
 _CLASSES_SHOWN = 30
 _EXAMPLES_SHOWN = 4

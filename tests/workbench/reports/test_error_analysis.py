@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from minibert.io.errors import DataError
-from minibert.workbench.reports.errors import (
+from minibert.workbench.reports.error_analysis import (
     Row,
     by_label,
     by_length,

@@ -13,8 +13,8 @@ from minibert.io.errors import ConfigError, DataError
 from minibert.io.files import read_json
 from minibert.workbench.cli import main
 from minibert.workbench.data.corpora import read
+from minibert.workbench.tasks.data import inspect
 from minibert.workbench.tasks.finetune import Settings, finetune
-from minibert.workbench.tasks.inspection import inspect
 from tests.workbench.conftest import MOODS, write_table
 
 
