@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "Embedder": "minibert.workbench.tasks.predict",
-    "MaskFiller": "minibert.workbench.tasks.predict",
+    "Embedder": "minibert.workbench.tasks.embed",
+    "MaskFiller": "minibert.workbench.tasks.fill_mask",
     "Predictor": "minibert.workbench.tasks.predict",
     "PretrainSettings": "minibert.workbench.runs.pretrain_settings",
     "Settings": "minibert.workbench.tasks.finetune",

@@ -32,13 +32,16 @@ from minibert.workbench.runs.folders import RECORD
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
 from minibert.workbench.runs.settings import READING, TrainingSettings
 from minibert.workbench.tasks.compare import compare
+from minibert.workbench.tasks.embed import Embedder
 from minibert.workbench.tasks.evaluate import evaluate_file
+from minibert.workbench.tasks.fill_mask import MaskFiller
 from minibert.workbench.tasks.finetune import Run, Settings, finetune, resume
 from minibert.workbench.tasks.data import inspect
-from minibert.workbench.tasks.predict import Embedder, MaskFiller, Predictor, tokenize
+from minibert.workbench.tasks.predict import Predictor
 from minibert.workbench.tasks.pretrain import pretrain, resume_pretraining
 from minibert.workbench.tasks.report import write_report
 from minibert.workbench.tasks.seeds import train_seeds
+from minibert.workbench.tasks.tokenize import tokenize
 from minibert.workbench.tasks.vocabulary import train_vocabulary
 
 

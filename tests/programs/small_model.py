@@ -35,7 +35,7 @@ from minibert.workbench.runs.pretrain_settings import PretrainSettings
 from minibert.workbench.runs.settings import Settings
 from minibert.workbench.tasks.common import sums_of_files
 from minibert.workbench.tasks.compare import compare
-from minibert.workbench.tasks.predict import MaskFiller
+from minibert.workbench.tasks.fill_mask import MaskFiller
 from minibert.workbench.tasks.pretrain import _prepare
 from minibert.workbench.tasks.pretrain_scores import baselines, measure
 from minibert.workbench.tasks.seeds import train_seeds

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minibert import BertConfig, BertForMaskedLM
+from minibert.io.errors import MinibertError
 from minibert.tokenizer import BertTokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -39,6 +41,14 @@ PIECES = [
     *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"),
 ]
 VOCABULARY = [*SPECIAL, *MOODS, *NAMES, *FILLERS, *PIECES]
+
+
+@contextlib.contextmanager
+def refused(error: type[MinibertError], key: str | None) -> Iterator[None]:
+    """What is inside raises this error, about this key."""
+    with pytest.raises(error) as caught:
+        yield
+    assert caught.value.key == key, str(caught.value)
 
 
 def save_model(folder: Path, kind: type[Any] = BertForMaskedLM, **changes: Any) -> Path:
@@ -84,6 +94,12 @@ def sentence(draw: random.Random, *words: str) -> str:
     chosen = draw.choices(FILLERS, k=draw.randint(2, 9)) + list(words)
     draw.shuffle(chosen)
     return " ".join(chosen)
+
+
+def mixed_texts() -> list[str]:
+    """Texts of 3 to 20 words, in no order of length."""
+    draw = random.Random(3)
+    return [" ".join([sentence(draw, "happy")] * draw.randint(1, 2)) for _ in range(40)]
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +13,6 @@ from minibert import checkpoint as weights
 from minibert import pretrained
 from minibert.bert import BertBase
 from minibert.data import Rows, collate, plan_batches
-from minibert.fast.precision import Precision
 from minibert.heads import MODELS, BertForSequenceClassification
 from minibert.io import hub
 from minibert.io.errors import CheckpointError, ConfigError
@@ -130,23 +128,6 @@ def prepare_on(device: torch.device) -> Callable[[Mapping[str, Any]], dict[str, 
         return move({**inputs, "layout": Layout.from_mask(mask)}, device)
 
     return prepare
-
-
-def ready_for_inference(model: Any, precision: Precision) -> Precision:
-    """Puts a model on its device and gives up training it for speed (see `for_inference`).
-
-    Args:
-        model: a BertBase, or something else that has `for_inference`.
-
-    Returns:
-        The precision to run it in: without autocast where the weights now have the dtype.
-    """
-    model.to(precision.device)
-    if precision.device.type != "cpu":
-        model.eval()
-        return precision
-    model.for_inference(precision.dtype)
-    return replace(precision, dtype=None)
 
 
 def planned(

@@ -19,11 +19,9 @@ from minibert.workbench.tasks.common import (
     commit_of,
     model_class,
     pick_device,
-    planned,
-    prepare_on,
-    ready_for_inference,
     require_class,
 )
+from minibert.workbench.tasks.inference import ready_for_inference, run
 from minibert.workbench.tasks.probes import ProbedModel, is_probe
 
 Classifier = ModelWithHead | ProbedModel
@@ -118,11 +116,12 @@ def evaluate(
         intervals: whether to draw the intervals that need a thousand resamples.
         ranks: the processes that share the work; each gets the whole report.
     """
-    result = loop.evaluate(
+    result = run(
         model,
-        planned(rows, tokenizer, batch_size=batch_size, shuffle=False),
-        precision=precision,
-        prepare=prepare_on(precision.device),
+        rows,
+        tokenizer,
+        precision,
+        batch_size=batch_size,
         progress=f"evaluating {split}" if progress else None,
         ranks=ranks,
     )

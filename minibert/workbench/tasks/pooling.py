@@ -1,7 +1,12 @@
-"""Pooling: the hidden states of a text's real tokens become one vector."""
+"""Pooling: the hidden states of a text's tokens become one vector.
+
+To add a pooling, write a function like those below and give it a name in POOLINGS. It is handed
+hidden states (B, S, D), which are zero at padding, and the mask (B, S), True at real tokens.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +17,28 @@ from torch.nn import functional as F
 from minibert.bert import BertModel
 from minibert.io.errors import ConfigError
 from minibert.layout import Layout
-from minibert.workbench.runs.settings import POOLINGS
+
+
+def first_token(hidden: Tensor, mask: Tensor) -> Tensor:
+    """The [CLS] of each text: hidden (B, S, D), mask (B, S) -> (B, D)."""
+    first = mask.int().argmax(dim=1)  # (B,)
+    return hidden[torch.arange(len(hidden), device=hidden.device), first]  # (B, D)
+
+
+def mean(hidden: Tensor, mask: Tensor) -> Tensor:
+    """The mean over real tokens (Reimers & Gurevych 2019, section 3)."""
+    tokens = mask.sum(dim=1, keepdim=True)  # (B, 1)
+    return hidden.sum(dim=1) / tokens.clamp(min=1)  # (B, D)
+
+
+def maximum(hidden: Tensor, mask: Tensor) -> Tensor:
+    """The largest value of each place over real tokens."""
+    return hidden.masked_fill(~mask[:, :, None], -torch.inf).amax(dim=1)  # (B, D)
+
+
+Pooling = Callable[[Tensor, Tensor], Tensor]  # hidden (B, S, D), mask (B, S) -> (B, D)
+
+POOLINGS: dict[str, Pooling] = {"cls": first_token, "mean": mean, "max": maximum}
 
 
 @dataclass(frozen=True)
@@ -27,19 +53,19 @@ class SentenceEncoder(nn.Module):
     """A BertModel and a pooling over its real tokens: one vector for each text.
 
     Args:
-        pooling: "mean" (Reimers, Gurevych 2019, section 3), "cls", or "max".
+        pooling: a name in POOLINGS.
         normalize: scale each vector to length 1, so that a dot product is a cosine.
         layer: which hidden state: 0 the embeddings, L or -1 the last layer.
 
     Raises:
-        ConfigError: there is no such pooling, or no such layer.
+        ConfigError: the pooling or the layer does not exist.
     """
 
     def __init__(self, model: BertModel, pooling: str, normalize: bool = False, layer: int = -1):
         super().__init__()
         if pooling not in POOLINGS:
             raise ConfigError(
-                f"There is no pooling called {pooling!r}.",
+                f"pooling is {pooling!r}, but it must be one of {', '.join(POOLINGS)}.",
                 key="pooling",
             )
         self.model = model
@@ -49,14 +75,11 @@ class SentenceEncoder(nn.Module):
 
     def forward(self, layout: Layout, **inputs: Any) -> Vectors:
         """Inputs as for BertModel -> (B, D); padding has no part in it."""
-        hidden = self.model.encode(layout=layout, **inputs).states[self.layer].float()  # (T, D)
-        if self.pooling == "cls":
-            pooled = layout.first_tokens(hidden)  # (B, D)
-        elif self.pooling == "mean":
-            tokens = layout.mask.sum(dim=1, keepdim=True)  # (B, 1)
-            pooled = layout.pad(hidden).sum(dim=1) / tokens.clamp(min=1)  # (B, D)
-        else:
-            pooled = layout.pad(hidden, value=-torch.inf).amax(dim=1)  # (B, D)
+        below_last = self.layer < self.model.config.num_hidden_layers
+        output = self.model(layout=layout, output_hidden_states=below_last, **inputs)
+        states = output.hidden_states
+        hidden = states[self.layer] if below_last else output.last_hidden_state  # (B, S, D)
+        pooled = POOLINGS[self.pooling](hidden.float(), layout.mask)  # (B, D)
         return Vectors(F.normalize(pooled, dim=-1) if self.normalize else pooled)
 
     def count_labels(self, inputs: Any) -> dict[str, int]:
@@ -67,11 +90,12 @@ def layer_number(layer: int, layers: int) -> int:
     """A layer as a number from 0 (the embeddings) to L: -1 is L.
 
     Raises:
-        ConfigError: the model has no such layer.
+        ConfigError: the model does not have such a layer.
     """
     if not -layers - 1 <= layer <= layers:
         raise ConfigError(
-            f"There is no layer {layer}: the model has {layers}, and 0 are the embeddings.",
+            f"layer is {layer}, but the model has {layers} layers, and 0 stands for the "
+            "embeddings.",
             key="layer",
         )
     return layer % (layers + 1)

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from minibert.workbench.tasks.predict import Embedder
+from minibert.workbench.tasks.embed import Embedder
 from tests.programs.hostile.case import LOADED, Case, Group, Outcome, Words, grow, refused
 
 MODULES, LIMITS, POOLING = "modules.json", "sentence_bert_config.json", "1_Pooling/config.json"
