@@ -7,7 +7,6 @@ layout.py); outside, ids of shape (B, S) go in and hidden states (B, S, D) come 
 from __future__ import annotations
 
 import warnings
-from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from minibert.attention import IMPLEMENTATIONS
+from minibert.base import Model
 from minibert.config import BertConfig
 from minibert.embeddings import Embeddings
 from minibert.encoder import Encoder, EncoderLayer
@@ -23,7 +23,6 @@ from minibert.fast.prepared import can_prepare, prepare_layers, refusal, refuse_
 from minibert.io.errors import ConfigError, InputError
 from minibert.layers import Linear, default_generator, initialise
 from minibert.layout import Layout
-from minibert.pretrained import Pretrained
 from minibert.trace import NO_TRACE, Scope, Trace
 
 
@@ -96,38 +95,12 @@ class Pooler(nn.Module):
         return scope("output", torch.tanh(dense))  # (B, D)
 
 
-class BertBase(Pretrained, nn.Module):
-    """What BertModel and the models with heads share: weights, freezing, switches.
-
-    Attributes:
-        config: the BertConfig that the model was built from.
-        body: the BertModel inside (itself, for a BertModel).
-    """
-
-    config_class = BertConfig
-    config: BertConfig
+class BertBase(Model):
+    """The choice of an attention, and preparing for inference, for every model."""
 
     def __init__(self, config: BertConfig):
-        super().__init__()
-        self.config = config
-        self._frozen: list[nn.Module] = []
+        super().__init__(config)
         self._for_inference = False
-
-    @property
-    @abstractmethod
-    def body(self) -> BertModel:
-        """The BertModel inside."""
-
-    def freeze(self, *modules: nn.Module) -> None:
-        """Freezes modules (the whole body if none is named): no gradients, and no dropout either.
-
-        A frozen part stays in eval mode whatever `train()` says: what is not learning should not be
-        shaken.
-        """
-        for module in modules or (self.body,):
-            module.requires_grad_(False)
-            module.eval()
-            self._frozen.append(module)
 
     def for_inference(self, dtype: torch.dtype | None = None) -> Self:
         """Gives up everything but inference for speed, in place and for good.
@@ -162,11 +135,7 @@ class BertBase(Pretrained, nn.Module):
     def train(self, mode: bool = True) -> Self:
         if mode:
             self._refuse_if_for_inference("trained")
-        super().train(mode)
-        for module in self._frozen:
-            for part in module.modules():  # not eval(), which would come back here
-                part.training = False
-        return self
+        return super().train(mode)
 
     def use_attention(self, implementation: str) -> None:
         """Chooses how every layer attends: one of `IMPLEMENTATIONS` (see SelfAttention)."""
@@ -178,42 +147,6 @@ class BertBase(Pretrained, nn.Module):
         for layer in self.body.encoder.layers:
             assert isinstance(layer, EncoderLayer)
             layer.attention.implementation = implementation
-
-    def use_gradient_checkpointing(self, on: bool = True) -> None:
-        """Switches the recomputation of layers in the backward pass on or off (see Encoder)."""
-        self.body.encoder.gradient_checkpointing = on
-
-    def resize_token_embeddings(
-        self, vocab_size: int, generator: torch.Generator | None = None
-    ) -> None:
-        """Makes the word table (V, D), and a masked-LM head's decoder and bias, longer or shorter.
-
-        Old rows stay; new ones are drawn as new weights are, with zero biases.
-        """
-        generator = default_generator(generator)
-        config = self.config.replace(vocab_size=vocab_size)
-        table = self.body.embeddings.word
-        table.weight = self._resized(table.weight, vocab_size, generator)  # (V, D)
-        table.num_embeddings = vocab_size
-        for head in self._vocabulary_heads():
-            head.bias = self._resized(head.bias, vocab_size, None)  # (V,)
-            if head.decoder is not None:
-                head.decoder.weight = self._resized(head.decoder.weight, vocab_size, generator)
-                head.decoder.out_features = vocab_size
-        self.config = self.body.config = config
-
-    def _vocabulary_heads(self) -> list[Any]:
-        """The heads with a row for each piece of the vocabulary."""
-        return []
-
-    def _resized(self, old: Tensor, rows: int, generator: torch.Generator | None) -> nn.Parameter:
-        new = torch.zeros(rows, *old.shape[1:], dtype=old.dtype)  # (V, ...)
-        if generator is not None:
-            new.normal_(0.0, self.config.initializer_range, generator=generator)
-        kept = min(rows, len(old))
-        new = new.to(old.device)
-        new[:kept] = old.detach()[:kept]  # (V, ...)
-        return nn.Parameter(new, requires_grad=old.requires_grad)
 
 
 class BertModel(BertBase):

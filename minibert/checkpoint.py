@@ -7,89 +7,29 @@ is loaded, fresh (drawn anew), tied (a second copy of another) or left out, with
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minibert import names
-from minibert.io.errors import CheckpointError
-from minibert.io.files import inside, read_object, read_tensors, tensor_bytes, tensor_shapes
-from minibert.io.hub import Local, is_pickle, resolve
+from minibert.base import Model
+from minibert.config import BertConfig
+from minibert.io import shards
+from minibert.io.errors import CheckpointError, ConfigError
+from minibert.io.files import inside, read_object, write_json, write_tensors
+from minibert.io.shards import CONFIG, Entry, LoadReport, Shapes
+from minibert.layers import default_generator, initialise
 
-CONFIG = "config.json"
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-
-# name -> (shape, dtype as safetensors writes it)
-Shapes = Mapping[str, tuple[tuple[int, ...], str]]
+M = TypeVar("M", bound=Model)
 
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _SAME_NUMBERS = "the same numbers as {}, kept once"
 _LAYER = re.compile(r"\blayers?\.(0|[1-9][0-9]{0,8})\.")
-_PLAIN_FILE_NAME = re.compile(r"[\w][\w.-]{0,200}")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What became of one tensor.
-
-    Attributes:
-        official: its name in the file, or the name it would have there.
-        name: its name here; None where the model has none.
-        shape: as in the file; for a fresh tensor, as in the model.
-        dtype: as in the file, such as "float32"; empty for a fresh tensor.
-        status: "loaded", "fresh", "tied" or "left out".
-        reason: why, unless it was simply loaded.
-    """
-
-    official: str
-    name: str | None
-    shape: tuple[int, ...]
-    dtype: str
-    status: str
-    reason: str = ""
-
-    @property
-    def parameters(self) -> int:
-        """The number of values in it."""
-        return prod(self.shape)
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What became of every tensor of a file and of a model; `str()` is the text for people."""
-
-    source: str
-    revision: str | None
-    model: str
-    entries: tuple[Entry, ...]
-
-    def of(self, status: str) -> tuple[Entry, ...]:
-        """The entries of one status: "loaded", "fresh", "tied" or "left out"."""
-        return tuple(entry for entry in self.entries if entry.status == status)
-
-    def lines(self) -> list[str]:
-        """One line for what was loaded, then one for each group that was not, with its reason."""
-        loaded = self.of("loaded")
-        where = self.source if self.revision is None else f"{self.source} at {self.revision[:12]}"
-        lines = [f"{self.model} from {where}: {_count(loaded)} loaded"]
-        groups: dict[tuple[str, str], list[Entry]] = {}
-        for entry in self.entries:
-            if entry.status != "loaded":
-                groups.setdefault((entry.status, entry.reason), []).append(entry)
-        for (status, reason), entries in groups.items():
-            lines.append(f"  {status}: {_common_name(entries)} ({_count(entries)}): {reason}")
-        return lines
-
-    def __str__(self) -> str:
-        return "\n".join(self.lines())
 
 
 def official_names(
@@ -144,97 +84,6 @@ def bare_name(official: str) -> str:
         if official.startswith(prefix):
             return official.removeprefix(prefix)
     return official
-
-
-@dataclass(frozen=True)
-class Files:
-    """The safetensors files of one model.
-
-    Attributes:
-        paths: the files.
-        index: the index of shards; None for a single file.
-        weight_map: what the index says: tensor -> file name.
-        total_size: what the index says: the bytes of all tensors; None where it is silent.
-    """
-
-    paths: tuple[Path, ...]
-    index: Path | None = None
-    weight_map: Mapping[str, str] = field(default_factory=dict)
-    total_size: object = None
-
-    @property
-    def main(self) -> Path:
-        """The file that stands for all in messages: the index, or the only one."""
-        return self.index or self.paths[0]
-
-
-def find(source: str | Path, revision: str | None = None) -> tuple[Local, Files]:
-    """The folder of a model and the safetensors files in it, fetched if need be.
-
-    Raises:
-        CheckpointError: there are no safetensors files, the index of shards cannot be trusted, or
-            a file is a link that leads out of the folder.
-        HubError: a download failed.
-    """
-    local = resolve(source, (CONFIG, SINGLE, INDEX), revision=revision)
-    if os.path.lexists(local.folder / SINGLE):
-        return local, Files((inside(local.folder, SINGLE),))
-    if not os.path.lexists(local.folder / INDEX):
-        raise _no_weights(source, local)
-    index = inside(local.folder, INDEX)
-    weight_map, total_size = _read_index(index)
-    shards = sorted(set(weight_map.values()))
-    if local.revision is not None:
-        resolve(source, shards, revision=local.revision)
-    for shard in shards:
-        if not os.path.lexists(local.folder / shard):
-            raise CheckpointError(
-                f"{index} names {shard}, which is not there.",
-                path=index,
-                key=shard,
-                hint="Download the model again.",
-            )
-    paths = tuple(inside(local.folder, shard) for shard in shards)
-    return local, Files(paths, index, weight_map, total_size)
-
-
-def stored_shapes(files: Files) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shapes and dtypes of all tensors of the files, from their headers.
-
-    Raises:
-        CheckpointError: a file is damaged, two files hold a tensor of the same name, or a tensor is
-            not in the file that the index names.
-    """
-    stored: dict[str, tuple[tuple[int, ...], str]] = {}
-    place: dict[str, str] = {}
-    for path in files.paths:
-        shapes = tensor_shapes(path)
-        for name in sorted(stored.keys() & shapes.keys()):
-            raise CheckpointError(
-                f"{path} holds {name}, and another file of the model does too: {place[name]}.",
-                path=path,
-                key=name,
-            )
-        stored.update(shapes)
-        place.update(dict.fromkeys(shapes, path.name))
-    if files.index is not None:
-        _compare_with_index(files, files.index, place)
-        size = sum(tensor_bytes(*tensor) for tensor in stored.values())
-        if files.total_size not in (None, size):
-            warnings.warn(
-                f"{files.index} has total_size {files.total_size!r:.50}, and the tensors of its "
-                f"files have {size} bytes.",
-                stacklevel=3,
-            )
-    return stored
-
-
-def read(files: Files, entries: Iterable[Entry]) -> dict[str, Tensor]:
-    """The tensors that are loaded or tied, under their official names; no others are read."""
-    wanted = {entry.official for entry in entries if entry.status in ("loaded", "tied")}
-    return {
-        name: tensor for path in files.paths for name, tensor in read_tensors(path, wanted).items()
-    }
 
 
 def check_layers(stored: Shapes, layers: int, path: Path) -> None:
@@ -438,78 +287,310 @@ def _does_not_fit(
     )
 
 
-def _no_weights(source: str | Path, local: Local) -> CheckpointError:
-    pickles = [name for name in local.listing if is_pickle(name)]
-    tensorflow = [name for name in local.listing if ".ckpt." in name]
-    if tensorflow and not pickles:
-        return CheckpointError(
-            f"{source} holds a TensorFlow checkpoint, {tensorflow[0]}, and no {SINGLE}.",
+def load(
+    cls: type[M],
+    source: str | Path,
+    revision: str | None,
+    *,
+    labels: Sequence[str] | None,
+    num_labels: int | None,
+    problem_type: str | None,
+    fresh_head: bool,
+    dtype: torch.dtype,
+    generator: torch.Generator | None,
+    allow_nonfinite: bool,
+) -> M:
+    """Model.from_pretrained, which explains the arguments and the errors."""
+    local, files = shards.find(source, revision)
+    stored_config = _read_config(local.folder)
+    stored = shards.stored_shapes(files)
+    check_layers(stored, stored_config.num_hidden_layers, local.folder)
+    if cls.__name__ not in names.HEADS[stored_config.model_type]:
+        raise CheckpointError(
+            f"{source} is a DistilBERT, which has no form of {cls.__name__}.",
             path=local.folder,
-            key=SINGLE,
-            hint="Convert it to safetensors first; the Hub has the official models in that form.",
+            key="model_type",
         )
-    if not pickles:
-        return CheckpointError(
-            f"{source} holds no {SINGLE}.",
-            path=local.folder,
-            key=SINGLE,
-            hint="Is it the folder of a model?",
+    config = _with_labels(cls.__name__, stored_config, labels, num_labels, problem_type)
+    model = _without_numbers(cls, config, stored)
+    asked = labels is not None or num_labels is not None
+    ignored, fresh = _choose_head(model, stored, stored_config, asked, fresh_head)
+    entries = match(
+        cls.__name__,
+        config.model_type,
+        config.tie_word_embeddings,
+        _shapes_of(model),
+        stored,
+        fresh=fresh,
+        ignored=ignored,
+        where=files.main,
+    )
+    tensors = assemble(
+        entries,
+        shards.read(files, entries),
+        dtype=dtype,
+        tied=config.tie_word_embeddings,
+        allow_nonfinite=allow_nonfinite,
+        where=files.main,
+    )
+    model._fresh = _initialise_fresh(model, entries, generator)
+    tensors.update({name: tensor.to(dtype, copy=True) for name, tensor in model._fresh.items()})
+    model.load_state_dict(tensors, assign=True)
+    model.load_report = LoadReport(str(source), local.revision, cls.__name__, entries)
+    return model.eval()
+
+
+def save(model: Model, folder: Path, allow_untrained: bool) -> None:
+    """Model.save_pretrained, which explains the arguments and the errors."""
+    untrained = model.untrained()
+    if untrained and not allow_untrained:
+        raise CheckpointError(
+            f"{', '.join(untrained)} of this {type(model).__name__} are still as they were freshly "
+            "initialised, so it is not saved.",
+            path=folder,
+            key=untrained[0],
+            hint="Train it first, or say allow_untrained=True.",
         )
-    return CheckpointError(
-        f"{source} holds its weights as {', '.join(pickles)} only, a form that can run code when "
-        "it is opened, so it is not opened here.",
-        path=local.folder,
-        key=pickles[0],
-        hint="Convert it: load it with transformers, from a source you trust, and call "
-        "save_pretrained; or name a revision of the repository that holds safetensors, "
-        'such as "refs/pr/1".',
+    tensors = model.official_state_dict()
+    copies = copies_of(type(model).__name__, model.config.model_type, False)
+    if not model.config.tie_word_embeddings:
+        tensors.update({copy: tensors[original].clone() for copy, original in copies.items()})
+    write_tensors(folder / shards.SINGLE, tensors)
+    write_json(folder / CONFIG, _official_config(model))
+
+
+def official_names_of(model: Model) -> dict[str, str]:
+    """The name of every parameter of a model here -> its official name."""
+    return official_names(
+        type(model).__name__,
+        model.config.model_type,
+        _shapes_of(model),
+        model.config.tie_word_embeddings,
     )
 
 
-def _read_index(path: Path) -> tuple[dict[str, str], object]:
-    """(weight_map, total_size) of an index, whose files are plain names in its own folder."""
-    content = read_object(path)
-    weight_map = content.get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{path} has no weight_map.", path=path, key="weight_map")
-    for key, file in weight_map.items():
-        plain = isinstance(file, str) and _PLAIN_FILE_NAME.fullmatch(file)
-        if not plain or not file.endswith(".safetensors"):
-            raise CheckpointError(
-                f"{path} keeps {key} in {file!r}, which is not the plain name of a safetensors "
-                "file in the same folder.",
+def load_into(model: Model, tensors: Mapping[str, Tensor]) -> LoadReport:
+    """Model.load_official_state_dict, which explains the errors."""
+    shapes = {
+        name: (tuple(tensor.shape), _SAFETENSORS_DTYPES.get(tensor.dtype, str(tensor.dtype)))
+        for name, tensor in tensors.items()
+    }
+    name, config = type(model).__name__, model.config
+    tied = config.tie_word_embeddings
+    entries = match(name, config.model_type, tied, _shapes_of(model), shapes)
+    model.load_state_dict(assemble(entries, tensors, tied=tied))
+    model.load_report = LoadReport("a state dict", None, name, entries)
+    return model.load_report
+
+
+def _without_numbers(cls: type[M], config: BertConfig, stored: Shapes) -> M:
+    """The model on the meta device: shapes and no memory.
+
+    A bare model has the pooler that the file has.
+    """
+    build: Any = cls
+    with torch.device("meta"):
+        if cls.__name__ != names.BARE_MODEL:
+            return build(config)
+        pooler = any(bare_name(name).startswith("pooler.") for name in stored)
+        return build(config, pooler=pooler)
+
+
+def _initialise_fresh(
+    model: Model, entries: Sequence[Entry], generator: torch.Generator | None
+) -> dict[str, Tensor]:
+    """Gives the fresh parameters of a model on the meta device their first values.
+
+    `initialise` passes over what is still on the meta device: everything that was loaded.
+    """
+    fresh = [entry.name for entry in entries if entry.status == "fresh" and entry.name is not None]
+    for name in fresh:
+        owner, _, last = name.rpartition(".")
+        zeros = torch.zeros(model.get_parameter(name).shape)  # as the parameter
+        setattr(model.get_submodule(owner), last, nn.Parameter(zeros))
+    initialise(model, model.config.initializer_range, default_generator(generator))
+    return {name: model.get_parameter(name).detach().clone() for name in fresh}
+
+
+def _shapes_of(model: Model) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _choose_head(
+    model: Model, stored: Shapes, stored_config: Any, asked: bool, fresh_head: bool
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Which stored tensors are not to be used, and which parameters may be drawn, and why."""
+    ignored = _heads_of_others(model, stored, stored_config)
+    fresh: dict[str, str] = {}
+    official = model.official_names()
+    found = {bare_name(key): key for key in stored if key not in ignored}
+    for attribute in names.HEADS[model.config.model_type][type(model).__name__]:
+        head = [name for name in official if name.startswith(f"{attribute}.")]
+        keys = [found[official[name]] for name in head if official[name] in found]
+        if not keys and (asked or fresh_head):
+            reason = "not in the file; train before use"
+        elif keys and asked:
+            other = _other_classes(model, stored, found, stored_config)
+            if other is None:
+                continue
+            reason = f"{other}; train before use"
+            ignored.update(dict.fromkeys(keys, other))
+        else:
+            continue
+        fresh.update(dict.fromkeys(head, reason))
+    if fresh:
+        pooler = [name for name in official if name.startswith(f"{names.OUR_PREFIX}pooler.")]
+        fresh.update(dict.fromkeys(pooler, "not in the file, drawn with the head"))
+    return ignored, fresh
+
+
+def _heads_of_others(model: Model, stored: Shapes, stored_config: Any) -> dict[str, str]:
+    """A head that another class stored under the names of this class's head."""
+    own = names.ARCHITECTURES[stored_config.model_type][type(model).__name__]
+    stated = stored_config.extra.get("architectures")
+    for architecture in stated if isinstance(stated, list) else ():
+        if architecture in names.ARCHITECTURES[stored_config.model_type].values() and (
+            architecture != own
+        ):
+            reason = f"the head of {architecture}, which is another task's"
+            return {key: reason for key in stored if key.startswith(names.SHARED_HEAD_NAMES)}
+    return {}
+
+
+def _other_classes(
+    model: Model, stored: Shapes, found: Mapping[str, str], stored_config: Any
+) -> str | None:
+    """How the classes of the stored head differ from those asked for; None if they do not."""
+    asked, known = model.config.id2label, stored_config.id2label
+    shape = stored[found["classifier.weight"]][0] if "classifier.weight" in found else ()
+    if shape[:1] != (len(asked),):
+        return f"the stored head has {(*shape, 0)[0]} classes, and {len(asked)} were asked for"
+    if asked != known and not _are_placeholders(known):
+        return f"the stored head's classes are {', '.join(known.values())}"
+    return None
+
+
+def _official_config(model: Model) -> dict[str, Any]:
+    """The content of config.json."""
+    model_type = model.config.model_type
+    keys = names.CONFIG_KEYS[model_type]
+    left_out = {*names.CONFIG_NOT_CARRIED_OVER, *names.CONFIG_OF_OTHERS[model_type]}
+    if type(model).__name__ not in names.LABELLED:
+        left_out |= {"id2label", "label2id"}  # transformers insists on 2 for spans
+    values = {
+        keys.get(key, key): value
+        for key, value in model.config.to_official().items()
+        if key not in left_out
+    }
+    values["architectures"] = [names.ARCHITECTURES[model_type][type(model).__name__]]
+    values["dtype"] = str(next(model.parameters()).dtype).removeprefix("torch.")
+    return dict(sorted(values.items()))
+
+
+_SAFETENSORS_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+}
+
+
+def class_name(folder: Path) -> str:
+    """The class here that `architectures` in a folder's config.json names; BertModel if none is.
+
+    Raises:
+        CheckpointError: config.json is missing, is no JSON object, or names other classes.
+    """
+    path, values = _config_object(folder)
+    stated = values.get("architectures") or []
+    ours = {
+        official: name
+        for family in names.ARCHITECTURES.values()
+        for name, official in family.items()
+    }
+    are_names = isinstance(stated, list) and all(isinstance(name, str) for name in stated)
+    known = [ours[name] for name in stated if name in ours] if are_names else []
+    if stated and not known:
+        raise CheckpointError(
+            f"{path} names the architectures {stated!r}, none of which minibert has: it has "
+            f"{', '.join(ours)}.",
+            path=path,
+            key="architectures",
+        )
+    return known[0] if known else names.BARE_MODEL
+
+
+def _config_object(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """A folder's config.json, and the JSON object that is in it."""
+    path = inside(folder, CONFIG)
+    return path, read_object(path)
+
+
+def _read_config(folder: Path) -> BertConfig:
+    """The config of a folder, with DistilBERT's keys translated.
+
+    Raises:
+        CheckpointError: no config.json, or not an object of JSON.
+        ConfigError: a value that no model can be built from.
+    """
+    path, values = _config_object(folder)
+    family = str(values.get("model_type", "bert"))
+    if family not in names.CONFIG_KEYS:
+        family = "bert"  # whose from_official refuses a family that is not known
+    ours = {official: name for name, official in names.CONFIG_KEYS[family].items()}
+    for official, name in ours.items():
+        if official in values and values.get(name, values[official]) != values[official]:
+            raise ConfigError(
+                f"{path} has {official} {values[official]!r} and {name} {values[name]!r}, which "
+                "mean the same.",
                 path=path,
-                key=key,
+                key=official,
             )
-    metadata = content.get("metadata")
-    return weight_map, metadata.get("total_size") if isinstance(metadata, dict) else None
+    translated: dict[Any, Any] = {ours.get(key, key): value for key, value in values.items()}
+    try:
+        return BertConfig.from_official({**translated, **names.CONFIG_FACTS[family]})
+    except ConfigError as error:
+        raise ConfigError(
+            f"{path}: {error}",
+            path=path,
+            key=error.key,
+        ) from error
 
 
-def _compare_with_index(files: Files, index: Path, place: Mapping[str, str]) -> None:
-    """Holds where the index says that each tensor is against where it was found."""
-    for key in sorted(files.weight_map.keys() | place.keys()):
-        stated, found = files.weight_map.get(key), place.get(key)
-        if stated != found:
-            raise CheckpointError(
-                f"{index} has {key} in {stated or 'no file'}, and it is in {found or 'none'}.",
-                path=index,
-                key=key,
-            )
+def _with_labels(
+    class_name: str,
+    config: Any,
+    labels: Sequence[str] | None,
+    num_labels: int | None,
+    problem_type: str | None,
+) -> Any:
+    """The stored config with the labels and the problem type that were asked for."""
+    if problem_type is not None:
+        config = config.replace(problem_type=problem_type)
+    if labels is None and num_labels is None:
+        return config
+    count = len(labels) if labels is not None else num_labels
+    if class_name not in names.LABELLED:
+        raise ConfigError(
+            f"{class_name} has no labels of the user's own.",
+            key="labels",
+        )
+    if num_labels not in (None, count) or not count or count < 1:
+        raise ConfigError(
+            f"{count} labels and num_labels {num_labels} were given.",
+            key="num_labels",
+        )
+    if labels is None and count == config.num_labels:
+        return config
+    chosen = list(labels) if labels is not None else [f"LABEL_{i}" for i in range(count)]
+    if len(set(chosen)) != count:
+        raise ConfigError(
+            f"A label is there twice: {chosen}.",
+            key="labels",
+        )
+    return config.replace(id2label=dict(enumerate(chosen)))
 
 
-def _count(entries: Sequence[Entry]) -> str:
-    parameters = sum(entry.parameters for entry in entries)
-    return f"{len(entries)} {'tensor' if len(entries) == 1 else 'tensors'}, {parameters:,} values"
-
-
-def _common_name(entries: Sequence[Entry]) -> str:
-    """The one name of a group, or what its names have in common, down to a dot, then `*`."""
-    keys = [entry.official for entry in entries]
-    if len(keys) == 1:
-        return keys[0]
-    starts = {key.split(".")[0] for key in keys}
-    if len(starts) > 1:
-        return ", ".join(f"{start}.*" for start in sorted(starts))
-    parts = list(zip(*(key.split(".") for key in keys), strict=False))
-    same = [part[0] for part in parts if len(set(part)) == 1]
-    return ".".join(same) + ".*"
+def _are_placeholders(id2label: Mapping[int, str]) -> bool:
+    """Whether these are the names that are written where nobody gave any."""
+    return all(name == f"LABEL_{number}" for number, name in id2label.items())

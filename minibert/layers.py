@@ -131,22 +131,25 @@ class FeedForward(nn.Module):
 
 
 def initialise(module: nn.Module, standard_deviation: float, generator: torch.Generator) -> None:
-    """Draws new weights: normal tables and matrices, zero biases, a zero pad row.
+    """The one rule for new weights: normal tables and matrices, zero biases, a zero pad row.
 
-    Layer norms are made with weight 1 and bias 0 and stay so; parameters on the meta device, which
-    have no numbers, are passed over.
+    Layer norms get weight 1 and bias 0. Parameters on the meta device have no values and are passed
+    over.
 
     NOTE(paper): the paper is silent; the published code draws from a normal distribution truncated
     at two deviations, the PyTorch ports from an untruncated one, as here.
     """
     with torch.no_grad():
         for part in module.modules():
-            if not isinstance(part, (Linear, Embedding)) or part.weight.is_meta:
+            if isinstance(part, LayerNorm):
+                part.weight.fill_(1.0)
+                part.bias.zero_()
+            if not isinstance(part, (nn.Linear, nn.Embedding)) or part.weight.is_meta:
                 continue
             part.weight.normal_(0.0, standard_deviation, generator=generator)
-            if isinstance(part, Linear) and part.bias is not None:
+            if isinstance(part, nn.Linear) and part.bias is not None:
                 part.bias.zero_()
-            if isinstance(part, Embedding) and part.padding_idx is not None:
+            if isinstance(part, nn.Embedding) and part.padding_idx is not None:
                 part.weight[part.padding_idx].zero_()
 
 

@@ -15,14 +15,15 @@ from typing import Any
 
 import torch
 
-from minibert import checkpoint as weights
 from minibert import names
-from minibert.bert import BertBase
+from minibert.base import Model
+from minibert.checkpoint import class_name
 from minibert.config import BertConfig
 from minibert.heads import MODELS
+from minibert.io import shards
 from minibert.io.errors import CheckpointError
+from minibert.io.shards import Entry
 from minibert.io.tables import table
-from minibert.pretrained import class_name
 
 _PARTS = re.compile(r"(?:bert\.)?(embeddings\.\w+|encoder\.layers\.\d+|pooler|\w+)\.")
 
@@ -51,7 +52,7 @@ class Ledger:
     model: str
     source: str
     revision: str | None
-    entries: tuple[weights.Entry, ...]
+    entries: tuple[Entry, ...]
     parts: tuple[Part, ...]
     parameters: int
 
@@ -93,8 +94,8 @@ def ledger(source: str | Path, *, revision: str | None = None) -> Ledger:
         ConfigError: config.json holds a value that no model can be built from.
         HubError: a download failed.
     """
-    local, _ = weights.find(source, revision)
-    kind: type[BertBase] = MODELS[class_name(local.folder)]
+    local, _ = shards.find(source, revision)
+    kind: type[Model] = MODELS[class_name(local.folder)]
     model = kind.from_pretrained(source, revision=local.revision or revision)
     assert model.load_report is not None
     entries = model.load_report.entries
@@ -129,5 +130,5 @@ def parts_of(sizes: dict[str, int]) -> tuple[Part, ...]:
     return tuple(Part(name, len(each), sum(each)) for name, each in grouped.items())
 
 
-def _shape(entry: weights.Entry) -> str:
+def _shape(entry: Entry) -> str:
     return " x ".join(map(str, entry.shape))

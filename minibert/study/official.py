@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from minibert import checkpoint as weights
 from minibert.bert import BertModel
+from minibert.checkpoint import bare_name, official_names
 from minibert.config import BertConfig
-from minibert.io import bundled
+from minibert.io import bundled, shards
 from minibert.io.errors import ConfigError, HubError, MinibertError
 from minibert.io.files import read_bytes, sha256
 from minibert.names import BARE_MODEL
@@ -49,7 +49,7 @@ class Official:
         with torch.device("meta"):
             model = BertModel(BertConfig(model_type=self.family, **sizes_of_config))
         sizes = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
-        official = weights.official_names(BARE_MODEL, self.family, sizes, tied=True)
+        official = official_names(BARE_MODEL, self.family, sizes, tied=True)
         return {official[name]: shape for name, shape in sizes.items()}
 
 
@@ -108,13 +108,13 @@ def verify(ids: Sequence[str] = (), path: str | Path | None = None) -> tuple[Ver
 
 def _verify(entry: Official) -> Verified:
     try:
-        local, files = weights.find(entry.id, entry.revision)
-        stored = weights.stored_shapes(files)
+        local, files = shards.find(entry.id, entry.revision)
+        stored = shards.stored_shapes(files)
     except HubError as problem:
         return Verified(entry.id, entry.revision, "not reachable", (str(problem),))
     except MinibertError as problem:  # there, and not what it should be
         return Verified(entry.id, entry.revision, "differs", (str(problem),))
-    found = {weights.bare_name(name): shape for name, (shape, _) in stored.items()}
+    found = {bare_name(name): shape for name, (shape, _) in stored.items()}
     expected = entry.shapes()
     what = [
         f"{name} is {found.get(name, 'missing')}, not {shape}"

@@ -21,22 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from minibert.io.errors import ConfigError, DataError, HubError, MinibertError
-from minibert.io.files import read_object
+from minibert.io.files import finite, read_object
 from minibert.study.ledger import ledger
 from minibert.study.official import verify
 from minibert.workbench import recipes
 from minibert.workbench.arguments import parse
-from minibert.io.files import finite
 from minibert.workbench.kinds.tags import TaggedText
 from minibert.workbench.runs.folders import RECORD
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
 from minibert.workbench.runs.settings import READING, TrainingSettings
 from minibert.workbench.tasks.compare import compare
+from minibert.workbench.tasks.data import inspect
 from minibert.workbench.tasks.embed import Embedder
 from minibert.workbench.tasks.evaluate import evaluate_file
 from minibert.workbench.tasks.fill_mask import MaskFiller
 from minibert.workbench.tasks.finetune import Run, Settings, finetune, resume
-from minibert.workbench.tasks.data import inspect
 from minibert.workbench.tasks.predict import Predictor
 from minibert.workbench.tasks.pretrain import pretrain, resume_pretraining
 from minibert.workbench.tasks.report import write_report

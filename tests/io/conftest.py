@@ -9,7 +9,7 @@ import torch
 import transformers
 
 import minibert
-from minibert import BertConfig, names
+from minibert import BertConfig, checkpoint, names
 
 CASES = [(family, name) for family, classes in names.HEADS.items() for name in classes]
 
@@ -42,7 +42,7 @@ def random_model(family: str, name: str, seed: int = 0, **changes):
 
 def reference_config(model):
     """The config that transformers reads from what minibert would write."""
-    values = model._official_config()
+    values = checkpoint._official_config(model)
     kind = {"bert": transformers.BertConfig, "distilbert": transformers.DistilBertConfig}
     return kind[model.config.model_type](**values)
 

@@ -21,10 +21,10 @@ from minibert import (
     BertModel,
     names,
 )
-from minibert.checkpoint import SINGLE
+from minibert.checkpoint import class_name
 from minibert.io.errors import CheckpointError, ConfigError, MinibertError
 from minibert.io.files import read_json, sha256, write_json
-from minibert.pretrained import class_name
+from minibert.io.shards import SINGLE
 from tests.conftest import BOUNDS
 from tests.io.conftest import (
     CASES,

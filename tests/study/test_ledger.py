@@ -8,7 +8,7 @@ import pytest
 from safetensors import safe_open
 
 from minibert import BertConfig
-from minibert.checkpoint import SINGLE
+from minibert.io.shards import SINGLE
 from minibert.io.errors import CheckpointError
 from minibert.io.files import read_json, write_json
 from minibert.study import ledger as module

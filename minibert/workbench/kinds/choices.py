@@ -18,12 +18,12 @@ from minibert.data import Choices, Rows
 from minibert.examples import ChoiceExample
 from minibert.heads import BertForMultipleChoice
 from minibert.io.errors import DataError
+from minibert.io.tables import shorten
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, require_strings
 from minibert.workbench.kinds.evaluation import Measured, Report, with_interval
+from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, require_strings
 from minibert.workbench.scores import metrics
-from minibert.io.tables import shorten
 
 
 @dataclass(frozen=True)

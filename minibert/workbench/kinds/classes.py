@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from minibert.heads import BertForSequenceClassification, ModelWithHead
-from minibert.io.tables import printable
+from minibert.io.tables import printable, shorten
 from minibert.workbench.data.corpora import Corpus
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, class_names, memberships
 from minibert.workbench.kinds.evaluation import Measured, Report, with_interval
+from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, class_names, memberships
 from minibert.workbench.scores import metrics
 from minibert.workbench.scores.calibration import expected_calibration_error, reliability
-from minibert.io.tables import shorten
 from minibert.workbench.tasks.probes import ProbedModel
 
 

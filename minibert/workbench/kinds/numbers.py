@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from minibert.workbench.kinds.classes import Prediction, Texts
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Score
 from minibert.workbench.kinds.evaluation import Measured, Report
+from minibert.workbench.kinds.kind import Asked, ErrorRow, Score
 from minibert.workbench.scores import metrics
 
 

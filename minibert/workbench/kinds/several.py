@@ -11,8 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from minibert.workbench.kinds.classes import Prediction, Texts
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Score, f1_of_sums, memberships
 from minibert.workbench.kinds.evaluation import Measured, Report
+from minibert.workbench.kinds.kind import Asked, ErrorRow, Score, f1_of_sums, memberships
 from minibert.workbench.scores import metrics
 
 _BETWEEN = ", "  # the labels of one text in errors.csv

@@ -23,13 +23,13 @@ from minibert.data import Rows
 from minibert.examples import QuestionExample
 from minibert.heads import BertForQuestionAnswering
 from minibert.io.errors import DataError
+from minibert.io.tables import shorten
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.windows import NOT_HERE, Window, Windows
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, require_strings
 from minibert.workbench.kinds.evaluation import Measured, Report, with_interval
+from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, require_strings
 from minibert.workbench.scores import metrics
-from minibert.io.tables import shorten
 
 LONGEST = 30  # pieces of an answer, as in Devlin et al.'s code
 _BETWEEN = " | "  # right answers in errors.csv

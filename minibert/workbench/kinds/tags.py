@@ -24,8 +24,8 @@ from minibert.io.errors import DataError
 from minibert.io.tables import COLOURS, coloured, printable
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.tag_schemes import is_iob
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, class_names, f1_of_sums
 from minibert.workbench.kinds.evaluation import Measured, Report, with_interval
+from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, class_names, f1_of_sums
 from minibert.workbench.scores import metrics
 from minibert.workbench.scores.metrics import Entity
 

@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from minibert.io.files import write_json
-from minibert.bert import BertBase
+from minibert.base import Model
 from minibert.workbench.tasks.common import prepare_on, sums_of_files
 from minibert.io.files import finite
 from minibert.workbench.runs.lock import locked
@@ -312,7 +312,7 @@ def _alone_in(folder: Path, ranks: Ranks) -> contextlib.AbstractContextManager[o
 
 def _names_on_disk(model: Trainable) -> dict[str, str]:
     """What each tensor is called in a checkpoint: its official name, if it has one."""
-    if isinstance(model, BertBase):
+    if isinstance(model, Model):
         return model.official_names()
     return {name: name for name in model.state_dict()}
 

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
-from minibert import checkpoint as weights
-from minibert import pretrained
-from minibert.bert import BertBase
+from minibert import checkpoint
+from minibert.base import Model
 from minibert.data import Rows, collate, plan_batches
 from minibert.heads import MODELS, BertForSequenceClassification
-from minibert.io import hub
+from minibert.io import hub, shards
 from minibert.io.errors import CheckpointError, ConfigError
 from minibert.io.files import inside, sha256
 from minibert.io.tokenizer_files import FILES as TOKENIZER_FILES
 from minibert.layout import Layout
 from minibert.tokenizer import BertTokenizer
 from minibert.training import Batch, move
-
-Model = TypeVar("Model", bound=BertBase)
 
 
 def commit_of(source: str | Path, revision: str | None) -> str | None:
@@ -38,22 +35,22 @@ def sums_of_files(source: str | Path, revision: str | None) -> dict[str, list[st
     folder = hub.resolve(source, TOKENIZER_FILES, revision=revision).folder
     texts = [inside(folder, name) for name in sorted(TOKENIZER_FILES) if (folder / name).exists()]
     return {
-        "weights": [sha256(path) for path in weights.find(source, revision)[1].paths],
+        "weights": [sha256(path) for path in shards.find(source, revision)[1].paths],
         "tokenizer": [sha256(path) for path in texts],
     }
 
 
-def model_class(source: str | Path, *, revision: str | None = None) -> type[BertBase]:
+def model_class(source: str | Path, *, revision: str | None = None) -> type[Model]:
     """The class that the `architectures` of a checkpoint's config.json name; BertModel if none do.
 
     Raises:
         CheckpointError: config.json is missing, is no JSON object, or names other classes.
     """
-    local = hub.resolve(source, (weights.CONFIG,), revision=revision)
-    return MODELS[pretrained.class_name(local.folder)]
+    local = hub.resolve(source, (shards.CONFIG,), revision=revision)
+    return MODELS[checkpoint.class_name(local.folder)]
 
 
-def require_class(source: str | Path, revision: str | None, *wanted: type[BertBase]) -> type[Any]:
+def require_class(source: str | Path, revision: str | None, *wanted: type[Model]) -> type[Any]:
     """The class of a checkpoint, if it is one of those that a task can use.
 
     Raises:

@@ -19,21 +19,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minibert.bert import BertBase
+from minibert.base import Model
 from minibert.data import Rows, plan_batches
 from minibert.fast.precision import Precision, choose_precision
 from minibert.heads import BertForSequenceClassification
 from minibert.io.errors import ConfigError
-from minibert.io.files import write_json
+from minibert.io.files import finite, write_json
 from minibert.tokenizer import BertTokenizer
 from minibert.training import Batch, History, Trainable
 from minibert.workbench.data import checks
 from minibert.workbench.data.balance import class_loss, rows_of_epoch
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds import kind_of
-from minibert.workbench.kinds.kind import Kind
-from minibert.io.files import finite
 from minibert.workbench.kinds.evaluation import Report
+from minibert.workbench.kinds.kind import Kind
 from minibert.workbench.reports.pictures import pictures
 from minibert.workbench.runs.ranks import launched
 from minibert.workbench.runs.session import Sitting, begin, count_parameters, facts, go_on, outcome
@@ -41,8 +40,8 @@ from minibert.workbench.runs.settings import Settings
 from minibert.workbench.scores.baselines import baselines, describe
 from minibert.workbench.tasks import faults
 from minibert.workbench.tasks.common import commit_of, pick_device, planned, shorten_to
-from minibert.workbench.tasks.evaluate import Classifier, evaluate
 from minibert.workbench.tasks.data import check_before_training, lengths_for_the_record
+from minibert.workbench.tasks.evaluate import Classifier, evaluate
 from minibert.workbench.tasks.layerwise import freeze_lower_layers, rate_by_layer
 from minibert.workbench.tasks.probe_runs import Probing
 from minibert.workbench.tasks.probes import ProbedModel, require_classes
@@ -279,7 +278,7 @@ def _build_model(
     return model
 
 
-def _freeze_body(model: BertBase) -> None:
+def _freeze_body(model: Model) -> None:
     """Freezes what was pre-trained; a pooler that was drawn with the head is trained with it."""
     pooler = model.body.pooler
     fresh = any(name.startswith("bert.pooler.") for name in model.untrained())
@@ -320,7 +319,7 @@ def _baselines(
 
 
 def _depth(model: Trainable) -> int:
-    return model.config.num_hidden_layers if isinstance(model, BertBase) else 0
+    return model.config.num_hidden_layers if isinstance(model, Model) else 0
 
 
 def _write(run: Run, record: dict[str, Any], sitting: Sitting) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from minibert.bert import BertBase
+from minibert.base import Model
 from minibert.io.errors import ConfigError
 
 
-def freeze_lower_layers(model: BertBase, count: int) -> None:
+def freeze_lower_layers(model: Model, count: int) -> None:
     """Freezes the embeddings and the `count` lowest layers; with 0 nothing.
 
     Raises:

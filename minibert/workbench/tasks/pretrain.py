@@ -30,7 +30,7 @@ import numpy as np
 from minibert.data import mixed_seed
 from minibert.fast.precision import Precision, choose_precision
 from minibert.io.errors import ConfigError, DataError, MinibertError
-from minibert.io.files import inside, read_object, write_json
+from minibert.io.files import finite, inside, read_object, write_json
 from minibert.io.tables import table
 from minibert.tokenizer import BertTokenizer
 from minibert.training import Batch, History, StepRecord
@@ -39,7 +39,6 @@ from minibert.workbench.data.checks import UNKNOWN, UNKNOWN_IS_A_FAULT
 from minibert.workbench.data.documents import Document, fingerprint, read_documents
 from minibert.workbench.data.masking import Masking
 from minibert.workbench.data.passages import Passages, Pieces
-from minibert.io.files import finite
 from minibert.workbench.reports.pictures import picture_of_pretraining
 from minibert.workbench.runs.folders import RECORD, begun
 from minibert.workbench.runs.pretrain_settings import VOCABULARY_SIZE, PretrainSettings

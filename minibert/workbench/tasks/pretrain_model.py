@@ -114,5 +114,5 @@ def with_positions(model: PreTrained, count: int) -> PreTrained:
     [name] = (name for name in numbers if name.endswith("embeddings.position.weight"))
     numbers[name] = numbers[name].repeat(-(-count // known), 1)[:count]  # (P, D)
     longer.load_state_dict(numbers)
-    longer._drawn, longer.load_report = model._drawn, model.load_report
+    longer._fresh, longer.load_report = model._fresh, model.load_report
     return longer

@@ -144,7 +144,7 @@ class ProbedModel(nn.Module):
         write_json(folder / RECORD, record)
 
     def for_inference(self, dtype: torch.dtype | None = None) -> Self:
-        """As BertBase.for_inference, for the frozen model; the probe reads float32."""
+        """As the model's for_inference, for the frozen model; the probe reads float32."""
         self.encoder.model.for_inference(dtype)
         return self.eval()
 

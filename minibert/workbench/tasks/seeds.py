@@ -20,10 +20,9 @@ from typing import Any
 from tqdm import tqdm
 
 from minibert.io.errors import ConfigError, DataError
-from minibert.io.files import read_object, write_json
+from minibert.io.files import finite, read_object, write_json
 from minibert.io.tables import table
 from minibert.workbench.kinds import KINDS
-from minibert.io.files import finite
 from minibert.workbench.reports.columns import require_comparable, sums_of
 from minibert.workbench.runs.folders import SavedRun, begun, make_folder, read_run
 from minibert.workbench.runs.ranks import launched

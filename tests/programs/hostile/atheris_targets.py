@@ -22,7 +22,7 @@ import atheris
 import torch  # noqa: F401 (not to be watched)
 
 with atheris.instrument_imports(include=["minibert"]):
-    from minibert import BertConfig, pretrained
+    from minibert import checkpoint
     from minibert.io import files
     from minibert.io.errors import MinibertError
     from minibert.tokenizer import BertTokenizer
@@ -53,7 +53,7 @@ def read_header(folder: Path) -> None:
 
 def read_config(folder: Path) -> None:
     """What is read can be written."""
-    config = pretrained._read_config(BertConfig, folder)
+    config = checkpoint._read_config(folder)
     json.dumps(config.to_official(), allow_nan=False, ensure_ascii=False).encode("utf-8")
 
 

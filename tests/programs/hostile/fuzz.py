@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from minibert import BertForSequenceClassification
+from minibert import BertForSequenceClassification, checkpoint
 from minibert.io.files import write_json
 from minibert.tokenizer import BertTokenizer
 from tests.programs.hostile import cage
@@ -80,7 +80,7 @@ def use_model(folder: Path) -> None:
     """Opens a model, and if it opens, runs it and writes its config, of which all is kept."""
     model = BertForSequenceClassification.from_pretrained(folder)
     model(torch.tensor([[2, 5, 6, 3]]))  # (B, S)
-    write_json(folder / "again.json", model._official_config())
+    write_json(folder / "again.json", checkpoint._official_config(model))
 
 
 def use_tokenizer(folder: Path) -> None:

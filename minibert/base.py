@@ -1,0 +1,205 @@
+"""What every model can do besides computing: load, save, freeze, recompute, resize its vocabulary.
+
+A model is a network (`body`) with or without a head on top, built from a `config`. The files
+themselves are the subject of checkpoint.py.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from minibert.config import BertConfig
+from minibert.io.shards import LoadReport
+from minibert.layers import default_generator, initialise
+
+
+class Model(nn.Module):
+    """The base class of BertModel and of the models with heads.
+
+    Attributes:
+        config: the BertConfig that the model was built from.
+        body: the BertModel inside (itself, for a BertModel).
+        load_report: what became of every tensor; None for a model that was not loaded.
+    """
+
+    config: BertConfig
+    load_report: LoadReport | None = None
+    # The parameters that loading freshly initialised -> the values that they were given.
+    _fresh: Mapping[str, Tensor] = {}
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.config = config
+        self._frozen: list[nn.Module] = []
+
+    @property
+    @abstractmethod
+    def body(self) -> Any:
+        """The BertModel inside."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        labels: Sequence[str] | None = None,
+        num_labels: int | None = None,
+        problem_type: str | None = None,
+        fresh_head: bool = False,
+        dtype: torch.dtype = torch.float32,
+        generator: torch.Generator | None = None,
+        allow_nonfinite: bool = False,
+    ) -> Self:
+        """Loads a model, in eval mode, from a folder or from the Hub. Strict: all or nothing.
+
+        A head is freshly initialised only on request. `labels` or `num_labels` ask for one where
+        the file has no head of this class, one with another number of classes, or one with other
+        label names (a stored LABEL_0, LABEL_1, ... does not count as a name). `fresh_head` asks for
+        one where the file has none. A pooler that the file lacks comes with the head that needs it.
+
+        Args:
+            source: a folder, or a Hub id such as "google-bert/bert-base-uncased".
+            revision: branch, tag or commit on the Hub.
+            labels: the C label names, for sequence or token classification.
+            num_labels: C, where there are no names.
+            problem_type: as in the official config: "regression", "single_label_classification"
+                or "multi_label_classification".
+            fresh_head: whether a head that the file lacks is freshly initialised.
+            dtype: of the parameters.
+            generator: draws the fresh weights; by default one with seed 0.
+            allow_nonfinite: warn of weights that are NaN or infinite instead of refusing them.
+
+        Raises:
+            CheckpointError: the files are missing, damaged, pickles, or do not fit this class.
+            ConfigError: config.json holds a value that no model can be built from.
+            HubError: a download failed.
+        """
+        from minibert import checkpoint
+
+        return checkpoint.load(
+            cls,
+            source,
+            revision,
+            labels=labels,
+            num_labels=num_labels,
+            problem_type=problem_type,
+            fresh_head=fresh_head,
+            dtype=dtype,
+            generator=generator,
+            allow_nonfinite=allow_nonfinite,
+        )
+
+    def save_pretrained(self, folder: str | Path, *, allow_untrained: bool = False) -> None:
+        """Writes model.safetensors and config.json, which transformers opens too.
+
+        Each file is whole or absent; config.json comes last. The tokenizer saves its own files.
+
+        Raises:
+            CheckpointError: a freshly initialised head was never trained, and `allow_untrained` is
+                off.
+            DiskError: a write failed.
+        """
+        from minibert import checkpoint
+
+        checkpoint.save(self, Path(folder), allow_untrained)
+
+    def official_names(self) -> dict[str, str]:
+        """The name of every parameter here -> its name in official files."""
+        from minibert import checkpoint
+
+        return checkpoint.official_names_of(self)
+
+    def official_state_dict(self) -> dict[str, Tensor]:
+        """The parameters under their official names; a tied decoder appears once."""
+        official = self.official_names()
+        return {official[name]: tensor for name, tensor in self.state_dict().items()}
+
+    def load_official_state_dict(self, tensors: Mapping[str, Tensor]) -> LoadReport:
+        """Copies tensors with official names into this model, as strictly as from_pretrained.
+
+        Raises:
+            CheckpointError: something does not fit; the model is then as it was.
+        """
+        from minibert import checkpoint
+
+        return checkpoint.load_into(self, tensors)
+
+    def untrained(self) -> tuple[str, ...]:
+        """The parameters that loading freshly initialised and that still hold those values.
+
+        Values are compared, so the answer survives `deepcopy`, `to(dtype)`, `to(device)` and any
+        optimizer. A module counts as a whole: a bias alone may rightly stay as it was (that of a
+        score per choice cancels in the softmax). A model built from a config alone has none.
+        """
+        parameters = dict(self.named_parameters())
+        trained = {
+            name.rpartition(".")[0]
+            for name, fresh in self._fresh.items()
+            if not torch.equal(parameters[name].detach().cpu(), fresh.to(parameters[name].dtype))
+        }
+        return tuple(name for name in self._fresh if name.rpartition(".")[0] not in trained)
+
+    def freeze(self, *modules: nn.Module) -> None:
+        """Freezes modules, by default the whole body: no gradients and no dropout.
+
+        Frozen parts stay in eval mode whatever `train()` says.
+        """
+        for module in modules or (self.body,):
+            module.requires_grad_(False)
+            module.eval()
+            self._frozen.append(module)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self._frozen:
+            for part in module.modules():  # not eval(), which would come back here
+                part.training = False
+        return self
+
+    def use_gradient_checkpointing(self, on: bool = True) -> None:
+        """Switches the recomputation of layers in the backward pass on or off (see Encoder)."""
+        self.body.encoder.gradient_checkpointing = on
+
+    def resize_token_embeddings(
+        self, vocab_size: int, generator: torch.Generator | None = None
+    ) -> None:
+        """Makes the word table (V, D), and a masked-LM head's decoder and bias, longer or shorter.
+
+        Old rows stay; new ones are freshly initialised, with zero biases.
+        """
+        generator = default_generator(generator)
+        config = self.config.replace(vocab_size=vocab_size)
+        table = self.body.embeddings.word
+        table.weight = self._resized(table.weight, vocab_size, generator)  # (V, D)
+        table.num_embeddings = vocab_size
+        for head in self._vocabulary_heads():
+            old = head.bias
+            head.bias = _with_rows_of(old, old.new_zeros(vocab_size))  # (V,)
+            if head.decoder is not None:
+                head.decoder.weight = self._resized(head.decoder.weight, vocab_size, generator)
+                head.decoder.out_features = vocab_size
+        self.config = self.body.config = config
+
+    def _vocabulary_heads(self) -> list[Any]:
+        """The heads with a row for each piece of the vocabulary."""
+        return []
+
+    def _resized(self, old: Tensor, rows: int, generator: torch.Generator) -> nn.Parameter:
+        fresh = skip_init(nn.Embedding, rows, old.shape[1], dtype=old.dtype)
+        initialise(fresh, self.config.initializer_range, generator)
+        return _with_rows_of(old, fresh.weight.detach().to(old.device))  # (V, D)
+
+
+def _with_rows_of(old: Tensor, new: Tensor) -> nn.Parameter:
+    """(V, ...) as a parameter: the first rows those of `old`, as far as they go."""
+    kept = min(len(new), len(old))
+    new[:kept] = old.detach()[:kept]  # (V, ...)
+    return nn.Parameter(new, requires_grad=old.requires_grad)

@@ -1,0 +1,254 @@
+"""Stored tensors: the safetensors files of one model, and what became of each tensor in them.
+
+The tensors of a model are in `model.safetensors`, or in several files ("shards") that an index
+lists. Names, shapes and dtypes are read from the headers first; values follow when all fits.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+
+from torch import Tensor
+
+from minibert.io.errors import CheckpointError
+from minibert.io.files import inside, read_object, read_tensors, tensor_bytes, tensor_shapes
+from minibert.io.hub import Local, is_pickle, resolve
+
+CONFIG = "config.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+# name -> (shape, dtype as safetensors writes it)
+Shapes = Mapping[str, tuple[tuple[int, ...], str]]
+
+_PLAIN_FILE_NAME = re.compile(r"[\w][\w.-]{0,200}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one tensor.
+
+    Attributes:
+        official: its name in the file, or the name it would have there.
+        name: its name here; None where the model has none.
+        shape: as in the file; for a fresh tensor, as in the model.
+        dtype: as in the file, such as "float32"; empty for a fresh tensor.
+        status: "loaded", "fresh", "tied" or "left out".
+        reason: why, unless it was simply loaded.
+    """
+
+    official: str
+    name: str | None
+    shape: tuple[int, ...]
+    dtype: str
+    status: str
+    reason: str = ""
+
+    @property
+    def parameters(self) -> int:
+        """The number of values in it."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of every tensor of a file and of a model; `str()` is the text for people."""
+
+    source: str
+    revision: str | None
+    model: str
+    entries: tuple[Entry, ...]
+
+    def of(self, status: str) -> tuple[Entry, ...]:
+        """The entries of one status: "loaded", "fresh", "tied" or "left out"."""
+        return tuple(entry for entry in self.entries if entry.status == status)
+
+    def lines(self) -> list[str]:
+        """One line for what was loaded, then one for each group that was not, with its reason."""
+        loaded = self.of("loaded")
+        where = self.source if self.revision is None else f"{self.source} at {self.revision[:12]}"
+        lines = [f"{self.model} from {where}: {_count(loaded)} loaded"]
+        groups: dict[tuple[str, str], list[Entry]] = {}
+        for entry in self.entries:
+            if entry.status != "loaded":
+                groups.setdefault((entry.status, entry.reason), []).append(entry)
+        for (status, reason), entries in groups.items():
+            lines.append(f"  {status}: {_common_name(entries)} ({_count(entries)}): {reason}")
+        return lines
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+@dataclass(frozen=True)
+class Files:
+    """The safetensors files of one model.
+
+    Attributes:
+        paths: the files.
+        index: the index of shards; None for a single file.
+        weight_map: what the index says: tensor -> file name.
+        total_size: what the index says: the bytes of all tensors; None where it is silent.
+    """
+
+    paths: tuple[Path, ...]
+    index: Path | None = None
+    weight_map: Mapping[str, str] = field(default_factory=dict)
+    total_size: object = None
+
+    @property
+    def main(self) -> Path:
+        """The file that stands for all in messages: the index, or the only one."""
+        return self.index or self.paths[0]
+
+
+def find(source: str | Path, revision: str | None = None) -> tuple[Local, Files]:
+    """The folder of a model and the safetensors files in it, fetched if need be.
+
+    Raises:
+        CheckpointError: there are no safetensors files, the index of shards cannot be trusted, or
+            a file is a link that leads out of the folder.
+        HubError: a download failed.
+    """
+    local = resolve(source, (CONFIG, SINGLE, INDEX), revision=revision)
+    if os.path.lexists(local.folder / SINGLE):
+        return local, Files((inside(local.folder, SINGLE),))
+    if not os.path.lexists(local.folder / INDEX):
+        raise _no_weights(source, local)
+    index = inside(local.folder, INDEX)
+    weight_map, total_size = _read_index(index)
+    shards = sorted(set(weight_map.values()))
+    if local.revision is not None:
+        resolve(source, shards, revision=local.revision)
+    for shard in shards:
+        if not os.path.lexists(local.folder / shard):
+            raise CheckpointError(
+                f"{index} names {shard}, which is not there.",
+                path=index,
+                key=shard,
+                hint="Download the model again.",
+            )
+    paths = tuple(inside(local.folder, shard) for shard in shards)
+    return local, Files(paths, index, weight_map, total_size)
+
+
+def stored_shapes(files: Files) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shapes and dtypes of all tensors of the files, from their headers.
+
+    Raises:
+        CheckpointError: a file is damaged, two files hold a tensor of the same name, or a tensor is
+            not in the file that the index names.
+    """
+    stored: dict[str, tuple[tuple[int, ...], str]] = {}
+    place: dict[str, str] = {}
+    for path in files.paths:
+        shapes = tensor_shapes(path)
+        for name in sorted(stored.keys() & shapes.keys()):
+            raise CheckpointError(
+                f"{path} holds {name}, and another file of the model does too: {place[name]}.",
+                path=path,
+                key=name,
+            )
+        stored.update(shapes)
+        place.update(dict.fromkeys(shapes, path.name))
+    if files.index is not None:
+        _compare_with_index(files, files.index, place)
+        size = sum(tensor_bytes(*tensor) for tensor in stored.values())
+        if files.total_size not in (None, size):
+            warnings.warn(
+                f"{files.index} has total_size {files.total_size!r:.50}, and the tensors of its "
+                f"files have {size} bytes.",
+                stacklevel=3,
+            )
+    return stored
+
+
+def read(files: Files, entries: Iterable[Entry]) -> dict[str, Tensor]:
+    """The tensors that are loaded or tied, under their official names; no others are read."""
+    wanted = {entry.official for entry in entries if entry.status in ("loaded", "tied")}
+    return {
+        name: tensor for path in files.paths for name, tensor in read_tensors(path, wanted).items()
+    }
+
+
+def _no_weights(source: str | Path, local: Local) -> CheckpointError:
+    pickles = [name for name in local.listing if is_pickle(name)]
+    tensorflow = [name for name in local.listing if ".ckpt." in name]
+    if tensorflow and not pickles:
+        return CheckpointError(
+            f"{source} holds a TensorFlow checkpoint, {tensorflow[0]}, and no {SINGLE}.",
+            path=local.folder,
+            key=SINGLE,
+            hint="Convert it to safetensors first; the Hub has the official models in that form.",
+        )
+    if not pickles:
+        return CheckpointError(
+            f"{source} holds no {SINGLE}.",
+            path=local.folder,
+            key=SINGLE,
+            hint="Is it the folder of a model?",
+        )
+    return CheckpointError(
+        f"{source} holds its weights as {', '.join(pickles)} only, a form that can run code when "
+        "it is opened, so it is not opened here.",
+        path=local.folder,
+        key=pickles[0],
+        hint="Convert it: load it with transformers, from a source you trust, and call "
+        "save_pretrained; or name a revision of the repository that holds safetensors, "
+        'such as "refs/pr/1".',
+    )
+
+
+def _read_index(path: Path) -> tuple[dict[str, str], object]:
+    """(weight_map, total_size) of an index, whose files are plain names in its own folder."""
+    content = read_object(path)
+    weight_map = content.get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{path} has no weight_map.", path=path, key="weight_map")
+    for key, file in weight_map.items():
+        plain = isinstance(file, str) and _PLAIN_FILE_NAME.fullmatch(file)
+        if not plain or not file.endswith(".safetensors"):
+            raise CheckpointError(
+                f"{path} keeps {key} in {file!r}, which is not the plain name of a safetensors "
+                "file in the same folder.",
+                path=path,
+                key=key,
+            )
+    metadata = content.get("metadata")
+    return weight_map, metadata.get("total_size") if isinstance(metadata, dict) else None
+
+
+def _compare_with_index(files: Files, index: Path, place: Mapping[str, str]) -> None:
+    """Holds where the index says that each tensor is against where it was found."""
+    for key in sorted(files.weight_map.keys() | place.keys()):
+        stated, found = files.weight_map.get(key), place.get(key)
+        if stated != found:
+            raise CheckpointError(
+                f"{index} has {key} in {stated or 'no file'}, and it is in {found or 'none'}.",
+                path=index,
+                key=key,
+            )
+
+
+def _count(entries: Sequence[Entry]) -> str:
+    parameters = sum(entry.parameters for entry in entries)
+    return f"{len(entries)} {'tensor' if len(entries) == 1 else 'tensors'}, {parameters:,} values"
+
+
+def _common_name(entries: Sequence[Entry]) -> str:
+    """The one name of a group, or what its names have in common, down to a dot, then `*`."""
+    keys = [entry.official for entry in entries]
+    if len(keys) == 1:
+        return keys[0]
+    starts = {key.split(".")[0] for key in keys}
+    if len(starts) > 1:
+        return ", ".join(f"{start}.*" for start in sorted(starts))
+    parts = list(zip(*(key.split(".") for key in keys), strict=False))
+    same = [part[0] for part in parts if len(set(part)) == 1]
+    return ".".join(same) + ".*"
