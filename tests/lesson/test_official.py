@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from minibert import BertForMaskedLM, BertModel
-from tests.conftest import BOUNDS, missing
+from tests.conftest import BOUNDS
 
 # [CLS] the cat sat on the mat . [SEP] | [CLS] yes , that is . [SEP] | [CLS] it [SEP] was [SEP]
 IDS = torch.tensor(
@@ -41,15 +41,6 @@ SAVED_MASKED_LM = {
     "cat": [-2.2908243, -2.1218035, -0.3354007, -2.2329529],
     "[CLS]": [-14.8002495, -12.919927, -11.7456225],
 }
-
-
-@pytest.fixture(scope="module")
-def transformers():
-    try:
-        import transformers
-    except ImportError:
-        missing("the package transformers is not installed (pip install 'minibert[test]')")
-    return transformers
 
 
 @pytest.fixture(scope="module")
