@@ -1,4 +1,4 @@
-"""What every test shares: the numbers that hold, the official files, the data folder."""
+"""What all tests share: the bounds, the markers, the official files, the data folder."""
 
 from __future__ import annotations
 
@@ -37,19 +37,38 @@ BOUNDS = {
 }
 
 
-# In the background of a script SIGINT is ignored, and so it would be in each process that a test
-# starts: those that are interrupted would not be.
+# Where a shell script runs pytest in the background, SIGINT is ignored and every process that a
+# test starts would inherit that; the tests that interrupt a run need the default.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Marker -> the folder or file whose tests carry it.
+MARKED = {"workbench": "workbench", "programs": "programs", "course": "test_notebooks.py"}
 
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """The full forms run when they are asked for by name: pytest -m full."""
-    if "full" in config.option.markexpr:
-        return
-    full = [item for item in items if item.get_closest_marker("full")]
-    config.hook.pytest_deselected(items=full)
-    items[:] = [item for item in items if item not in full]
+    """Marks tests by folder and leaves out what takes long unless `-m` or a path names it."""
+    tests = Path(__file__).parent
+    for item in items:
+        first = item.path.relative_to(tests).parts[0]
+        for marker, place in MARKED.items():
+            if first == place:
+                item.add_marker(marker)
+    expression = config.option.markexpr
+    left_out = set() if "full" in expression else {"full"}
+    if not expression:
+        left_out |= {
+            marker
+            for marker, place in MARKED.items()
+            if not any(place in Path(argument.split("::")[0]).parts for argument in config.args)
+        }
+    kept, dropped = [], []
+    for item in items:
+        marked = left_out & {mark.name for mark in item.iter_markers()}
+        (dropped if marked else kept).append(item)
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = kept
 
 
 def missing(what: str) -> None:
@@ -64,7 +83,7 @@ def data() -> Path:
     """The folder of real data sets and vocabularies that MINIBERT_DATA names."""
     folder = os.environ.get("MINIBERT_DATA")
     if not folder or not Path(folder).is_dir():
-        missing("MINIBERT_DATA does not name a folder of data sets (see the README, 'The tests')")
+        missing("MINIBERT_DATA does not name a folder of data sets (see CONTRIBUTING.md)")
     assert folder is not None
     return Path(folder)
 

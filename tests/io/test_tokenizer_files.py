@@ -1,4 +1,4 @@
-"""Tokenizer files that add, disagree or lie; `tests/programs/hostile/tokenizers.py` has the whole table."""
+"""Tokenizer files that add, disagree or lie; tests/programs/hostile/tokenizers.py has them all."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Side-by-side speed: minibert and transformers on the same texts and weights, in one process.
 
-    python -m tests.programs.benchmarks                             the whole table, half an hour
-    python -m tests.programs.benchmarks --only inference/short      a part of it (--list has the names)
-    python -m tests.programs.benchmarks profile --only training     where the time of cases goes
-    python -m tests.programs.benchmarks engines                     other engines, in an environment of
-                                                           their own, made for it
+    python -m tests.programs.benchmarks                           the whole table, half an hour
+    python -m tests.programs.benchmarks --only inference/short    a part of it (--list: the names)
+    python -m tests.programs.benchmarks profile --only training   where the time of a case goes
+    python -m tests.programs.benchmarks engines                   other engines, in an environment
+                                                                  made for them
 
 Run from the root of the repository, with the `bench` extra installed and MINIBERT_DATA set.
 
