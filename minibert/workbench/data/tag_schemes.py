@@ -20,6 +20,10 @@ _IOB = re.compile(r"O$|[BI]-.")
 _OTHER_SCHEMES = re.compile(r"[ESLU]-.|[BIESLU]$")  # BIOES and BILOU; types left out
 
 
+def is_iob_tag(tag: str) -> bool:
+    return bool(_IOB.match(tag))
+
+
 def is_iob(tags: Sequence[str]) -> bool:
     """Whether tags, such as the label names of a corpus, spell entities."""
     return all(map(_IOB.match, tags)) and any(tag[:2] in ("B-", "I-") for tag in tags)

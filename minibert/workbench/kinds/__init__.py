@@ -1,6 +1,6 @@
-"""The kinds of task, one file for each, and how the one for some data or a model is found.
+"""The kinds of task, a file for each, and how the kind of a corpus or a model is found.
 
-To add one: a file with a subclass of `Kind`, and a line in KINDS. All commands know it then.
+To add one, write a file with a subclass of `Kind` and add it to KINDS: every command knows it then.
 """
 
 from __future__ import annotations
@@ -24,28 +24,35 @@ KINDS: dict[str, Kind] = {
 
 
 def kind_of(model: Any) -> Kind:
-    """The kind of task that a model with a head, or a probe, does.
+    """The kind of task that a model does.
+
+    A model says it in an attribute `kind`, a key of KINDS; otherwise its class does, or the nearest
+    of its base classes that is the head of a kind.
 
     Raises:
-        ConfigError: there is none, as for pre-training.
+        ConfigError: none of them do, as for a model for pre-training.
     """
-    for kind in KINDS.values():
-        if kind.claims(model):
-            return kind
+    named = getattr(model, "kind", None)
+    if named in KINDS:
+        return KINDS[named]
+    for base in type(model).__mro__:
+        for kind in KINDS.values():
+            if kind.head is base and kind.claims(model):
+                return kind
     raise ConfigError(
-        f"A {type(model).__name__} does none of the tasks {', '.join(KINDS)}.",
+        f"A {type(model).__name__} does not do any of the tasks {', '.join(KINDS)}.",
         key="architectures",
     )
 
 
 def require_kind(corpus: Corpus, kind: Kind, whose: str) -> None:
-    """Raises DataError if the labels of a corpus are of another kind than `whose` are."""
-    found, expected = corpus.problem_type, kind.labels_are or kind.problem_type
-    if found is None:
+    """Raises DataError if the labels of a corpus are of another kind than those of `whose`."""
+    if corpus.problem_type is None:
         raise DataError(f"{corpus.source} has no labels.", path=corpus.source, key="label")
-    if found != expected:
+    if corpus.problem_type != kind.labels:
         raise DataError(
-            f"The labels of {corpus.source} are for {found}, and those of {whose} for {expected}.",
+            f"The labels of {corpus.source} are for {corpus.problem_type}, and those of {whose} "
+            f"for {kind.labels}.",
             path=corpus.source,
             key="label",
         )

@@ -1,12 +1,12 @@
-"""One of several choices for each text: how a story goes on, the answer to a question of a test.
+"""One of several choices for each text: how a story continues, the answer to a test question.
 
-Devlin et al. 2019, section 4.4: each choice is read with the text before it, a vector takes the
-product of its [CLS] for a score, and a softmax goes over the choices.
+Devlin et al. 2019, section 4.4: each choice is read as the second text of a pair, its [CLS] times a
+vector is its score, and a softmax goes over the choices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +14,22 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from minibert.data import Choices, Rows
+from minibert.data import Choices
 from minibert.examples import ChoiceExample
 from minibert.heads import BertForMultipleChoice
 from minibert.io.errors import DataError
 from minibert.io.tables import shorten
-from minibert.tokenizer import BertTokenizer
-from minibert.workbench.data.corpora import Corpus
-from minibert.workbench.kinds.evaluation import Measured, Report, with_interval
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, require_strings
-from minibert.workbench.scores import metrics
+from minibert.workbench.kinds.evaluation import Measured, Report
+from minibert.workbench.kinds.kind import (
+    Asked,
+    ErrorRow,
+    Kind,
+    Score,
+    mean_of,
+    ranked,
+    require_strings,
+    share,
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Chosen:
 
     Attributes:
         place: of the choice, from 0.
-        probabilities: (choice, probability), the likeliest first.
+        probabilities: (choice, probability), the most likely first.
     """
 
     text: str
@@ -50,21 +56,10 @@ class Chosen:
 class MultipleChoice(Kind):
     problem_type = "multiple_choice"
     head = BertForMultipleChoice
+    dataset = Choices
     metrics = ("accuracy", "loss")
-    more_texts = "choices"
+    takes = "choices"
     asks = '"your text" --choice "one" --choice "another"'
-
-    def rows(
-        self,
-        corpus: Corpus,
-        tokenizer: BertTokenizer,
-        *,
-        max_length: int | None = None,
-        overlap: int | None = None,
-        progress: bool = False,
-    ) -> Rows:
-        examples: Any = corpus
-        return Choices(examples, tokenizer, max_length=max_length, progress=progress)
 
     def report(self, measured: Measured) -> Report:
         rows = []
@@ -73,60 +68,57 @@ class MultipleChoice(Kind):
         ):
             assert isinstance(example, ChoiceExample) and example.label is not None
             chance, guess = logits.softmax(dim=-1).max(dim=-1)  # (), ()
-            loss = F.cross_entropy(logits, torch.tensor(example.label)).item()
             row = measured.row(
                 number,
-                loss,
+                F.cross_entropy(logits, torch.tensor(example.label)).item(),
                 example.choices[example.label],
                 example.choices[int(guess)],
                 chance.item(),
                 right=int(int(guess) == example.label),
             )
             rows.append(row)
-        right = sum(row["right"] for row in rows)
         result = {
             "examples": len(rows),
             "loss": {"value": float(np.mean([row["loss"] for row in rows]))},
-            "accuracy": with_interval(right / len(rows), metrics.wilson_interval(right, len(rows))),
+            "accuracy": share(sum(row["right"] for row in rows), len(rows)),
         }
         return measured.report(self.problem_type, result, rows)
 
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:
-        right = np.array([[float(row["right"])] for row in rows])  # (n, 1)
-        return {"accuracy": Score(lambda sums: sums[..., 0] / len(rows), right)}
+        return {"accuracy": mean_of([row["right"] for row in rows])}
 
-    def unlabelled(self, texts: Sequence[Any], more: Sequence[Any] | None) -> Corpus:
-        """`more` holds the choices for each text."""
+    def examples(self, texts: Sequence[Any], more: Sequence[Any] | None) -> Iterator[ChoiceExample]:
+        """`more` has the choices for each text."""
         require_strings(texts, "a text")
         if more is None:
             raise DataError(
-                "A model that chooses needs choices for each text.",
+                "A model for multiple_choice needs choices for each text.",
                 key="choices",
                 hint="Name them: choices=[[...], ...] (on the command line --choice A --choice B).",
             )
-        for row, choices in enumerate(more):
+        for row, (text, choices) in enumerate(zip(texts, more, strict=True)):
             is_list = isinstance(choices, Sequence) and not isinstance(choices, str)
             if not is_list or len(choices) < 2:
                 raise DataError(
-                    f"Row {row} has {choices!r:.50} for choices, and needs 2 texts or more.",
+                    f"Row {row} has the choices {choices!r:.50}, but 2 texts or more are needed.",
                     key=str(row),
                 )
             require_strings(choices, "a choice")
-        return Corpus(
-            tuple(
-                ChoiceExample(text, tuple(choices))
-                for text, choices in zip(texts, more, strict=True)
-            )
-        )
+            yield ChoiceExample(text, tuple(choices))
 
     def predictions(self, asked: Asked) -> list[Chosen]:
         found = []
         for example, logits in zip(asked.corpus, asked.logits, strict=True):
             assert isinstance(example, ChoiceExample)
-            chances = logits[: len(example.choices)].softmax(dim=-1).tolist()  # (choices,)
-            ranked = sorted(zip(example.choices, chances, strict=True), key=lambda item: -item[1])
+            chances = logits[: len(example.choices)].softmax(dim=-1).tolist()  # of the choices
             place = chances.index(max(chances))
             found.append(
-                Chosen(example.text, example.choices[place], place, chances[place], ranked)
+                Chosen(
+                    example.text,
+                    example.choices[place],
+                    place,
+                    chances[place],
+                    ranked(example.choices, chances),
+                )
             )
         return found

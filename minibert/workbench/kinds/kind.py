@@ -1,29 +1,30 @@
-"""The contract of a kind of task: what the rest of the package has to know of it, in one class.
+"""A kind of task: everything that the rest of the package has to know about it, in one class.
 
-Everything else is common to all kinds: the loop, the run folder, resume, the report, comparing. A
-new kind is one file with one subclass, and a line in `minibert/tasks/kinds/__init__.py`.
+All else is common to all kinds: the loop, the run folder, resuming, the report, comparing runs. To
+add a kind, write a file with a subclass of `Kind`, and add it to KINDS in `kinds/__init__.py`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from minibert.data import Dataset, Rows
-from minibert.examples import Example
+from minibert.examples import AnyExample, Example
 from minibert.heads import ModelWithHead
 from minibert.io.errors import DataError
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
-from minibert.workbench.kinds.evaluation import Measured, Report
+from minibert.workbench.kinds.evaluation import Measured, Report, with_interval
+from minibert.workbench.scores.metrics import wilson_interval
 
 ErrorRow = Mapping[str, str]  # a line of errors.csv
 
@@ -38,14 +39,14 @@ class Score:
 
 @dataclass(frozen=True)
 class Asked:
-    """Examples without labels, and what a model has said of them.
+    """Examples without labels, and the outputs of a model for them.
 
     Attributes:
         corpus, rows: the examples, and the same as rows of ids.
         names: the classes of the model, in order.
-        logits: of each row, in their order.
-        top: how many answers to give where there are several to choose from.
-        allow_no_answer: whether a context may be said to hold no answer.
+        logits: one for each row, in their order.
+        top: how many answers to give to a question.
+        allow_no_answer: whether "the context holds no answer" may be the answer.
     """
 
     corpus: Corpus
@@ -60,34 +61,44 @@ class Kind(ABC):
     """One kind of task. Its methods are called in this order.
 
     Attributes:
-        problem_type: its name, that of the config where the official code has one.
-        head: the model.
-        metrics: what may be measured, the main one first; `scores.metrics.HIGHER_IS_BETTER` has
-            the direction of each.
-        labels_are: what the labels of its data are in the words of `Corpus.problem_type`; None: the
-            same as `problem_type`.
-        one_class: whether a text has one class, and the head a `class_loss`: what class weights,
-            probes and baselines are for.
-        more_texts: what a second text is to it, and choices are: "pair", "context", "choices";
-            "" where it takes none.
+        problem_type: its name: the one in the official config where there is one.
+        head: the model class; subclasses of it do this kind of task, too.
+        dataset: what makes rows of ids of its examples.
+        metrics: what is measured, the main one first; `scores.metrics.HIGHER_IS_BETTER` has the
+            direction of each.
+        labels_are: the `Corpus.problem_type` of its data; None: the same as `problem_type`.
+        named: whether labels are classes with names.
+        one_class: whether each text has one class, and the head a `class_loss`: the condition for
+            class weights, balanced epochs, probes and baselines.
+        fewest_classes: with fewer there is nothing to learn.
+        takes: what may accompany each text: "pairs", "choices" or "" for nothing.
         asks: what to type after `minibert predict RUN`.
     """
 
     problem_type: ClassVar[str]
     head: ClassVar[type[ModelWithHead]]
+    dataset: ClassVar[type[Any]] = Dataset
     metrics: ClassVar[tuple[str, ...]]
     labels_are: ClassVar[str | None] = None
+    named: ClassVar[bool] = False
     one_class: ClassVar[bool] = False
-    more_texts: ClassVar[str] = "pair"
+    fewest_classes: ClassVar[int] = 2
+    takes: ClassVar[str] = "pairs"
     asks: ClassVar[str] = '"your text"'
 
+    @property
+    def labels(self) -> str:
+        """The `Corpus.problem_type` of its data."""
+        return self.labels_are or self.problem_type
+
     def claims(self, model: Any) -> bool:
-        """Whether a model was trained for this kind of task."""
-        return isinstance(model, self.head)
+        """Whether an instance of `head` was trained for this kind, where kinds share the head."""
+        return True
 
     def names_of(self, model: Any) -> tuple[str, ...]:
         """The names of a model's classes, in order; () where there are none."""
-        return ()
+        names = model.config.id2label
+        return tuple(names[number] for number in sorted(names)) if self.named else ()
 
     def rows(
         self,
@@ -99,18 +110,22 @@ class Kind(ABC):
         progress: bool = False,
     ) -> Rows:
         """The examples as rows of ids; `overlap` is for contexts that are read in windows."""
-        return Dataset(corpus, tokenizer, max_length=max_length, progress=progress)
+        return self.dataset(corpus, tokenizer, max_length=max_length, progress=progress)
 
     def fresh(
         self, source: str | Path, corpus: Corpus, *, revision: str | None, seed: int
     ) -> ModelWithHead:
-        """A pre-trained body with a head for the labels of this corpus."""
+        """A pre-trained body with a fresh head for the labels of this corpus."""
         return self.head.from_pretrained(
             source,
             revision=revision,
-            fresh_head=True,
             generator=torch.Generator().manual_seed(seed),
+            **self.head_for(corpus),
         )
+
+    def head_for(self, corpus: Corpus) -> dict[str, Any]:
+        """The arguments of `from_pretrained` that ask for a head for these labels."""
+        return {"labels": corpus.label_names} if self.named else {"fresh_head": True}
 
     def watched(self, corpus: Corpus) -> str:
         """The metric that chooses the epoch, unless another is asked for."""
@@ -122,48 +137,87 @@ class Kind(ABC):
 
     @abstractmethod
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:
-        """The scores that rows of errors.csv give, the main one first, for comparing two runs.
+        """Scores computed from rows of errors.csv, the main one first, for comparing two runs.
 
         Args:
-            labels: the names of the classes; none where there are none.
+            labels: the names of the classes; empty where there are none.
 
         Returns:
-            Metric -> Score; empty where the rows cannot be read back.
+            Metric -> Score; empty where labels cannot be read back from the rows.
 
         Raises:
-            ValueError: a label or prediction is no number, or none of `labels`.
+            ValueError: a label or prediction is not a number, or not one of `labels`.
         """
 
-    def unlabelled(self, texts: Sequence[Any], more: Sequence[Any] | None) -> Corpus:
-        """Texts to predict as a corpus; `more` are second texts or choices.
+    def unlabelled(
+        self,
+        texts: Sequence[Any],
+        *,
+        pairs: Sequence[Any] | None = None,
+        choices: Sequence[Any] | None = None,
+    ) -> Corpus:
+        """Texts to predict as a corpus.
+
+        Args:
+            pairs, choices: a second text, or several choices, for each text.
 
         Raises:
-            DataError: it is not what this kind takes.
+            DataError: something is not what this kind of task takes.
         """
-        return Corpus(tuple(map(Example, texts, [None] * len(texts) if more is None else more)))
+        given = {"pairs": pairs, "choices": choices}
+        for key, more in given.items():
+            if more is not None and key != self.takes:
+                raise DataError(f"A model for {self.problem_type} takes no {key}.", key=key)
+            if more is not None and len(more) != len(texts):
+                raise DataError(
+                    f"There are {len(texts)} texts, but {key} for {len(more)}.", key=key
+                )
+        examples: Any = tuple(self.examples(texts, given.get(self.takes)))
+        return Corpus(examples)
+
+    def examples(self, texts: Sequence[Any], more: Sequence[Any] | None) -> Iterable[AnyExample]:
+        """Texts as examples without labels; `more` is what accompanies each of them."""
+        return map(Example, texts, [None] * len(texts) if more is None else more)
 
     @abstractmethod
     def predictions(self, asked: Asked) -> list[Any]:
-        """One prediction for each example, with a text for people as its `str`."""
-
-
-def class_names(model: Any) -> tuple[str, ...]:
-    """The names that a model's config has for its classes, in order."""
-    return tuple(model.config.id2label[number] for number in range(model.config.num_labels))
+        """One prediction for each example, which `str` turns into text for people."""
 
 
 def require_strings(texts: Sequence[Any], what: str) -> None:
-    """Raises DataError if one of them is none, naming it by its row."""
+    """Raises DataError for a row that is not a string."""
     for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(
-                f"Row {row} is not {what} but {text!r:.50} ({type(text).__name__}).",
-                key=str(row),
+                f"Row {row} is not {what} but {text!r:.50} ({type(text).__name__}).", key=str(row)
             )
 
 
+def example_rows(measured: Measured, *columns: Sequence[Any]) -> list[dict[str, Any]]:
+    """The lines of errors.csv, of columns: loss, label, prediction, probability."""
+    return [
+        measured.row(number, *values) for number, values in enumerate(zip(*columns, strict=True))
+    ]
+
+
+def share(right: int, total: int) -> dict[str, float]:
+    """How many of a total are right, with its interval."""
+    return with_interval(right / total, wilson_interval(right, total))
+
+
+def ranked(names: Sequence[str], probabilities: Sequence[float]) -> list[tuple[str, float]]:
+    """(name, probability), the most likely first."""
+    return sorted(zip(names, probabilities, strict=True), key=lambda item: -item[1])
+
+
+def mean_of(values: ArrayLike) -> Score:
+    """The mean of one value for each row, (n,)."""
+    added = np.asarray(values, np.float64)[:, None]  # (n, 1)
+    return Score(lambda sums: sums[..., 0] / len(added), added)
+
+
 def f1_of_sums(sums: NDArray[Any]) -> NDArray[np.float64]:
-    """F1 of sums of what is right, predicted and there, (..., 3); 0 where nothing is."""
+    """F1 of the numbers right, predicted and in the labels, (..., 3); 0 where there are none."""
     return 2 * sums[..., 0] / np.maximum(1, sums[..., 1] + sums[..., 2])
 
 
@@ -171,13 +225,13 @@ def memberships(names: Sequence[Sequence[str]], labels: Sequence[str]) -> NDArra
     """(n, C): which of the classes each row names.
 
     Raises:
-        ValueError: a name is none of `labels`.
+        ValueError: a name is not one of `labels`.
     """
     places = {label: place for place, label in enumerate(labels)}
     found = np.zeros((len(names), len(labels)), bool)
     for row, of_row in enumerate(names):
         for name in of_row:
             if name not in places:
-                raise ValueError(f"{name!r} is none of the labels")
+                raise ValueError(f"{name!r} is not one of the labels")
             found[row, places[name]] = True
     return found

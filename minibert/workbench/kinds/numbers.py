@@ -10,46 +10,43 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds.classes import Prediction, Texts
 from minibert.workbench.kinds.evaluation import Measured, Report
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Score
+from minibert.workbench.kinds.kind import Asked, ErrorRow, Score, example_rows, mean_of
 from minibert.workbench.scores import metrics
 
 
 class Numbers(Texts):
     problem_type = "regression"
     metrics = ("pearson", "spearman", "mse", "loss")
+    named = False
 
-    def names_of(self, model: Any) -> tuple[str, ...]:
-        return ()
+    def head_for(self, corpus: Corpus) -> dict[str, Any]:
+        return {"num_labels": 1, "problem_type": self.problem_type}
 
     def report(self, measured: Measured) -> Report:
-        wanted = [float(example.target) for example in measured.corpus]
-        labels = torch.tensor(wanted, dtype=torch.float64)  # (examples,)
+        labels = torch.tensor(
+            [float(example.target) for example in measured.corpus], dtype=torch.float64
+        )  # (examples,)
         predictions = torch.stack(list(measured.logits))[:, 0].double()  # (examples,)
         truth, predicted = labels.numpy(), predictions.numpy()
         result: dict[str, Any] = {"examples": len(truth), "loss": {"value": measured.loss}}
         for name in ("pearson", "spearman", "mse"):
             result[name] = measured.resampled(partial(_score, name), truth, predicted)
         losses = (labels - predictions).square()  # (examples,)
-        rows = [
-            measured.row(number, value, label, guess, None)
-            for number, (value, label, guess) in enumerate(
-                zip(losses.tolist(), labels.tolist(), predictions.tolist(), strict=True)
-            )
-        ]
+        rows = example_rows(
+            measured, losses.tolist(), truth.tolist(), predicted.tolist(), [None] * len(truth)
+        )
         return measured.report(self.problem_type, result, rows)
 
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:
         truth = np.array([row["label"] for row in rows], np.float64)  # (n,)
         predicted = np.array([row["prediction"] for row in rows], np.float64)  # (n,)
-        # Pearson's correlation does not change with the origin, its rounding does.
+        # Pearson's correlation does not depend on the origin, but its rounding error does.
         x, y = truth - truth.mean(), predicted - truth.mean()
         added = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)  # (n, 6)
-        return {
-            "pearson": Score(_pearson, added),
-            "mse": Score(lambda sums: sums[..., 0] / len(x), ((x - y) ** 2)[:, None]),
-        }
+        return {"pearson": Score(_pearson, added), "mse": mean_of((x - y) ** 2)}
 
     def predictions(self, asked: Asked) -> list[Prediction]:
         return [
@@ -59,7 +56,7 @@ class Numbers(Texts):
 
 
 def _pearson(sums: NDArray[Any]) -> NDArray[Any]:
-    """The correlation of x and y, of the sums of 1, x, y, xx, yy and xy; 0 with a constant."""
+    """The correlation of x and y, of the sums of 1, x, y, xx, yy and xy; 0 if one is constant."""
     count, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
     spread = (xx - x * x / count) * (yy - y * y / count)
     return np.where(spread > 0, (xy - x * y / count) / np.sqrt(np.where(spread > 0, spread, 1)), 0)

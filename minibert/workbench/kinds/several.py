@@ -12,7 +12,15 @@ from torch.nn import functional as F
 
 from minibert.workbench.kinds.classes import Prediction, Texts
 from minibert.workbench.kinds.evaluation import Measured, Report
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Score, f1_of_sums, memberships
+from minibert.workbench.kinds.kind import (
+    Asked,
+    ErrorRow,
+    Score,
+    example_rows,
+    f1_of_sums,
+    memberships,
+    ranked,
+)
 from minibert.workbench.scores import metrics
 
 _BETWEEN = ", "  # the labels of one text in errors.csv
@@ -21,28 +29,28 @@ _BETWEEN = ", "  # the labels of one text in errors.csv
 class Several(Texts):
     problem_type = "multi_label_classification"
     metrics = ("micro_f1", "macro_f1", "subset_accuracy", "loss")
+    fewest_classes = 1
 
     def report(self, measured: Measured) -> Report:
         labels = torch.tensor([example.target for example in measured.corpus])  # (examples, C)
         logits = torch.stack(list(measured.logits))  # (examples, C)
         losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=-1)
         chances = logits.sigmoid()  # (examples, C)
-        predictions = chances > 0.5  # (examples, C)
-        truth, predicted = labels.numpy(), predictions.numpy()
+        truth, predicted = labels.numpy(), (chances > 0.5).numpy()  # (examples, C) each
         result: dict[str, Any] = {"examples": len(truth), "loss": {"value": measured.loss}}
         for name in ("micro_f1", "macro_f1", "subset_accuracy"):
             result[name] = measured.resampled(partial(_score, name), truth, predicted)
-        sureness = torch.maximum(chances, 1 - chances).amin(dim=-1)  # (examples,)
 
         def joined(holds: np.ndarray) -> str:
             return _BETWEEN.join(name for name, on in zip(measured.names, holds, strict=True) if on)
 
-        rows = [
-            measured.row(number, value, joined(label), joined(guess), chance)
-            for number, (value, label, guess, chance) in enumerate(
-                zip(losses.tolist(), truth, predicted, sureness.tolist(), strict=True)
-            )
-        ]
+        rows = example_rows(
+            measured,
+            losses.tolist(),
+            list(map(joined, truth)),
+            list(map(joined, predicted)),
+            torch.maximum(chances, 1 - chances).amin(dim=-1).tolist(),  # the least certain decision
+        )
         return measured.report(self.problem_type, result, rows)
 
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:
@@ -58,12 +66,10 @@ class Several(Texts):
     def predictions(self, asked: Asked) -> list[Prediction]:
         found = []
         for example, logits in zip(asked.corpus, asked.logits, strict=True):
-            chances = logits.sigmoid().tolist()  # (C,)
-            pairs = zip(asked.names, chances, strict=True)
-            ranked = dict(sorted(pairs, key=lambda item: -item[1]))
-            chosen = [name for name, chance in ranked.items() if chance > 0.5]
-            least_sure = min(max(chance, 1 - chance) for chance in chances)
-            found.append(Prediction(example.texts[0], chosen, least_sure, ranked))
+            chances = ranked(asked.names, logits.sigmoid().tolist())  # of C labels
+            chosen = [name for name, chance in chances if chance > 0.5]
+            least_certain = min(max(chance, 1 - chance) for _, chance in chances)
+            found.append(Prediction(example.texts[0], chosen, least_certain, dict(chances)))
         return found
 
 

@@ -1,17 +1,17 @@
 """An answer inside a context, for each question: SQuAD, Devlin et al. 2019, sections 4.2 and 4.3.
 
-The model gives each piece of a window two numbers: how well an answer starts there, ends there. The
-score of a stretch is the sum of both, and the best stretch of all windows is the answer. Only
-stretches of the context count: not the question, not [CLS] and [SEP], not padding, none that ends
-before it starts or is longer than LONGEST. [CLS] alone stands for "not in this window"; where a
-context may hold no answer, that one is given if it scores above the best stretch in every window.
+The model gives each piece of a window two logits: for an answer to start there, and to end there.
+The score of a span is the sum of both, and the best span of all windows is the answer. Only spans
+of the context count: not the question, [CLS], [SEP] or padding, and none that ends before it starts
+or is longer than LONGEST. [CLS] alone stands for "not in this window"; where a context may hold no
+answer, "no answer" is given if it scores above the best span in every window.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,22 +27,30 @@ from minibert.io.tables import shorten
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.windows import NOT_HERE, Window, Windows
-from minibert.workbench.kinds.evaluation import Measured, Report, with_interval
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, require_strings
+from minibert.workbench.kinds.evaluation import Measured, Report
+from minibert.workbench.kinds.kind import (
+    Asked,
+    ErrorRow,
+    Kind,
+    Score,
+    mean_of,
+    require_strings,
+    share,
+)
 from minibert.workbench.scores import metrics
 
 LONGEST = 30  # pieces of an answer, as in Devlin et al.'s code
 _BETWEEN = " | "  # right answers in errors.csv
 _NONE = "(no answer)"
-_CANDIDATES = 20  # stretches of a window that are looked at
+_CANDIDATES = 20  # spans of a window that are considered
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A stretch of a context that may be the answer.
+    """A span of a context that may be the answer.
 
     Attributes:
-        text: its characters, start to end; "" where the context is said to hold no answer.
+        text: its characters, start to end; "" for "no answer".
         score: the sum of its two logits.
         probability: among the candidates of all windows and "no answer".
     """
@@ -59,9 +67,9 @@ class Answered:
     """What a model answers to a question.
 
     Attributes:
-        answer: the likeliest.
-        others: those after it, the likeliest first.
-        no_answer: the probability that the context does not hold one, as the model sees it.
+        answer: the most likely.
+        others: those after it, the most likely first.
+        no_answer: the probability of "no answer".
     """
 
     question: str
@@ -81,8 +89,8 @@ class Answered:
 class Spans(Kind):
     problem_type = "question_answering"
     head = BertForQuestionAnswering
+    dataset = Windows
     metrics = ("f1", "exact_match", "loss")
-    more_texts = "context"
     asks = '"a question" --pair "the context"'
 
     def rows(
@@ -94,13 +102,12 @@ class Spans(Kind):
         overlap: int | None = None,
         progress: bool = False,
     ) -> Rows:
-        questions: Any = corpus
-        return Windows(
-            questions, tokenizer, max_length=max_length, overlap=overlap, progress=progress
+        return self.dataset(
+            corpus, tokenizer, max_length=max_length, overlap=overlap, progress=progress
         )
 
     def report(self, measured: Measured) -> Report:
-        """EM and F1 as SQuAD defines them, the better of those against each right answer.
+        """Exact match and F1 as SQuAD defines them, for the best of the right answers.
 
         "No answer" may be given where these data hold a question without one.
         """
@@ -109,51 +116,36 @@ class Spans(Kind):
         decoded = decode(
             measured.corpus, measured.rows, measured.logits, allow_no_answer=unanswerable
         )
-        rows = []
-        for number, (example, answered) in enumerate(zip(measured.corpus, decoded, strict=True)):
-            assert isinstance(example, QuestionExample)
-            answers = example.answers or ()
-            right = [answer.text for answer in answers] or [""]
-            guess = answered.answer.text
-            exact, f1 = metrics.answer_scores(guess, right)
-            rows.append(
-                measured.row(
-                    number,
-                    _loss(measured.rows, measured.logits, number),
-                    _BETWEEN.join(dict.fromkeys(text or _NONE for text in right)),
-                    guess or _NONE,
-                    answered.answer.probability,
-                    right=int(exact),
-                    f1=f1,
-                    right_at=f"{answers[0].start}-{answers[0].end}" if answers else "",
-                    predicted_at=f"{answered.answer.start}-{answered.answer.end}" if guess else "",
-                )
-            )
-        result = _scores(measured, rows)
-        result["windows"] = len(measured.rows)
-        result["answers_in_no_window"] = measured.rows.cut_labels
-        if unanswerable:
-            for name, wanted in (("has_answer", True), ("no_answer", False)):
-                chosen = [row for row in rows if (row["label"] != _NONE) is wanted]
-                if chosen:
-                    result[name] = {
-                        "examples": len(chosen),
-                        "f1": float(np.mean([row["f1"] for row in chosen])),
-                        "exact_match": float(np.mean([row["right"] for row in chosen])),
-                    }
+        rows = [_row(measured, number, answered) for number, answered in enumerate(decoded)]
+        f1 = np.array([row["f1"] for row in rows])
+        result: dict[str, Any] = {
+            "examples": len(rows),
+            "loss": {"value": measured.loss},
+            "f1": measured.resampled(lambda a, _: float(a.mean()), f1, f1),
+            "exact_match": share(sum(row["right"] for row in rows), len(rows)),
+            "windows": len(measured.rows),
+            "answers_in_no_window": measured.rows.cut_labels,
+        }
+        for name, wanted in (("has_answer", True), ("no_answer", False)):
+            chosen = [row for row in rows if (row["label"] != _NONE) is wanted]
+            if unanswerable and chosen:
+                result[name] = {
+                    "examples": len(chosen),
+                    "f1": float(np.mean([row["f1"] for row in chosen])),
+                    "exact_match": float(np.mean([row["right"] for row in chosen])),
+                }
         return measured.report(self.problem_type, result, rows)
 
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:
         return {
-            name: Score(
-                lambda sums: sums[..., 0] / len(rows),
-                np.array([[float(row[column])] for row in rows]),
-            )
-            for name, column in (("f1", "f1"), ("exact_match", "right"))
+            "f1": mean_of([row["f1"] for row in rows]),
+            "exact_match": mean_of([row["right"] for row in rows]),
         }
 
-    def unlabelled(self, texts: Sequence[Any], more: Sequence[Any] | None) -> Corpus:
-        """Questions, and the context of each."""
+    def examples(
+        self, texts: Sequence[Any], more: Sequence[Any] | None
+    ) -> Iterator[QuestionExample]:
+        """Texts are questions; `more` has the context of each."""
         if more is None:
             raise DataError(
                 "A question needs a context to be answered from.",
@@ -164,16 +156,8 @@ class Spans(Kind):
             require_strings(column, what)
             for row, text in enumerate(column):
                 if not text.strip():
-                    raise DataError(
-                        f"Row {row} is empty, and {what} is needed.",
-                        key=str(row),
-                    )
-        return Corpus(
-            tuple(
-                QuestionExample(question, context)
-                for question, context in zip(texts, more, strict=True)
-            )
-        )
+                    raise DataError(f"Row {row} is empty, but must be {what}.", key=str(row))
+        return map(QuestionExample, texts, more)
 
     def predictions(self, asked: Asked) -> list[Answered]:
         assert isinstance(asked.rows, Windows)
@@ -186,6 +170,26 @@ class Spans(Kind):
         )
 
 
+def _row(measured: Measured, number: int, answered: Answered) -> dict[str, Any]:
+    """The line of errors.csv for a question."""
+    example = measured.corpus[number]
+    assert isinstance(example, QuestionExample) and isinstance(measured.rows, Windows)
+    answers, guess = example.answers or (), answered.answer
+    right = [answer.text for answer in answers] or [""]
+    exact, f1 = metrics.answer_scores(guess.text, right)
+    return measured.row(
+        number,
+        _loss(measured.rows, measured.logits, number),
+        _BETWEEN.join(dict.fromkeys(text or _NONE for text in right)),
+        guess.text or _NONE,
+        guess.probability,
+        right=int(exact),
+        f1=f1,
+        right_at=f"{answers[0].start}-{answers[0].end}" if answers else "",
+        predicted_at=f"{guess.start}-{guess.end}" if guess.text else "",
+    )
+
+
 def decode(
     corpus: Corpus,
     rows: Windows,
@@ -194,7 +198,7 @@ def decode(
     top: int = 1,
     allow_no_answer: bool = False,
 ) -> list[Answered]:
-    """The answer to each question, of what was said of all its windows.
+    """The answer to each question, from the logits of all its windows.
 
     Args:
         logits: (S, 2) of each window.
@@ -204,18 +208,17 @@ def decode(
     found = []
     for example, of_question in zip(corpus, rows.rows_of, strict=True):
         assert isinstance(example, QuestionExample)
-        windows = [rows.windows[row] for row in of_question]
-        scored = [logits[row] for row in of_question]
         best: dict[tuple[int, int], float] = {}
-        for window, numbers in zip(windows, scored, strict=True):
-            for place, score in _stretches(window, numbers):
+        for row in of_question:
+            for place, score in _spans(rows.windows[row], logits[row]):
                 best[place] = max(score, best.get(place, -math.inf))
         candidates = [
             Candidate(example.context[start:end], start, end, score)
             for (start, end), score in best.items()
         ]
-        # "Not here" has to be said of every window: the least of them counts.
-        none = Candidate("", 0, 0, min(float(numbers[NOT_HERE[0]].sum()) for numbers in scored))
+        # The answer must be absent from every window: the lowest score for "not here" counts.
+        absent = min(float(logits[row][NOT_HERE[0]].sum()) for row in of_question)
+        none = Candidate("", 0, 0, absent)
         ranked = _with_probabilities([none, *candidates])
         no_answer = next(one.probability for one in ranked if not one.text)
         kept = ranked if allow_no_answer else [one for one in ranked if one.text] or [ranked[0]]
@@ -224,10 +227,10 @@ def decode(
     return found
 
 
-def _stretches(window: Window, logits: Tensor) -> Iterator[tuple[tuple[int, int], float]]:
-    """The best stretches of the context in a window: ((from, to) in characters, score)."""
+def _spans(window: Window, logits: Tensor) -> Iterator[tuple[tuple[int, int], float]]:
+    """The best spans of the context in a window: ((from, to) in characters, score)."""
     pieces = len(window.offsets)
-    if pieces == 0:  # cleaning has left nothing of the context
+    if pieces == 0:  # cleaning left nothing of the context
         return
     start, end = logits[window.first : window.first + pieces].unbind(dim=-1)  # (pieces,) each
     ends = F.pad(end, (0, LONGEST - 1), value=-torch.inf).unfold(0, LONGEST, 1)  # (pieces, LONGEST)
@@ -244,28 +247,14 @@ def _with_probabilities(candidates: Sequence[Candidate]) -> list[Candidate]:
     """The candidates, the best first, with the softmax of their scores."""
     ranked = sorted(candidates, key=lambda one: (-one.score, one.start, one.end))
     chances = torch.tensor([one.score for one in ranked]).softmax(dim=0).tolist()
-    return [
-        Candidate(one.text, one.start, one.end, one.score, chance)
-        for one, chance in zip(ranked, chances, strict=True)
-    ]
+    return [replace(one, probability=chance) for one, chance in zip(ranked, chances, strict=True)]
 
 
 def _loss(rows: Windows, logits: Sequence[Tensor], number: int) -> float:
-    """The mean over a question's windows of the loss that it is trained on."""
+    """The training loss of a question, the mean over its windows."""
     losses = []
     for row in rows.rows_of[number]:
         columns = (rows[row]["start_positions"], rows[row]["end_positions"])
         target = torch.tensor(columns)  # (2,)
         losses.append(F.cross_entropy(logits[row].T, target).item())
     return sum(losses) / len(losses)
-
-
-def _scores(measured: Measured, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    count, exact = len(rows), sum(row["right"] for row in rows)
-    f1 = np.array([row["f1"] for row in rows])
-    return {
-        "examples": count,
-        "loss": {"value": measured.loss},
-        "f1": measured.resampled(lambda a, _: float(a.mean()), f1, f1),
-        "exact_match": with_interval(exact / count, metrics.wilson_interval(exact, count)),
-    }

@@ -257,7 +257,7 @@ def _build_model(
     if "double-softmax" in settings.faults:
         loss = faults.DoubleSoftmax(loss.weights)
     if settings.probe is not None:
-        require_classes(kind.problem_type)
+        require_classes(kind)
         probed = ProbedModel.fresh(
             settings.model,
             revision=revision,

@@ -103,7 +103,7 @@ class Predictor:
         pairs = [pairs] if isinstance(pairs, str) else pairs
         if not texts:
             return []
-        corpus = self.kind.unlabelled(texts, self._second(texts, pairs, choices))
+        corpus = self.kind.unlabelled(texts, pairs=pairs, choices=choices)
         rows = self.kind.rows(corpus, self.tokenizer, max_length=max_length, overlap=overlap)
         result = run(
             self.model,
@@ -117,22 +117,3 @@ class Predictor:
         return self.kind.predictions(
             Asked(corpus, rows, names, result.logits, top, allow_no_answer)
         )
-
-    def _second(
-        self, rows: Sequence[Any], pairs: Sequence[Any] | None, choices: Sequence[Any] | None
-    ) -> Sequence[Any] | None:
-        """What goes with each text, if it is what this kind of task takes."""
-        chooses = self.kind.more_texts == "choices"
-        for key, given in (("choices", choices), ("pairs", pairs)):
-            fits = self.kind.more_texts and (key == "choices") == chooses
-            if given is not None and not (fits and len(given) == len(rows)):
-                raise DataError(
-                    f"There are {len(rows)} texts and {len(given)} {_NAMES[key]}."
-                    if fits
-                    else f"A model for {self.kind.problem_type} takes no {_NAMES[key]}.",
-                    key=key,
-                )
-        return choices if chooses else pairs
-
-
-_NAMES = {"choices": "lists of choices", "pairs": "second texts"}

@@ -27,6 +27,8 @@ from minibert.io import hub
 from minibert.io.errors import CheckpointError, ConfigError, TrainingError
 from minibert.io.files import inside, read_object, read_tensors, write_json, write_tensors
 from minibert.training import Batch, EpochRecord, History, State, StepRecord
+from minibert.workbench.kinds.classes import Classes
+from minibert.workbench.kinds.kind import Kind
 from minibert.workbench.tasks.pooling import SentenceEncoder
 
 RECORD, NUMBERS = "probe.json", "probe.safetensors"
@@ -74,13 +76,15 @@ class ProbedModel(nn.Module):
         config: the frozen model's, with the labels of the probe.
     """
 
+    kind = Classes.problem_type
+
     def __init__(self, model: BertModel, probe: LinearProbe, layer: int, pooling: str, labels: Any):
         super().__init__()
         model.freeze()
         self.encoder = SentenceEncoder(model, pooling, layer=layer)
         self.probe = probe
         self.config: BertConfig = model.config.replace(
-            id2label=dict(enumerate(labels)), problem_type="single_label_classification"
+            id2label=dict(enumerate(labels)), problem_type=self.kind
         )
         self.load_report = model.load_report
 
@@ -273,10 +277,11 @@ def fit_logistic(
     return history
 
 
-def require_classes(problem_type: str | None) -> None:
-    """Raises ConfigError if the labels are anything but one class for each text."""
-    if problem_type != "single_label_classification":
+def require_classes(kind: Kind) -> None:
+    """Raises ConfigError unless each text has one class."""
+    if not kind.one_class:
         raise ConfigError(
-            f"A probe tells classes of texts apart, and these labels are for {problem_type}.",
+            f"A probe predicts one class for each text, and these labels are for "
+            f"{kind.problem_type}.",
             key="probe",
         )
