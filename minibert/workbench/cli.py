@@ -26,7 +26,7 @@ from minibert.study.ledger import ledger
 from minibert.study.official import verify
 from minibert.workbench import recipes
 from minibert.workbench.arguments import parse
-from minibert.workbench.kinds.tags import TaggedText
+from minibert.workbench.kinds.tagged_text import TaggedText
 from minibert.workbench.runs.folders import RECORD
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
 from minibert.workbench.runs.settings import READING, TrainingSettings

@@ -134,6 +134,12 @@ class Corpus:
                 counts.update(label)
         return {name: counts[index] for index, name in enumerate(self.label_names or ())}
 
+    def reading(self) -> dict[str, Any]:
+        """The arguments of `read` with which labels of another file mean the same as here."""
+        if self.problem_type is None:
+            return {}
+        return {"label_names": self.label_names, "problem_type": self.problem_type}
+
     def head(self, count: int = 5) -> str:
         """The first examples as a table for people."""
         return "\n".join(_row(example, self.label_names) for example in self.examples[:count])

@@ -12,7 +12,7 @@ import torch
 from minibert import checkpoint
 from minibert.base import Model
 from minibert.data import Rows, collate, plan_batches
-from minibert.heads import MODELS, BertForSequenceClassification
+from minibert.heads import MODELS
 from minibert.io import hub, shards
 from minibert.io.errors import CheckpointError, ConfigError
 from minibert.io.files import inside, sha256
@@ -50,11 +50,13 @@ def model_class(source: str | Path, *, revision: str | None = None) -> type[Mode
     return MODELS[checkpoint.class_name(local.folder)]
 
 
-def require_class(source: str | Path, revision: str | None, *wanted: type[Model]) -> type[Any]:
+def require_class(
+    source: str | Path, revision: str | None, *wanted: type[Model], hint: str | None = None
+) -> type[Any]:
     """The class of a checkpoint, if it is one of those that a task can use.
 
     Raises:
-        CheckpointError: it is another, naming both.
+        CheckpointError: it is another class; the message names both, and `hint` says what to do.
     """
     found = model_class(source, revision=revision)
     if found not in wanted:
@@ -63,9 +65,7 @@ def require_class(source: str | Path, revision: str | None, *wanted: type[Model]
             f"{source} is a {found.__name__}, and this needs a {expected}.",
             path=source,
             key="architectures",
-            hint=f"Fine-tune it first: minibert train --model {source} --train FILE."
-            if BertForSequenceClassification in wanted
-            else None,
+            hint=hint,
         )
     return found
 

@@ -172,9 +172,7 @@ def _read(
         first, *others = corpora.values()
         if others and first.problem_type is not None:
             require_kind(corpora[name], KINDS[first.problem_type], first.source)
-        options["label_names"] = first.label_names
-        if first.problem_type == "regression":
-            options["problem_type"] = "regression"  # also where a part holds whole numbers alone
+        options.update(first.reading())
     return corpora
 
 

@@ -46,7 +46,7 @@ def evaluate_file(
         reading: how to read the file: the keyword arguments of `corpora.read`.
 
     Raises:
-        CheckpointError: the model does no task that has labels, or was never trained.
+        CheckpointError: the model does not do a task that has labels, or was never fine-tuned.
         DataError: the file cannot be read, or has labels that the model does not know.
     """
     revision = commit_of(source, revision)
@@ -56,7 +56,7 @@ def evaluate_file(
     corpus = read(
         data,
         label_names=kind.names_of(model) or None,
-        problem_type=kind.labels_are or kind.problem_type,
+        problem_type=kind.labels,
         **(reading or {}),
     )
     require_kind(corpus, kind, "the model")
@@ -80,7 +80,7 @@ def open_classifier(
     """A fine-tuned model, or a frozen one with its probe.
 
     Args:
-        allow_untrained: make a model with a head that has learned nothing of any other.
+        allow_untrained: give any other model an untrained head.
 
     Raises:
         CheckpointError: it is neither.
@@ -88,12 +88,12 @@ def open_classifier(
     if is_probe(source, revision):
         return ProbedModel.from_pretrained(source, revision=revision)
     heads = tuple(dict.fromkeys(kind.head for kind in KINDS.values()))
-    if not allow_untrained:
-        head = require_class(source, revision, *heads)
-        return head.from_pretrained(source, revision=revision)
-    found: type[Any] = model_class(source, revision=revision)
-    head = found if found in heads else heads[0]
-    return head.from_pretrained(source, revision=revision, fresh_head=True)
+    if allow_untrained and model_class(source, revision=revision) not in heads:
+        head: type[Any] = heads[0]
+    else:
+        hint = f"Fine-tune it first: minibert train --model {source} --train FILE."
+        head = require_class(source, revision, *heads, hint=hint)
+    return head.from_pretrained(source, revision=revision, fresh_head=allow_untrained)
 
 
 def evaluate(
@@ -113,7 +113,7 @@ def evaluate(
 
     Args:
         split: what to call the data.
-        intervals: whether to draw the intervals that need a thousand resamples.
+        intervals: whether to compute the intervals that need a thousand resamples.
         ranks: the processes that share the work; each gets the whole report.
     """
     result = run(
@@ -138,11 +138,11 @@ def score(
     *,
     intervals: bool = True,
 ) -> Report:
-    """The report of what a model has said of a corpus.
+    """The report of a model's outputs for a corpus.
 
     Args:
         lengths: tokens of each example.
-        rows: the examples as rows of ids; None for a probe, which sees features.
+        rows: the examples as rows of ids; None for a probe, which reads features.
     """
     kind = kind_of(model)
     names = kind.names_of(model)

@@ -58,13 +58,12 @@ def require_known(faults: Iterable[str]) -> None:
             )
 
 
-def require_sense(settings: Settings, problem_type: str | None) -> None:
+def require_sense(settings: Settings, one_class: bool) -> None:
     """Raises ConfigError for a fault that this run cannot have.
 
     Args:
-        problem_type: of the training data.
+        one_class: whether each text has one class.
     """
-    one_class = problem_type == "single_label_classification"
     logistic = settings.probe == "logistic"
     reasons = {
         "double-softmax": "needs one class for each text: other losses have no softmax"

@@ -28,7 +28,6 @@ from minibert.io.files import finite, write_json
 from minibert.tokenizer import BertTokenizer
 from minibert.training import Batch, History, Trainable
 from minibert.workbench.data import checks
-from minibert.workbench.data.balance import class_loss, rows_of_epoch
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds import kind_of
 from minibert.workbench.kinds.evaluation import Report
@@ -46,6 +45,7 @@ from minibert.workbench.tasks.layerwise import freeze_lower_layers, rate_by_laye
 from minibert.workbench.tasks.probe_runs import Probing
 from minibert.workbench.tasks.probes import ProbedModel, require_classes
 from minibert.workbench.tasks.splits import read_splits
+from minibert.workbench.tasks.unequal_classes import class_loss, rows_of_epoch
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from torch import Tensor
 from minibert import training as loop
 from minibert.fast.precision import Precision, choose_precision
 from minibert.training import Batch, History
-from minibert.workbench.data.balance import rows_of_epoch
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.runs.folders import write_log
@@ -22,6 +21,7 @@ from minibert.workbench.scores.baselines import class_labels
 from minibert.workbench.tasks.evaluate import score
 from minibert.workbench.tasks.features import extract_features
 from minibert.workbench.tasks.probes import LinearProbe, ProbedModel, feature_batches, fit_logistic
+from minibert.workbench.tasks.unequal_classes import rows_of_epoch
 
 
 @dataclass(frozen=True)

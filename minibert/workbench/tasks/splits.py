@@ -14,55 +14,32 @@ from minibert.workbench.tasks import faults
 
 
 def read_splits(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
-    """Reads the data, the same labels in every split, and tells what kind of task they are for.
+    """Reads the data, with the same labels in every split, and finds their kind of task.
 
-    What the settings do not name is taken out of the training data, in this order: test, a subset,
-    validation.
+    Splits that the settings do not name are taken out of the training data, in this order: test, a
+    subset, validation.
 
     Returns:
         The kind, and the corpora "train", "validation" and, if there is one, "test".
 
     Raises:
         DataError: a file cannot be used, has no labels, one label alone, or labels of another kind.
-        ConfigError: a part would be empty, or a fault was asked for that makes no sense here.
+        ConfigError: a part would be empty, or a fault makes no sense for these data.
     """
-    reading: dict[str, Any] = {key: getattr(settings, key) for key in READING}
-    asked = None if settings.problem_type is None else KINDS[settings.problem_type]
-    if asked is not None:
-        reading["problem_type"] = asked.labels_are or asked.problem_type
-    corpora = {"train": read(settings.train, split="train", **reading)}
-    if corpora["train"].problem_type is None:
-        raise DataError(
-            f"{settings.train} has no labels to learn from.",
-            path=settings.train,
-            hint="For a table in a .txt file say sep and names (--sep ';' --names text label).",
-        )
-    kind = asked or KINDS[corpora["train"].problem_type]
-    require_kind(corpora["train"], kind, "problem_type")
-    reading["label_names"] = corpora["train"].label_names
-    if corpora["train"].problem_type == "regression":
-        reading["problem_type"] = "regression"  # also where a part holds whole numbers alone
-    names = corpora["train"].label_names
-    least = 1 if _has_several(corpora["train"]) else 2
-    if names is not None and len(names) < least:
-        found = f"one label only, {names[0]!r}" if names else "no label in any row"
-        raise DataError(
-            f"{settings.train} has {found}: there is nothing to tell apart.",
-            path=settings.train,
-            key=settings.label,
-        )
-    for name in ("validation", "test"):
-        path = getattr(settings, name)
-        if path is not None:
-            corpora[name] = read(path, split=name, **reading)
-            require_kind(corpora[name], kind, "the training data")
+    kind, corpora = _read(settings)
+    faults.require_sense(settings, kind.one_class)
     seed = settings.seed if settings.data_seed is None else settings.data_seed
-    faults.require_sense(settings, kind.problem_type)
     whole = corpora["train"]  # in the order of the file
-    if settings.test_fraction is not None:
-        corpora["train"], corpora["test"] = split(
-            corpora["train"], settings.test_fraction, seed=seed, stratify=kind.one_class
+
+    def take(fraction: float) -> Corpus:
+        """Moves a part of the training data to another split."""
+        corpora["train"], part = split(
+            corpora["train"], fraction, seed=seed, stratify=kind.one_class
         )
+        return part
+
+    if settings.test_fraction is not None:
+        corpora["test"] = take(settings.test_fraction)
     if settings.test_subset is not None and "test" in corpora:
         corpora["test"] = subset(corpora["test"], settings.test_subset, seed=seed)
     elif settings.test_subset is not None:
@@ -77,16 +54,39 @@ def read_splits(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
             corpora["train"], settings.validation_fraction, whole
         )
     if "validation" not in corpora:
-        corpora["train"], corpora["validation"] = split(
-            corpora["train"],
-            settings.validation_fraction,
-            seed=seed,
-            stratify=kind.one_class,
-        )
+        corpora["validation"] = take(settings.validation_fraction)
     return kind, {
         name: corpora[name] for name in ("train", "validation", "test") if name in corpora
     }
 
 
-def _has_several(corpus: Corpus) -> bool:
-    return corpus.problem_type == "multi_label_classification"
+def _read(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
+    """The splits that the settings name, and the kind of task of their labels."""
+    reading: dict[str, Any] = {key: getattr(settings, key) for key in READING}
+    asked = None if settings.problem_type is None else KINDS[settings.problem_type]
+    if asked is not None:
+        reading["problem_type"] = asked.labels
+    train = read(settings.train, split="train", **reading)
+    if train.problem_type is None:
+        raise DataError(
+            f"{settings.train} has no labels to learn from.",
+            path=settings.train,
+            key="label",
+            hint="For a table in a .txt file say sep and names (--sep ';' --names text label).",
+        )
+    kind = asked or KINDS[train.problem_type]
+    require_kind(train, kind, "problem_type")
+    if train.label_names is not None and len(train.label_names) < kind.fewest_classes:
+        raise DataError(
+            f"{settings.train} has only the labels {list(train.label_names)}, and "
+            f"{kind.fewest_classes} or more are needed.",
+            path=settings.train,
+            key=settings.label,
+        )
+    corpora = {"train": train}
+    for name in ("validation", "test"):
+        path = getattr(settings, name)
+        if path is not None:
+            corpora[name] = read(path, split=name, **{**reading, **train.reading()})
+            require_kind(corpora[name], kind, "the training data")
+    return kind, corpora

@@ -187,5 +187,5 @@ def test_labels_that_are_no_classes_are_refused(tiny, tmp_path, key):
     path = write_table(tmp_path / "n.csv", ["text", "label"], [("so", 0.5), ("a day", 1.5)] * 9)
     settings = settings_for(tiny, tmp_path, tmp_path / "run", **{key: True})
     settings = type(settings)(str(tiny), str(path), **{key: True})
-    with pytest.raises(ConfigError, match=f"{key} is for texts of one class each"):
+    with pytest.raises(ConfigError, match=f"{key} needs one class"):
         finetune(settings, progress=False)

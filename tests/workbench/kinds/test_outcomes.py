@@ -1,4 +1,4 @@
-"""Scores from rows of errors.csv equal the metrics that they are rows of."""
+"""Scores from rows of errors.csv equal the metrics of the report."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def test_tags():
     assert value(found["entity_f1"]) == expected
 
 
-def test_tags_of_words_that_spell_no_entities(draw):
+def test_tags_that_are_not_iob(draw):
     rows = rows_of(["NOUN VERB X", "X"], ["NOUN X X", "X"])
     found = KINDS["token_classification"].outcomes(["NOUN", "VERB", "X"], rows)
     assert list(found) == ["word_accuracy"] and value(found["word_accuracy"]) == 3 / 4
 
 
-def test_names_that_cannot_be_told_apart_give_no_score():
+def test_ambiguous_label_names_give_no_score():
     assert (
         KINDS["multi_label_classification"].outcomes(["a, b", "a", "b"], rows_of(["a"], ["a"]))
         == {}
@@ -88,7 +88,7 @@ def test_names_that_cannot_be_told_apart_give_no_score():
     assert KINDS["token_classification"].outcomes(["B-X Y"], rows_of(["B-X Y"], ["B-X Y"])) == {}
 
 
-def test_a_label_that_is_none_of_the_labels():
+def test_an_unknown_label_is_a_value_error():
     with pytest.raises(ValueError, match="furious"):
         KINDS["single_label_classification"].outcomes(NAMES, rows_of(["angry"], ["furious"]))
     with pytest.raises(ValueError):

@@ -22,7 +22,7 @@ from minibert.workbench.kinds.spans import Spans, decode
 from minibert.workbench.scores.metrics import answer_scores
 from minibert.workbench.tasks.evaluate import evaluate
 from tests.conftest import BOUNDS
-from tests.workbench.conftest import FILLERS, MOODS, NAMES, VOCABULARY, save_model
+from tests.workbench.conftest import FILLERS, MOODS, NAMES, VOCABULARY, refused, save_model
 
 WORDS = [*FILLERS, *MOODS, *NAMES]  # each is one piece
 LOW = -20.0
@@ -156,9 +156,7 @@ def brute_force(context: str, rows: Windows, logits, tokenizer, longest: int):
 
 
 @pytest.mark.parametrize("max_length, overlap", [(None, None), (16, None), (12, 3), (10, 0)])
-def test_decoding_equals_a_search_through_all_stretches(
-    tokenizer, monkeypatch, max_length, overlap
-):
+def test_decoding_equals_a_search_through_all_spans(tokenizer, monkeypatch, max_length, overlap):
     monkeypatch.setattr(spans, "LONGEST", 4)
     generator = torch.Generator().manual_seed(0)
     for _ in range(10):
@@ -208,7 +206,7 @@ def test_no_answer_has_to_be_said_of_every_window(tokenizer):
     assert answered.no_answer > 0.5
 
 
-def test_probabilities_are_a_softmax_over_the_stretches_and_no_answer(tokenizer):
+def test_probabilities_are_a_softmax_over_the_spans_and_no_answer(tokenizer):
     def some(numbers):
         numbers[0][:] = torch.arange(14.0).view(7, 2).sin()  # (S, 2)
 
@@ -439,17 +437,17 @@ def test_the_loss_is_the_mean_over_windows_whatever_the_batch(tokenizer):
             assert by_context[example.context] == pytest.approx(mean, abs=bound)
 
 
-# What it takes
+# What it accepts
 
 
 def test_a_question_needs_a_context_and_both_are_texts():
     kind = Spans()
-    with pytest.raises(DataError, match="needs a context"):
-        kind.unlabelled(["who?"], None)
-    with pytest.raises(DataError, match="Row 0 is not a question but 3"):
-        kind.unlabelled([3], ["here"])
-    with pytest.raises(DataError, match="Row 1 is not a context but None"):
-        kind.unlabelled(["a", "b"], ["here", None])
+    with refused(DataError, "pairs"):
+        kind.unlabelled(["who?"])
+    with refused(DataError, "0"):
+        kind.unlabelled([3], pairs=["here"])
+    with refused(DataError, "1"):
+        kind.unlabelled(["a", "b"], pairs=["here", None])
 
 
 def test_right_answers_of_which_nothing_is_left_do_not_count():

@@ -1,4 +1,4 @@
-"""Entities: scores against seqeval, the table of what became of each, and how they are shown."""
+"""Tags: entity scores against seqeval, the table of entities, and how they are printed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from minibert.examples import TaggedExample
 from minibert.io.errors import DataError
 from minibert.workbench import cli
 from minibert.workbench.data.corpora import Corpus
-from minibert.workbench.kinds.kind import Asked
+from minibert.workbench.kinds.entities import matched
 from minibert.workbench.kinds.evaluation import Measured
-from minibert.workbench.kinds.tags import FoundEntity, TaggedText, TaggedWord, Tags, matched
+from minibert.workbench.kinds.kind import Asked
+from minibert.workbench.kinds.tagged_text import FoundEntity, TaggedText, TaggedWord
+from minibert.workbench.kinds.tags import Tags
 from minibert.workbench.scores.metrics import entity_scores
 from minibert.workbench.tasks.predict import Predictor
 from tests.conftest import BOUNDS
-from tests.workbench.conftest import VOCABULARY, save_vocabulary
+from tests.workbench.conftest import VOCABULARY, refused, save_vocabulary
 
 IOB = ("B-loc", "B-per", "I-loc", "I-per", "O")
 SURE = 5.0
@@ -137,7 +139,7 @@ def report_of(tokenizer, sentences, names=IOB, sure=None, **reading):
         ),
     ],
 )
-def test_every_entity_is_told_of_once_with_what_became_of_it(tokenizer, tags, guesses, expected):
+def test_every_entity_has_one_row_with_its_outcome(tokenizer, tags, guesses, expected):
     rows = report_of(tokenizer, [("a b c d", tags, guesses)]).tables["entities.csv"]
     columns = ("outcome", "label", "prediction", "entity", "predicted_entity")
     assert sorted(tuple(row[column] for column in columns) for row in rows) == sorted(expected)
@@ -208,7 +210,7 @@ def test_rows_and_entities_are_sorted_by_loss_and_words_count_once(tokenizer):
     assert report.rows[2]["loss"] == pytest.approx(loss, abs=BOUNDS["module fp32"])
 
 
-def test_words_that_truncation_cut_off_are_missed(tokenizer):
+def test_entities_that_truncation_cut_off_are_missed(tokenizer):
     with pytest.warns(UserWarning, match="2 of 5 word tags have no piece"):
         report = report_of(
             tokenizer,
@@ -240,7 +242,7 @@ def test_comparing_reads_entities_back_from_the_rows(tokenizer):
 def predicted(tokenizer, text, tags: str, names=IOB) -> TaggedText:
     """What the kind makes of logits that mean these tags."""
     kind = Tags()
-    corpus = kind.unlabelled([text], None)
+    corpus = kind.unlabelled([text])
     rows = kind.rows(corpus, tokenizer)
     [ids] = rows.word_ids
     numbers = torch.zeros(len(ids), len(names))  # (S, C)
@@ -251,7 +253,7 @@ def predicted(tokenizer, text, tags: str, names=IOB) -> TaggedText:
     return found
 
 
-def test_entities_stand_where_they_say(tokenizer):
+def test_entities_have_their_places_in_the_text(tokenizer):
     text = "  Anna\tBerlin,  is \n in \u00e9t\u00e9  zoo"
     found = predicted(tokenizer, text, "B-per I-per O O O B-loc B-loc")
     assert [(one.type, one.text) for one in found.entities] == [
@@ -265,13 +267,13 @@ def test_entities_stand_where_they_say(tokenizer):
     assert found.entities[0].probability == min(chances)
 
 
-def test_a_word_that_is_not_read_ends_an_entity_as_where_entities_are_measured(tokenizer):
+def test_a_word_that_is_not_read_ends_an_entity(tokenizer):
     found = predicted(tokenizer, ["anna", "\u00ad", "lee"], "B-per O I-per")
     assert [word.word for word in found.words] == ["anna", "lee"]
     assert [one.text for one in found.entities] == ["anna", "lee"]
 
 
-def test_entities_of_given_words_stand_in_the_words_joined(tokenizer):
+def test_entities_of_given_words_have_places_in_the_joined_words(tokenizer):
     found = predicted(tokenizer, ["new york", "is", "calm"], "B-loc O B-per")
     assert found.text == "new york is calm"
     assert [(one.text, one.start) for one in found.entities] == [("new york", 0), ("calm", 12)]
@@ -309,8 +311,8 @@ def test_a_text_without_entities_says_so(tokenizer):
 
 def test_only_texts_and_sequences_of_words_can_be_tagged():
     for wrong in (None, 3, ["a", 3]):
-        with pytest.raises(DataError, match="Row 1 is neither"):
-            Tags().unlabelled(["a", wrong], None)
+        with refused(DataError, "1"):
+            Tags().unlabelled(["a", wrong])
 
 
 # On the command line
@@ -342,7 +344,7 @@ class Terminal:
         (True, None, ["--json"], False),
     ],
 )
-def test_colour_is_for_a_terminal_that_wants_it(
+def test_colours_are_used_on_a_terminal_unless_NO_COLOR_is_set(
     tmp_path, monkeypatch, terminal, no_color, arguments, coloured
 ):
     screen = Terminal(terminal)
@@ -389,8 +391,8 @@ def test_a_text_of_no_words_has_no_entities(tmp_path):
         ("\u00abzoo\u00bb\u2026", "\u00ab|zoo|\u00bb|\u2026"),
     ],
 )
-def test_what_opens_and_ends_is_a_word_of_its_own(text, words):
-    [sentence] = Tags().unlabelled([text], None)
+def test_opening_and_closing_punctuation_are_words(text, words):
+    [sentence] = Tags().unlabelled([text])
     assert "|".join(sentence.words) == words
     for word, start in zip(sentence.words, sentence.starts, strict=True):
         assert text[start : start + len(word)] == word

@@ -18,7 +18,7 @@ from minibert.io.files import read_json
 from minibert.training import Evaluation, LossSums
 from minibert.workbench.data.corpora import Corpus, Example, TaggedExample
 from minibert.workbench.kinds import KINDS
-from minibert.workbench.tasks import evaluate as evaluate_module
+from minibert.workbench.tasks import inference
 from minibert.workbench.tasks.common import pick_device
 from minibert.workbench.tasks.evaluate import evaluate, evaluate_file
 from tests.conftest import BOUNDS
@@ -246,7 +246,7 @@ def perfect(monkeypatch, examples, tokenizer, max_length):
             rows.append(torch.eye(3)[tags] * 20)
         return Evaluation(LossSums(), rows)
 
-    monkeypatch.setattr(evaluate_module.loop, "evaluate", loop_evaluate)
+    monkeypatch.setattr(inference.loop, "evaluate", loop_evaluate)
 
 
 def test_words_that_were_cut_off_count_as_misses(tokenizer, monkeypatch):

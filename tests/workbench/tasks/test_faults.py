@@ -271,7 +271,7 @@ def test_a_fault_that_makes_no_sense_is_refused(fault, tiny, moods, tmp_path):
 def test_a_logistic_probe_has_no_steps_to_make_a_fault_in(fault):
     settings = Settings("m", "t", probe="logistic", faults=[fault])
     with pytest.raises(ConfigError, match=fault):
-        faults.require_sense(settings, "single_label_classification")
+        faults.require_sense(settings, one_class=True)
 
 
 def test_sorted_validation_is_cut_off_beside_a_share_that_is_tested(tiny, tmp_path):

@@ -18,10 +18,9 @@ import minibert
 from minibert import BertModel
 from minibert.examples import Example
 from minibert.io.errors import ConfigError, DataError, MinibertError
-from minibert.io.files import read_json, sha256
+from minibert.io.files import finite, read_json, sha256
 from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.kinds import KINDS
-from minibert.io.files import finite
 from minibert.workbench.kinds.evaluation import Measured
 from minibert.workbench.reports import pictures as pictures_module
 from minibert.workbench.runs import session as sittings

@@ -16,7 +16,7 @@ from minibert import (
 )
 from minibert.io.errors import CheckpointError, ConfigError, DataError
 from minibert.workbench.kinds.evaluation import Report
-from minibert.workbench.kinds.tags import FoundEntity, TaggedText, TaggedWord
+from minibert.workbench.kinds.tagged_text import FoundEntity, TaggedText, TaggedWord
 from minibert.workbench.tasks.evaluate import evaluate_file
 from minibert.workbench.tasks.predict import Predictor
 from tests.conftest import BOUNDS
