@@ -198,8 +198,9 @@ def _say(run: Run, options: argparse.Namespace) -> None:
     if os.environ.get("RANK", "0") != "0":
         return  # the first process writes it
     if read_object(run.folder / RECORD)["settings"]["recipe"] == recipes.DEFAULT:
-        written = write_report(run.folder, progress=not options.quiet)
-        print("written:", *written.pictures, written.page, sep="\n  ")
+        with contextlib.suppress(ConfigError):  # without matplotlib, which the run has warned of
+            written = write_report(run.folder, progress=not options.quiet)
+            print("written:", *written.pictures, written.page, sep="\n  ")
         print(_NEXT)
 
 

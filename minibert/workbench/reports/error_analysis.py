@@ -1,6 +1,6 @@
-"""What a model gets wrong: slices of its errors, confusions, labels that may be wrong themselves.
+"""Error analysis of a run: slices of the examples, confusions, and labels that may be wrong.
 
-All of it is told from the rows of errors.csv, so any finished run can be looked at.
+All of it is computed from errors.csv, so it works for any finished run.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from minibert.io.errors import DataError
 from minibert.workbench.scores.calibration import Bin, reliability
 from minibert.workbench.scores.metrics import wilson_interval
 
-SURE = 0.9  # a prediction with this probability contradicts its label strongly
+SURE = 0.9  # a wrong prediction with this probability makes its label suspect
 
 
 @dataclass(frozen=True)
 class Row:
-    """One example and what was made of it.
+    """One example and the model's prediction for it.
 
     Attributes:
-        label, prediction: as errors.csv spells them: a class, a number, several labels with ", "
-            between, or a tag for each word with spaces between; of a question all right answers
-            with " | " between.
-        probability: of the prediction; None where there is none (regression).
-        noted: whether the prediction is right, where its kind of task says so: of a question any of
-            several answers is.
-        marks: (from, to, "answer" or "guess"): where in the second text, in characters.
+        label, prediction: as in errors.csv: a class, a number, several labels separated by ", ", a
+            tag for each word separated by spaces, or the answers to a question separated by " | ".
+        probability: of the prediction; None for regression.
+        right: whether the prediction is right, as `is_right` says.
+        marks: (start, end, "answer" or "guess"): characters of the second text.
         tokens: how many the model read; None in tables without that column.
     """
 
@@ -40,20 +40,15 @@ class Row:
     guid: str
     text: str
     text_pair: str | None = None
-
-    noted: bool | None = None
+    right: bool = False
     marks: tuple[tuple[int, int, str], ...] = ()
-
-    @property
-    def right(self) -> bool:
-        return self.label == self.prediction if self.noted is None else self.noted
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Some of the examples: how many, how many of them right, with the 95% interval of the share.
+    """A part of the examples: its size, its accuracy with the 95% interval, its mean loss.
 
-    `loss` and `confidence` are means; `confidence` is None where there are no probabilities.
+    `confidence` is the mean probability of the predictions; None where there are none.
     """
 
     name: str
@@ -73,7 +68,7 @@ def rows_of(table: Sequence[Mapping[str, str]], source: object) -> list[Row]:
     """The rows of errors.csv, in its order: the highest loss first.
 
     Raises:
-        DataError: a column is missing or holds no number.
+        DataError: a column is missing, or a value is not a number.
     """
     try:
         return [
@@ -86,7 +81,7 @@ def rows_of(table: Sequence[Mapping[str, str]], source: object) -> list[Row]:
                 guid=row["guid"],
                 text=row["text"],
                 text_pair=row.get("text_pair"),
-                noted=is_right(row) if "right" in row else None,
+                right=is_right(row),
                 marks=_marks(row),
             )
             for row in table
@@ -98,7 +93,7 @@ def rows_of(table: Sequence[Mapping[str, str]], source: object) -> list[Row]:
 
 
 def _marks(row: Mapping[str, str]) -> tuple[tuple[int, int, str], ...]:
-    """Where the answer to a question and the model's guess stand, if they stand anywhere."""
+    """Where the answer to a question and the model's guess are, if they are in the text."""
     found = []
     for key, kind in (("right_at", "answer"), ("predicted_at", "guess")):
         if row.get(key):
@@ -108,13 +103,16 @@ def _marks(row: Mapping[str, str]) -> tuple[tuple[int, int, str], ...]:
 
 
 def is_right(row: Mapping[str, str]) -> bool:
-    """Whether a prediction is right: as its kind of task has noted, else if it is the label."""
+    """Whether a prediction is right: what the column "right" says, else whether it is the label.
+
+    A question has such a column, as any of several answers is right.
+    """
     return row["right"] == "1" if "right" in row else row["label"] == row["prediction"]
 
 
 def by_label(rows: Iterable[Row]) -> list[Slice]:
     """A slice for each label, in alphabetical order."""
-    return _slices(rows, lambda row: row.label)
+    return sorted(_slices(rows, lambda row: row.label), key=lambda part: part.name)
 
 
 def by_length(rows: Sequence[Row], parts: int = 4) -> list[Slice]:
@@ -122,30 +120,33 @@ def by_length(rows: Sequence[Row], parts: int = 4) -> list[Slice]:
     known = sorted((row for row in rows if row.tokens is not None), key=lambda row: row.tokens or 0)
     if not known:
         return []
-    limits = sorted(
-        {known[len(known) * part // parts - 1].tokens or 0 for part in range(1, parts + 1)}
-        | {known[-1].tokens or 0}
-    )
-    starts = [known[0].tokens or 0, *(limit + 1 for limit in limits)]
+    lengths = [row.tokens or 0 for row in known]
+    ends = {lengths[len(known) * part // parts - 1] for part in range(1, parts + 1)}
+    limits = sorted(ends | {lengths[-1]})
+    starts = [lengths[0], *(limit + 1 for limit in limits)]
 
     def name(row: Row) -> str:
         place = next(number for number, limit in enumerate(limits) if (row.tokens or 0) <= limit)
         return f"{starts[place]} to {limits[place]}"
 
-    order = {name(row): None for row in known}
-    slices = {part.name: part for part in _slices(known, name)}
-    return [slices[each] for each in order]
+    return _slices(known, name)
 
 
 def confusions(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str, int]]:
-    """(label, prediction, count) of the pairs that differ, the commonest first."""
+    """(label, prediction, count) of the pairs that differ, the most frequent first."""
     counts = Counter((label, prediction) for label, prediction in pairs if label != prediction)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [(label, prediction, count) for (label, prediction), count in ordered]
 
 
-def words_of(rows: Iterable[Row]) -> list[tuple[str, str]]:
-    """(tag, predicted tag) of every word, of the rows of tagged sentences."""
+def confusion_counts(pairs: Iterable[tuple[str, str]], labels: Sequence[str]) -> np.ndarray:
+    """(C, C) counts of (label, prediction) pairs: labels are rows, predictions columns."""
+    counts = Counter(pairs)
+    return np.array([[counts[label, guess] for guess in labels] for label in labels], dtype=int)
+
+
+def tags_of(rows: Iterable[Row]) -> list[tuple[str, str]]:
+    """(tag, predicted tag) of every word of tagged sentences."""
     return [
         pair
         for row in rows
@@ -154,19 +155,16 @@ def words_of(rows: Iterable[Row]) -> list[tuple[str, str]]:
 
 
 def suspects(rows: Iterable[Row], most: int = 50) -> list[Row]:
-    """Examples whose label may be wrong: the model is at least 90% sure of another one.
+    """Examples whose label may be wrong: the model is at least 90% confident in another class.
 
-    It may as well be a hard example or a blind spot of the model: only reading tells.
+    They may as well be hard examples, or blind spots of the model.
     """
     found = [row for row in rows if not row.right and (row.probability or 0) >= SURE]
     return sorted(found, key=lambda row: -(row.probability or 0))[:most]
 
 
 def easiest(rows: Sequence[Row], most: int = 10) -> list[Row]:
-    """The examples of the lowest loss.
-
-    They are worth reading too: a wrong label that the model has learned to repeat costs nothing.
-    """
+    """The examples with the lowest loss; a wrong label that the model has learned is among them."""
     return sorted(rows, key=lambda row: row.loss)[:most]
 
 
@@ -179,20 +177,21 @@ def calibration(rows: Iterable[Row]) -> tuple[Bin, ...]:
 
 
 def _slices(rows: Iterable[Row], key: Callable[[Row], str]) -> list[Slice]:
+    """A slice for each value of the key, in the order in which they first occur."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
-    return [_slice(name, groups[name]) for name in sorted(groups)]
+    return [_slice(name, group) for name, group in groups.items()]
 
 
 def _slice(name: str, rows: Sequence[Row]) -> Slice:
     right = sum(row.right for row in rows)
-    sure = [row.probability for row in rows if row.probability is not None]
+    known = [row.probability for row in rows if row.probability is not None]
     return Slice(
         name,
         len(rows),
         right,
         *wilson_interval(right, len(rows)),
         loss=math.fsum(row.loss for row in rows) / len(rows),
-        confidence=math.fsum(sure) / len(sure) if sure else None,
+        confidence=math.fsum(known) / len(known) if known else None,
     )

@@ -222,8 +222,8 @@ def test_a_run_has_a_report(trained, capsys):
     for sign in ("None", "nan", "undefined"):
         assert not re.search(rf"\b{sign}\b", seen), sign
     assert not re.search(r"<tbody>\s*</tbody>", body)
-    assert trained.task.metric in page
-    assert ("Entity by entity" in seen) == (trained.name == "tags")
+    assert trained.task.metric.replace("_", " ") in page
+    assert ("<h2>Entities</h2>" in page) == (trained.name == "tags")
 
 
 def test_seeds_are_trained_and_compared(trained, tiny, capsys):

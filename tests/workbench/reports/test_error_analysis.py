@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from minibert.io.errors import DataError
@@ -10,6 +12,7 @@ from minibert.workbench.reports.error_analysis import (
     by_label,
     by_length,
     calibration,
+    confusion_counts,
     confusions,
     easiest,
     rows_of,
@@ -18,7 +21,8 @@ from minibert.workbench.reports.error_analysis import (
 
 
 def row(loss, label, prediction, probability=0.6, tokens=5, text="a text") -> Row:
-    return Row(loss, label, prediction, probability, tokens, "file.csv:2", text)
+    right = label == prediction
+    return Row(loss, label, prediction, probability, tokens, "file.csv:2", text, right=right)
 
 
 ROWS = [
@@ -53,9 +57,10 @@ def test_slices_by_length_hold_every_row_once_in_the_order_of_length():
     assert sum(part.count for part in by_length(ROWS[:2], parts=4)) == 2
 
 
-def test_confusions_are_errors_the_commonest_first():
+def test_confusions_are_errors_the_most_frequent_first():
     pairs = [(row.label, row.prediction) for row in ROWS]
     assert confusions(pairs) == [("joy", "anger", 2), ("anger", "joy", 1), ("joy", "fear", 1)]
+    assert confusion_counts(pairs, ["joy", "anger"]).tolist() == [[1, 2], [1, 1]]
 
 
 def test_suspects_contradict_their_label_strongly():
@@ -82,12 +87,15 @@ def test_rows_are_read_by_the_names_of_columns():
         "label": "joy",
         "loss": "0.25",
     }
-    assert rows_of([line], "runs/001") == [Row(0.25, "joy", "joy", 0.5, None, "f:1", "so", None)]
+    assert rows_of([line], "runs/001") == [
+        Row(0.25, "joy", "joy", 0.5, None, "f:1", "so", right=True)
+    ]
     known = rows_of([{**line, "tokens": "7", "text_pair": "and", "probability": ""}], "runs/001")
-    assert known == [Row(0.25, "joy", "joy", None, 7, "f:1", "so", "and")]
+    assert known == [Row(0.25, "joy", "joy", None, 7, "f:1", "so", "and", right=True)]
     for damage in ({"loss": "much"}, {"tokens": "seven"}):
-        with pytest.raises(DataError, match=r"runs/001/errors\.csv"):
+        with pytest.raises(DataError) as caught:
             rows_of([{**line, **damage}], "runs/001")
+        assert caught.value.path == Path("runs/001")
     del line["label"]
-    with pytest.raises(DataError, match="label"):
+    with pytest.raises(DataError):
         rows_of([line], "runs/001")

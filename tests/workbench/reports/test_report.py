@@ -12,16 +12,17 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from minibert.io.errors import ConfigError, DataError
 from minibert.io.tables import write_csv
 from minibert.workbench.cli import main
-from minibert.workbench.reports import pictures as pictures_module
+from minibert.workbench.reports import charts
 from minibert.workbench.reports.page import document
-from minibert.workbench.reports.page.svg import Line, lines
 from minibert.workbench.reports.pictures import pictures
 from minibert.workbench.runs.folders import SavedRun, read_run
+from minibert.workbench.tasks import report as report_module
 from minibert.workbench.tasks.features import extract_features
 from minibert.workbench.tasks.finetune import finetune
 from minibert.workbench.tasks.report import write_report
@@ -54,7 +55,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        return " ".join(self.texts)
+        return " ".join(" ".join(self.texts).split())
 
     def payload(self) -> dict:
         return json.loads(self.scripts[0])
@@ -102,13 +103,18 @@ def test_every_example_is_there_for_the_script_and_the_first_without_one(run, pa
     payload = page.payload()
     assert payload["columns"][:2] == ["loss", "label"]
     assert [row[0] for row in payload["rows"]] == [float(row["loss"]) for row in saved.rows]
-    assert [row[5] for row in payload["rows"]] == [row["text"] for row in saved.rows]
+    assert [text_of(row) for row in payload["rows"]] == [row["text"] for row in saved.rows]
     assert all(row["text"] in page.text for row in saved.rows)
     identifiers = {attributes.get("id") for _, attributes in page.tags}
     script = page.scripts[-1]
     asked = set(re.findall(r'getElementById\("([\w-]+)"\)', script))
     asked |= set(json.loads(re.search(r"fields = (\[.*?\])", script).group(1)))
     assert asked and asked <= identifiers
+
+
+def text_of(row: list) -> str:
+    """The text of an example of the payload, from its marked and unmarked parts."""
+    return "".join(part for part, _ in row[5])
 
 
 def _addresses(page: Page, text: str) -> list[str]:
@@ -121,6 +127,9 @@ def _addresses(page: Page, text: str) -> list[str]:
     ]
     style = re.search(r"<style>(.*?)</style>", text, re.DOTALL).group(1)
     found += re.findall(r"url\(|@import|expression", style)
+    for _, attributes in page.tags:  # charts refer to their own parts, as in url(#clip)
+        found += re.findall(r"url\([^#].*?\)", " ".join(filter(None, attributes.values())))
+        found += re.findall(r"^[^#].*", attributes.get("xlink:href") or "")
     found += re.findall(r"fetch\(|XMLHttpRequest|import\(|WebSocket|sendBeacon", page.scripts[-1])
     return found
 
@@ -158,7 +167,7 @@ def test_hostile_texts_and_labels_stay_text(run, tmp_path):
     assert [tag for tag, _ in page.tags].count("script") == 2  # the data and the code, as ever
     assert "img" not in {tag for tag, _ in page.tags}
     assert "<b>bold" not in text and "<!--" not in text and "\u2028" not in page.scripts[0]
-    assert page.payload()["rows"][0][5] == HOSTILE  # whole, and harmless
+    assert text_of(page.payload()["rows"][0]) == HOSTILE  # whole, and harmless
     assert _addresses(page, text) == []
 
 
@@ -168,11 +177,11 @@ def test_the_page_tells_the_epoch_that_was_measured(run, tmp_path):
     record = json.loads((copy / "run.json").read_text())
     (copy / "run.json").write_text(json.dumps({**record, "best_epoch": 1, "measured_epoch": 2}))
     text = Page(document(read_run(copy))).text
-    assert "Epoch 2 of 2 is the one measured, though 1 was the best by accuracy" in text
-    assert "so the two curves are not of one measure" not in text
+    assert "the scores of epoch 2 of 2, although epoch 1 was the best by accuracy" in text
+    assert "not on the same scale" not in text
     record["settings"]["class_weights"] = True
     (copy / "run.json").write_text(json.dumps(record))
-    assert "so the two curves are not of one measure" in Page(document(read_run(copy))).text
+    assert "not on the same scale" in Page(document(read_run(copy))).text
 
 
 @pytest.mark.parametrize("kind", ["regression", "several", "tags"])
@@ -194,9 +203,9 @@ def test_runs_of_every_kind_have_a_page(kind, tiny, tmp_path):
     written = write_report(tmp_path / "run", progress=False)
     page = Page(written.page.read_text())
     main_score = next(iter(read_run(tmp_path / "run").metrics["validation"].values()))
-    assert "How it learned" in page.text and str(main_score) in page.text
-    assert ("What it mixes up" in page.text) == (kind == "tags")
-    assert ("How far off it is" in page.text) == (kind == "regression")
+    assert "Training" in page.texts and str(main_score) in page.text
+    assert ("Confusion" in page.texts) == (kind == "tags")
+    assert ("Predictions and labels" in page.texts) == (kind == "regression")
     choices = {attributes["id"] for tag, attributes in page.tags if tag == "select"}
     expected = {"regression": set(), "tags": {"kind"}, "several": {"kind", "label", "prediction"}}
     assert choices == expected[kind] | {"order"}
@@ -227,8 +236,8 @@ def test_the_picture_of_features_is_of_whole_pairs(run, tmp_path, monkeypatch):
         seen.extend(texts)
         return extract_features(source, texts, **options)
 
-    monkeypatch.setattr(pictures_module, "extract_features", watched)
-    pictures_module.picture_of_features(copy, progress=False)
+    monkeypatch.setattr(report_module, "extract_features", watched)
+    write_report(copy, progress=False)
     assert {text.text_pair for text in seen} == {row["text_pair"] for row in rows}
 
 
@@ -236,16 +245,22 @@ def test_a_picture_that_cannot_be_drawn_is_a_warning(run, monkeypatch):
     def fail(*_):
         raise ValueError("no such font")
 
-    monkeypatch.setattr(pictures_module, "_reliability", fail)
-    with pytest.warns(UserWarning, match="reliability.png could not be drawn: .*no such font"):
+    monkeypatch.setattr(charts, "reliability", fail)
+    with pytest.warns(UserWarning, match="reliability.png .*no such font"):
         drawn = pictures(run)
     assert len(drawn) == 4
 
 
-def test_without_matplotlib_there_is_the_page_alone(run, tmp_path, monkeypatch):
+def test_without_matplotlib_the_report_says_how_to_install_it(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    written = write_report(run, tmp_path / "page.html", progress=False)
-    assert written.pictures == () and written.page.stat().st_size > 10_000
+    with pytest.raises(ConfigError) as caught:
+        write_report(run, tmp_path / "page.html", progress=False)
+    assert caught.value.key == "plots" and not (tmp_path / "page.html").exists()
+    assert main(["report", str(run), "--quiet"]) == 2
+    assert "pip install 'minibert[plots]'" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="pip install") as warned:
+        assert pictures(run) == []
+    assert len(warned) == 1
 
 
 def test_from_the_command_line(run, tmp_path, capsys):
@@ -257,15 +272,17 @@ def test_from_the_command_line(run, tmp_path, capsys):
     assert "run.json" in capsys.readouterr().err
 
 
-def test_what_is_no_finished_run_is_refused(run, tmp_path):
+def test_only_a_finished_run_has_a_report(run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("report.html"))
     record = json.loads((copy / "run.json").read_text())
     (copy / "run.json").write_text(json.dumps({**record, "status": "unfinished"}))
-    with pytest.raises(DataError, match="--resume"):
+    with pytest.raises(DataError) as caught:
         write_report(copy)
-    with pytest.raises(ConfigError, match="is a folder"):
+    assert caught.value.key == "status"
+    with pytest.raises(ConfigError) as refused:
         write_report(run, tmp_path)
+    assert refused.value.key == "output"
     assert not Path(copy / "report.html").exists()
 
 
@@ -276,7 +293,7 @@ def test_words_are_counted_one_by_one_in_the_matrix_of_tags(tmp_path):
     ]
     cells = Page(document(saved(tmp_path, rows, "token_classification", ["B-X", "O"]))).text
     assert "1.00 1 0.00 0" in cells and "0.33 1 0.67 2" in cells
-    assert "O taken for B-X: 1" in cells
+    assert "O predicted as B-X: 1" in cells
 
 
 def test_numbers_are_shown_as_numbers_that_are_neither_right_nor_wrong(tmp_path):
@@ -284,7 +301,14 @@ def test_numbers_are_shown_as_numbers_that_are_neither_right_nor_wrong(tmp_path)
     text = document(saved(tmp_path, rows, "regression", None))
     body = text.partition("<body>")[2]
     assert "1.235" in body and "1.23456789" not in body and 'class="answer is-' not in text
-    assert body.count('class="point"') == 1 and Page(text).payload()["rows"][0][2] == "1.235"
+    assert "Predictions and labels" in Page(text).texts
+    assert Page(text).payload()["rows"][0][2] == "1.235"
+
+
+def test_an_infinite_loss_is_null_for_the_script(tmp_path):
+    rows = [{**ROW, "loss": "inf"}, ROW]
+    text = document(saved(tmp_path, rows, "single_label_classification", ["a", "b"]))
+    assert [row[0] for row in Page(text).payload()["rows"]] == [None, 0.5]
 
 
 def test_a_column_that_a_run_does_not_have_is_left_out(tmp_path):
@@ -320,6 +344,8 @@ ROW = {
 def saved(folder: Path, rows: list[dict[str, str]], kind: str, labels: list[str] | None):
     """A run of one epoch and no steps, made by hand."""
     record = {
+        "summary": "a model",
+        "data_findings": [],
         "problem_type": kind,
         "labels": labels,
         "errors_and_confusion_are_of": "test",
@@ -336,8 +362,36 @@ def saved(folder: Path, rows: list[dict[str, str]], kind: str, labels: list[str]
     return SavedRun(folder, record, {"test": {"loss": {"value": 0.5}}}, [], rows)
 
 
-def test_a_chart_leaves_out_what_is_not_finite():
-    drawn = lines("t", [Line("loss", [(1, 2.0), (2, float("nan")), (3, 1.0)])], x="step", y="loss")
-    [points] = re.findall(r'points="([^"]*)"', drawn)
-    assert len(points.split()) == 2 and "nan" not in drawn
-    assert lines("t", [Line("loss", [(1, float("inf"))])], x="step", y="loss") == ""
+def test_charts_leave_out_what_is_not_finite(tmp_path):
+    run = saved(tmp_path, [], "regression", None)
+    losses = ["2.0", "nan", "1.0", "inf"]
+    run.steps.extend(
+        {"step": str(number), "epoch": "1", "loss": loss} for number, loss in enumerate(losses)
+    )
+    [axes] = charts.curves(run, "loss").axes
+    training, validation = axes.lines
+    assert (list(training.get_xdata()), list(training.get_ydata())) == ([0, 2], [2, 1])
+    assert list(validation.get_xdata()) == [3]  # where the epoch ended
+    [axes] = charts.scatter([1, 2, float("nan")], [1, float("inf"), 2]).axes
+    assert len(axes.lines[-1].get_xdata()) == 1
+    many = charts.scatter(range(5000), range(5000)).axes[0].lines[-1].get_xdata()
+    assert 500 <= len(many) <= 1000
+
+
+def test_a_chart_of_the_page_is_the_same_every_time_and_has_the_colours_of_the_page(run):
+    saved_run = read_run(run)
+    assert document(saved_run) == document(saved_run)
+    drawn = charts.svg(charts.curves(saved_run, "loss", "scores", "rate"), 'a "title"')
+    assert 'aria-label="a &#34;title&#34;"' in drawn or "a &quot;title&quot;" in drawn
+    assert not re.findall(r"#[0-9a-f]{6}\b|#[0-9a-f]{3}\b", drawn)
+    assert all("fill: var(--quiet)" in text for text in re.findall(r"<text[^>]*>", drawn))
+    style = (Path(charts.__file__).parent / "page/page.css").read_text()
+    for name, colour in charts.COLOURS.items():
+        assert f"--{name}: {colour};" in style and style.count(f"--{name}: #") == 2
+
+
+def test_a_dollar_in_a_label_is_a_dollar():
+    labels = ["$x^2$", "5$"]
+    drawn = charts.svg(charts.frequencies(dict.fromkeys(labels, 3)), "classes")
+    assert ">$x^2$</text>" in drawn and ">5$</text>" in drawn
+    charts.png(charts.confusion(np.eye(2, dtype=int), labels, "test"))

@@ -22,7 +22,7 @@ from minibert.io.files import finite, read_json, sha256
 from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.kinds import KINDS
 from minibert.workbench.kinds.evaluation import Measured
-from minibert.workbench.reports import pictures as pictures_module
+from minibert.workbench.reports import charts
 from minibert.workbench.runs import session as sittings
 from minibert.workbench.runs.folders import make_folder
 from minibert.workbench.tasks import finetune as finetune_module
@@ -239,7 +239,7 @@ def test_the_model_is_saved_whatever_becomes_of_scores_and_pictures(
         raise ValueError("no such font")
 
     monkeypatch.setattr(finetune_module, "evaluate", measure)
-    monkeypatch.setattr(pictures_module, "_curves", fail)
+    monkeypatch.setattr(charts, "curves", fail)
     with pytest.warns(UserWarning, match="could not be drawn: ValueError: no such font"):
         folder = run(settings_for(tiny, moods, tmp_path / "run", epochs=1)).folder
     assert read_json(folder / "run.json")["status"] == "finished"

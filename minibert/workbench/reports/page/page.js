@@ -1,8 +1,9 @@
 "use strict";
-// The examples to browse: a window of 100 rows of those that the filters leave. The filters stand in
+// Browsing the examples: 100 rows at a time of those that pass the filters. The filters are kept in
 // the address after "#", so that a view can be linked to. Texts are set as text, never as HTML.
 const data = JSON.parse(document.getElementById("examples-data").textContent);
-const [LOSS, LABEL, PREDICTION, PROBABILITY, TOKENS, TEXT, PLACE, RIGHT] = data.columns.keys();
+const [LOSS, LABEL, PREDICTION, PROBABILITY, TOKENS, PARTS, PLACE, RIGHT] = data.columns.keys();
+for (const row of data.rows) row[LOSS] ??= Infinity; // JSON has no infinity
 const WINDOW = 100;
 const fields = ["search", "label", "prediction", "kind", "order"].map((id) => document.getElementById(id)).filter(Boolean);
 const plain = data.kind === "regression"; // numbers are neither right nor wrong
@@ -11,21 +12,16 @@ let page = 0;
 const orders = {
   "highest loss": (a, b) => b[LOSS] - a[LOSS],
   "lowest loss": (a, b) => a[LOSS] - b[LOSS],
-  "surest": (a, b) => b[PROBABILITY] - a[PROBABILITY],
-  "least sure": (a, b) => a[PROBABILITY] - b[PROBABILITY],
+  "most confident": (a, b) => b[PROBABILITY] - a[PROBABILITY],
+  "least confident": (a, b) => a[PROBABILITY] - b[PROBABILITY],
   "longest": (a, b) => b[TOKENS] - a[TOKENS],
   "shortest": (a, b) => a[TOKENS] - b[TOKENS],
 };
 
-// Whether an answer is the one that is asked for, or where there are several holds it.
+// Whether a label or prediction is the one asked for, or one of several.
 function holds(answer, asked) {
   if (!asked || answer === asked) return true;
   return data.kind === "multi_label_classification" && answer.split(", ").includes(asked);
-}
-
-// A text as stretches, each with what it is marked as.
-function parts(text) {
-  return Array.isArray(text) ? text : [[text, ""]];
 }
 
 function chosen() {
@@ -34,7 +30,7 @@ function chosen() {
   return data.rows
     .filter((row) => holds(row[LABEL], label) && holds(row[PREDICTION], prediction))
     .filter((row) => !kind || row[RIGHT] === (kind === "right"))
-    .filter((row) => !words || (parts(row[TEXT]).map(([part]) => part).join("") + " " + row[PLACE]).toLowerCase().includes(words))
+    .filter((row) => !words || (row[PARTS].map(([part]) => part).join("") + " " + row[PLACE]).toLowerCase().includes(words))
     .sort(orders[order] || orders["highest loss"]);
 }
 
@@ -59,7 +55,7 @@ function show() {
     if (row[PROBABILITY] !== null) cell(line, row[PROBABILITY].toFixed(3), "number");
     if (row[TOKENS] !== null) cell(line, row[TOKENS], "number");
     const text = cell(line, "");
-    for (const [part, kind] of parts(row[TEXT])) {
+    for (const [part, kind] of row[PARTS]) {
       const stretch = kind ? document.createElement("mark") : document.createTextNode("");
       stretch.textContent = part;
       if (kind) stretch.className = kind;
