@@ -143,12 +143,15 @@ def test_parquet_without_pyarrow_is_a_clear_error(tiny, tmp_path, monkeypatch, c
 
 def test_runs_draw_no_pictures_without_matplotlib(tiny, moods, tmp_path):
     code = """
-import sys
+import sys, warnings
 sys.modules["matplotlib"] = None
 from minibert.workbench import Settings, finetune
 model, train, output = sys.argv[1:]
-finetune(Settings(model, train, output=output, epochs=1, precision="fp32"), progress=False)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    finetune(Settings(model, train, output=output, epochs=1, precision="fp32"), progress=False)
+print(sum("pip install 'minibert[plots]'" in str(warning.message) for warning in caught))
 """
-    python(code, tiny, moods / "train.csv", tmp_path / "run")
+    assert python(code, tiny, moods / "train.csv", tmp_path / "run") == "1\n"
     assert not list((tmp_path / "run").glob("*.png"))
     assert (tmp_path / "run/model/model.safetensors").exists()

@@ -89,7 +89,7 @@ def test_a_new_kind_goes_through_every_command(tiny, tmp_path, capsys):
 
     assert main(["report", run, "--quiet"]) == 0
     page = (tmp_path / "long/report.html").read_text()
-    assert "follows" in page and "macro_f1" in page
+    assert "follows" in page and "macro f1" in page
 
     assert main(["compare", run, str(tmp_path / "short")]) == 0
     compared = capsys.readouterr().out
