@@ -1,17 +1,25 @@
-"""Batches: a corpus tokenised once, and a plan of which rows travel together.
+"""Labelled texts as batches: tokenised once, padded per batch, short and long ones kept apart.
 
-Two things keep a batch cheap. Texts of about the same length go into one batch, since attention
-works on a rectangle as wide as the longest row; and a batch may be measured in tokens instead of
-rows, since everything but attention runs on real tokens alone. The plan is a pure function of
-(seed, epoch): a run that is resumed sees the same batches.
+Padding exists for attention alone (`layout.py`), and only rows that travel together have to be
+padded to one length. So texts of similar length go into one batch, and a batch may be measured in
+tokens instead of rows. Which rows go where depends on (seed, epoch) and nothing else: a resumed
+run sees the same batches.
+
+    >>> examples = [Example("a good film", label=1), Example("bad", label=0), Example("so bad")]
+    >>> rows = Dataset(examples[:2], tokenizer)
+    >>> plan_batches(rows.lengths, batch_size=2, shuffle=False)  # the longest row first
+    [[0, 1]]
+    >>> collate([rows[0], rows[1]])["input_ids"]  # (B, S)
+    tensor([[ 101, 1037, 2204, 2143,  102],
+            [ 101, 2919,  102,    0,    0]])
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,38 +27,86 @@ import torch
 import torch.utils.data
 from tqdm import tqdm
 
-from minibert.examples import AnyExample, ChoiceExample, Example, TaggedExample
 from minibert.io.errors import ConfigError, DataError
-from minibert.tokenizer import BertTokenizer, Encoded, Side, pad_rows, warn_of_cuts
-from minibert.workbench.data.corpora import Corpus
+from minibert.io.text_checks import warn_of_cuts
+from minibert.tokenizer import BertTokenizer, EncodedText, Side, pad_rows
 
 # Never counts in a loss: torch.nn.functional.cross_entropy's own ignore_index.
 IGNORED_LABEL = -100
 
-# Tokenised at a time, between two movements of the progress bar: so many texts, and of long ones as
-# many as have so many characters, since all pieces of a chunk are in memory, the cut ones too.
+# What is tokenised at a time: so many texts, or as many as have so many characters. All pieces of
+# a chunk, those that truncation removes included, are in memory together.
 _CHUNK = 1000
 _CHUNK_CHARACTERS = 1_000_000
 
+Label = int | float | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text, or a pair of texts, with its label.
+
+    Args:
+        text, text_pair: the text, and the second one of a pair.
+        label: the index of the class; for several labels at once a tuple of C numbers, 1.0 for
+            each that holds; for regression a number; None if unlabelled.
+        guid: where it came from: file and line, or file name.
+    """
+
+    text: str
+    text_pair: str | None = None
+    label: Label | None = None
+    guid: str = ""
+
+    group = None  # examples that share a group stay together when data are split
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (self.text,) if self.text_pair is None else (self.text, self.text_pair)
+
+    @property
+    def target(self) -> Any:
+        return self.label
+
+
+@dataclass(frozen=True)
+class TaggedExample:
+    """A sentence with a tag, the index of its class, for each word."""
+
+    words: tuple[str, ...]
+    tags: tuple[int, ...] | None = None
+    guid: str = ""
+
+    group = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (" ".join(self.words),)
+
+    @property
+    def target(self) -> Any:
+        return self.tags
+
 
 class Rows(torch.utils.data.Dataset):
-    """Rows of ids, ready for batches: what is common to data sets of every form of example.
+    """Rows of token ids. `Dataset` fills them from texts; other forms of example have their own.
 
     Attributes:
         lengths: the number of tokens of each row.
-        full_lengths: of each example, before anything is cut off.
+        full_lengths: of each example, the same before truncation.
         cut: how many examples truncation made shorter.
-        cut_labels: how many labels have lost what they are about.
-        word_ids: for tagged sentences, which word each piece of each row belongs to (None for
-            special tokens), as in `Encoded`; else None.
+        cut_labels: how many labels lost the tokens that they belong to.
+        word_ids: for tagged sentences, the word that each piece of a row belongs to, as in
+            `EncodedText`; else None.
     """
 
-    lengths: list[int]
-    full_lengths: list[int]
-    cut: int = 0
-    cut_labels: int = 0
-    word_ids: list[list[int | None]] | None = None
-    _items: list[dict[str, Any]]
+    def __init__(self, tokenizer: BertTokenizer):
+        self._token_types = "token_type_ids" in tokenizer.model_inputs
+        self._items: list[dict[str, Any]] = []
+        self.lengths: list[int] = []
+        self.full_lengths: list[int] = []
+        self.cut = self.cut_labels = 0
+        self.word_ids: list[list[int | None]] | None = None
 
     def __len__(self) -> int:
         return len(self._items)
@@ -59,38 +115,38 @@ class Rows(torch.utils.data.Dataset):
         """One row: input_ids, token_type_ids if the model takes them, labels if there are any."""
         return self._items[index]
 
+    def add(self, input_ids: Sequence[int], token_type_ids: Sequence[int], **labels: Any) -> None:
+        """Appends a row, stored compactly."""
+        item: dict[str, Any] = {"input_ids": np.array(input_ids, dtype=np.int32)}  # (tokens,)
+        if self._token_types:
+            item["token_type_ids"] = np.array(token_type_ids, dtype=np.int8)  # (tokens,)
+        self._items.append(item | labels)
+        self.lengths.append(len(input_ids))
+
     def tokens_read(self) -> list[int]:
         """How many tokens of each example the model reads."""
         return self.lengths
 
     def ids(self, row: int) -> np.ndarray:
         """All ids of a row, one after the other."""
-        stored = self._items[row]["input_ids"]
-        return np.concatenate(stored) if isinstance(stored, list) else stored
+        return self._items[row]["input_ids"]
 
 
 class Dataset(Rows):
-    """A corpus of texts or tagged sentences as token ids.
+    """Texts or tagged sentences as token ids, all tokenised when it is made.
 
-    All texts are tokenised when it is made, by the tokenizer's own threads. It also works in a
-    plain `torch.utils.data.DataLoader` with `collate_fn=collate`.
+    It also works in a plain `torch.utils.data.DataLoader` with `collate_fn=collate`.
 
     Args:
-        examples: a corpus, or examples of one kind.
+        examples: all of one kind.
         tokenizer: cuts the texts.
-        max_length: the most tokens for each row; None means as many as the model takes.
-        truncation: longer rows are cut, with one warning; if False they are an error.
-        progress: shows a bar on standard error, if that is a terminal.
+        max_length: the most tokens per row; by default as many as the model takes.
+        truncation: cut longer rows, with one warning; if False they are an error.
+        progress: show a bar on standard error, if that is a terminal.
 
     Attributes:
-        lengths: the number of tokens of each row.
-        full_lengths: the same before truncation.
-        cut: how many rows truncation made shorter.
-        cut_labels: how many word tags have no piece left to carry them: they were cut off, or
-            nothing is left of the word once it is cleaned (a lone variation selector). A warning
-            tells.
-        word_ids: for tagged sentences, which word each piece of each row belongs to (None for
-            special tokens), as in `Encoded`; for texts None.
+        cut_labels: how many word tags have no piece to carry them: the word was cut off, or
+            cleaning left nothing of it (a lone variation selector). A warning says so.
 
     Raises:
         DataError: there are no examples, or a text cannot be used; see `BertTokenizer`.
@@ -98,109 +154,68 @@ class Dataset(Rows):
 
     def __init__(
         self,
-        examples: Corpus | Sequence[Example] | Sequence[TaggedExample],
+        examples: Iterable[Example] | Iterable[TaggedExample],
         tokenizer: BertTokenizer,
         *,
         max_length: int | None = None,
         truncation: bool = True,
         progress: bool = False,
     ):
-        rows = list(examples)
+        super().__init__(tokenizer)
+        rows: list[Any] = list(examples)
         if not rows:
-            raise DataError(
-                "There are no examples to make a data set of.",
-            )
-        self._token_types = "token_type_ids" in tokenizer.model_inputs
-        self._items = []
-        words = isinstance(rows[0], TaggedExample)
-        self.word_ids = [] if words else None
-        cuts: list[int] = []
-        bar = tqdm(
-            total=len(rows), desc="tokenising", unit="text", disable=None if progress else True
-        )
-        for start, chunk in chunks(rows):
+            raise DataError("There are no examples to make a data set of.")
+        tagged = isinstance(rows[0], TaggedExample)
+        self.word_ids = [] if tagged else None
+        for start, chunk in chunks(rows, progress=progress):
             encoded = tokenizer.encode(
-                *_texts(chunk, start),
+                *([[example.words for example in chunk]] if tagged else _columns(chunk, start)),
                 max_length=max_length,
                 truncation=truncation,
-                words=words,
+                words=tagged,
                 first_row=start,
             )
-            cuts += [row.cut for row in encoded]
-            self._items += [
-                self._item(example, row) for example, row in zip(chunk, encoded, strict=True)
-            ]
-            if self.word_ids is not None:
-                self.word_ids += [row.word_ids for row in encoded]
-            bar.update(len(chunk))
-        bar.close()
-        self.lengths = [len(item["input_ids"]) for item in self._items]
-        self.full_lengths = [kept + cut for kept, cut in zip(self.lengths, cuts, strict=True)]
+            for example, row in zip(chunk, encoded, strict=True):
+                self._add_example(example, row)
+        cuts = [full - kept for full, kept in zip(self.full_lengths, self.lengths, strict=True)]
         self.cut = sum(cut > 0 for cut in cuts)
-        warn_of_cuts(cuts, max_length or tokenizer.max_length, stacklevel=2)
+        warn_of_cuts(cuts, tokenizer.limit(max_length), stacklevel=2)
         if self.cut_labels:
-            tagged = [example for example in rows if isinstance(example, TaggedExample)]
-            tags = sum(len(example.tags or ()) for example in tagged)
+            tags = sum(len(example.tags or ()) for example in rows)
             warnings.warn(
-                f"{self.cut_labels} of {tags} word tags have no piece to carry them and count for "
-                "nothing: their words were cut off, or cleaning left nothing of them.",
+                f"{self.cut_labels} of {tags} word tags have no piece to carry them and do not "
+                "count: their words were cut off, or cleaning left nothing of them.",
                 stacklevel=2,
             )
 
-    def _item(self, example: Example | TaggedExample, encoded: Encoded) -> dict[str, Any]:
-        item: dict[str, Any] = {"input_ids": np.array(encoded.input_ids, dtype=np.int32)}
-        if self._token_types:
-            item["token_type_ids"] = np.array(encoded.token_type_ids, dtype=np.int8)
-        if isinstance(example, Example) and example.label is not None:
-            item["labels"] = example.label
-        if isinstance(example, TaggedExample) and example.tags is not None:
-            labels = piece_labels(example.tags, encoded.word_ids)
-            item["labels"] = np.array(labels, dtype=np.int64)
-            self.cut_labels += len(example.tags) - len({*encoded.word_ids} - {None})
-        return item
-
-
-class Choices(Rows):
-    """A corpus of texts with choices: a row is a list of ids for each choice, with the text first.
-
-    Zellers et al. 2018 (SWAG) and Devlin et al. 2019, section 4.4: the text is the first of a pair,
-    the choice the second.
-
-    Args:
-        examples: a corpus of choices, or examples.
-        tokenizer, max_length, progress: as for `Dataset`; each pair is cut for itself.
-
-    Attributes:
-        lengths: the tokens of all the pairs of a row together.
-    """
-
-    def __init__(
-        self,
-        examples: Corpus | Sequence[ChoiceExample],
-        tokenizer: BertTokenizer,
-        *,
-        max_length: int | None = None,
-        progress: bool = False,
-    ):
-        rows: list[Any] = list(examples)
-        pairs = [Example(row.text, choice) for row in rows for choice in row.choices]
-        flat = Dataset(pairs, tokenizer, max_length=max_length, progress=progress)
-        ends = list(itertools.accumulate(len(row.choices) for row in rows))
-        spans = list(zip([0, *ends], ends, strict=False))
-        self._items = []
-        for row, (start, end) in zip(rows, spans, strict=True):
-            items = [flat[place] for place in range(start, end)]
-            item = {name: [one[name] for one in items] for name in items[0]}
-            self._items.append(item if row.label is None else {**item, "labels": row.label})
-        self.lengths = [sum(flat.lengths[start:end]) for start, end in spans]
-        self.full_lengths = [sum(flat.full_lengths[start:end]) for start, end in spans]
-        self.cut = sum(
-            flat.full_lengths[start:end] != flat.lengths[start:end] for start, end in spans
+    def _add_example(self, example: Example | TaggedExample, row: EncodedText) -> None:
+        labels: Any = example.target
+        if self.word_ids is not None:
+            self.word_ids.append(row.word_ids)
+            if labels is not None:
+                self.cut_labels += len(labels) - len({*row.word_ids} - {None})
+                labels = np.array(piece_labels(labels, row.word_ids), dtype=np.int64)  # (tokens,)
+        self.add(
+            row.input_ids, row.token_type_ids, **({} if labels is None else {"labels": labels})
         )
+        self.full_lengths.append(len(row.input_ids) + row.cut)
+
+
+def _columns(examples: Sequence[Example], first_row: int) -> list[tuple[str, ...]]:
+    """The first texts, and the second texts if these examples have them."""
+    texts = [example.texts for example in examples]
+    for row, of_one in enumerate(texts, start=first_row):
+        if len(of_one) != len(texts[0]):
+            raise DataError(
+                f"Row {row} has {'no' if len(of_one) == 1 else 'a'} second text, unlike the rows "
+                "before it.",
+                key=str(row),
+            )
+    return list(zip(*texts, strict=True))
 
 
 def piece_labels(tags: Sequence[int], word_ids: Sequence[int | None]) -> list[int]:
-    """One label for each piece, of one tag for each word.
+    """One label per piece from one tag per word.
 
     The first piece of a word carries its tag. The others are ignored, so that a word counts once
     in the loss however many pieces it has (Devlin et al. 2019, section 5.3); so are [CLS] and
@@ -224,60 +239,35 @@ def collate(
         padding_side: where the padding goes.
 
     Returns:
-        CPU tensors: input_ids, attention_mask (1 at real tokens) and token_type_ids, int64,
-        (B, S); labels by their kind: a class int64 (B,), numbers float32 (B,), several labels
-        float32 (B, C), word tags int64 (B, S) with -100 at padding; start_positions and
-        end_positions int64 (B,). Of choices the tables are (B, choices, S); a row that has fewer of
-        them than another has rows of padding in their place.
+        CPU tensors: input_ids, attention_mask (1 at real tokens) and token_type_ids, int64 (B, S);
+        labels: classes int64 (B,), numbers float32 (B,), several labels float32 (B, C), or word
+        tags int64 (B, S) with -100 at padding; start_positions and end_positions, int64 (B,).
     """
-    if isinstance(items[0]["input_ids"], list):
-        return _collate_choices(items, pad_id, padding_side)
     columns = max(len(item["input_ids"]) for item in items)
-    mask = [np.ones(len(item["input_ids"]), dtype=np.int64) for item in items]
+
+    def padded(rows: Sequence[Any], value: int) -> torch.Tensor:
+        return pad_rows(rows, value, columns=columns, side=padding_side)  # (B, S)
+
     values = {name: [item[name] for item in items] for name in items[0]}
+    lengths = [len(row) for row in values["input_ids"]]
     batch = {
-        "input_ids": pad_rows(values["input_ids"], pad_id, columns=columns, side=padding_side),
-        "attention_mask": pad_rows(mask, 0, columns=columns, side=padding_side),
-    }  # (B, S) each
+        "input_ids": padded(values["input_ids"], pad_id),  # (B, S)
+        "attention_mask": padded([[1] * length for length in lengths], 0),  # (B, S)
+    }
     if "token_type_ids" in values:
-        batch["token_type_ids"] = pad_rows(
-            values["token_type_ids"], 0, columns=columns, side=padding_side
-        )  # (B, S)
+        batch["token_type_ids"] = padded(values["token_type_ids"], 0)  # (B, S)
     for name in ("start_positions", "end_positions"):
-        if name in values:  # columns move with padding on the left
-            moved = [
-                columns - len(item["input_ids"]) if padding_side == "left" else 0 for item in items
-            ]
-            batch[name] = torch.tensor(values[name]) + torch.tensor(moved)  # (B,)
+        if name in values:
+            batch[name] = torch.tensor(values[name])  # (B,)
+            if padding_side == "left":
+                batch[name] += columns - torch.tensor(lengths)  # (B,)
     if "labels" in values:
         labels = values["labels"]
         if isinstance(labels[0], np.ndarray):
-            batch["labels"] = pad_rows(
-                labels, IGNORED_LABEL, columns=columns, side=padding_side
-            )  # (B, S)
+            batch["labels"] = padded(labels, IGNORED_LABEL)  # (B, S)
         else:
-            kind = torch.int64 if isinstance(labels[0], int) else torch.float32
-            batch["labels"] = torch.tensor(labels, dtype=kind)  # (B,) or (B, C)
-    return batch
-
-
-def _collate_choices(
-    items: Sequence[Mapping[str, Any]], pad_id: int, padding_side: Side
-) -> dict[str, torch.Tensor]:
-    most = max(len(item["input_ids"]) for item in items)
-    tables = [name for name in items[0] if name != "labels"]
-    none = np.zeros(0, dtype=np.int32)
-    flat = [
-        {name: item[name][place] if place < len(item[name]) else none for name in tables}
-        for item in items
-        for place in range(most)
-    ]
-    batch = {
-        name: table.unflatten(0, (len(items), most))  # (B, choices, S)
-        for name, table in collate(flat, pad_id=pad_id, padding_side=padding_side).items()
-    }
-    if "labels" in items[0]:
-        batch["labels"] = torch.tensor([item["labels"] for item in items])  # (B,)
+            dtype = torch.int64 if isinstance(labels[0], int) else torch.float32
+            batch["labels"] = torch.tensor(labels, dtype=dtype)  # (B,) or (B, C)
     return batch
 
 
@@ -293,7 +283,7 @@ def plan_batches(
 ) -> list[list[int]]:
     """Which rows go into which batch, as lists of indices. Every row is in exactly one.
 
-    Shuffled: rows in random order, sorted by length inside windows of `window` batches, cut into
+    Shuffled: rows in random order, sorted by length within windows of `window` batches, cut into
     batches, and these in random order. Not shuffled (evaluation, prediction): sorted by length,
     longest first, so that memory runs out at once if it does; the indices put results back in
     order.
@@ -301,10 +291,10 @@ def plan_batches(
     Args:
         lengths: tokens of each row.
         batch_size: rows in a batch.
-        token_budget: real tokens in a batch, instead of `batch_size`.
+        token_budget: the most real tokens in a batch, instead of `batch_size`.
         shuffle: random batches of similar length, or all sorted.
-        seed, epoch: decide the order. Nothing else does.
-        window: batches that are sorted together; 1 means random batches.
+        seed, epoch: decide the order; nothing else does.
+        window: how many batches are sorted together; 1 means random batches.
 
     Raises:
         ConfigError: not exactly one of `batch_size` and `token_budget` is given, it is not
@@ -313,10 +303,8 @@ def plan_batches(
     size = batch_size if token_budget is None else token_budget
     if size is None or size < 1 or (batch_size is not None and token_budget is not None):
         raise ConfigError(
-            f"batch_size is {size}, but it must be 1 or more."
-            if batch_size is not None and token_budget is None
-            else f"batch_size is {batch_size} and token_budget {token_budget}: one of them has to "
-            "be a positive number, the other None.",
+            f"batch_size is {batch_size} and token_budget {token_budget}, but one of them must be "
+            "a positive number and the other None.",
             key="batch_size",
         )
     if token_budget is not None and max(lengths, default=0) > token_budget:
@@ -338,12 +326,6 @@ def plan_batches(
     return [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def mixed_seed(*parts: object) -> int:
-    """One 63-bit seed of several parts, so that (0, 1) and (1, 0) have nothing in common."""
-    digest = hashlib.sha256(" ".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
 def _fill(order: Sequence[int], costs: Sequence[int], size: int) -> list[list[int]]:
     """Cuts an order of rows into groups that cost at most `size`."""
     groups: list[list[int]] = []
@@ -357,37 +339,28 @@ def _fill(order: Sequence[int], costs: Sequence[int], size: int) -> list[list[in
     return groups
 
 
-def chunks(rows: Sequence[Any]) -> Iterator[tuple[int, Sequence[Any]]]:
-    """Parts of `rows`, each with the number of its first row."""
-    start = characters = 0
-    for row, example in enumerate(rows):
-        size = _characters(example)
-        if row - start == _CHUNK or (row > start and characters + size > _CHUNK_CHARACTERS):
-            yield start, rows[start:row]
-            start, characters = row, 0
-        characters += size
-    yield start, rows[start:]
+def mixed_seed(*parts: object) -> int:
+    """One 63-bit seed from several parts, so that (0, 1) and (1, 0) have nothing in common."""
+    digest = hashlib.sha256(" ".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _characters(example: AnyExample) -> int:
-    """Roughly how long; whether it is text at all is asked later."""
-    if isinstance(example, TaggedExample):
-        return len(str(example.words))
-    return sum(len(str(text)) for text in example.texts)
+def chunks(
+    rows: Sequence[Any], *, unit: str = "text", progress: bool = False
+) -> Iterator[tuple[int, Sequence[Any]]]:
+    """Parts of `rows` to tokenise at a time, each with the number of its first row.
 
-
-def _texts(
-    examples: Sequence[Example | TaggedExample], start: int
-) -> tuple[list[Any], list[Any] | None]:
-    """First texts (or words), and second texts if these examples have them."""
-    if isinstance(examples[0], TaggedExample):
-        return [example.words for example in examples], None  # type: ignore[union-attr]
-    paired = examples[0].text_pair is not None
-    for row, example in enumerate(examples, start=start):
-        if (example.text_pair is not None) != paired:  # type: ignore[union-attr]
-            raise DataError(
-                f"Row {row} has {'no' if paired else 'a'} second text, unlike the rows before it.",
-                key=str(row),
-            )
-    texts = [example.text for example in examples]  # type: ignore[union-attr]
-    return texts, [example.text_pair for example in examples] if paired else None  # type: ignore
+    With `progress`, a bar on standard error, if that is a terminal, counts the rows done.
+    """
+    hidden = None if progress else True
+    with tqdm(total=len(rows), desc="tokenising", unit=unit, disable=hidden) as bar:
+        start = characters = 0
+        for row, example in enumerate(rows):
+            size = len(repr(example))  # roughly how much text it holds
+            if row - start == _CHUNK or (row > start and characters + size > _CHUNK_CHARACTERS):
+                yield start, rows[start:row]
+                bar.update(row - start)
+                start, characters = row, 0
+            characters += size
+        yield start, rows[start:]
+        bar.update(len(rows) - start)

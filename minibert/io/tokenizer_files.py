@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minibert.io.errors import TokenizerError
-from minibert.io.files import LARGEST_JSON, half_a_pair, inside, read_bytes, read_object
+from minibert.io.files import (
+    LARGEST_JSON,
+    half_a_pair,
+    inside,
+    read_bytes,
+    read_object,
+    write_json,
+    write_text,
+)
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FILES = (
@@ -57,31 +65,18 @@ _CLASSES = (
     *("PreTrainedTokenizer", "TokenizersBackend", "PythonBackend"),
 )
 
+# How a text is read: `BertTokenizer`'s argument -> the key in `tokenizer_config.json`.
+FLAGS = {
+    "lowercase": "do_lower_case",
+    "strip_accents": "strip_accents",
+    "chinese_characters": "tokenize_chinese_chars",
+    "split_special_tokens": "split_special_tokens",
+}
+
 _FLAGS_OF_TOKENS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
-@dataclass(frozen=True)
-class TokenizerFiles:
-    """What the files of one folder say together.
-
-    Args:
-        path: the file that the vocabulary came from.
-        vocabulary: piece -> id.
-        added_tokens: further pieces that are found whole in any text: content, id and flags.
-        max_length: the most tokens for one row.
-        token_types: whether the model has a segment table.
-        flags: how texts are read, by the names of `BertTokenizer`'s arguments.
-    """
-
-    path: Path
-    vocabulary: dict[str, int]
-    added_tokens: list[dict[str, Any]]
-    max_length: int
-    token_types: bool
-    flags: dict[str, Any]
-
-
-def read_folder(folder: Path) -> TokenizerFiles:
+def read_folder(folder: Path) -> dict[str, Any]:
     """Reads and checks every tokenizer file of a folder, against each other and `config.json`.
 
     Raises:
@@ -116,14 +111,58 @@ def read_folder(folder: Path) -> TokenizerFiles:
     _check_names(settings, every_id)
     _check_names(names, every_id)
     _check_table(path, every_id, config)
-    return TokenizerFiles(
-        path,
-        vocabulary,
-        added_tokens,
-        _max_length(settings, config),
-        config.values.get("model_type") != "distilbert" and config.number("type_vocab_size", 2) > 1,
-        _flags(settings, content.inside("normalizer")),
-    )
+    segments = config.number("type_vocab_size", 2)
+    return {
+        "source": path,
+        "vocabulary": vocabulary,
+        "added_tokens": added_tokens,
+        "max_length": _max_length(settings, config),
+        "token_types": config.values.get("model_type") != "distilbert" and segments > 1,
+        **_flags(settings, content.inside("normalizer")),
+    }
+
+
+def write_folder(
+    folder: Path,
+    vocabulary: Mapping[str, int],
+    tokenizer_json: str,
+    *,
+    flags: Mapping[str, Any],
+    max_length: int,
+    token_types: bool,
+) -> None:
+    """Writes the files that transformers and `read_folder` open.
+
+    `vocab.txt`, where the line number is the id, is left out if the ids have a gap.
+    """
+    write_text(folder / "tokenizer.json", tokenizer_json)
+    pieces = sorted(vocabulary, key=vocabulary.__getitem__)
+    if [vocabulary[piece] for piece in pieces] == list(range(len(pieces))):
+        write_text(folder / "vocab.txt", "".join(piece + "\n" for piece in pieces))
+    names = {_role(token): token for token in SPECIAL_TOKENS}
+    write_json(folder / "special_tokens_map.json", names)
+    settings = {
+        "tokenizer_class": "BertTokenizer" if token_types else "DistilBertTokenizer",
+        **{FLAGS[name]: value for name, value in flags.items()},
+        "model_max_length": max_length,
+        **names,
+    }
+    write_json(folder / "tokenizer_config.json", settings)
+
+
+def check_place(source: str | Path, token: Mapping[str, Any], number: int | None) -> None:
+    """Whether an added token got the id that the file gives it.
+
+    Raises:
+        TokenizerError: naming the token and both ids.
+    """
+    if number != token["id"]:
+        raise TokenizerError(
+            f"{source} gives the added token {token['content']!r} the id {token['id']}, but its "
+            f"place is {number}.",
+            path=source,
+            key=token["content"],
+        )
 
 
 def read_vocab(path: str | Path) -> dict[str, int]:
@@ -411,7 +450,7 @@ def _merged(
 def _check_names(file: _Fields, every_id: Mapping[str, int]) -> None:
     """The special tokens that a file names are BERT's, and its further ones have an id."""
     for token in SPECIAL_TOKENS:
-        key = f"{token.strip('[]').lower()}_token"
+        key = _role(token)
         name = _content(file.values.get(key))
         if name not in (None, token):
             file.refuse(key, name, f"{token} as in BERT")
@@ -423,6 +462,11 @@ def _check_names(file: _Fields, every_id: Mapping[str, int]) -> None:
             name = _content(value)
             if not isinstance(name, str) or name not in every_id:
                 file.refuse(key, name, "a token with an id in the vocabulary or the added tokens")
+
+
+def _role(token: str) -> str:
+    """The key under which settings name a special token: "[PAD]" -> "pad_token"."""
+    return f"{token.strip('[]').lower()}_token"
 
 
 def _content(token: Any) -> Any:
@@ -465,14 +509,14 @@ def _check_table(path: Path, every_id: Mapping[str, int], config: _Fields) -> No
 
 def _flags(settings: _Fields, stored: _Fields) -> dict[str, Any]:
     """How to normalise: `tokenizer_config.json` over `tokenizer.json` over the original code."""
-    result: dict[str, Any] = {
-        "split_special_tokens": settings.flag("split_special_tokens", False),
-    }
-    for name, key, stored_key, default in (
-        ("lowercase", "do_lower_case", "lowercase", True),
-        ("strip_accents", "strip_accents", "strip_accents", None),
-        ("chinese_characters", "tokenize_chinese_chars", "handle_chinese_chars", True),
+    result = {}
+    for name, stored_key, default in (
+        ("lowercase", "lowercase", True),
+        ("strip_accents", "strip_accents", None),
+        ("chinese_characters", "handle_chinese_chars", True),
+        ("split_special_tokens", "", False),  # not in tokenizer.json
     ):
+        key = FLAGS[name]
         beside = stored.flag(stored_key, default)
         result[name] = settings.flag(key, default) if key in settings.values else beside
         if stored_key in stored.values and result[name] != beside:

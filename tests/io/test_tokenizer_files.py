@@ -87,13 +87,13 @@ def test_both_numbers_are_in_the_message(folder):
 
 def test_two_files_that_disagree(folder):
     BertTokenizer(VOCABULARY).save_pretrained(folder)
-    assert read_folder(folder).vocabulary == VOCABULARY
+    assert read_folder(folder)["vocabulary"] == VOCABULARY
     (folder / "vocab.txt").write_text("".join(f"{p}\n" for p in [*PIECES[:5], "b", "a", "##b"]))
     with pytest.raises(TokenizerError, match="'a' the id 5, vocab.txt beside it 6") as error:
         BertTokenizer.from_pretrained(folder)
     assert error.value.key == "a" and "5" in str(error.value) and "6" in str(error.value)
     (folder / "vocab.txt").unlink()
-    assert read_folder(folder).vocabulary == VOCABULARY
+    assert read_folder(folder)["vocabulary"] == VOCABULARY
 
 
 def test_what_stands_at_the_end_of_lines(folder):
@@ -114,7 +114,7 @@ def test_empty_lines_at_the_end_have_no_id(folder):
     with open(folder / "vocab.txt", "a") as file:
         file.write("\n")
     with warnings.catch_warnings(action="error"):
-        assert read_folder(folder).vocabulary == VOCABULARY
+        assert read_folder(folder)["vocabulary"] == VOCABULARY
 
 
 @pytest.mark.parametrize("raw", [b"[PAD]\n\n[UNK]\n", b"a\na\n", b"\xff", b""])
@@ -122,7 +122,7 @@ def test_a_second_vocabulary_that_is_damaged_is_not_used(raw, folder):
     BertTokenizer(VOCABULARY).save_pretrained(folder)
     (folder / "vocab.txt").write_bytes(raw)
     with pytest.warns(UserWarning, match=r"vocab\.txt.* It is not used: tokenizer\.json"):
-        assert read_folder(folder).vocabulary == VOCABULARY
+        assert read_folder(folder)["vocabulary"] == VOCABULARY
     (folder / "tokenizer.json").unlink()
     with pytest.raises(TokenizerError, match="vocab.txt"):
         read_folder(folder)
@@ -174,9 +174,9 @@ def test_a_vocabulary_made_in_python_is_checked_too(changes, message):
 
 def test_official_files_are_as_they_say(minilm, data):
     files = read_folder(minilm)
-    assert files.path.name == "tokenizer.json" and len(files.vocabulary) == 30522
-    assert (files.added_tokens, files.max_length, files.token_types) == ([], 512, True)
-    assert read_folder(data / "bert_vocabs/bert-base-chinese").flags["lowercase"] is False
+    assert files["source"].name == "tokenizer.json" and len(files["vocabulary"]) == 30522
+    assert (files["added_tokens"], files["max_length"], files["token_types"]) == ([], 512, True)
+    assert read_folder(data / "bert_vocabs/bert-base-chinese")["lowercase"] is False
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ import transformers
 
 from minibert.data import Dataset
 from minibert.io.errors import DataError, InputError, TokenizerError
-from minibert.tokenizer import MOST_CHARACTERS, BertTokenizer
+from minibert.io.text_checks import MOST_CHARACTERS
+from minibert.tokenizer import BertTokenizer
 from minibert.wordpiece import WordPiece
 from minibert.workbench.data.corpora import Example, TaggedExample
 

@@ -32,11 +32,12 @@ from typing import Any, Literal
 
 import torch
 
-from minibert.examples import AnyExample, ChoiceExample, Example, QuestionExample, TaggedExample
+from minibert.data import Example, TaggedExample
 from minibert.io import hub
 from minibert.io.errors import ConfigError, DataError
 from minibert.io.files import sha256
 from minibert.workbench.data import readers
+from minibert.workbench.data.examples import AnyExample, ChoiceExample, QuestionExample
 from minibert.workbench.data.readers import Columns, Record
 from minibert.workbench.data.tag_schemes import TAG_SCHEMES, both_tags_of_each_type, in_iob2, is_iob
 
@@ -94,7 +95,7 @@ class Corpus:
     def __getitem__(self, index: int) -> AnyExample:
         return self.examples[index]
 
-    def __iter__(self) -> Iterator[AnyExample]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.examples)
 
     @property

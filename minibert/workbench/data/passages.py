@@ -22,17 +22,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from minibert.data import IGNORED_LABEL, Rows
+from minibert.data import IGNORED_LABEL, Rows, chunks
 from minibert.io.errors import ConfigError, DataError
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.documents import Document, sentences
 
 FOLLOWS, STRANGER = 0, 1  # the classes of next-sentence prediction
 
-# Tokenised at a time, between two movements of the progress bar.
-_CHUNK_CHARACTERS = 1_000_000
 # Rows looked at for one that fits, before a row stays as it is.
 _TRIES = 100
 
@@ -80,16 +77,14 @@ def tokenise(
     parts: list[NDArray[np.int32]] = []
     lengths: list[int] = []
     starts, split, empty = [0], 0, 0
-    bar = tqdm(
-        total=len(documents), desc="tokenising", unit="text", disable=None if progress else True
-    )
-    for chunk in _chunks(documents):
+    for _, chunk in chunks(documents, progress=progress):
         texts = [sentences(document.text) for document in chunk]
-        rows = iter(tokenizer.piece_ids([text for of_one in texts for text in of_one]))
+        every = [text for of_one in texts for text in of_one]
+        rows = iter(tokenizer.pieces(every, split_special_tokens=True, offsets=False))
         for of_one in texts:
             before = len(lengths)
             for _ in of_one:
-                ids = np.array(next(rows), dtype=np.int32)
+                ids = np.array(next(rows).ids, dtype=np.int32)  # (pieces,)
                 ends = _ends(ids, most, continues)
                 split += len(ends) > 1
                 lengths += np.diff([0, *ends]).tolist()
@@ -98,8 +93,6 @@ def tokenise(
                 starts.append(len(lengths))
             else:
                 empty += 1
-        bar.update(len(chunk))
-    bar.close()
     if not lengths:
         raise DataError(
             f"There is nothing to learn from: none of {len(documents)} documents has a word.",
@@ -262,19 +255,6 @@ def hold_out(
     chosen[np.random.default_rng(seed).permutation(len(documents))[:count]] = True
     both = list(zip(documents, chosen, strict=True))
     return [one for one, held in both if not held], [one for one, held in both if held]
-
-
-def _chunks(documents: Sequence[Document]) -> Iterator[list[Document]]:
-    chunk: list[Document] = []
-    characters = 0
-    for document in documents:
-        chunk.append(document)
-        characters += len(document.text)
-        if characters >= _CHUNK_CHARACTERS:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
 
 
 def _ends(ids: NDArray[np.int32], most: int, continues: NDArray[np.bool_]) -> list[int]:

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minibert.examples import Answer
 from minibert.io.errors import ConfigError, DataError
 from minibert.io.files import half_a_pair, size_of_file
+from minibert.workbench.data.examples import Answer
 
 # Bytes. A text of a million characters, the most that is tokenised, takes 12 MB at worst, in JSON.
 LONGEST_LINE = 32 * 2**20

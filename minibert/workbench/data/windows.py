@@ -2,33 +2,31 @@
 
     [CLS] question [SEP] part of the context [SEP]
 
-A long context is read in several windows, each with the whole question. Two neighbours share some
-tokens, so that an answer at the edge of one lies inside the other. In a window that does not hold
-the whole answer the right answer is "not here", which is [CLS] (Devlin et al. 2019, section 4.3,
-and the code published with it).
+A long context is read in several windows, each with the whole question. Neighbours overlap, so
+that an answer at the edge of one lies inside the other. The right answer for a window that does
+not hold all of it is [CLS], "not here" (Devlin et al. 2019, section 4.3, and the published code).
 
-Offsets are characters of the context as it was given. The way from an answer to columns and back
-(`pieces_of`, `Window.characters_of`) widens it to whole pieces: nothing else can be pointed at.
+Offsets count characters of the context as given. Going from an answer to columns and back
+(`pieces_of`, `Window.characters_of`) widens it to whole pieces: a model points at pieces.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from minibert.data import Rows, chunks
-from minibert.examples import Answer, QuestionExample
-from minibert.io.errors import DataError
-from minibert.tokenizer import BertTokenizer, Encoded
-from minibert.workbench.data.corpora import Corpus
+from minibert.io.errors import ConfigError, DataError
+from minibert.tokenizer import BertTokenizer
+from minibert.workbench.data.examples import Answer, QuestionExample
 
-MOST_OF_A_QUESTION = 64  # tokens; Devlin et al.'s code cuts questions there, too
-NOT_HERE = (0, 0)  # the columns of the answer where it is not in a window: those of [CLS]
+MOST_OF_A_QUESTION = 64  # pieces; the published code cuts questions there, too
+MOST_SHARED = 128  # pieces of a context that two windows share, unless told otherwise
+NOT_HERE = (0, 0)  # the columns of an answer that is not in the window: those of [CLS]
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Window:
     Attributes:
         question: the number of the question.
         first: the column of the first piece of the context; those before it are the question's.
-        start: which piece of the whole context that is.
+        start: the number of that piece in the whole context.
         offsets: (pieces, 2) start and end of each piece here, in characters of the context.
     """
 
@@ -59,7 +57,7 @@ class Window:
 
 
 def pieces_of(answer: Answer, offsets: np.ndarray) -> tuple[int, int] | None:
-    """The first and the last piece of an answer, of the offsets (pieces, 2) of its whole context.
+    """The first and last piece of an answer, given the offsets (pieces, 2) of the whole context.
 
     None where no piece stands for any of its characters.
     """
@@ -72,65 +70,49 @@ class Windows(Rows):
     """Questions as rows of ids, one row or more for each.
 
     Args:
-        questions: a corpus of questions, or examples.
+        questions: the questions with their contexts.
         tokenizer: cuts the texts.
-        max_length: tokens of a row; None: as many as the model takes.
-        overlap: tokens of the context that two windows share; None: 128, or a third of the room
-            beside the question where that is less.
-        progress: shows a bar on standard error, if that is a terminal.
+        max_length: tokens per row; by default as many as the model takes.
+        overlap: pieces of the context that two windows share; by default 128, or a third of the
+            room beside the question where that is less.
+        progress: show a bar on standard error, if that is a terminal.
 
     Attributes:
-        windows: for each row where it stands.
-        rows_of: for each question its rows.
+        windows: where each row stands.
+        rows_of: the rows of each question.
         lengths: the number of tokens of each row.
         full_lengths: of each question, whole, with its whole context.
-        cut: how many questions (not contexts) were too long and cut. A warning tells.
-        cut_labels: how many questions have an answer of which no window holds all.
+        cut: how many questions (not contexts) were too long and cut. A warning says so.
+        cut_labels: how many questions have an answer that does not fit in any window.
 
     Raises:
         DataError: there are no questions, or a text cannot be used.
-        ConfigError: the overlap leaves a window nothing of its own.
+        InputError: a row has no room for a question and a context.
+        ConfigError: the overlap is not less than the room for the context.
     """
 
     def __init__(
         self,
-        questions: Corpus | Sequence[QuestionExample],
+        questions: Iterable[QuestionExample],
         tokenizer: BertTokenizer,
         *,
         max_length: int | None = None,
         overlap: int | None = None,
         progress: bool = False,
     ):
-        examples: list[Any] = list(questions)
+        super().__init__(tokenizer)
+        examples = list(questions)
         if not examples:
-            raise DataError(
-                "There are no questions to make windows of.",
-            )
-        self._token_types = "token_type_ids" in tokenizer.model_inputs
+            raise DataError("There are no questions to make windows of.")
         self.windows: list[Window] = []
         self.rows_of: list[list[int]] = []
-        self.full_lengths: list[int] = []
-        self._items = []
-        self.cut = self.cut_labels = 0
-        with tqdm(
-            total=len(examples),
-            desc="tokenising",
-            unit="question",
-            disable=None if progress else True,
-        ) as bar:
-            for start, chunk in chunks(examples):
-                encoded = tokenizer.encode_windows(
-                    [example.question for example in chunk],
-                    [example.context for example in chunk],
-                    most_of_the_first=MOST_OF_A_QUESTION,
-                    max_length=max_length,
-                    overlap=overlap,
-                    first_row=start,
-                )
-                for number, (example, rows) in enumerate(zip(chunk, encoded, strict=True), start):
-                    self._add(number, example, rows)
-                bar.update(len(chunk))
-        self.lengths = [len(item["input_ids"]) for item in self._items]
+        self._tokenizer, self._overlap = tokenizer, overlap
+        self._room = tokenizer.limit(max_length, 5) - 3  # [CLS], and a [SEP] after each text
+        for start, chunk in chunks(examples, unit="question", progress=progress):
+            asked = tokenizer.pieces([example.question for example in chunk], first_row=start)
+            contexts = tokenizer.pieces([example.context for example in chunk], first_row=start)
+            for example, question, context in zip(chunk, asked, contexts, strict=True):
+                self._add_question(example, question.ids, context.ids, context.offsets)
         if self.cut:
             warnings.warn(
                 f"{self.cut} of {len(examples)} questions had more than {MOST_OF_A_QUESTION} "
@@ -147,35 +129,48 @@ class Windows(Rows):
     def tokens_read(self) -> list[int]:
         return self.full_lengths  # all of it, though in several windows
 
-    def _add(self, number: int, example: QuestionExample, rows: Sequence[Encoded]) -> None:
-        """The windows of one question."""
-        self.rows_of.append(list(range(len(self._items), len(self._items) + len(rows))))
-        windows = list(_windows(number, rows))
-        whole = np.concatenate([window.offsets for window in windows])  # with what they share
-        places = np.concatenate(
-            [window.start + np.arange(len(window.offsets)) for window in windows]
-        )
-        whole = whole[np.unique(places, return_index=True)[1]]  # (pieces of the context, 2)
-        pieces = pieces_of(example.answers[0], whole) if example.answers else None
+    def _add_question(
+        self,
+        example: QuestionExample,
+        question: list[int],
+        context: list[int],
+        offsets: list[tuple[int, int]],
+    ) -> None:
+        """The windows of one question, from the ids of both texts and the context's offsets."""
+        kept = min(len(question), MOST_OF_A_QUESTION, self._room // 2)
+        room = self._room - kept
+        starts = [0]
+        step = room - _shared(room, self._overlap)
+        while starts[-1] + room < len(context):
+            starts.append(starts[-1] + step)
+        places = np.array(offsets, dtype=np.int64).reshape(-1, 2)  # (pieces of the context, 2)
+        windows = [
+            Window(len(self.rows_of), kept + 2, start, places[start : start + room])
+            for start in starts
+        ]
+        pieces = pieces_of(example.answers[0], places) if example.answers else None
         found = [window.columns_of(pieces) for window in windows]
-        for row, columns in zip(rows, found, strict=True):
-            item: dict[str, Any] = {"input_ids": np.array(row.input_ids, dtype=np.int32)}
-            if self._token_types:
-                item["token_type_ids"] = np.array(row.token_type_ids, dtype=np.int8)
-            if example.answers is not None:
-                item["start_positions"], item["end_positions"] = columns or NOT_HERE
-            self._items.append(item)
+        self.rows_of.append(list(range(len(self), len(self) + len(windows))))
         self.windows += windows
-        self.cut += rows[0].cut > 0
+        self.cut += kept < len(question)
         self.cut_labels += bool(example.answers) and not any(found)
-        self.full_lengths.append(windows[0].first + rows[0].cut + len(whole) + 1)
+        self.full_lengths.append(len(question) + len(context) + 3)
+        for start, columns in zip(starts, found, strict=True):
+            ids, types = self._tokenizer.frame(question[:kept], context[start : start + room])
+            labels: dict[str, Any] = {}
+            if example.answers is not None:
+                labels["start_positions"], labels["end_positions"] = columns or NOT_HERE
+            self.add(ids, types, **labels)
 
 
-def _windows(number: int, rows: Sequence[Encoded]) -> Iterator[Window]:
-    start = 0
-    for row in rows:
-        sequences = row.sequence_ids
-        first = sequences.index(1) if 1 in sequences else len(sequences) - 1
-        offsets = np.array(row.offsets[first:-1], dtype=np.int64).reshape(-1, 2)  # (pieces, 2)
-        yield Window(number, first, start, offsets)
-        start += len(offsets) - row.shared
+def _shared(room: int, overlap: int | None) -> int:
+    """How many pieces two windows share, of `room` for the context."""
+    if overlap is None:
+        return min(MOST_SHARED, room // 3)
+    if not 0 <= overlap < room:
+        raise ConfigError(
+            f"overlap is {overlap}, but a window has room for {room} pieces of a context.",
+            key="overlap",
+            hint="Lower it, or raise max_length.",
+        )
+    return overlap

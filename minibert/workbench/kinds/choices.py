@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from minibert.data import Choices
-from minibert.examples import ChoiceExample
 from minibert.heads import BertForMultipleChoice
 from minibert.io.errors import DataError
 from minibert.io.tables import shorten
+from minibert.workbench.data.choices import Choices
+from minibert.workbench.data.examples import ChoiceExample
 from minibert.workbench.kinds.evaluation import Measured, Report
 from minibert.workbench.kinds.kind import (
     Asked,

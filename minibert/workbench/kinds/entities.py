@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minibert.examples import TaggedExample
+from minibert.data import TaggedExample
 from minibert.workbench.scores.metrics import Entity, entities
 
 

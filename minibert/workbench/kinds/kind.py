@@ -17,12 +17,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from minibert.data import Dataset, Rows
-from minibert.examples import AnyExample, Example
+from minibert.data import Dataset, Example, Rows
 from minibert.heads import ModelWithHead
 from minibert.io.errors import DataError
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
+from minibert.workbench.data.examples import AnyExample
 from minibert.workbench.kinds.evaluation import Measured, Report, with_interval
 from minibert.workbench.scores.metrics import wilson_interval
 

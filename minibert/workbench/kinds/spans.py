@@ -20,12 +20,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minibert.data import Rows
-from minibert.examples import QuestionExample
 from minibert.heads import BertForQuestionAnswering
 from minibert.io.errors import DataError
 from minibert.io.tables import shorten
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
+from minibert.workbench.data.examples import QuestionExample
 from minibert.workbench.data.windows import NOT_HERE, Window, Windows
 from minibert.workbench.kinds.evaluation import Measured, Report
 from minibert.workbench.kinds.kind import (

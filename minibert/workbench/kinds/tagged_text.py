@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minibert.examples import TaggedExample
+from minibert.data import TaggedExample
 from minibert.io.errors import DataError
 from minibert.io.tables import COLOURS, coloured, printable
 from minibert.workbench.data.tag_schemes import is_iob_tag

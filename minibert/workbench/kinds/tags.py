@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from minibert.examples import TaggedExample
+from minibert.data import TaggedExample
 from minibert.heads import BertForTokenClassification
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.tag_schemes import is_iob

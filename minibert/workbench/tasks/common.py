@@ -11,7 +11,7 @@ import torch
 
 from minibert import checkpoint
 from minibert.base import Model
-from minibert.data import Rows, collate, plan_batches
+from minibert.data import Rows, plan_batches
 from minibert.heads import MODELS
 from minibert.io import hub, shards
 from minibert.io.errors import CheckpointError, ConfigError
@@ -20,6 +20,7 @@ from minibert.io.tokenizer_files import FILES as TOKENIZER_FILES
 from minibert.layout import Layout
 from minibert.tokenizer import BertTokenizer
 from minibert.training import Batch, move
+from minibert.workbench.data.choices import collate
 
 
 def commit_of(source: str | Path, revision: str | None) -> str | None:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from minibert.data import Rows
-from minibert.examples import ChoiceExample, QuestionExample
 from minibert.io.errors import ConfigError, DataError
 from minibert.io.tables import shorten, table
 from minibert.tokenizer import BertTokenizer
@@ -25,6 +24,7 @@ from minibert.workbench.data.checks import (
     quantiles_by_class,
 )
 from minibert.workbench.data.corpora import Corpus, read
+from minibert.workbench.data.examples import ChoiceExample, QuestionExample
 from minibert.workbench.kinds import KINDS, require_kind
 from minibert.workbench.tasks.common import commit_of, shorten_to
 

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from minibert.bert import BertModel
-from minibert.data import Dataset
-from minibert.examples import Example
+from minibert.data import Dataset, Example
 from minibert.fast.precision import Precision, choose_precision
 from minibert.io.errors import CheckpointError
 from minibert.io.files import atomic_path

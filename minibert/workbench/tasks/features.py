@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from minibert.bert import BertModel
-from minibert.examples import Example
+from minibert.data import Example
 from minibert.fast.precision import choose_precision
 from minibert.io.errors import CheckpointError, DataError, DiskError
 from minibert.io.files import read_metadata, read_tensors, write_tensors

@@ -51,6 +51,7 @@ from minibert.workbench.tasks.pretrain_model import (
     positions,
 )
 from minibert.workbench.tasks.pretrain_scores import baselines, masked_batches, measure
+from minibert.workbench.tasks.vocabulary import train_tokenizer
 
 SAY_EVERY = 100  # steps
 
@@ -166,7 +167,7 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
     tokenizer, revision = given_vocabulary(settings)
     documents = _read(settings, progress)
     if tokenizer is None:
-        tokenizer = BertTokenizer.train(
+        tokenizer = train_tokenizer(
             (document.text for document in documents["train"]),
             size=settings.vocabulary_size or VOCABULARY_SIZE,
             lowercase=not settings.cased,

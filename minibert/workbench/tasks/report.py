@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from minibert.examples import Example
+from minibert.data import Example
 from minibert.io.errors import ConfigError
 from minibert.io.files import write_text
 from minibert.workbench.kinds import KINDS

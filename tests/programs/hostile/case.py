@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from minibert import BertConfig, BertForSequenceClassification
-from minibert.tokenizer import SPECIAL_TOKENS, BertTokenizer
+from minibert.io.tokenizer_files import SPECIAL_TOKENS
+from minibert.tokenizer import BertTokenizer
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 VOCAB, TOKENIZER, SETTINGS = "vocab.txt", "tokenizer.json", "tokenizer_config.json"

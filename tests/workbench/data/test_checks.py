@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minibert.data import Choices, Dataset
-from minibert.examples import Answer, ChoiceExample, QuestionExample
+from minibert.data import Dataset
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data import checks
 from minibert.workbench.data.checks import (
@@ -20,7 +19,9 @@ from minibert.workbench.data.checks import (
     quantiles,
     quantiles_by_class,
 )
+from minibert.workbench.data.choices import Choices
 from minibert.workbench.data.corpora import Corpus, Example, TaggedExample, read
+from minibert.workbench.data.examples import Answer, ChoiceExample, QuestionExample
 from minibert.workbench.data.windows import Windows
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

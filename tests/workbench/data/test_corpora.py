@@ -14,10 +14,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from minibert.examples import Answer, QuestionExample
 from minibert.io.errors import ConfigError, DataError
 from minibert.io.files import sha256
 from minibert.workbench.data.corpora import Corpus, Example, TaggedExample, read, split, subset
+from minibert.workbench.data.examples import Answer, QuestionExample
 from tests.conftest import missing
 
 

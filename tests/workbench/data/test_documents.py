@@ -9,7 +9,7 @@ import re
 import pytest
 
 from minibert.io.errors import DataError
-from minibert.tokenizer import MOST_CHARACTERS
+from minibert.io.text_checks import MOST_CHARACTERS
 from minibert.workbench.data import documents
 from minibert.workbench.data.documents import Document, fingerprint, read_documents, sentences
 

@@ -61,7 +61,7 @@ def test_tokenising_loses_nothing(tokenizer, pieces):
     assert pieces.ids.dtype == np.int32
     for document, (first, end) in zip(texts, pieces.spans(), strict=True):
         ids = pieces.ids[pieces.sentences[first] : pieces.sentences[end]]
-        assert ids.tolist() == tokenizer.piece_ids([document.text])[0]
+        assert ids.tolist() == tokenizer.pieces([document.text], split_special_tokens=True)[0].ids
         assert end - first == document.text.count(".")
     assert pieces.sentences[-1] == len(pieces.ids)
 
@@ -92,9 +92,9 @@ def test_documents_without_a_piece_are_counted(tokenizer):
 
 def test_pieces_are_those_that_every_call_gives(tokenizer):
     texts = ["Wa wbx, w?", "", " wc"]
-    assert tokenizer.piece_ids(texts) == [
-        row.input_ids[1:-1] for row in tokenizer.encode(texts, split_special_tokens=True)
-    ]
+    found = tokenizer.pieces(texts, split_special_tokens=True, offsets=False)
+    rows = tokenizer.encode(texts, split_special_tokens=True)
+    assert [pieces.ids for pieces in found] == [row.input_ids[1:-1] for row in rows]
 
 
 def test_special_tokens_in_a_text_are_plain_characters(tokenizer):

@@ -20,10 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minibert.examples import Answer
 from minibert.io.errors import ConfigError, DataError
 from minibert.workbench.data import readers
 from minibert.workbench.data.corpora import TaggedExample, read
+from minibert.workbench.data.examples import Answer
 from tests.conftest import missing
 
 try:

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from minibert import BertForMultipleChoice
-from minibert.examples import ChoiceExample
 from minibert.io.errors import DataError
 from minibert.workbench.data.corpora import Corpus
+from minibert.workbench.data.examples import ChoiceExample
 from minibert.workbench.kinds.choices import MultipleChoice
 from minibert.workbench.kinds.evaluation import Measured
 from minibert.workbench.kinds.kind import Asked

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import matthews_corrcoef
 
-from minibert.examples import Example
+from minibert.data import Example
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds.classes import Classes
 from minibert.workbench.kinds.evaluation import Measured

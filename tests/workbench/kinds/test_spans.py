@@ -10,11 +10,11 @@ import transformers
 
 from minibert import BertConfig, BertForQuestionAnswering
 from minibert.data import collate
-from minibert.examples import Answer, QuestionExample
 from minibert.fast.precision import choose_precision
 from minibert.io.errors import DataError
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
+from minibert.workbench.data.examples import Answer, QuestionExample
 from minibert.workbench.data.windows import Windows
 from minibert.workbench.kinds import spans
 from minibert.workbench.kinds.evaluation import Measured

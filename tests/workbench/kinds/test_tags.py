@@ -11,8 +11,7 @@ import torch
 from seqeval.metrics import classification_report
 
 from minibert import BertConfig, BertForTokenClassification
-from minibert.data import Dataset
-from minibert.examples import TaggedExample
+from minibert.data import Dataset, TaggedExample
 from minibert.io.errors import DataError
 from minibert.workbench import cli
 from minibert.workbench.data.corpora import Corpus

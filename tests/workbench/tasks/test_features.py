@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from minibert import BertModel
-from minibert.examples import Example
+from minibert.data import Example
 from minibert.io.errors import ConfigError, DataError
 from minibert.workbench.data.corpora import read
 from minibert.workbench.tasks import features as module

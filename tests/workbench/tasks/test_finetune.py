@@ -16,7 +16,7 @@ import transformers
 
 import minibert
 from minibert import BertModel
-from minibert.examples import Example
+from minibert.data import Example
 from minibert.io.errors import ConfigError, DataError, MinibertError
 from minibert.io.files import finite, read_json, sha256
 from minibert.workbench.data.corpora import Corpus, read

@@ -1,24 +1,21 @@
-"""Examples: what every form says of itself to those who know none of them."""
+"""Examples: what every form says of itself to code that knows none of them."""
 
 from __future__ import annotations
 
 import pytest
 
-from minibert.examples import Answer, ChoiceExample, Example, QuestionExample, TaggedExample
+from minibert.workbench.data.examples import Answer, ChoiceExample, QuestionExample
 
 
 @pytest.mark.parametrize(
     ("example", "texts", "target", "group"),
     [
-        (Example("a", label=1), ("a",), 1, None),
-        (Example("a", "", 0.5), ("a", ""), 0.5, None),
-        (TaggedExample(("a", "b"), (0, 1)), ("a b",), (0, 1), None),
         (QuestionExample("a", "b"), ("a", "b"), None, "b"),
         (QuestionExample("a", "b", ()), ("a", "b"), (), "b"),
         (ChoiceExample("a", ("b", "c"), 1), ("a", "b", "c"), 1, None),
     ],
 )
-def test_a_form_says_what_it_holds(example, texts, target, group):
+def test_an_example_says_what_it_holds(example, texts, target, group):
     assert (example.texts, example.target, example.group) == (texts, target, group)
     assert {example, example} == {example}  # parts of a split are compared as sets
 

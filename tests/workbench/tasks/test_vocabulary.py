@@ -15,6 +15,7 @@ from minibert.io.errors import ConfigError, DataError
 from minibert.io.tokenizer_files import SPECIAL_TOKENS
 from minibert.tokenizer import BertTokenizer
 from minibert.wordpiece import WordPiece
+from minibert.workbench.tasks.vocabulary import train_tokenizer
 
 # No pair of letters is more frequent than another: nothing but ties.
 TIES = [" ".join(a + b + c for a in "abcdefgh" for b in "ijklmnop" for c in "qrst")] * 2
@@ -29,7 +30,7 @@ ODD = [
 
 
 def train(texts, size=400, **options) -> BertTokenizer:
-    return BertTokenizer.train(texts, size=size, **options)
+    return train_tokenizer(texts, size=size, **options)
 
 
 def pieces(tokenizer: BertTokenizer) -> list[str]:
@@ -38,9 +39,9 @@ def pieces(tokenizer: BertTokenizer) -> list[str]:
 
 AGAIN = """
 import json, sys
-from minibert.tokenizer import BertTokenizer
+from minibert.workbench.tasks.vocabulary import train_tokenizer
 texts = json.load(sys.stdin)
-print(json.dumps(BertTokenizer.train(texts, size=200).vocabulary))
+print(json.dumps(train_tokenizer(texts, size=200).vocabulary))
 """
 
 
