@@ -1,21 +1,22 @@
-"""The configuration: the keys of BERT's official `config.json`, validated once.
+"""The configuration: the keys of BERT's official `config.json`, checked once.
 
 Devlin et al. 2018, section 3 ("Model Architecture"), names the sizes; the key names are those of
-the published files. A config is data from outside: values are checked before anything is built
-from them, unknown keys are kept and written back but never acted on.
+the published files. A config is data from outside: every value is checked before anything is built
+from it. Unknown keys are kept and written back, but never acted on.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from minibert.io.errors import ConfigError
-from minibert.layers import ACTIVATIONS
+from minibert.io.labels import read_labels
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
 
 # Keys that would make another network out of the same weights: each value but this one is refused.
 _ONLY_SUPPORTED = {
@@ -23,10 +24,8 @@ _ONLY_SUPPORTED = {
     "is_encoder_decoder": False,
     "add_cross_attention": False,
     "position_embedding_type": "absolute",
-    "pruned_heads": {},
     "quantization_config": None,
 }
-_MOST_LABELS = 100_000
 
 
 @dataclass(frozen=True)
@@ -54,30 +53,36 @@ class BertConfig:
     initializer_range: float = 0.02  # standard deviation of new weights
     layer_norm_eps: float = 1e-12  # NOTE(paper): not torch's 1e-5; the published weights expect it
     pad_token_id: int | None = 0
-    classifier_dropout: float | None = None  # None: hidden_dropout_prob
+    classifier_dropout: float | None = None  # if not given, hidden_dropout_prob
     tie_word_embeddings: bool = True
-    problem_type: str | None = None  # None: inferred from the labels
+    problem_type: str | None = None  # if not given, inferred from the labels
     id2label: Mapping[int, str] = field(default_factory=lambda: {0: "LABEL_0", 1: "LABEL_1"})  # C
     model_type: str = "bert"
     qa_dropout: float = 0.1  # DistilBERT: before the span head
     seq_classif_dropout: float = 0.2  # DistilBERT: in the sequence and multiple-choice heads
+    pruned_heads: Mapping[int, Sequence[int]] = field(default_factory=dict)  # layer -> heads
     extra: Mapping[str, Any] = field(default_factory=dict)  # keys of the file that are not above
 
-    def __post_init__(self):
-        self._check_types()
-        self._check_ranges()
-        self._check_labels()
-        if self.hidden_size % self.num_attention_heads:
-            raise ConfigError(
-                f"hidden_size {self.hidden_size} is not a multiple of "
-                f"num_attention_heads {self.num_attention_heads}, so no head size fits.",
-                key="num_attention_heads",
-            )
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if not _has_type(value, str(item.type)):
+                raise _wrong(item.name, value, f"of type {item.type}")
+            holds, wanted = RULES.get(item.name, _ANY)
+            if value is not None and not holds(value):
+                raise _wrong(item.name, value, wanted)
+        for key, holds, wanted in RELATIONS:
+            if not holds(self):
+                raise _wrong(key, getattr(self, key), wanted.format(**vars(self)))
 
     @property
     def head_size(self) -> int:
         """H, the width of one attention head: D = N * H."""
         return self.hidden_size // self.num_attention_heads
+
+    def heads_of(self, layer: int) -> int:
+        """N, less the heads that have been pruned from a layer."""
+        return self.num_attention_heads - len(set(self.pruned_heads.get(layer, ())))
 
     @property
     def num_labels(self) -> int:
@@ -91,6 +96,11 @@ class BertConfig:
     @property
     def is_distilbert(self) -> bool:
         return self.model_type == "distilbert"
+
+    @property
+    def attention_output_dropout(self) -> float:
+        """The dropout between the attention's output projection and the residual sum."""
+        return 0.0 if self.is_distilbert else self.hidden_dropout_prob
 
     @property
     def head_dropout(self) -> float:
@@ -119,126 +129,112 @@ class BertConfig:
                     hint=f"minibert builds encoders with {key} = {supported!r} only.",
                 )
         known = {item.name for item in dataclasses.fields(cls)} - {"extra"}
-        read_apart = {"id2label", "label2id", "num_labels"}
-        chosen = {key: values[key] for key in known - read_apart if key in values}
-        extra = {key: value for key, value in values.items() if key not in known | read_apart}
-        return cls(**chosen, **_labels(values), extra=extra)
+        chosen = {key: value for key, value in values.items() if key in known}
+        if isinstance(chosen.get("pruned_heads"), Mapping):  # JSON has text for keys
+            pruned = chosen["pruned_heads"].items()
+            chosen["pruned_heads"] = {int(k) if str(k).isdecimal() else k: v for k, v in pruned}
+        chosen.pop("id2label", None)
+        labels = read_labels(values)
+        derived = {"label2id", "num_labels"}
+        extra = {key: value for key, value in values.items() if key not in known | derived}
+        return cls(**chosen, extra=extra, **({} if labels is None else {"id2label": labels}))
 
     def to_official(self) -> dict[str, Any]:
         """The keys and values for `config.json`; the inverse of from_official."""
-        values = dict(self.extra)
-        for item in dataclasses.fields(self):
-            if item.name != "extra":
-                values[item.name] = getattr(self, item.name)
+        own = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        values = {**self.extra, **own, "label2id": self.label2id}
+        del values["extra"]
         values["id2label"] = {str(number): name for number, name in self.id2label.items()}
-        values["label2id"] = self.label2id
+        values["pruned_heads"] = {str(n): list(heads) for n, heads in self.pruned_heads.items()}
         return values
 
-    def _check_types(self) -> None:
-        for item in dataclasses.fields(self):
-            if item.name in ("id2label", "extra"):
-                continue
-            value = getattr(self, item.name)
-            if not _has_type(value, str(item.type)):
-                raise ConfigError(
-                    f"The configuration has {item.name} = {value!r}, but its type is {item.type}.",
-                    key=item.name,
-                )
 
-    def _check_ranges(self) -> None:
-        rates = ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"]
-        rates += ["qa_dropout", "seq_classif_dropout"]
-        sizes = ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"]
-        sizes += ["intermediate_size", "max_position_embeddings"]
-        for key in sizes:  # two of them make the largest table, counted in 64 bits
-            self._require(key, 1 <= getattr(self, key) <= 2**30, f"from 1 to {2**30}")
-        self._require("num_hidden_layers", self.num_hidden_layers <= 1000, "at most 1000")
-        for key in rates:
-            rate = getattr(self, key)
-            self._require(key, rate is None or 0 <= rate < 1, "at least 0 and below 1")
-        self._require("type_vocab_size", 0 <= self.type_vocab_size <= 2**30, f"from 0 to {2**30}")
-        no_segments = not self.is_distilbert or self.type_vocab_size == 0
-        self._require("type_vocab_size", no_segments, "0 for a DistilBERT, which has no segments")
-        self._require("initializer_range", 0 < self.initializer_range < 1e6, "above 0 and finite")
-        self._require("layer_norm_eps", 0 < self.layer_norm_eps < 1, "above 0 and below 1")
-        in_table = self.pad_token_id is None or 0 <= self.pad_token_id < self.vocab_size
-        self._require("pad_token_id", in_table, f"below vocab_size {self.vocab_size}")
-        self._require("hidden_act", self.hidden_act in ACTIVATIONS, f"one of {sorted(ACTIVATIONS)}")
-        self._require("model_type", self.model_type in ("bert", "distilbert"), "bert or distilbert")
-        known_problem = self.problem_type in (None, *PROBLEM_TYPES)
-        self._require("problem_type", known_problem, f"one of {PROBLEM_TYPES}")
+def _from_1_to_a_billion(value: int) -> bool:
+    return 1 <= value <= 2**30  # two of them make the largest table, counted in 64 bits
 
-    def _check_labels(self) -> None:
-        names = self.id2label
-        right = isinstance(names, Mapping) and list(names) == list(range(len(names)))
-        right = right and len(names) > 0 and all(isinstance(name, str) for name in names.values())
-        self._require("id2label", right, "a mapping of 0, 1, 2, ... to names")
 
-    def _require(self, key: str, holds: bool, expected: str) -> None:
-        if not holds:
-            value = getattr(self, key)
-            raise ConfigError(
-                f"The configuration has {key} = {value!r}, but it must be {expected}.",
-                key=key,
-            )
+def _numbers_the_classes(names: Mapping[Any, Any]) -> bool:
+    texts = all(isinstance(name, str) for name in names.values())
+    return len(names) > 0 and list(names) == list(range(len(names))) and texts
+
+
+def _lists_numbers(heads: Mapping[Any, Any]) -> bool:
+    lists = all(isinstance(numbers, (list, tuple)) for numbers in heads.values())
+    numbers = [*heads, *(n for numbers in heads.values() for n in numbers)] if lists else []
+    return lists and all(type(number) is int and number >= 0 for number in numbers)
+
+
+_ANY: tuple[Callable[[Any], bool], str] = (lambda value: True, "")
+_SIZE = (_from_1_to_a_billion, f"from 1 to {2**30}")
+_RATE = (lambda rate: 0 <= rate < 1, "at least 0 and below 1")
+
+# Key -> whether a value is possible, and what it has to be.
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "vocab_size": _SIZE,
+    "hidden_size": _SIZE,
+    "num_hidden_layers": (lambda layers: 1 <= layers <= 1000, "from 1 to 1000"),
+    "num_attention_heads": _SIZE,
+    "intermediate_size": _SIZE,
+    "max_position_embeddings": _SIZE,
+    "type_vocab_size": (lambda size: 0 <= size <= 2**30, f"from 0 to {2**30}"),
+    "hidden_dropout_prob": _RATE,
+    "attention_probs_dropout_prob": _RATE,
+    "classifier_dropout": _RATE,
+    "qa_dropout": _RATE,
+    "seq_classif_dropout": _RATE,
+    "initializer_range": (lambda deviation: 0 < deviation < 1e6, "above 0 and finite"),
+    "layer_norm_eps": (lambda eps: 0 < eps < 1, "above 0 and below 1"),
+    "hidden_act": (lambda name: name in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
+    "model_type": (lambda name: name in ("bert", "distilbert"), "bert or distilbert"),
+    "problem_type": (lambda name: name in PROBLEM_TYPES, f"one of {', '.join(PROBLEM_TYPES)}"),
+    "id2label": (_numbers_the_classes, "a mapping of 0, 1, 2, ... to names"),
+    "pruned_heads": (_lists_numbers, "a mapping of layers to lists of heads"),
+}
+
+# What several keys have to be together: the key to name, whether it holds, what is wanted.
+RELATIONS: list[tuple[str, Callable[[BertConfig], bool], str]] = [
+    (
+        "num_attention_heads",
+        lambda config: config.hidden_size % config.num_attention_heads == 0,
+        "a divisor of hidden_size {hidden_size}",
+    ),
+    (
+        "type_vocab_size",
+        lambda config: not config.is_distilbert or config.type_vocab_size == 0,
+        "0 for a DistilBERT, which has no segments",
+    ),
+    (
+        "pad_token_id",
+        lambda config: config.pad_token_id is None or 0 <= config.pad_token_id < config.vocab_size,
+        "from 0 to below vocab_size {vocab_size}",
+    ),
+    (
+        "pruned_heads",
+        lambda config: all(
+            layer < config.num_hidden_layers
+            and all(head < config.num_attention_heads for head in heads)
+            and config.heads_of(layer) > 0
+            for layer, heads in config.pruned_heads.items()
+        ),
+        "heads of layers that exist, and not all heads of a layer",
+    ),
+]
 
 
 def _has_type(value: object, annotation: str) -> bool:
-    """Whether a value read from JSON fits a field's annotation; a bool is no number here."""
+    """Whether a value read from JSON fits a field's annotation; a bool is not a number here."""
     if value is None:
         return "None" in annotation
     if isinstance(value, bool):
         return annotation.startswith("bool")
+    if annotation.startswith("Mapping"):
+        return isinstance(value, Mapping)
     if annotation.startswith("float"):
         return isinstance(value, (int, float))
     return type(value).__name__ == annotation.split(" | ")[0]
 
 
-def _labels(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`id2label` with int keys 0..C-1 in order, from whichever of the three label keys is there."""
-    count, names, stated = (values.get(key) for key in ("num_labels", "id2label", "label2id"))
-    if count is not None and (type(count) is not int or not 1 <= count <= _MOST_LABELS):
-        raise ConfigError(
-            f"The configuration has num_labels = {count!r}, but it must be from 1 to "
-            f"{_MOST_LABELS}.",
-            key="num_labels",
-        )
-    if names is None and stated is not None:
-        names = _turned_round(stated)
-    if names is None and count is None:
-        return {}
-    placeholders = {number: f"LABEL_{number}" for number in range(count or 2)}
-    id2label = placeholders if names is None else _in_order(names)
-    if id2label is None:
-        return {"id2label": names}  # which BertConfig refuses
-    if count not in (None, len(id2label)):
-        raise ConfigError(
-            f"The configuration has {len(id2label)} names in id2label and num_labels {count}.",
-            key="num_labels",
-        )
-    if stated is not None and stated != {str(name): number for number, name in id2label.items()}:
-        raise ConfigError(
-            f"The configuration has id2label {id2label} and label2id {stated}, which disagree.",
-            key="label2id",
-        )
-    return {"id2label": id2label}
-
-
-def _turned_round(stated: Any) -> dict[str, Any]:
-    """The id2label that a label2id stands for, where the file has no other."""
-    names = {str(stated[name]): name for name in stated} if isinstance(stated, Mapping) else {}
-    if _in_order(names) is None or len(names) != len(stated):
-        raise ConfigError(
-            f"The configuration has label2id {stated!r:.100}, but it must be a mapping of names to "
-            "0, 1, 2, ...",
-            key="label2id",
-        )
-    return names
-
-
-def _in_order(names: object) -> dict[int, Any] | None:
-    """A mapping of "0", "1", "2", ... to names, with numbers as keys; None if it is none."""
-    by_number = {str(key): names[key] for key in names} if isinstance(names, Mapping) else {}
-    if not by_number or by_number.keys() != {str(number) for number in range(len(by_number))}:
-        return None
-    return {number: by_number[str(number)] for number in range(len(by_number))}
+def _wrong(key: str, value: object, wanted: str) -> ConfigError:
+    return ConfigError(
+        f"The configuration has {key} = {value!r:.200}, but it must be {wanted}.", key=key
+    )

@@ -1,25 +1,20 @@
-"""The encoder: a stack of L layers, each self-attention and feed-forward with their residual sums.
+"""The encoder: a stack of L layers, each of them self-attention and a feed-forward block.
 
-Vaswani et al. 2017, section 3.1 and figure 1 (left half). On a CPU with AMX the stack may run on a
-few spare rows below the T real tokens (see `_filled_up`); they end where it ends.
+Vaswani et al. 2017, section 3.1 and figure 1 (left half).
 """
 
 from __future__ import annotations
 
-from functools import cache
+from itertools import chain, repeat
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from minibert.attention import SelfAttention
 from minibert.config import BertConfig
-from minibert.layers import Dropout, FeedForward, LayerNorm
-from minibert.layout import Layout
-from minibert.trace import NO_TRACE, Scope
-
-_ROWS = 32  # see _filled_up
+from minibert.layers import FeedForward
+from minibert.trace import Scope
 
 
 class EncoderLayer(nn.Module):
@@ -28,111 +23,63 @@ class EncoderLayer(nn.Module):
     The norm comes after the sum ("post-norm"), as in the paper; many later models put it before.
     """
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: BertConfig, number: int):
         super().__init__()
-        # DistilBERT has no dropout between the attention's output projection and the sum.
-        attention_dropout = 0.0 if config.is_distilbert else config.hidden_dropout_prob
-        self.attention = SelfAttention(config)
-        self.attention_dropout = Dropout(attention_dropout)
-        self.attention_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        size, eps = config.hidden_size, config.layer_norm_eps
+        self.attention = SelfAttention(config, config.heads_of(number))
+        self.attention_dropout = nn.Dropout(config.attention_output_dropout)
+        self.attention_norm = nn.LayerNorm(size, eps)
         self.feed_forward = FeedForward(config)
-        self.feed_forward_dropout = Dropout(config.hidden_dropout_prob)
-        self.feed_forward_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.feed_forward_dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.feed_forward_norm = nn.LayerNorm(size, eps)
 
-    def forward(
-        self, hidden: Tensor, layout: Layout, scope: Scope = NO_TRACE, pattern_wanted: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """hidden (T, D) -> hidden (T, D), and the attention pattern (B, N, S, S) if wanted."""
-        in_attention, in_feed_forward = scope.inside("attention"), scope.inside("feed_forward")
-        attended, pattern = self.attention(hidden, layout, in_attention, pattern_wanted)  # (T, D)
-        total = in_attention("residual", hidden + self.attention_dropout(attended))  # (T, D)
-        hidden = in_attention("norm", self.attention_norm(total))  # (T, D)
-        fed = self.feed_forward(hidden, in_feed_forward)  # (T, D)
-        total = in_feed_forward("residual", hidden + self.feed_forward_dropout(fed))  # (T, D)
-        return in_feed_forward("norm", self.feed_forward_norm(total)), pattern  # (T, D)
+    def forward(self, hidden: Tensor, scope: Scope) -> Tensor:
+        """hidden (T, D) -> hidden (T, D)."""
+        inside = scope.inside("attention")
+        attended = self.attention(hidden, inside)  # (T, D)
+        total = hidden + self.attention_dropout(attended)  # (T, D)
+        total = inside.tap("residual", total)
+        hidden = self.attention_norm(total)  # (T, D)
+        hidden = inside.tap("norm", hidden)
+
+        inside = scope.inside("feed_forward")
+        fed = self.feed_forward(hidden, inside)  # (T, D)
+        total = hidden + self.feed_forward_dropout(fed)  # (T, D)
+        total = inside.tap("residual", total)
+        hidden = self.feed_forward_norm(total)  # (T, D)
+        return inside.tap("norm", hidden)
 
 
 class Encoder(nn.Module):
     """L layers.
 
     Attributes:
-        gradient_checkpointing: keep only each layer's input in training and run the layer again in
+        gradient_checkpointing: keep only each layer's input in training, and run the layer again in
             the backward pass (Chen et al. 2016, section 3): less memory, a third more time, the
             same gradients bit for bit.
     """
 
     def __init__(self, config: BertConfig):
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
+        numbers = range(config.num_hidden_layers)
+        self.layers = nn.ModuleList(EncoderLayer(config, number) for number in numbers)
         self.gradient_checkpointing = False
 
-    def forward(
-        self, hidden: Tensor, layout: Layout, scope: Scope = NO_TRACE, patterns_wanted: bool = False
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Runs the stack.
-
-        Returns:
-            The L + 1 hidden states (T, D), the embeddings first, and the L patterns (B, N, S, S),
-            an empty list if they are not wanted.
-        """
-        tokens = len(hidden)
-        if scope.trace is None and not patterns_wanted:
-            hidden = _filled_up(hidden)  # (T + spare, D)
-        states, patterns = [hidden], []
+    def forward(self, hidden: Tensor, scope: Scope) -> Tensor:
+        """hidden (T, D) -> hidden (T, D)."""
+        recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
+        run = _recomputed if recompute else _run
         for number, layer in enumerate(self.layers):
-            run = _Recomputed(layer) if self._recompute() else layer
-            in_layer = scope.inside(f"layers.{number}")
-            hidden, pattern = run(states[-1], layout, in_layer, patterns_wanted)  # (T + spare, D)
-            states.append(hidden)
-            if pattern is not None and patterns_wanted:
-                patterns.append(pattern)
-        if len(states[0]) > tokens:
-            states = [state[:tokens] for state in states]  # (T, D) each
-        return states, patterns
-
-    def _recompute(self) -> bool:
-        return self.gradient_checkpointing and self.training and torch.is_grad_enabled()
-
-
-def _filled_up(hidden: Tensor) -> Tensor:
-    """(T, D) -> (T + spare, D): zeros below, so that the rows are a multiple of 32.
-
-    On a CPU with AMX oneDNN writes a kernel for every shape of a bf16 product that it meets, which
-    takes several times as long as the product, and nearly every batch has another T. What acts on
-    each position alone does nothing with spare rows that reaches the others, and attention passes
-    over them. The results are the same but for rounding, and for which numbers dropout draws. A
-    pass that is traced is not filled up.
-    """
-    if hidden.device.type != "cpu" or not _has_amx():
+            hidden = run(layer, hidden, scope.inside(f"layers.{number}"))  # (T, D)
         return hidden
-    autocast = torch.is_autocast_enabled("cpu")
-    dtype = torch.get_autocast_dtype("cpu") if autocast else hidden.dtype
-    if dtype != torch.bfloat16:
-        return hidden
-    return F.pad(hidden, (0, 0, 0, -len(hidden) % _ROWS))  # (T + spare, D)
 
 
-@cache
-def _has_amx() -> bool:
-    return torch.cpu._is_amx_tile_supported()
+def _run(layer: nn.Module, hidden: Tensor, scope: Scope) -> Tensor:
+    return layer(hidden, scope)  # (T, D)
 
 
-class _Recomputed:
-    """A layer that torch.utils.checkpoint runs now and again in the backward pass."""
-
-    def __init__(self, layer: nn.Module):
-        self.layer = layer
-        self.runs = 0
-
-    def __call__(
-        self, hidden: Tensor, layout: Layout, scope: Scope, pattern_wanted: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        # Non-reentrant: the reentrant form gives no gradients at all below frozen embeddings.
-        return checkpoint(self._run, hidden, layout, scope, pattern_wanted, use_reentrant=False)
-
-    def _run(
-        self, hidden: Tensor, layout: Layout, scope: Scope, pattern_wanted: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        self.runs += 1
-        scope = scope if self.runs == 1 else scope.replaying()
-        return self.layer(hidden, layout, scope, pattern_wanted)
+def _recomputed(layer: nn.Module, hidden: Tensor, scope: Scope) -> Tensor:
+    # The first run records for traces; the one in the backward pass does not.
+    scopes = chain([scope], repeat(scope.replaying()))
+    # Non-reentrant: the reentrant form gives no gradients at all below frozen embeddings.
+    return checkpoint(lambda x: layer(x, next(scopes)), hidden, use_reentrant=False)  # (T, D)

@@ -1,165 +1,172 @@
-"""The heads: what BERT's hidden states are turned into, and the losses that train them.
+"""The heads: what BERT's hidden states are used for.
 
-Pre-training heads: Devlin et al. 2018, section 3.1 (masked LM, next sentence). Fine-tuning heads:
-section 3.2, figure 4, and section 4 (4.1 classification, 4.2 spans, 4.4 choices). DistilBERT's
-forms follow its published code: a dense layer with ReLU in the place of the pooler, and dropouts of
-its own.
+Pre-training: Devlin et al. 2018, section 3.1 (masked LM, next sentence). Fine-tuning: section 3.2,
+figure 4, and section 4 (4.1 classification, 4.2 spans, 4.4 choices). DistilBERT's forms follow its
+published code.
 
 Every head returns logits, never probabilities. With labels it also returns `loss`, transformers'
-mean, and `loss_terms`: name -> (sum, count), which a training loop adds up over a whole accumulated
-batch before it divides. A class of -100 never counts. `count_labels` gives the counts before the
-forward pass. Names in a trace: head.dense, .activation, .norm, .logits, those that the head has;
-(T, ...) for heads over tokens, (B, ...) for heads over rows.
+mean, and `loss_terms`, its sums and counts (see losses.py). Names in a trace: head.dense,
+.activation, .norm, .logits, those that the head has; (T, ...) for heads over tokens, (B, ...) for
+heads over rows.
+
+To write a head of your own: subclass ModelWithHead (or a model below), make its modules in `build`,
+and compute logits and loss terms in `answer`.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minibert.bert import BertBase, BertModel, Encoded
+from minibert.base import Model
+from minibert.bert import BertModel
 from minibert.config import BertConfig
 from minibert.io.errors import ConfigError, InputError
-from minibert.layers import ACTIVATIONS, Dropout, LayerNorm, Linear, default_generator, initialise
+from minibert.layers import ACTIVATIONS, default_generator, initialise
 from minibert.layout import Layout
-from minibert.trace import Scope
+from minibert.losses import (
+    IGNORED,
+    ClassLoss,
+    LossTerms,
+    check_labels,
+    count,
+    cross_entropy,
+    mean,
+    precise,
+    squared_error,
+    yes_or_no,
+)
+from minibert.outputs import Encoded, HeadOutput, PreTrainingOutput, SpanOutput
+from minibert.trace import Scope, Trace
 
-IGNORED = -100  # the label that never counts
 
-LossTerms = dict[str, tuple[Tensor, float]]
+class ModelWithHead(Model):
+    """A BertModel with something on top.
 
-
-@dataclass(frozen=True)
-class HeadOutput:
-    """What a model with a head gives back.
-
-    Attributes:
-        loss: the mean over the labels that count (0 if none does), or None without labels.
-        loss_terms: name -> (sum, count); `loss` is the sum of sum / count.
-        logits: the head's numbers before softmax or sigmoid; its shape is the head's.
-        hidden_states: L + 1 tensors (B, S, D), if asked for.
-        attentions: L tensors (B, N, S, S), if asked for.
+    Args:
+        config: sizes and rates; for some heads the classes.
+        generator: the source of new weights; without one, a new one with seed 0.
     """
 
-    loss: Tensor | None
-    loss_terms: LossTerms
-    logits: Tensor
-    hidden_states: tuple[Tensor, ...] | None
-    attentions: tuple[Tensor, ...] | None
+    pooler: ClassVar[bool] = False  # whether the head reads the pooled [CLS]
+    for_distilbert: ClassVar[bool] = True  # whether DistilBERT was published with such a head
+    output: ClassVar[type[HeadOutput]] = HeadOutput
+    counted: ClassVar[Mapping[str, str]] = {}  # loss term -> the argument with its labels
 
-
-@dataclass(frozen=True)
-class PreTrainingOutput:
-    """As HeadOutput, with the logits of both heads: (B, S, V) and (B, 2)."""
-
-    loss: Tensor | None
-    loss_terms: LossTerms
-    prediction_logits: Tensor
-    seq_relationship_logits: Tensor
-    hidden_states: tuple[Tensor, ...] | None
-    attentions: tuple[Tensor, ...] | None
-
-
-@dataclass(frozen=True)
-class SpanOutput:
-    """As HeadOutput, with a logit for each column to be the start, the end: (B, S) each."""
-
-    loss: Tensor | None
-    loss_terms: LossTerms
-    start_logits: Tensor
-    end_logits: Tensor
-    hidden_states: tuple[Tensor, ...] | None
-    attentions: tuple[Tensor, ...] | None
-
-    @property
-    def logits(self) -> Tensor:
-        """Both as one: (B, S, 2)."""
-        return torch.stack((self.start_logits, self.end_logits), dim=-1)  # (B, S, 2)
-
-
-class ModelWithHead(BertBase):
-    """A BertModel with something on top, in `head` or in attributes that the class names."""
-
-    def __init__(self, config: BertConfig, pooler: bool, generator: torch.Generator):
+    def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
         super().__init__(config)
-        self.bert = BertModel(config, pooler=pooler, generator=generator)
+        if config.is_distilbert and not self.for_distilbert:
+            name = type(self).__name__
+            raise ConfigError(f"DistilBERT was published without a {name}.", key="model_type")
+        generator = default_generator(generator)
+        self.bert = BertModel(config, pooler=self.pooler, generator=generator)
+        self.build(config)
+        for name, module in self.named_children():
+            if name != "bert":
+                initialise(module, config.initializer_range, generator)
 
     @property
     def body(self) -> BertModel:
         return self.bert
 
     @abstractmethod
-    def count_labels(self, batch: Mapping[str, Any]) -> Mapping[str, float]:
-        """For each loss term of this batch, the number of labels it will be the mean over.
+    def build(self, config: BertConfig) -> None:
+        """Makes the modules on top of the body."""
+
+    @abstractmethod
+    def answer(self, encoded: Encoded, *args: Any, **given: Any) -> tuple[Any, LossTerms]:
+        """Logits and loss terms, none without labels. Its keywords are those of `forward`."""
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        layout: Layout | None = None,
+        trace: Trace | None = None,
+        **given: Any,
+    ) -> Any:
+        """Runs body and head; arguments as for BertModel, and those of the head's `answer`."""
+        encoded = self.bert.encode(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
+            output_hidden_states,
+            output_attentions,
+            layout,
+            trace,
+        )
+        logits, terms = self.answer(encoded, **given)
+        return self.output(mean(terms), terms, logits, *encoded.finish())
+
+    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, float]:
+        """For each loss term of a batch, the number of labels that its sum will be over.
 
         Known from the labels alone, so a training loop can divide each part of a large batch by
         the count of the whole before it has seen the rest.
         """
+        given = {term: batch.get(name) for term, name in self.counted.items()}
+        return {term: count(labels) for term, labels in given.items() if labels is not None}
 
 
-class ClassLoss:
-    """Cross-entropy of one class for each row, as a sum and a count.
-
-    Args:
-        weights: (C,) what a label of each class counts; None: 1. The mean is then that of
-            torch.nn.CrossEntropyLoss(weight=...): sum of weight * loss over sum of weights.
-    """
-
-    def __init__(self, weights: Tensor | None = None):
-        self.weights = weights
-
-    def __call__(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
-        """logits (B, C), labels (B,) -> the sum () and what the labels count."""
-        return _class_loss(logits, labels, self.weights)
-
-    def count(self, labels: Tensor) -> float:
-        """What the labels (B,) count together."""
-        if self.weights is None:
-            return _count(labels)
-        return float(self.weights.cpu()[labels[labels != IGNORED].cpu()].sum())
+# The parts that heads are made of.
 
 
 class MaskedLMHead(nn.Module):
     """Dense, activation, norm, then a product with every row of the word table, plus a bias.
 
-    The table is the embeddings' own ("tied"), handed in at each call, so there is one of it;
+    The table is the embeddings' own ("tied"), passed in at each call, so there is one of it.
     `decoder` is a second table for a config that unties them, else None.
     """
 
     def __init__(self, config: BertConfig):
         super().__init__()
         size = config.hidden_size
-        self.dense = Linear(size, size)
+        self.dense = nn.Linear(size, size)
         self.activation = ACTIVATIONS[config.hidden_act]
-        self.norm = LayerNorm(size, config.layer_norm_eps)
+        self.norm = nn.LayerNorm(size, config.layer_norm_eps)
         tied = config.tie_word_embeddings
-        self.decoder = None if tied else Linear(size, config.vocab_size, bias=False)
+        self.decoder = None if tied else nn.Linear(size, config.vocab_size, bias=False)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))  # (V,)
 
     def forward(self, hidden: Tensor, word_table: Tensor, scope: Scope) -> Tensor:
         """hidden (T, D), word_table (V, D) -> logits (T, V)."""
         table = word_table if self.decoder is None else self.decoder.weight  # (V, D)
-        hidden = scope("dense", self.dense(hidden))  # (T, D)
-        hidden = scope("activation", self.activation(hidden))  # (T, D)
-        hidden = scope("norm", self.norm(hidden))  # (T, D)
-        return scope("logits", F.linear(hidden, table, self.bias))  # (T, V)
+        hidden = scope.tap("dense", self.dense(hidden))  # (T, D)
+        hidden = scope.tap("activation", self.activation(hidden))  # (T, D)
+        hidden = scope.tap("norm", self.norm(hidden))  # (T, D)
+        logits = F.linear(hidden, table, self.bias)  # (T, V)
+        return scope.tap("logits", logits)
 
-
-class NextSentenceHead(nn.Module):
-    """One linear map of the pooled [CLS]: class 0, B follows A; class 1, B is another text."""
-
-    def __init__(self, config: BertConfig):
-        super().__init__()
-        self.classifier = Linear(config.hidden_size, 2)
-
-    def forward(self, pooled: Tensor, scope: Scope) -> Tensor:
-        return scope("logits", self.classifier(pooled))  # (B, 2)
+    def read(
+        self, encoded: Encoded, table: Tensor, labels: Tensor | None, only: bool, scope: Scope
+    ) -> tuple[Tensor, LossTerms]:
+        """Logits (B, S, V), or (M, V) at the labelled positions only, and the loss term."""
+        hidden, layout = encoded.hidden, encoded.layout  # (T, D)
+        if labels is None:
+            if only:
+                raise InputError("labelled_only needs labels.", key="labels", hint="Leave it out.")
+            return layout.pad(self(hidden, table, scope)), {}  # (B, S, V)
+        check_labels("labels", labels, tuple(layout.mask.shape), len(table), layout.mask)
+        packed = layout.unpad(labels)  # (T,)
+        if only:
+            labelled = (packed != IGNORED).nonzero().squeeze(1)  # (M,)
+            packed = packed.index_select(0, labelled)  # (M,)
+            hidden = hidden.index_select(0, labelled)  # (M, D)
+        logits = self(hidden, table, scope)  # (T, V) or (M, V)
+        terms = {"masked_lm": cross_entropy(logits, packed)}
+        return logits if only else layout.pad(logits), terms  # (B, S, V) or (M, V)
 
 
 class RowHead(nn.Module):
@@ -171,23 +178,25 @@ class RowHead(nn.Module):
 
     def __init__(self, config: BertConfig, outputs: int):
         super().__init__()
-        size = config.hidden_size
-        self.dense = Linear(size, size) if config.is_distilbert else None
-        self.dropout = Dropout(
-            config.seq_classif_dropout if config.is_distilbert else config.head_dropout
-        )
-        self.classifier = Linear(size, outputs)
+        size, distil = config.hidden_size, config.is_distilbert
+        self.dense = nn.Linear(size, size) if distil else None
+        self.dropout = nn.Dropout(config.seq_classif_dropout if distil else config.head_dropout)
+        self.classifier = nn.Linear(size, outputs)
 
-    def forward(self, encoded: Encoded) -> Tensor:
-        """(B, outputs); zeros for a row with no token."""
+    def forward(self, encoded: Encoded, row: Tensor | None = None) -> Tensor:
+        """(B, outputs), zeros for a row without tokens.
+
+        Args:
+            row: (B, D) in place of the pooled [CLS].
+        """
         scope, layout = encoded.scope.inside("head"), encoded.layout
-        if self.dense is None:
-            row = encoded.pooled  # (B, D)
-        else:
-            dense = scope("dense", self.dense(layout.first_tokens(encoded.hidden)))  # (B, D)
-            row = scope("activation", F.relu(dense))  # (B, D)
-        logits = scope("logits", self.classifier(self.dropout(row)))  # (B, outputs)
-        return layout.zero_empty_rows(logits)  # (B, outputs)
+        if row is None:
+            row = encoded.pooled if self.dense is None else layout.first_tokens(encoded.hidden)
+        if self.dense is not None:
+            dense = scope.tap("dense", self.dense(row))  # (B, D)
+            row = scope.tap("activation", F.relu(dense))  # (B, D)
+        logits = self.classifier(self.dropout(row))  # (B, outputs)
+        return layout.zero_empty_rows(scope.tap("logits", logits))  # (B, outputs)
 
 
 class TokenHead(nn.Module):
@@ -195,50 +204,57 @@ class TokenHead(nn.Module):
 
     def __init__(self, config: BertConfig, outputs: int, dropout_p: float):
         super().__init__()
-        self.dropout = Dropout(dropout_p)
-        self.classifier = Linear(config.hidden_size, outputs)
+        self.dropout = nn.Dropout(dropout_p)
+        self.classifier = nn.Linear(config.hidden_size, outputs)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """(T, outputs)."""
-        scope = encoded.scope.inside("head")
-        return scope("logits", self.classifier(self.dropout(encoded.hidden)))  # (T, outputs)
+        logits = self.classifier(self.dropout(encoded.hidden))  # (T, outputs)
+        return encoded.scope.inside("head").tap("logits", logits)
+
+
+class NextSentenceHead(nn.Module):
+    """One linear map of the pooled [CLS]: class 0, B follows A; class 1, B is from another text."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.classifier = nn.Linear(config.hidden_size, 2)
+
+    def read(self, encoded: Encoded, labels: Tensor | None, name: str, scope: Scope) -> Any:
+        """Logits (B, 2), zeros for a row without tokens, and the loss term."""
+        logits = self.classifier(encoded.pooled)  # (B, 2)
+        logits = encoded.layout.zero_empty_rows(scope.tap("logits", logits))  # (B, 2)
+        return logits, {} if labels is None else {"next_sentence": _one_class(name, logits, labels)}
+
+
+def _one_class(name: str, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+    check_labels(name, labels, tuple(logits.shape[:1]), logits.shape[1])
+    return cross_entropy(logits, labels)
+
+
+# The models.
 
 
 class BertForMaskedLM(ModelWithHead):
     """Predicts the piece at each position; logits (B, S, V), zeros at padding."""
 
-    def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
-        generator = default_generator(generator)
-        super().__init__(config, pooler=False, generator=generator)
-        self.head = MaskedLMHead(config)
-        initialise(self.head, config.initializer_range, generator)
+    counted = {"masked_lm": "labels"}
 
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        labelled_only: bool = False,
-        **options: Any,
-    ) -> HeadOutput:
-        """As BertModel.encode.
+    def build(self, config: BertConfig) -> None:
+        self.head = MaskedLMHead(config)
+
+    def answer(
+        self, encoded: Encoded, labels: Tensor | None = None, labelled_only: bool = False
+    ) -> tuple[Tensor, LossTerms]:
+        """Reads the vocabulary at each token.
 
         Args:
-            labels: (B, S), a piece id, or -100 to be ignored.
-            labelled_only: run the head at the M labelled positions alone, about a seventh of all
-                in pre-training. The loss and its gradients are the same; logits are (M, V), in
-                packed order.
+            labels: (B, S), an id, or -100.
+            labelled_only: run the head at the M labelled positions only, about a seventh of all in
+                pre-training. Loss and gradients are the same; logits are (M, V), in packed order.
         """
-        encoded = self.bert.encode(input_ids, attention_mask, token_type_ids, **options)
-        table = self.bert.embeddings.word.weight  # (V, D)
-        scope = encoded.scope.inside("head")
-        logits, terms = _masked_lm(self.head, encoded, table, scope, labels, labelled_only)
-        return HeadOutput(_mean(terms), terms, logits, *encoded.finish())
-
-    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
-        return {"masked_lm": _count(batch["labels"])}
+        table, scope = self.bert.embeddings.word.weight, encoded.scope.inside("head")  # (V, D)
+        return self.head.read(encoded, table, labels, labelled_only, scope)
 
     def _vocabulary_heads(self) -> list[Any]:
         return [self.head]
@@ -247,72 +263,42 @@ class BertForMaskedLM(ModelWithHead):
 class BertForNextSentencePrediction(ModelWithHead):
     """Tells whether the second text followed the first; logits (B, 2). BERT only."""
 
-    def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
-        _refuse_distilbert(config, "next-sentence prediction")
-        generator = default_generator(generator)
-        super().__init__(config, pooler=True, generator=generator)
+    pooler, for_distilbert = True, False
+    counted = {"next_sentence": "labels"}
+
+    def build(self, config: BertConfig) -> None:
         self.head = NextSentenceHead(config)
-        initialise(self.head, config.initializer_range, generator)
 
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        **options: Any,
-    ) -> HeadOutput:
-        """As BertModel.encode; labels (B,): 0 it followed, 1 it did not."""
-        encoded = self.bert.encode(input_ids, attention_mask, token_type_ids, **options)
-        logits = self.head(encoded.pooled, encoded.scope.inside("head"))  # (B, 2)
-        logits = encoded.layout.zero_empty_rows(logits)  # (B, 2)
-        terms = {} if labels is None else {"next_sentence": _class_loss(logits, labels)}
-        return HeadOutput(_mean(terms), terms, logits, *encoded.finish())
-
-    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
-        return {"next_sentence": _count(batch["labels"])}
+    def answer(self, encoded: Encoded, labels: Tensor | None = None) -> tuple[Tensor, LossTerms]:
+        """labels (B,): 0 it followed, 1 it did not."""
+        return self.head.read(encoded, labels, "labels", encoded.scope.inside("head"))
 
 
 class BertForPreTraining(ModelWithHead):
     """Both heads of pre-training at once; the loss is the sum of their means. BERT only."""
 
-    def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
-        _refuse_distilbert(config, "pre-training with next sentences")
-        generator = default_generator(generator)
-        super().__init__(config, pooler=True, generator=generator)
+    pooler, for_distilbert, output = True, False, PreTrainingOutput
+    counted = {"masked_lm": "labels", "next_sentence": "next_sentence_label"}
+
+    def build(self, config: BertConfig) -> None:
         self.masked_lm = MaskedLMHead(config)
         self.next_sentence = NextSentenceHead(config)
-        initialise(self.masked_lm, config.initializer_range, generator)
-        initialise(self.next_sentence, config.initializer_range, generator)
 
-    def forward(
+    def answer(
         self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        *,
+        encoded: Encoded,
         labels: Tensor | None = None,
         next_sentence_label: Tensor | None = None,
         labelled_only: bool = False,
-        **options: Any,
-    ) -> PreTrainingOutput:
+    ) -> tuple[tuple[Tensor, Tensor], LossTerms]:
         """As BertForMaskedLM, with next_sentence_label (B,)."""
-        encoded = self.bert.encode(input_ids, attention_mask, token_type_ids, **options)
-        table = self.bert.embeddings.word.weight  # (V, D)
-        scope = encoded.scope.inside("masked_lm")
-        pieces, terms = _masked_lm(self.masked_lm, encoded, table, scope, labels, labelled_only)
+        table, scope = self.bert.embeddings.word.weight, encoded.scope.inside("masked_lm")  # (V, D)
+        pieces, terms = self.masked_lm.read(encoded, table, labels, labelled_only, scope)
         scope = encoded.scope.inside("next_sentence")
-        follows = self.next_sentence(encoded.pooled, scope)  # (B, 2)
-        follows = encoded.layout.zero_empty_rows(follows)  # (B, 2)
-        if next_sentence_label is not None:
-            terms["next_sentence"] = _class_loss(follows, next_sentence_label)
-        return PreTrainingOutput(_mean(terms), terms, pieces, follows, *encoded.finish())
-
-    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
-        names = {"masked_lm": "labels", "next_sentence": "next_sentence_label"}
-        given = {term: batch.get(key) for term, key in names.items()}
-        return {term: _count(labels) for term, labels in given.items() if labels is not None}
+        follows, more = self.next_sentence.read(
+            encoded, next_sentence_label, "next_sentence_label", scope
+        )
+        return (pieces, follows), {**terms, **more}
 
     def _vocabulary_heads(self) -> list[Any]:
         return [self.masked_lm]
@@ -321,34 +307,42 @@ class BertForPreTraining(ModelWithHead):
 class BertForSequenceClassification(ModelWithHead):
     """One row, one answer: a class, several yes/no labels, or numbers; logits (B, C).
 
-    Which of them is `config.problem_type`; where that is None it is told from the labels, as in
-    transformers: one output means regression, integer labels a class, other labels several.
+    Which of them is `config.problem_type`. Where that is None the labels tell, as in transformers:
+    one output means regression, integer labels a class, other labels several.
 
     Attributes:
         class_loss: the loss where the answer is a class.
     """
 
-    def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
-        generator = default_generator(generator)
-        super().__init__(config, pooler=True, generator=generator)
+    pooler = True
+
+    def build(self, config: BertConfig) -> None:
         self.head = RowHead(config, config.num_labels)
         self.class_loss = ClassLoss()
-        initialise(self.head, config.initializer_range, generator)
 
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        **options: Any,
-    ) -> HeadOutput:
-        """As BertModel.encode; labels (B,) class numbers, or (B, C) numbers."""
-        encoded = self.bert.encode(input_ids, attention_mask, token_type_ids, **options)
+    def answer(self, encoded: Encoded, labels: Tensor | None = None) -> tuple[Tensor, LossTerms]:
+        """labels (B,) class numbers, or (B, C) numbers."""
         logits = self.head(encoded)  # (B, C)
-        terms = {} if labels is None else {"label": self._loss(logits, labels)}
-        return HeadOutput(_mean(terms), terms, logits, *encoded.finish())
+        return logits, self.loss_terms(logits, labels)
+
+    def loss_terms(self, logits: Tensor, labels: Tensor | None) -> LossTerms:
+        """The loss of logits (B, C), by the problem type."""
+        if labels is None:
+            return {}
+        problem_type = self.problem_type(labels)
+        if problem_type == "single_label_classification":
+            check_labels("labels", labels, tuple(logits.shape[:1]), logits.shape[1])
+            return {"label": self.class_loss(logits, labels)}
+        one_number_each = logits.shape[1] == 1 and labels.shape == logits.shape[:1]
+        if labels.shape != logits.shape and not one_number_each:
+            raise InputError(
+                f"labels has shape {tuple(labels.shape)}, but {problem_type} with "
+                f"{self.config.num_labels} outputs needs {tuple(logits.shape)}.",
+                key="labels",
+            )
+        labels = labels.view(logits.shape).to(precise(logits).dtype)  # (B, C)
+        loss = squared_error if problem_type == "regression" else yes_or_no
+        return {"label": loss(logits, labels)}
 
     def count_labels(self, batch: Mapping[str, Any]) -> dict[str, float]:
         labels = batch["labels"]
@@ -361,55 +355,25 @@ class BertForSequenceClassification(ModelWithHead):
             return self.config.problem_type
         if self.config.num_labels == 1:
             return "regression"
-        if labels.is_floating_point():
-            return "multi_label_classification"
-        return "single_label_classification"
-
-    def _loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
-        problem_type = self.problem_type(labels)
-        if problem_type == "single_label_classification":
-            return self.class_loss(logits, labels)
-        one_number_each = logits.shape[1] == 1 and labels.shape == logits.shape[:1]
-        if labels.shape != logits.shape and not one_number_each:
-            raise InputError(
-                f"labels have shape {tuple(labels.shape)}, but {problem_type} with "
-                f"{self.config.num_labels} outputs needs {tuple(logits.shape)}.",
-                key="labels",
-            )
-        logits = _precise(logits)  # (B, C)
-        labels = labels.view(logits.shape).to(logits.dtype)  # (B, C)
-        if problem_type == "regression":
-            return F.mse_loss(logits, labels, reduction="sum"), labels.numel()  # ()
-        loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")  # ()
-        return loss, labels.numel()
+        several = labels.is_floating_point()
+        return "multi_label_classification" if several else "single_label_classification"
 
 
 class BertForTokenClassification(ModelWithHead):
     """A class for each token; logits (B, S, C), zeros at padding."""
 
-    def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
-        generator = default_generator(generator)
-        super().__init__(config, pooler=False, generator=generator)
+    counted = {"token": "labels"}
+
+    def build(self, config: BertConfig) -> None:
         self.head = TokenHead(config, config.num_labels, config.head_dropout)
-        initialise(self.head, config.initializer_range, generator)
 
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        **options: Any,
-    ) -> HeadOutput:
-        """As BertModel.encode; labels (B, S): a class, or -100 to be ignored."""
-        encoded = self.bert.encode(input_ids, attention_mask, token_type_ids, **options)
-        logits = self.head(encoded)  # (T, C)
-        terms = {} if labels is None else {"token": _token_loss(logits, labels, encoded.layout)}
-        return HeadOutput(_mean(terms), terms, encoded.layout.pad(logits), *encoded.finish())
-
-    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
-        return {"token": _count(batch["labels"])}
+    def answer(self, encoded: Encoded, labels: Tensor | None = None) -> tuple[Tensor, LossTerms]:
+        """labels (B, S): a class, or -100."""
+        logits, layout = self.head(encoded), encoded.layout  # (T, C)
+        if labels is None:
+            return layout.pad(logits), {}  # (B, S, C)
+        check_labels("labels", labels, tuple(layout.mask.shape), logits.shape[1], layout.mask)
+        return layout.pad(logits), {"token": cross_entropy(logits, layout.unpad(labels))}
 
 
 class BertForQuestionAnswering(ModelWithHead):
@@ -419,54 +383,70 @@ class BertForQuestionAnswering(ModelWithHead):
     loss depends on how long its neighbours are.
     """
 
-    def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
-        generator = default_generator(generator)
-        super().__init__(config, pooler=False, generator=generator)
-        self.head = TokenHead(config, 2, config.qa_dropout if config.is_distilbert else 0.0)
-        initialise(self.head, config.initializer_range, generator)
+    output = SpanOutput
 
-    def forward(
+    def build(self, config: BertConfig) -> None:
+        self.head = TokenHead(config, 2, config.qa_dropout if config.is_distilbert else 0.0)
+
+    def answer(
         self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        *,
+        encoded: Encoded,
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
-        **options: Any,
-    ) -> SpanOutput:
-        """As BertModel.encode.
-
-        start_positions, end_positions: (B,) columns; -100, or a column beyond S (an answer that was
-        cut off), does not count.
-        """
-        encoded = self.bert.encode(input_ids, attention_mask, token_type_ids, **options)
-        layout = encoded.layout
-        logits = layout.pad(self.head(encoded), value=-torch.inf)  # (B, S, 2)
-        start_logits, end_logits = logits.unbind(dim=-1)  # (B, S), (B, S)
+    ) -> tuple[Tensor, LossTerms]:
+        """start_positions, end_positions (B,): columns. -100, or a column beyond S (an answer that
+        was cut off), does not count."""
+        logits = encoded.layout.pad(self.head(encoded), value=-torch.inf)  # (B, S, 2)
         terms: LossTerms = {}
         if start_positions is not None and end_positions is not None:
-            terms["start"] = _span_loss(start_logits, start_positions, layout)
-            terms["end"] = _span_loss(end_logits, end_positions, layout)
-        return SpanOutput(_mean(terms), terms, start_logits, end_logits, *encoded.finish())
+            start, end = logits.unbind(dim=-1)  # (B, S), (B, S)
+            mask = encoded.layout.mask  # (B, S)
+            terms["start"] = _half_span("start_positions", start, start_positions, mask)
+            terms["end"] = _half_span("end_positions", end, end_positions, mask)
+        return logits, terms
 
-    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
+    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, float]:
         words = batch.get("input_ids")
         columns = (batch["inputs_embeds"] if words is None else words).shape[1]
         return {
-            "start": int(_inside(batch["start_positions"], columns).sum()),
-            "end": int(_inside(batch["end_positions"], columns).sum()),
+            term: count(_inside(batch[f"{term}_positions"], columns)) for term in ("start", "end")
         }
 
 
-class BertForMultipleChoice(ModelWithHead):
-    """Which of several texts fits; ids (B, choices, S) in, logits (B, choices) out."""
+def _inside(positions: Tensor, columns: int) -> Tensor:
+    """(B,) the positions, -100 for those beyond the columns."""
+    return positions.masked_fill(positions >= columns, IGNORED)
 
-    def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
-        generator = default_generator(generator)
-        super().__init__(config, pooler=True, generator=generator)
+
+def _half_span(name: str, logits: Tensor, positions: Tensor, mask: Tensor) -> tuple[Tensor, float]:
+    """Cross-entropy over columns (B, S); half of it, since start and end share the loss."""
+    rows, columns = logits.shape
+    positions = _inside(positions, columns)  # (B,)
+    check_labels(name, positions, (rows,), columns)
+    counts = positions != IGNORED  # (B,)
+    chosen = positions[counts].long()  # (rows that count,)
+    if not bool(mask[counts].gather(1, chosen[:, None]).all()):
+        raise InputError(
+            f"{name} holds a padded column.",
+            key=name,
+            hint=f"Use {IGNORED} for a row without an answer.",
+        )
+    total, labels = cross_entropy(logits[counts], chosen)
+    return total / 2, labels
+
+
+class BertForMultipleChoice(ModelWithHead):
+    """Which of several texts fits; ids (B, choices, S) in, logits (B, choices) out.
+
+    A choice without tokens does not exist: its logit is -inf. So rows may have unequal numbers of
+    choices. Hidden states, attentions, layout and trace have B * choices rows.
+    """
+
+    pooler = True
+    counted = {"choice": "labels"}
+
+    def build(self, config: BertConfig) -> None:
         self.head = RowHead(config, 1)
-        initialise(self.head, config.initializer_range, generator)
 
     def forward(
         self,
@@ -475,32 +455,26 @@ class BertForMultipleChoice(ModelWithHead):
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        **options: Any,
-    ) -> HeadOutput:
-        """As BertModel.encode, with (B, choices, S) for (B, S); labels (B,).
-
-        A choice without a token is none: its logit is -inf. So rows may have unlike numbers of
-        choices. Hidden states, attentions, layout and trace have B * choices rows.
-        """
+        *args: Any,
+        **given: Any,
+    ) -> Any:
+        """As BertModel, with (B, choices, S) for (B, S), and labels (B,)."""
         words = input_ids if input_ids is not None else inputs_embeds
         if words is None or words.dim() < 3:
-            raise InputError("Multiple choice needs input_ids of shape (B, choices, S).")
-        ids, mask, segments, positions, vectors = (
-            _flat(table, words)  # (B * choices, S, ...)
-            for table in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        )
-        encoded = self.bert.encode(ids, mask, segments, positions, vectors, **options)
-        logits = self.head(encoded).view(words.shape[:2])  # (B, choices)
-        none = (~encoded.layout.occupied).view(words.shape[:2])  # (B, choices)
-        # A row of nothing at all keeps its zeros: a softmax over -inf alone is NaN.
-        none = none & ~none.all(dim=1, keepdim=True)  # (B, choices)
-        logits = logits.masked_fill(none, -torch.inf)  # (B, choices)
-        terms = {} if labels is None else {"choice": _class_loss(logits, labels)}
-        return HeadOutput(_mean(terms), terms, logits, *encoded.finish())
+            raise InputError("input_ids must be (B, choices, S).", key="input_ids")
+        tables = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        flat = [_flat(table, words) for table in tables]  # (B * choices, S, ...)
+        return super().forward(*flat, *args, **given, choices=words.shape[1])
 
-    def count_labels(self, batch: Mapping[str, Any]) -> dict[str, int]:
-        return {"choice": _count(batch["labels"])}
+    def answer(
+        self, encoded: Encoded, labels: Tensor | None = None, choices: int = 1
+    ) -> tuple[Tensor, LossTerms]:
+        logits = self.head(encoded).view(-1, choices)  # (B, choices)
+        absent = (~encoded.layout.occupied).view(-1, choices)  # (B, choices)
+        # A row of nothing at all keeps its zeros: a softmax over -inf alone is NaN.
+        absent = absent & ~absent.all(dim=1, keepdim=True)  # (B, choices)
+        logits = logits.masked_fill(absent, -torch.inf)  # (B, choices)
+        return logits, {} if labels is None else {"choice": _one_class("labels", logits, labels)}
 
 
 def _flat(table: Tensor | None, words: Tensor) -> Tensor | None:
@@ -509,124 +483,15 @@ def _flat(table: Tensor | None, words: Tensor) -> Tensor | None:
         return None
     if table.shape[:3] != words.shape[:3]:
         raise InputError(
-            f"A table of shape {tuple(table.shape)} was given, but with choices it is "
+            f"A table has shape {tuple(table.shape)}, but with choices it must be "
             f"(B, choices, S) = {tuple(words.shape[:3])}.",
+            key="input_ids",
         )
     return table.flatten(0, 1)  # (B * choices, S, ...)
 
 
-def _count(labels: Tensor) -> int:
-    return int((labels != IGNORED).sum())
-
-
-def _mean(terms: LossTerms) -> Tensor | None:
-    """The sum over the terms of sum / count; a term in which nothing counts adds 0, not NaN."""
-    if not terms:
-        return None
-    means = [total / (count or 1) for total, count in terms.values()]
-    return torch.stack(means).sum()  # ()
-
-
-def _class_loss(
-    logits: Tensor, labels: Tensor, weights: Tensor | None = None
-) -> tuple[Tensor, float]:
-    """Cross-entropy of logits (M, C) with class numbers (M,), summed over those that count."""
-    if labels.shape != logits.shape[:1] or labels.is_floating_point():
-        raise InputError(
-            f"labels have shape {tuple(labels.shape)} and {labels.dtype}, but "
-            f"{tuple(logits.shape[:1])} integers are needed.",
-            key="labels",
-        )
-    wrong = (labels != IGNORED) & ((labels < 0) | (labels >= logits.shape[1]))  # (M,)
-    if bool(wrong.any()):
-        row = int(wrong.nonzero()[0])
-        raise InputError(
-            f"labels[{row}] is {int(labels[row])}, but there are {logits.shape[1]} classes.",
-            key="labels",
-        )
-    labels, logits = labels.long(), _precise(logits)  # (M,), (M, C)
-    per_class = None if weights is None else weights.to(logits)  # (C,)
-    loss = F.cross_entropy(logits, labels, per_class, ignore_index=IGNORED, reduction="sum")  # ()
-    return loss, ClassLoss(weights).count(labels)
-
-
-def _masked_lm(
-    head: MaskedLMHead,
-    encoded: Encoded,
-    table: Tensor,
-    scope: Scope,
-    labels: Tensor | None,
-    labelled_only: bool,
-) -> tuple[Tensor, LossTerms]:
-    """Logits (B, S, V), or (M, V) at the labelled positions alone, and the loss if there is one."""
-    hidden, layout = encoded.hidden, encoded.layout
-    if labels is None:
-        if labelled_only:
-            raise InputError("labelled_only needs labels.", key="labels", hint="Leave it out.")
-        return layout.pad(head(hidden, table, scope)), {}  # (B, S, V)
-    packed = _packed_labels(labels, layout)  # (T,)
-    if labelled_only:
-        counting = (packed != IGNORED).nonzero().squeeze(1)  # (M,)
-        packed = packed.index_select(0, counting)  # (M,)
-        hidden = hidden.index_select(0, counting)  # (M, D)
-    logits = head(hidden, table, scope)  # (T, V) or (M, V)
-    terms = {"masked_lm": _class_loss(logits, packed)}
-    return logits if labelled_only else layout.pad(logits), terms  # (B, S, V) or (M, V)
-
-
-def _token_loss(logits: Tensor, labels: Tensor, layout: Layout) -> tuple[Tensor, float]:
-    """Cross-entropy of packed logits (T, C) with a table of labels (B, S)."""
-    return _class_loss(logits, _packed_labels(labels, layout))
-
-
-def _packed_labels(labels: Tensor, layout: Layout) -> Tensor:
-    """A table of labels (B, S) as one for each token (T,)."""
-    table = (layout.batch_size, layout.columns)
-    if tuple(labels.shape) != table:
-        raise InputError(
-            f"labels have shape {tuple(labels.shape)}, but the batch is {table}.",
-            key="labels",
-        )
-    if bool(((labels != IGNORED) & ~layout.mask).any()):
-        raise InputError(
-            f"labels hold something other than {IGNORED} at padding.",
-            key="labels",
-            hint=f"Fill the labels of padded columns with {IGNORED}; collate does.",
-        )
-    return layout.unpad(labels)  # (T,)
-
-
-def _inside(positions: Tensor, columns: int) -> Tensor:
-    """(B,) whether an answer's column is one of the row's; the others do not count."""
-    return (positions != IGNORED) & (positions < columns)
-
-
-def _span_loss(logits: Tensor, positions: Tensor, layout: Layout) -> tuple[Tensor, int]:
-    """Cross-entropy over columns (B, S); half of it, since start and end share the loss."""
-    inside = _inside(positions, layout.columns)  # (B,)
-    logits, positions = logits[inside], positions[inside].long()  # (rows, S), (rows,)
-    rows = torch.arange(len(positions), device=positions.device)  # (rows,)
-    if bool((positions < 0).any()) or not bool(layout.mask[inside][rows, positions].all()):
-        raise InputError(
-            "An answer's start or end is a negative column or a padded one.",
-            key="start_positions",
-            hint=f"Use {IGNORED} for a row without an answer.",
-        )
-    return F.cross_entropy(_precise(logits), positions, reduction="sum") / 2, len(positions)
-
-
-def _precise(logits: Tensor) -> Tensor:
-    """At least float32: a softmax over thousands of classes is a long sum."""
-    return logits if logits.dtype == torch.float64 else logits.float()
-
-
-def _refuse_distilbert(config: BertConfig, what: str) -> None:
-    if config.is_distilbert:
-        raise ConfigError(f"DistilBERT was published without {what}.", key="model_type")
-
-
-# The classes that a checkpoint can name, by name.
-MODELS: dict[str, type[BertBase]] = {
+# The classes that a checkpoint can name.
+MODELS: dict[str, type[Model]] = {
     model.__name__: model
     for model in (
         BertModel,

@@ -18,13 +18,12 @@ Names and shapes, the same whatever kernel computes the attention:
     pooler.dense .output                                                     (B, D)
     head.*, for BertForPreTraining masked_lm.* and next_sentence.*           see heads.py
 
-`trace.padded(name)` spreads a (T, ...) value over the (B, S, ...) columns, zeros at padding.
-Scores and patterns do not exist inside SDPA: asking for one of them, and nothing else, makes that
-layer compute its attention by hand.
+Scores and patterns do not exist inside a fused kernel. Asking for one of them, and nothing else,
+makes that layer compute its attention step by step.
 
-A trace is an argument, handed down through the forward pass, not a global: gradient checkpointing
-runs a layer a second time during the backward pass, perhaps in another thread and when any global
-has changed. The second run sees the same replacements and records nothing.
+A trace is an argument that is passed down, not a global. Gradient checkpointing runs a layer again
+during the backward pass, perhaps in another thread; the second run sees the same replacements and
+records nothing.
 """
 
 from __future__ import annotations
@@ -39,8 +38,9 @@ from minibert.io.errors import InputError
 from minibert.layout import Layout
 
 Replacement = Callable[[Tensor], Tensor]
+Tap = Callable[[str, Tensor], Tensor]
 
-_OF_ROWS = ("pooler.", "next_sentence.")  # values with one line for each row, not for each token
+_OF_ROWS = ("pooler.", "next_sentence.")  # values with a line for each row, not for each token
 
 
 class Trace:
@@ -51,13 +51,13 @@ class Trace:
             keep their graph, so gradients flow through them; run under `torch.no_grad()` to save
             the memory.
         replace: name (or pattern) -> a function from the value to the one used in its place, of the
-            same shape and dtype. Under gradient checkpointing it is called twice and has to give
+            same shape and dtype. Under gradient checkpointing it is called twice and has to return
             the same value twice.
 
     Attributes:
         values: name -> tensor, for the names that were asked for, of the last forward pass.
         names: every name that the last forward pass went through, in order.
-        layout: who sits where in the packed values of the last forward pass.
+        layout: where the tokens of the last forward pass stood in the batch.
     """
 
     def __init__(self, *read: str, replace: Mapping[str, Replacement] | None = None):
@@ -66,14 +66,22 @@ class Trace:
         self.values: dict[str, Tensor] = {}
         self.names: list[str] = []
         self.layout: Layout | None = None
+        self._known: dict[str, None] = {}  # names that exist, whether the pass made them or not
 
     def __getitem__(self, name: str) -> Tensor:
-        if name not in self.values:
-            raise InputError(f"The trace holds no {name!r}: {self._why_absent(name)}", key=name)
-        return self.values[name]
+        """The value of a name.
+
+        Raises:
+            InputError: the last pass has no such value, or it was not read; names the nearest.
+        """
+        if name in self.values:
+            return self.values[name]
+        if name in self.names:
+            raise InputError(f"{name} is not among the names that this trace reads.", key=name)
+        raise InputError(f"The last pass has no value {name!r}. {self._nearest(name)}", key=name)
 
     def padded(self, name: str) -> Tensor:
-        """A packed value (T, ...) spread over its columns: (B, S, ...), zeros at padding."""
+        """A packed value (T, ...) spread over the columns of the batch: (B, S, ...), else zeros."""
         value = self[name]
         assert self.layout is not None
         not_packed = name.startswith(_OF_ROWS) or name.endswith((".scores", ".pattern"))
@@ -81,73 +89,90 @@ class Trace:
             raise InputError(f"{name} has shape {tuple(value.shape)}: it is not packed.", key=name)
         return self.layout.pad(value)  # (B, S, ...)
 
-    def begin(self, layout: Layout) -> Scope:
-        """Forgets the last pass; called by the model at the top of its forward pass."""
-        self.values, self.names, self.layout = {}, [], layout
-        return Scope(self)
+    # What the network calls.
 
-    def finish(self) -> None:
-        """Raises InputError for a name that nothing in the finished pass was called by."""
-        for pattern in (*self.read, *self.replace):
-            if not any(fnmatchcase(name, pattern) for name in self.names):
-                raise InputError(f"No value is named {pattern!r}. {self._nearest(pattern)}")
+    def forget(self, layout: Layout) -> None:
+        """Forgets the pass before, at the beginning of a new one."""
+        self.values, self.names, self.layout, self._known = {}, [], layout, {}
 
     def visit(self, name: str, value: Tensor, recording: bool) -> Tensor:
+        """The value, or what replaces it."""
         for pattern, function in self.replace.items():
             if fnmatchcase(name, pattern):
                 value = _replaced(name, value, function)
         if recording:
             self.names.append(name)
+            self._known[name] = None
             if any(fnmatchcase(name, pattern) for pattern in self.read):
                 self.values[name] = value
         return value
 
     def asks_for(self, name: str) -> bool:
+        """Whether a value is read or replaced that would not be made otherwise."""
+        self._known[name] = None
         return any(fnmatchcase(name, pattern) for pattern in (*self.read, *self.replace))
 
-    def _why_absent(self, name: str) -> str:
-        if name in self.names:
-            return "the pass went through it, but it was not among the names to read."
-        return f"no value of the last pass has that name. {self._nearest(name)}"
+    def finish(self) -> None:
+        """Raises InputError for a name that no value of the finished pass has."""
+        for pattern in (*self.read, *self.replace):
+            if not any(fnmatchcase(name, pattern) for name in self.names):
+                raise InputError(
+                    f"No value is named {pattern!r}. {self._nearest(pattern)}", key=pattern
+                )
 
     def _nearest(self, name: str) -> str:
-        near = difflib.get_close_matches(name, self.names, n=3, cutoff=0.4)
-        return f"Near it: {', '.join(near)}." if near else "See trace.names for those there are."
+        near = difflib.get_close_matches(name, self._known, n=3, cutoff=0.4)
+        return f"Near it: {', '.join(near)}." if near else "trace.names lists those there are."
 
 
 class Scope:
-    """A trace and the place in the network that names are now relative to.
+    """What is passed down through the layers: the layout of the tokens, and a tap for traces.
 
-    `scope("query", value)` gives the value back, or what replaces it. Without a trace it does
-    nothing else, so the lines of the network call it whether or not anyone is looking.
+    `value = scope.tap("query", value)` names a value; a trace may keep it or replace it. Without a
+    trace it returns the value as it is, so the network taps whether or not anyone is looking.
+
+    Args:
+        layout: where the packed tokens stand in the batch.
+        traces: who looks on.
+        prefix: of the names here, such as "layers.3.attention.".
+        recording: False where a layer is computed again in the backward pass.
     """
 
-    def __init__(self, trace: Trace | None = None, prefix: str = "", recording: bool = True):
-        self.trace, self.prefix, self.recording = trace, prefix, recording
+    def __init__(
+        self, layout: Layout, *traces: Trace, prefix: str = "", recording: bool = True
+    ) -> None:
+        self.layout, self.traces, self.prefix, self.recording = layout, traces, prefix, recording
 
-    def __call__(self, name: str, value: Tensor) -> Tensor:
-        if self.trace is None:
-            return value
-        return self.trace.visit(self.prefix + name, value, self.recording)
-
-    def inside(self, name: str) -> Scope:
-        """The scope of a part: `scope.inside("attention")("query", ...)` is "attention.query"."""
-        if self.trace is None:
-            return self
-        return Scope(self.trace, f"{self.prefix}{name}.", self.recording)
+    def tap(self, name: str, value: Tensor) -> Tensor:
+        """The value, or what a trace puts in its place."""
+        for trace in self.traces:
+            value = trace.visit(self.prefix + name, value, self.recording)
+        return value
 
     def asks_for(self, *names: str) -> bool:
-        """Whether any of these is read or replaced."""
-        return self.trace is not None and any(
-            self.trace.asks_for(self.prefix + name) for name in names
-        )
+        """Whether a trace reads or replaces any of these."""
+        return any([trace.asks_for(self.prefix + n) for trace in self.traces for n in names])
+
+    def inside(self, name: str) -> Scope:
+        """The scope of a part: `scope.inside("attention").tap("query", ...)`."""
+        prefix = f"{self.prefix}{name}."
+        return Scope(self.layout, *self.traces, prefix=prefix, recording=self.recording)
 
     def replaying(self) -> Scope:
         """The scope of a recomputation: values are replaced as before, nothing is recorded."""
-        return Scope(self.trace, self.prefix, recording=False)
+        return Scope(self.layout, *self.traces, prefix=self.prefix, recording=False)
 
 
-NO_TRACE = Scope()
+def begin(layout: Layout, *traces: Trace) -> Scope:
+    """The scope of a new forward pass."""
+    for trace in traces:
+        trace.forget(layout)
+    return Scope(layout, *traces)
+
+
+def untapped(name: str, value: Tensor) -> Tensor:
+    """The tap of a function that is called outside a network: returns the value as it is."""
+    return value
 
 
 def _replaced(name: str, value: Tensor, function: Replacement) -> Tensor:

@@ -49,6 +49,8 @@ class Trainable(Protocol):
 
     def train(self, mode: bool = True) -> Any: ...
 
+    def eval(self) -> Any: ...
+
     def modules(self) -> Iterator[nn.Module]: ...
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
@@ -478,8 +480,9 @@ def evaluate(
         ranks: the processes that share the batches; each is told the whole result.
     """
     prepare = prepare or (lambda inputs: move(inputs, precision.device))
-    modes = [(module, module.training) for module in model.modules()]
-    model.train(False)
+    modules = model.modules() if isinstance(model, nn.Module) else ()  # none of a prepared model
+    modes = [(module, module.training) for module in modules]
+    model.eval()
     terms = LossSums()
     rows: dict[int, Tensor] = {}
     try:

@@ -1,7 +1,7 @@
 """Attention for training on a CPU: the equation of attention.py and its gradient, written out.
 
-The numbers are those of `attention_by_hand`, and a test holds the two together. What is saved is
-traffic with the memory, which costs more than the arithmetic once a pattern has outgrown the cache:
+The numbers are those of `attention_by_hand`; a test holds the two together. It saves traffic with
+the memory, which costs more than the arithmetic once a pattern has outgrown the cache:
 
 - rows are taken in chunks, so that a pattern is still in the cache when softmax, dropout and the
   products come to it, and again on the way back;
@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minibert.fast.dropout import dropout_bits, dropout_mask, dropout_scale
 from minibert.io.errors import InputError
-from minibert.layers import dropout_bits, dropout_mask, dropout_scale
 
 # Numbers of a pattern in a chunk: 1 MB in fp32, which leaves half of a common level 2 cache free.
 _CHUNK = 2**18
@@ -85,9 +85,10 @@ class _AttentionInChunks(torch.autograd.Function):
         # inputs alone, and the second derivative would be wrong in silence.
         if torch.is_grad_enabled():
             raise InputError(
-                "Attention in chunks has no second derivative, which create_graph=True is for.",
+                "Attention in chunks has no second derivative, which create_graph=True asks for.",
                 key="attention",
-                hint='Say model.use_attention("by_hand") first.',
+                hint="Set `attend` of the attention modules to partial(attend_by_length, "
+                "form=attention_by_hand), or do not accelerate the model.",
             )
         query, key, value, bits, *patterns = ctx.saved_tensors
         tokens = sum(rows * length for rows, length in ctx.groups)
@@ -125,7 +126,7 @@ def _pattern(query: Tensor, key: Tensor) -> Tensor:
 
 
 def _zero_from(tokens: int, packed: Tensor) -> Tensor:
-    """Zeros in the spare rows below the tokens (see encoder.py), which no chunk writes to."""
+    """Zeros in the spare rows below the tokens (see rows.py), which no chunk writes to."""
     packed[tokens:] = 0
     return packed  # (T, N, H)
 

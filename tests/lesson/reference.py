@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 
 import minibert
 from minibert import BertConfig, BertOutput, names
+from minibert.attention import attend_by_length, attention_by_hand
+from minibert.fast.accelerate import attend_fast
+from minibert.fast.chunked import attention_in_chunks
 
 B, S, D, N, L, F, V, C = 3, 7, 32, 4, 2, 37, 99, 5
 
@@ -185,7 +189,7 @@ def outputs(name: str, result: Any, inputs: Mapping[str, Tensor]) -> dict[str, T
     pooled = getattr(result, "pooled" if isinstance(result, BertOutput) else "pooler_output", None)
     if pooled is not None:
         found["pooler_output"] = pooled[first]
-    if hasattr(result, "logits") and not hasattr(result, "start_logits"):  # ours gives both as one
+    if isinstance(getattr(result, "logits", None), Tensor) and not hasattr(result, "start_logits"):
         logits = result.logits
         if name == "BertForMultipleChoice":
             found["logits"] = logits.flatten()[first]
@@ -276,6 +280,22 @@ def assert_gradients_close(reference: nn.Module, ours: Any, bound: float) -> Non
         if not relative <= bound:
             lines.append(f"{key}: {relative:.3g}")
     assert not lines, f"gradients beyond {bound}:\n" + "\n".join(lines)
+
+
+FORMS: dict[str, Any] = {
+    "by_hand": partial(attend_by_length, form=attention_by_hand),
+    "sdpa": attend_by_length,
+    "in_chunks": lambda query, key, value, layout, p: attention_in_chunks(
+        query, key, value, layout.groups, p
+    ),
+    "fast": attend_fast,
+}
+
+
+def attend_by(model: Any, name: str) -> None:
+    """Makes every layer attend by one of the forms."""
+    for layer in model.body.encoder.layers:
+        layer.attention.attend = FORMS[name]
 
 
 MEASURED: dict[float, float] = {}  # bound -> the largest difference seen; for reports by hand

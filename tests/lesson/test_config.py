@@ -60,7 +60,6 @@ def test_unknown_keys_are_kept_and_never_acted_on():
         ("position_embedding_type", "relative_key"),
         ("position_embedding_type", "relative_key_query"),
         ("is_encoder_decoder", True),
-        ("pruned_heads", {"0": [1]}),
         ("quantization_config", {"bits": 4}),
         ("model_type", "roberta"),
     ],
@@ -128,6 +127,12 @@ BAD = [
     ("id2label", {"0": "a", "\u0661": "b"}),
     ("label2id", {"a": 1, "b": 2}),
     ("label2id", {"a": 0, "b": 0}),
+    ("pruned_heads", [1]),
+    ("pruned_heads", {"0": 1}),
+    ("pruned_heads", {"0": [12]}),
+    ("pruned_heads", {"12": [0]}),
+    ("pruned_heads", {"0": list(range(12))}),
+    ("pruned_heads", {"first": [0]}),
     ("label2id", {"a": 0, "b": [1]}),
     ("label2id", {"a": 0, "b": 1.0}),
     ("label2id", {}),
@@ -153,7 +158,7 @@ def test_values_at_the_edge_are_taken(key, value):
 
 
 def test_the_head_size_message_names_both_numbers():
-    with pytest.raises(ConfigError, match="hidden_size 768 is not .* num_attention_heads 10"):
+    with pytest.raises(ConfigError, match="num_attention_heads = 10, .* hidden_size 768"):
         BertConfig(num_attention_heads=10)
 
 

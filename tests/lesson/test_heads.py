@@ -99,7 +99,7 @@ def test_token_labels_at_padding_are_refused(name):
     _, ours = pair("bert", name)
     inputs = batch("bert", name, "right")
     inputs["labels"][2, S - 1] = 1
-    with pytest.raises(InputError, match="other than -100 at padding") as caught:
+    with pytest.raises(InputError) as caught:
         ours(**inputs)
     assert caught.value.key == "labels" and "collate" in str(caught.value)
 
@@ -109,8 +109,9 @@ def test_labels_of_another_shape_are_refused(family, name):
     _, ours = pair(family, name)
     inputs = batch(family, name)
     inputs["labels"] = inputs["labels"][:2]
-    with pytest.raises(InputError, match=r"labels have shape \(2,"):
+    with pytest.raises(InputError) as caught:
         ours(**inputs)
+    assert caught.value.key == "labels"
 
 
 def _out_of_range(name: str) -> int:
@@ -126,8 +127,9 @@ def test_labels_beyond_the_classes_are_refused(family, name):
     for bad in (_out_of_range(name), -1):
         inputs = batch(family, name)
         inputs["labels"].flatten()[0] = bad
-        with pytest.raises(InputError, match=f"is {bad}, but there are {_out_of_range(name)}"):
+        with pytest.raises(InputError) as caught:
             ours(**inputs)
+        assert caught.value.key == "labels"
 
 
 @pytest.mark.parametrize("name", ROW_HEADS)
@@ -135,16 +137,18 @@ def test_numbers_in_the_place_of_classes_are_refused(name):
     _, ours = pair("bert", name, problem_type="single_label_classification")
     inputs = batch("bert", name)
     inputs["labels"] = inputs["labels"].float()
-    with pytest.raises(InputError, match="float32, but .* integers are needed"):
+    with pytest.raises(InputError) as caught:
         ours(**inputs)
+    assert caught.value.key == "labels"
 
 
 @pytest.mark.parametrize("problem_type", ["regression", "multi_label_classification"])
 def test_numbers_of_another_shape_are_refused(problem_type):
     _, ours = pair("bert", "BertForSequenceClassification", problem_type=problem_type)
     inputs = {**batch("bert", "BertForSequenceClassification"), "labels": torch.rand(B, C - 1)}
-    with pytest.raises(InputError, match=f"{problem_type} with {C} outputs needs"):
+    with pytest.raises(InputError) as caught:
         ours(**inputs)
+    assert caught.value.key == "labels"
 
 
 @pytest.mark.parametrize("labels", [torch.rand(B, C), torch.ones(B, C)])
@@ -165,8 +169,9 @@ def test_spans_never_fall_on_padding(family):
         assert (logits[padded] == -torch.inf).all() and logits[~padded].isfinite().all()
     for bad in (0, -1):  # column 0 of row 2 is padding
         inputs["start_positions"][2] = bad
-        with pytest.raises(InputError, match="negative column or a padded one"):
+        with pytest.raises(InputError) as caught:
             ours(**inputs)
+        assert caught.value.key == "start_positions"
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
@@ -243,14 +248,16 @@ def test_a_tied_decoder_is_the_word_table_and_learns_with_it():
 @pytest.mark.parametrize("model_class", [BertForNextSentencePrediction, BertForPreTraining])
 def test_distilbert_has_no_next_sentence_head(model_class):
     config = our_config(reference_config("distilbert", "BertForMaskedLM").to_dict())
-    with pytest.raises(ConfigError, match="DistilBERT was published without"):
+    with pytest.raises(ConfigError) as caught:
         model_class(config)
+    assert caught.value.key == "model_type"
 
 
 def test_multiple_choice_needs_three_axes():
     _, ours = pair("bert", "BertForMultipleChoice")
-    with pytest.raises(InputError, match=r"\(B, choices, S\)"):
+    with pytest.raises(InputError) as caught:
         ours(torch.ones(B, S, dtype=torch.long))
+    assert caught.value.key == "input_ids"
 
 
 @pytest.mark.parametrize(("family", "name"), HEAD_CASES)
@@ -286,8 +293,9 @@ def test_labelled_only_without_labels_or_with_none_that_count():
     _, ours = pair("bert", "BertForMaskedLM")
     inputs = batch("bert", "BertForMaskedLM")
     labels = inputs.pop("labels")
-    with pytest.raises(InputError, match="labelled_only needs labels"):
+    with pytest.raises(InputError) as caught:
         ours(**inputs, labelled_only=True)
+    assert caught.value.key == "labels"
     result = ours(**inputs, labels=torch.full_like(labels, -100), labelled_only=True)
     assert result.loss == 0.0 and result.logits.shape == (0, V)
     result.loss.backward()

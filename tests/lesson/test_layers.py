@@ -1,29 +1,24 @@
-"""Layer norm, activations, feed-forward and new weights, each against its equation.
-
-Dropout has a file of its own, test_dropout.py.
-"""
+"""Activations, feed-forward and new weights, each against its equation."""
 
 from __future__ import annotations
 
 import math
 
-import pytest
 import torch
 from torch import nn
 
-from minibert import BertConfig
+from minibert import BertConfig, config
 from minibert.layers import (
     ACTIVATIONS,
-    Embedding,
     FeedForward,
-    LayerNorm,
-    Linear,
     default_generator,
     initialise,
 )
-from minibert.trace import NO_TRACE
+from minibert.layout import Layout
+from minibert.trace import Scope
 from tests.conftest import BOUNDS
 
+SCOPE = Scope(Layout.from_mask(torch.ones(1, 4)))
 POINTS = torch.linspace(-4, 4, 33, dtype=torch.float64)
 
 EQUATIONS = {
@@ -50,42 +45,22 @@ def test_the_two_forms_of_gelu_differ_where_the_note_says():
     assert 4.6e-4 < difference < 4.8e-4
 
 
-@pytest.mark.parametrize("eps", [1e-12, 1e-5, 0.5])
-def test_layer_norm_is_its_equation(eps):
-    norm = LayerNorm(5, eps).double()
-    with torch.no_grad():
-        norm.weight.copy_(torch.arange(5) - 1.5)
-        norm.bias.copy_(torch.arange(5) * 0.1)
-    hidden = torch.randn(4, 5, dtype=torch.float64)
-    mean = hidden.mean(dim=1, keepdim=True)
-    variance = (hidden - mean).pow(2).mean(dim=1, keepdim=True)
-    expected = (hidden - mean) / (variance + eps).sqrt() * norm.weight + norm.bias
-    assert (norm(hidden) - expected).abs().max() <= BOUNDS["fp64"]
-
-
 def test_feed_forward_treats_each_position_alone():
-    config = BertConfig(hidden_size=6, num_attention_heads=2, intermediate_size=11)
-    block = FeedForward(config).double()
+    sizes = BertConfig(hidden_size=6, num_attention_heads=2, intermediate_size=11)
+    block = FeedForward(sizes).double()
     initialise(block, 1.0, torch.Generator().manual_seed(0))
     hidden = torch.randn(4, 6, dtype=torch.float64)
     inner = hidden @ block.inner.weight.T + block.inner.bias
     expected = ACTIVATIONS["gelu"](inner) @ block.outer.weight.T + block.outer.bias
-    whole = block(hidden, NO_TRACE)
+    whole = block(hidden, SCOPE)
     assert (whole - expected).abs().max() <= BOUNDS["fp64"]
-    alone = torch.cat([block(row[None], NO_TRACE) for row in hidden])
+    alone = torch.cat([block(row[None], SCOPE) for row in hidden])
     assert (whole - alone).abs().max() <= BOUNDS["fp64"]
-
-
-def test_building_a_layer_draws_no_numbers():
-    state = torch.get_rng_state()
-    Linear(3, 4)
-    Embedding(5, 6)
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_new_weights_pass_over_the_meta_device():
     with torch.device("meta"):
-        layer = nn.ModuleList([Linear(3, 4), Embedding(5, 6, padding_idx=0)])
+        layer = nn.ModuleList([nn.Linear(3, 4), nn.Embedding(5, 6, padding_idx=0)])
     generator = default_generator(None)
     state = generator.get_state()
     initialise(layer, 0.02, generator)
@@ -97,3 +72,18 @@ def test_models_built_without_a_generator_are_equal():
     assert torch.equal(*drawn)
     given = torch.Generator()
     assert default_generator(given) is given
+
+
+def test_the_config_names_the_activations_that_there_are():
+    assert tuple(ACTIVATIONS) == config.ACTIVATIONS
+
+
+def test_new_weights_are_normal_with_zero_biases_and_pad_row():
+    parts = nn.ModuleList([nn.Linear(300, 400), nn.Embedding(500, 300, padding_idx=0)])
+    parts.append(nn.LayerNorm(7))
+    initialise(parts, 0.02, torch.Generator().manual_seed(0))
+    for weight in (parts[0].weight, parts[1].weight[1:]):
+        assert abs(weight.std().item() - 0.02) < 2e-4 and abs(weight.mean().item()) < 4e-4
+    assert not parts[0].bias.any() and not parts[1].weight[0].any()
+    assert (parts[2].weight == 1).all() and not parts[2].bias.any()
+    assert all(parameter.requires_grad for parameter in parts.parameters())

@@ -11,6 +11,7 @@ import torch
 
 from minibert import BertForMaskedLM, BertModel
 from tests.conftest import BOUNDS
+from tests.lesson import reference as ref
 
 # [CLS] the cat sat on the mat . [SEP] | [CLS] yes , that is . [SEP] | [CLS] it [SEP] was [SEP]
 IDS = torch.tensor(
@@ -113,12 +114,12 @@ def test_saved_numbers_of_a_masked_lm_with_old_names(old_names):
     assert logits[0, 2].argmax() == 1998
 
 
-@pytest.mark.parametrize("implementation", ["auto", "by_hand"])
+@pytest.mark.parametrize("implementation", ["sdpa", "by_hand", "fast"])
 @pytest.mark.parametrize("side", ["right", "left", "holes"])
 def test_all_layers_in_fp32(ours, theirs, side, implementation):
     inputs = _long_batch(side)
     real = inputs["attention_mask"].bool()
-    ours.use_attention(implementation)
+    ref.attend_by(ours, implementation)
     with torch.no_grad():
         expected = theirs(**inputs, output_hidden_states=True, output_attentions=True)
         in_groups = ours(**inputs, output_hidden_states=True)
@@ -128,7 +129,7 @@ def test_all_layers_in_fp32(ours, theirs, side, implementation):
     largest = max((one - two).abs().max().item() for one, two in pairs)
     print(f"MiniLM {side} {implementation}: {largest:.2e}")
     assert largest <= BOUNDS["official model fp32"]
-    ours.use_attention("auto")
+    ref.attend_by(ours, "sdpa")
 
 
 def test_bf16_is_as_near_to_the_truth_as_the_reference(minilm, transformers):

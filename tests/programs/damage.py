@@ -35,9 +35,9 @@ from minibert.workbench.data.corpora import Corpus, read, split, subset
 from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.runs.settings import Settings
 from minibert.workbench.scores.metrics import wilson_interval
+from minibert.workbench.tasks.embed import Embedder
 from minibert.workbench.tasks.faults import DoubleSoftmax, batch_means, cut_off_the_end
 from minibert.workbench.tasks.finetune import finetune
-from minibert.workbench.tasks.embed import Embedder
 from tests.programs.benchmarks.material import data_folder, official_minilm
 
 Row = tuple[str, str, str, str]  # fault, what is measured, right, with the fault

@@ -8,9 +8,9 @@ import pytest
 from safetensors import safe_open
 
 from minibert import BertConfig
-from minibert.io.shards import SINGLE
 from minibert.io.errors import CheckpointError
 from minibert.io.files import read_json, write_json
+from minibert.io.shards import SINGLE
 from minibert.study import ledger as module
 from minibert.study.ledger import ledger, parameters_of
 from tests.io.conftest import CASES, random_model

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from minibert.io.files import write_json
 from minibert.base import Model
+from minibert.fast.accelerate import accelerate
 from minibert.workbench.tasks.common import prepare_on, sums_of_files
 from minibert.io.files import finite
 from minibert.workbench.runs.lock import locked
@@ -99,6 +100,8 @@ class Sitting:
             others: as for `training.loop.train`.
         """
         settings, ranks, folder = self.settings, self.ranks, self.folder
+        if isinstance(model, Model):
+            accelerate(model)
         groups = parameter_groups(
             model.named_parameters(), weight_decay=settings.weight_decay, rate_of=rate_of
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ class Embedder:
         """
         revision = commit_of(source, revision)
         tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
-        model = BertModel.from_pretrained(source, revision=revision)
+        model: Any = BertModel.from_pretrained(source, revision=revision)
         recipe = sentence_recipe(source, revision=revision)
         if recipe.lowercase and not tokenizer.lowercase:
             raise CheckpointError(
@@ -72,13 +72,14 @@ class Embedder:
                 key="do_lower_case",
                 hint="Lowercase the texts yourself and set do_lower_case to false there.",
             )
+        chosen = choose_precision(precision, pick_device(device))
+        model, chosen = ready_for_inference(model, chosen)
         encoder = SentenceEncoder(
             model,
             recipe.pooling if pooling is None else pooling,
             recipe.normalize if normalize is None else normalize,
             layer,
         )
-        chosen = ready_for_inference(model, choose_precision(precision, pick_device(device)))
         longest = min(recipe.max_length or tokenizer.max_length, tokenizer.max_length)
         return cls(encoder, tokenizer, chosen, longest)
 

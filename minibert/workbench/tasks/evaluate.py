@@ -60,18 +60,18 @@ def evaluate_file(
         **(reading or {}),
     )
     require_kind(corpus, kind, "the model")
-    chosen = ready_for_inference(model, choose_precision(precision, pick_device(device)))
+    ready, chosen = ready_for_inference(model, choose_precision(precision, pick_device(device)))
     rows = kind.rows(corpus, tokenizer, max_length=max_length, overlap=overlap, progress=progress)
-    return evaluate(
-        model,
-        tokenizer,
-        corpus,
+    split = Path(data).name
+    result = run(
+        ready,
         rows,
-        split=Path(data).name,
+        tokenizer,
+        chosen,
         batch_size=batch_size,
-        precision=chosen,
-        progress=progress,
+        progress=f"evaluating {split}" if progress else None,
     )
+    return score(model, corpus, result, split, rows.tokens_read(), rows)
 
 
 def open_classifier(

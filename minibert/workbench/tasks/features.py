@@ -76,8 +76,9 @@ def extract_features(
 
     def compute() -> np.ndarray:
         model = BertModel.from_pretrained(source, revision=revision)
-        encoder = SentenceEncoder(model, pooling, layer=layer)
-        embedder = Embedder(encoder, tokenizer, ready_for_inference(model, chosen))
+        ready, precision = ready_for_inference(model, chosen)
+        encoder = SentenceEncoder(ready, pooling, layer=layer)
+        embedder = Embedder(encoder, tokenizer, precision)
         return embedder(examples, batch_size=batch_size, progress=progress)
 
     if cache is False:

@@ -6,28 +6,34 @@ from dataclasses import replace
 from typing import Any
 
 from minibert import training as loop
+from minibert.base import Model
 from minibert.data import Rows
+from minibert.fast.accelerate import accelerate
 from minibert.fast.precision import Precision
+from minibert.fast.prepare import prepare
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.runs.ranks import ALONE, Ranks
 from minibert.workbench.tasks.common import planned, prepare_on
+from minibert.workbench.tasks.pooling import SentenceEncoder
+from minibert.workbench.tasks.probes import ProbedModel
 
 
-def ready_for_inference(model: Any, precision: Precision) -> Precision:
-    """Puts a model on its device and, on a CPU, prepares its weights; it cannot be trained again.
-
-    Args:
-        model: a model, with or without a head, or a `ProbedModel`.
+def ready_for_inference(model: Model | ProbedModel, precision: Precision) -> tuple[Any, Precision]:
+    """A model on its device and, on a CPU, prepared for it (see fast/prepare.py).
 
     Returns:
-        The precision to run it in: without autocast where the weights now have the dtype.
+        What to call in the model's place, and the precision to call it in: without autocast where
+        the weights have the dtype.
     """
-    model.to(precision.device)
     if precision.device.type != "cpu":
-        model.eval()
-        return precision
-    model.for_inference(precision.dtype)
-    return replace(precision, dtype=None)
+        return accelerate(model.to(precision.device).eval()), precision
+    in_its_dtype = replace(precision, dtype=None)
+    if isinstance(model, ProbedModel):
+        encoder = model.encoder
+        body = prepare(encoder.model, precision.dtype)
+        model.encoder = SentenceEncoder(body, encoder.pooling, layer=encoder.layer)
+        return model.eval(), in_its_dtype
+    return prepare(model, precision.dtype), in_its_dtype
 
 
 def run(

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minibert.bert import BertModel
 from minibert.io.errors import ConfigError
 from minibert.layout import Layout
 
@@ -53,6 +52,7 @@ class SentenceEncoder(nn.Module):
     """A BertModel and a pooling over its real tokens: one vector for each text.
 
     Args:
+        model: a BertModel, or one that is prepared for inference.
         pooling: a name in POOLINGS.
         normalize: scale each vector to length 1, so that a dot product is a cosine.
         layer: which hidden state: 0 the embeddings, L or -1 the last layer.
@@ -61,7 +61,7 @@ class SentenceEncoder(nn.Module):
         ConfigError: the pooling or the layer does not exist.
     """
 
-    def __init__(self, model: BertModel, pooling: str, normalize: bool = False, layer: int = -1):
+    def __init__(self, model: Any, pooling: str, normalize: bool = False, layer: int = -1):
         super().__init__()
         if pooling not in POOLINGS:
             raise ConfigError(

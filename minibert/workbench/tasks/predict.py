@@ -30,8 +30,9 @@ class Predictor:
         tokenizer: BertTokenizer,
         precision: Precision,
     ):
-        self.model = model.to(precision.device).eval()
         self.kind = kind_of(model)
+        self.names = self.kind.names_of(model)
+        self.model, precision = ready_for_inference(model, precision)
         self.tokenizer = tokenizer
         self.precision = precision
 
@@ -55,7 +56,7 @@ class Predictor:
         model = open_classifier(source, revision, allow_untrained=allow_untrained)
         tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
         chosen = choose_precision(precision, pick_device(device))
-        return cls(model, tokenizer, ready_for_inference(model, chosen))
+        return cls(model, tokenizer, chosen)
 
     def __call__(
         self,
@@ -113,7 +114,6 @@ class Predictor:
             batch_size=batch_size,
             progress="predicting" if progress and len(rows) > batch_size else None,
         )
-        names = self.kind.names_of(self.model)
         return self.kind.predictions(
-            Asked(corpus, rows, names, result.logits, top, allow_no_answer)
+            Asked(corpus, rows, self.names, result.logits, top, allow_no_answer)
         )

@@ -147,11 +147,6 @@ class ProbedModel(nn.Module):
         }
         write_json(folder / RECORD, record)
 
-    def for_inference(self, dtype: torch.dtype | None = None) -> Self:
-        """As the model's for_inference, for the frozen model; the probe reads float32."""
-        self.encoder.model.for_inference(dtype)
-        return self.eval()
-
     def forward(self, labels: Tensor | None = None, **inputs: Any) -> ProbeOutput:
         """Inputs as for BertModel, with their layout; labels (B,)."""
         return self.probe(self.encoder(**inputs).logits, labels)

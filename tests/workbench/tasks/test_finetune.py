@@ -14,11 +14,11 @@ import pytest
 import torch
 import transformers
 
-import minibert
 from minibert import BertModel
 from minibert.data import Example
 from minibert.io.errors import ConfigError, DataError, MinibertError
 from minibert.io.files import finite, read_json, sha256
+from minibert.workbench import Predictor
 from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.kinds import KINDS
 from minibert.workbench.kinds.evaluation import Measured
@@ -244,7 +244,7 @@ def test_the_model_is_saved_whatever_becomes_of_scores_and_pictures(
         folder = run(settings_for(tiny, moods, tmp_path / "run", epochs=1)).folder
     assert read_json(folder / "run.json")["status"] == "finished"
     assert read_json(folder / "metrics.json")["test"]["accuracy"] == {"value": None}
-    assert minibert.Predictor.from_pretrained(folder)("one happy day")
+    assert Predictor.from_pretrained(folder)("one happy day")
 
 
 def test_pictures_are_drawn(learned):
@@ -700,7 +700,7 @@ def test_a_run_that_dies_is_known_by_its_record(tiny, moods, tmp_path, monkeypat
         run(settings_for(tiny, moods, tmp_path / "run"))
     assert read_json(tmp_path / "run/run.json")["status"] == "unfinished"
     with pytest.raises(MinibertError, match="has not finished: there is no model in it"):
-        minibert.Predictor.from_pretrained(tmp_path / "run")
+        Predictor.from_pretrained(tmp_path / "run")
 
 
 def test_a_run_folder_can_be_trained_further(learned, moods, tmp_path):

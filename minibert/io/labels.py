@@ -1,0 +1,69 @@
+"""The names of the classes in a config.json, which three keys hold between them.
+
+`id2label` maps "0", "1", ... to names, `label2id` the names back, `num_labels` counts them. A file
+may have any of the three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from minibert.io.errors import ConfigError
+
+MOST_LABELS = 100_000
+
+
+def read_labels(values: Mapping[str, Any]) -> dict[int, Any] | None:
+    """Number -> name, 0 to C - 1 in order; None where none of the keys is there.
+
+    Names that are not text are returned as they are, for the config to refuse.
+
+    Raises:
+        ConfigError: the keys disagree, or one of them does not number its names.
+    """
+    count, names, numbers = (values.get(key) for key in ("num_labels", "id2label", "label2id"))
+    if count is not None and (type(count) is not int or not 1 <= count <= MOST_LABELS):
+        raise _wrong("num_labels", count, f"from 1 to {MOST_LABELS}")
+    if names is None and numbers is not None:
+        names = _turned_round(numbers)
+    if names is None and count is None:
+        return None
+    if names is None:
+        return {number: f"LABEL_{number}" for number in range(count)}
+    id2label = _in_order(names)
+    if id2label is None:
+        raise _wrong("id2label", names, "a mapping of 0, 1, 2, ... to names")
+    if count not in (None, len(id2label)):
+        raise ConfigError(
+            f"The configuration has {len(id2label)} names in id2label and num_labels {count}.",
+            key="num_labels",
+        )
+    if numbers is not None and numbers != {str(name): n for n, name in id2label.items()}:
+        raise ConfigError(
+            f"The configuration has id2label {id2label} and label2id {numbers}, which disagree.",
+            key="label2id",
+        )
+    return id2label
+
+
+def _turned_round(numbers: Any) -> dict[str, Any]:
+    """The id2label that a label2id stands for, in a file that has only the latter."""
+    names = {str(numbers[name]): name for name in numbers} if isinstance(numbers, Mapping) else {}
+    if _in_order(names) is None or len(names) != len(numbers):
+        raise _wrong("label2id", numbers, "a mapping of names to 0, 1, 2, ...")
+    return names
+
+
+def _in_order(names: object) -> dict[int, Any] | None:
+    """A mapping of "0", "1", "2", ... to names, with numbers as keys; None if it is not one."""
+    by_number = {str(key): names[key] for key in names} if isinstance(names, Mapping) else {}
+    if not by_number or by_number.keys() != {str(number) for number in range(len(by_number))}:
+        return None
+    return {number: by_number[str(number)] for number in range(len(by_number))}
+
+
+def _wrong(key: str, value: object, wanted: str) -> ConfigError:
+    return ConfigError(
+        f"The configuration has {key} = {value!r:.200}, but it must be {wanted}.", key=key
+    )
