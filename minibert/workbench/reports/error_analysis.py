@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minibert.io.errors import DataError
+from minibert.workbench.runs.folders import SavedRun
 from minibert.workbench.scores.calibration import Bin, reliability
 from minibert.workbench.scores.metrics import wilson_interval
 
@@ -64,8 +65,8 @@ class Slice:
         return self.right / self.count
 
 
-def rows_of(table: Sequence[Mapping[str, str]], source: object) -> list[Row]:
-    """The rows of errors.csv, in its order: the highest loss first.
+def rows_of(run: SavedRun) -> list[Row]:
+    """The rows of a run's errors.csv, in their order.
 
     Raises:
         DataError: a column is missing, or a value is not a number.
@@ -84,12 +85,11 @@ def rows_of(table: Sequence[Mapping[str, str]], source: object) -> list[Row]:
                 right=is_right(row),
                 marks=_marks(row),
             )
-            for row in table
+            for row in run.rows
         ]
     except (KeyError, TypeError, ValueError) as problem:
-        raise DataError(
-            f"{source}/errors.csv is not a table of examples: {problem!r}.", path=str(source)
-        ) from problem
+        path = run.folder / "errors.csv"
+        raise DataError(f"{path} is not a table of examples: {problem!r}.", path=path) from problem
 
 
 def _marks(row: Mapping[str, str]) -> tuple[tuple[int, int, str], ...]:

@@ -32,7 +32,7 @@ def pictures(folder: str | Path) -> list[Path]:
     wanted: dict[str, Draw] = {"curves.png": lambda: charts.curves(run, "loss", "scores")}
     labels = run.record["labels"]
     if KINDS[run.record["problem_type"]].one_class and len(labels) <= _MOST_CLASSES:
-        rows = error_analysis.rows_of(run.rows, run.folder)
+        rows = error_analysis.rows_of(run)
         counts = error_analysis.confusion_counts(
             [(row.label, row.prediction) for row in rows], labels
         )  # (C, C)

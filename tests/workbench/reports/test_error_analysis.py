@@ -18,11 +18,16 @@ from minibert.workbench.reports.error_analysis import (
     rows_of,
     suspects,
 )
+from minibert.workbench.runs.folders import SavedRun
 
 
 def row(loss, label, prediction, probability=0.6, tokens=5, text="a text") -> Row:
     right = label == prediction
     return Row(loss, label, prediction, probability, tokens, "file.csv:2", text, right=right)
+
+
+def saved(row: dict[str, str]) -> SavedRun:
+    return SavedRun(Path("runs/001"), {}, {}, [], [row])
 
 
 ROWS = [
@@ -87,15 +92,13 @@ def test_rows_are_read_by_the_names_of_columns():
         "label": "joy",
         "loss": "0.25",
     }
-    assert rows_of([line], "runs/001") == [
-        Row(0.25, "joy", "joy", 0.5, None, "f:1", "so", right=True)
-    ]
-    known = rows_of([{**line, "tokens": "7", "text_pair": "and", "probability": ""}], "runs/001")
+    assert rows_of(saved(line)) == [Row(0.25, "joy", "joy", 0.5, None, "f:1", "so", right=True)]
+    known = rows_of(saved({**line, "tokens": "7", "text_pair": "and", "probability": ""}))
     assert known == [Row(0.25, "joy", "joy", None, 7, "f:1", "so", "and", right=True)]
     for damage in ({"loss": "much"}, {"tokens": "seven"}):
         with pytest.raises(DataError) as caught:
-            rows_of([{**line, **damage}], "runs/001")
-        assert caught.value.path == Path("runs/001")
+            rows_of(saved({**line, **damage}))
+        assert caught.value.path == Path("runs/001/errors.csv")
     del line["label"]
     with pytest.raises(DataError):
-        rows_of([line], "runs/001")
+        rows_of(saved(line))

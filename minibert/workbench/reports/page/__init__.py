@@ -61,7 +61,7 @@ def document(run: SavedRun) -> str:
         DataError: errors.csv is damaged.
     """
     charts.require_matplotlib()
-    rows = error_analysis.rows_of(run.rows, run.folder)
+    rows = error_analysis.rows_of(run)
     kind = run.record["problem_type"]
     numbers, tagged = kind == "regression", kind == "token_classification"
     one_class = KINDS[kind].one_class
