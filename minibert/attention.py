@@ -1,10 +1,8 @@
 """Self-attention: the only place where positions see each other.
 
-Vaswani et al. 2017, section 3.2: equation 1 for one head, section 3.2.2 for many.
-
-The equation is written twice, with one signature. `attention_by_hand` is the equation line by line.
-`attention_sdpa` gives the same work to torch's fused kernel, which never makes the pattern: less
-memory, less time, the same numbers. Both see a dense block of rows; two functions below fit the
+Vaswani et al. 2017, section 3.2: equation 1 for one head, section 3.2.2 for many. The equation is
+written twice: `attention_by_hand`, line by line, and `attention_sdpa`, by torch's fused kernel,
+which never makes the pattern. Both see a dense block of rows; the two functions after them fit the
 packed tokens of a batch to such blocks (see layout.py).
 """
 
@@ -32,17 +30,13 @@ def attention_by_hand(
     dropout_p: float = 0.0,
     tap: Tap = untapped,
 ) -> Tensor:
-    """softmax(Q K^T / sqrt(H)) V, step by step.
+    """softmax(Q K^T / sqrt(H)) V, step by step: (B, N, S, H) each -> the context (B, N, S, H).
 
     Args:
-        query, key, value: (B, N, S, H).
         mask: (B, S) bool, True = a real token; without a mask all tokens are real.
         dropout_p: rate of dropout on the pattern.
         tap: receives the scores and the pattern, (B, N, S, S) each. The pattern is the one that
             weighs the values: after dropout, zero in rows and columns of padding.
-
-    Returns:
-        The context (B, N, S, H).
     """
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (B, N, S, S)
     scores = tap("scores", scores)
@@ -59,13 +53,9 @@ def attention_by_hand(
 
 
 def attention_sdpa(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None = None,
-    dropout_p: float = 0.0,
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, dropout_p: float = 0.0
 ) -> Tensor:
-    """The same function by torch's scaled_dot_product_attention: (B, N, S, H) -> (B, N, S, H)."""
+    """The same by torch's scaled_dot_product_attention: (B, N, S, H) each -> (B, N, S, H)."""
     keys = None if mask is None else mask[:, None, None, :]  # (B, 1, 1, S)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=keys, dropout_p=dropout_p)
 
@@ -78,14 +68,9 @@ def attend_by_length(
     dropout_p: float = 0.0,
     form: Callable[..., Tensor] = attention_sdpa,
 ) -> Tensor:
-    """Attention among packed tokens: rows of one length form a dense block, which needs no mask.
+    """Attention among packed tokens, (T, N, H) each -> the context (T, N, H).
 
-    Args:
-        query, key, value: (T, N, H).
-        form: `attention_sdpa` or `attention_by_hand`.
-
-    Returns:
-        The context (T, N, H).
+    Rows of one length form a dense block, which needs no mask. `form` is one of the two above.
     """
     sizes = [rows * length for rows, length in layout.groups]
     parts = zip(query.split(sizes), key.split(sizes), value.split(sizes), strict=True)
@@ -105,8 +90,7 @@ def attend_padded(
     dropout_p: float = 0.0,
     tap: Tap = untapped,
 ) -> Tensor:
-    """The same context (T, N, H) by hand over the padded table, so that scores and pattern have
-    one row for each column of the batch: (B, N, S, S)."""
+    """The same by hand over the padded table, so that scores and pattern are (B, N, S, S)."""
     q, k, v = (layout.pad(part).transpose(1, 2) for part in (query, key, value))  # (B, N, S, H)
     context = attention_by_hand(q, k, v, layout.mask, dropout_p, tap)  # (B, N, S, H)
     return layout.unpad(context.transpose(1, 2))  # (T, N, H)
@@ -121,35 +105,27 @@ def reference_of(attend: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The function that shows the scores and the pattern of an attention function."""
     function = getattr(attend, "func", attend)  # of a functools.partial
     if function not in REFERENCES:
-        name = getattr(function, "__name__", type(function).__name__)
-        raise InputError(
-            f"Nothing is known that shows the pattern of the attention function {name}.",
-            key="attend",
-            hint="Add one of the same mathematics to minibert.attention.REFERENCES.",
+        message = (
+            f"No function is known that shows the pattern of the attention {function.__name__}."
         )
+        hint = "Add one of the same mathematics to minibert.attention.REFERENCES."
+        raise InputError(message, key="attend", hint=hint)
     return REFERENCES[function]
 
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention over packed tokens, with its output projection.
 
-    Args:
-        config: sizes and dropout rate.
-        heads: N; fewer than `config.num_attention_heads` where heads have been pruned.
-
     Attributes:
-        attend: (query, key, value, layout, dropout_p) -> context, all but the last two (T, N, H).
-            Set it to try another form of attention.
+        attend: (query, key, value, layout, dropout_p) -> context, three (T, N, H) to one. Set it to
+            try another form of attention.
     """
 
-    attend: Callable[..., Tensor]
-
-    def __init__(self, config: BertConfig, heads: int | None = None):
+    def __init__(self, config: BertConfig, heads: int):
         super().__init__()
-        heads = config.num_attention_heads if heads is None else heads
         self.heads = (heads, config.head_size)  # N, H
         self.dropout_p = config.attention_probs_dropout_prob
-        self.attend = attend_by_length
+        self.attend: Callable[..., Tensor] = attend_by_length
         self.query = nn.Linear(config.hidden_size, heads * config.head_size)
         self.key = nn.Linear(config.hidden_size, heads * config.head_size)
         self.value = nn.Linear(config.hidden_size, heads * config.head_size)

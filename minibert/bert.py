@@ -84,16 +84,9 @@ class BertModel(Model):
             InputError: shapes that disagree, ids beyond a table, a text longer than the positions.
         """
         encoded = self.encode(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            inputs_embeds,
-            output_hidden_states,
-            output_attentions,
-            layout,
-            trace,
-        )
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
+            output_hidden_states, output_attentions, layout, trace,
+        )  # fmt: skip
         last = encoded.layout.pad(encoded.hidden)  # (B, S, D)
         return BertOutput(last, encoded.pooled, *encoded.finish())
 
@@ -112,13 +105,8 @@ class BertModel(Model):
         """The forward pass as far as every head needs it; arguments as for `forward`."""
         packed = pack(
             self.config,
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            inputs_embeds,
-            layout,
-        )
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, layout,
+        )  # fmt: skip
         asked = Trace()
         if output_hidden_states:
             asked.read += ("embeddings.output", "layers.*.feed_forward.norm")

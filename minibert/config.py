@@ -123,11 +123,9 @@ class BertConfig:
         """
         for key, supported in _ONLY_SUPPORTED.items():
             if values.get(key, supported) not in (supported, None):
-                raise ConfigError(
-                    f"The configuration has {key} = {values[key]!r}, which is not supported.",
-                    key=key,
-                    hint=f"minibert builds encoders with {key} = {supported!r} only.",
-                )
+                message = f"The configuration has {key} = {values[key]!r}, which is not supported."
+                hint = f"minibert builds encoders with {key} = {supported!r} only."
+                raise ConfigError(message, key=key, hint=hint)
         known = {item.name for item in dataclasses.fields(cls)} - {"extra"}
         chosen = {key: value for key, value in values.items() if key in known}
         if isinstance(chosen.get("pruned_heads"), Mapping):  # JSON has text for keys
@@ -149,10 +147,6 @@ class BertConfig:
         return values
 
 
-def _from_1_to_a_billion(value: int) -> bool:
-    return 1 <= value <= 2**30  # two of them make the largest table, counted in 64 bits
-
-
 def _numbers_the_classes(names: Mapping[Any, Any]) -> bool:
     texts = all(isinstance(name, str) for name in names.values())
     return len(names) > 0 and list(names) == list(range(len(names))) and texts
@@ -165,7 +159,8 @@ def _lists_numbers(heads: Mapping[Any, Any]) -> bool:
 
 
 _ANY: tuple[Callable[[Any], bool], str] = (lambda value: True, "")
-_SIZE = (_from_1_to_a_billion, f"from 1 to {2**30}")
+# Two sizes make the largest table, counted in 64 bits.
+_SIZE = (lambda size: 1 <= size <= 2**30, f"from 1 to {2**30}")
 _RATE = (lambda rate: 0 <= rate < 1, "at least 0 and below 1")
 
 # Key -> whether a value is possible, and what it has to be.
@@ -212,7 +207,7 @@ RELATIONS: list[tuple[str, Callable[[BertConfig], bool], str]] = [
         "pruned_heads",
         lambda config: all(
             layer < config.num_hidden_layers
-            and all(head < config.num_attention_heads for head in heads)
+            and max(heads, default=0) < config.num_attention_heads
             and config.heads_of(layer) > 0
             for layer, heads in config.pruned_heads.items()
         ),
@@ -235,6 +230,5 @@ def _has_type(value: object, annotation: str) -> bool:
 
 
 def _wrong(key: str, value: object, wanted: str) -> ConfigError:
-    return ConfigError(
-        f"The configuration has {key} = {value!r:.200}, but it must be {wanted}.", key=key
-    )
+    message = f"The configuration has {key} = {value!r:.200}, but it must be {wanted}."
+    return ConfigError(message, key=key)

@@ -1,16 +1,14 @@
 """The heads: what BERT's hidden states are used for.
 
-Pre-training: Devlin et al. 2018, section 3.1 (masked LM, next sentence). Fine-tuning: section 3.2,
-figure 4, and section 4 (4.1 classification, 4.2 spans, 4.4 choices). DistilBERT's forms follow its
-published code.
+Pre-training: Devlin et al. 2018, section 3.1 (masked LM, next sentence). Fine-tuning: figure 4 and
+section 4 (4.1 classification, 4.2 spans, 4.4 choices). DistilBERT's forms follow its code.
 
-Every head returns logits, never probabilities. With labels it also returns `loss`, transformers'
-mean, and `loss_terms`, its sums and counts (see losses.py). Names in a trace: head.dense,
-.activation, .norm, .logits, those that the head has; (T, ...) for heads over tokens, (B, ...) for
-heads over rows.
+Every head returns logits, never probabilities; with labels also `loss`, transformers' mean, and
+`loss_terms`, its sums and counts (see losses.py). Names in a trace: head.dense, .activation, .norm
+and .logits, those that the head has; (T, ...) for heads over tokens, (B, ...) for heads over rows.
 
-To write a head of your own: subclass ModelWithHead (or a model below), make its modules in `build`,
-and compute logits and loss terms in `answer`.
+A head of your own: subclass a model below, make its modules in `build`, and compute logits and loss
+terms in `answer`.
 """
 
 from __future__ import annotations
@@ -23,35 +21,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minibert import losses
 from minibert.base import Model
 from minibert.bert import BertModel
 from minibert.config import BertConfig
 from minibert.io.errors import ConfigError, InputError
 from minibert.layers import ACTIVATIONS, default_generator, initialise
 from minibert.layout import Layout
-from minibert.losses import (
-    IGNORED,
-    ClassLoss,
-    LossTerms,
-    check_labels,
-    count,
-    cross_entropy,
-    mean,
-    precise,
-    squared_error,
-    yes_or_no,
-)
+from minibert.losses import IGNORED, ClassLoss, LossTerms
 from minibert.outputs import Encoded, HeadOutput, PreTrainingOutput, SpanOutput
 from minibert.trace import Scope, Trace
 
+Answer = tuple[Any, LossTerms]  # logits, and loss terms if there are labels
+
 
 class ModelWithHead(Model):
-    """A BertModel with something on top.
-
-    Args:
-        config: sizes and rates; for some heads the classes.
-        generator: the source of new weights; without one, a new one with seed 0.
-    """
+    """A BertModel with something on top; arguments as for BertModel."""
 
     pooler: ClassVar[bool] = False  # whether the head reads the pooled [CLS]
     for_distilbert: ClassVar[bool] = True  # whether DistilBERT was published with such a head
@@ -79,8 +64,8 @@ class ModelWithHead(Model):
         """Makes the modules on top of the body."""
 
     @abstractmethod
-    def answer(self, encoded: Encoded, *args: Any, **given: Any) -> tuple[Any, LossTerms]:
-        """Logits and loss terms, none without labels. Its keywords are those of `forward`."""
+    def answer(self, encoded: Encoded, *args: Any, **given: Any) -> Answer:
+        """Logits and loss terms, none without labels. `forward` passes its keywords on."""
 
     def forward(
         self,
@@ -97,30 +82,23 @@ class ModelWithHead(Model):
     ) -> Any:
         """Runs body and head; arguments as for BertModel, and those of the head's `answer`."""
         encoded = self.bert.encode(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            inputs_embeds,
-            output_hidden_states,
-            output_attentions,
-            layout,
-            trace,
-        )
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
+            output_hidden_states, output_attentions, layout, trace,
+        )  # fmt: skip
         logits, terms = self.answer(encoded, **given)
-        return self.output(mean(terms), terms, logits, *encoded.finish())
+        return self.output(losses.mean(terms), terms, logits, *encoded.finish())
 
     def count_labels(self, batch: Mapping[str, Any]) -> dict[str, float]:
         """For each loss term of a batch, the number of labels that its sum will be over.
 
-        Known from the labels alone, so a training loop can divide each part of a large batch by
-        the count of the whole before it has seen the rest.
+        It is known from the labels alone, so a training loop can divide each part of a large batch
+        by the count of the whole before it has seen the rest.
         """
         given = {term: batch.get(name) for term, name in self.counted.items()}
-        return {term: count(labels) for term, labels in given.items() if labels is not None}
+        return {term: losses.count(labels) for term, labels in given.items() if labels is not None}
 
-
-# The parts that heads are made of.
+    def _vocabulary_heads(self) -> list[Any]:
+        return [part for part in self.children() if isinstance(part, MaskedLMHead)]
 
 
 class MaskedLMHead(nn.Module):
@@ -151,21 +129,21 @@ class MaskedLMHead(nn.Module):
 
     def read(
         self, encoded: Encoded, table: Tensor, labels: Tensor | None, only: bool, scope: Scope
-    ) -> tuple[Tensor, LossTerms]:
+    ) -> Answer:
         """Logits (B, S, V), or (M, V) at the labelled positions only, and the loss term."""
         hidden, layout = encoded.hidden, encoded.layout  # (T, D)
         if labels is None:
             if only:
                 raise InputError("labelled_only needs labels.", key="labels", hint="Leave it out.")
             return layout.pad(self(hidden, table, scope)), {}  # (B, S, V)
-        check_labels("labels", labels, tuple(layout.mask.shape), len(table), layout.mask)
+        losses.check_labels("labels", labels, tuple(layout.mask.shape), len(table), layout.mask)
         packed = layout.unpad(labels)  # (T,)
         if only:
             labelled = (packed != IGNORED).nonzero().squeeze(1)  # (M,)
             packed = packed.index_select(0, labelled)  # (M,)
             hidden = hidden.index_select(0, labelled)  # (M, D)
         logits = self(hidden, table, scope)  # (T, V) or (M, V)
-        terms = {"masked_lm": cross_entropy(logits, packed)}
+        terms = {"masked_lm": losses.cross_entropy(logits, packed)}
         return logits if only else layout.pad(logits), terms  # (B, S, V) or (M, V)
 
 
@@ -184,11 +162,7 @@ class RowHead(nn.Module):
         self.classifier = nn.Linear(size, outputs)
 
     def forward(self, encoded: Encoded, row: Tensor | None = None) -> Tensor:
-        """(B, outputs), zeros for a row without tokens.
-
-        Args:
-            row: (B, D) in place of the pooled [CLS].
-        """
+        """(B, outputs), zeros for a row without tokens; `row` (B, D) is used in place of [CLS]."""
         scope, layout = encoded.scope.inside("head"), encoded.layout
         if row is None:
             row = encoded.pooled if self.dense is None else layout.first_tokens(encoded.hidden)
@@ -224,15 +198,9 @@ class NextSentenceHead(nn.Module):
         """Logits (B, 2), zeros for a row without tokens, and the loss term."""
         logits = self.classifier(encoded.pooled)  # (B, 2)
         logits = encoded.layout.zero_empty_rows(scope.tap("logits", logits))  # (B, 2)
-        return logits, {} if labels is None else {"next_sentence": _one_class(name, logits, labels)}
-
-
-def _one_class(name: str, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
-    check_labels(name, labels, tuple(logits.shape[:1]), logits.shape[1])
-    return cross_entropy(logits, labels)
-
-
-# The models.
+        if labels is None:
+            return logits, {}
+        return logits, {"next_sentence": losses.one_class(name, logits, labels)}
 
 
 class BertForMaskedLM(ModelWithHead):
@@ -245,19 +213,14 @@ class BertForMaskedLM(ModelWithHead):
 
     def answer(
         self, encoded: Encoded, labels: Tensor | None = None, labelled_only: bool = False
-    ) -> tuple[Tensor, LossTerms]:
-        """Reads the vocabulary at each token.
+    ) -> Answer:
+        """labels (B, S): an id, or -100.
 
-        Args:
-            labels: (B, S), an id, or -100.
-            labelled_only: run the head at the M labelled positions only, about a seventh of all in
-                pre-training. Loss and gradients are the same; logits are (M, V), in packed order.
+        With `labelled_only` the head runs at the M labelled positions only, about a seventh of all
+        in pre-training. Loss and gradients are the same; logits are (M, V), in packed order.
         """
         table, scope = self.bert.embeddings.word.weight, encoded.scope.inside("head")  # (V, D)
         return self.head.read(encoded, table, labels, labelled_only, scope)
-
-    def _vocabulary_heads(self) -> list[Any]:
-        return [self.head]
 
 
 class BertForNextSentencePrediction(ModelWithHead):
@@ -269,7 +232,7 @@ class BertForNextSentencePrediction(ModelWithHead):
     def build(self, config: BertConfig) -> None:
         self.head = NextSentenceHead(config)
 
-    def answer(self, encoded: Encoded, labels: Tensor | None = None) -> tuple[Tensor, LossTerms]:
+    def answer(self, encoded: Encoded, labels: Tensor | None = None) -> Answer:
         """labels (B,): 0 it followed, 1 it did not."""
         return self.head.read(encoded, labels, "labels", encoded.scope.inside("head"))
 
@@ -290,18 +253,13 @@ class BertForPreTraining(ModelWithHead):
         labels: Tensor | None = None,
         next_sentence_label: Tensor | None = None,
         labelled_only: bool = False,
-    ) -> tuple[tuple[Tensor, Tensor], LossTerms]:
+    ) -> Answer:
         """As BertForMaskedLM, with next_sentence_label (B,)."""
         table, scope = self.bert.embeddings.word.weight, encoded.scope.inside("masked_lm")  # (V, D)
         pieces, terms = self.masked_lm.read(encoded, table, labels, labelled_only, scope)
-        scope = encoded.scope.inside("next_sentence")
-        follows, more = self.next_sentence.read(
-            encoded, next_sentence_label, "next_sentence_label", scope
-        )
+        scope, name = encoded.scope.inside("next_sentence"), "next_sentence_label"
+        follows, more = self.next_sentence.read(encoded, next_sentence_label, name, scope)
         return (pieces, follows), {**terms, **more}
-
-    def _vocabulary_heads(self) -> list[Any]:
-        return [self.masked_lm]
 
 
 class BertForSequenceClassification(ModelWithHead):
@@ -320,7 +278,7 @@ class BertForSequenceClassification(ModelWithHead):
         self.head = RowHead(config, config.num_labels)
         self.class_loss = ClassLoss()
 
-    def answer(self, encoded: Encoded, labels: Tensor | None = None) -> tuple[Tensor, LossTerms]:
+    def answer(self, encoded: Encoded, labels: Tensor | None = None) -> Answer:
         """labels (B,) class numbers, or (B, C) numbers."""
         logits = self.head(encoded)  # (B, C)
         return logits, self.loss_terms(logits, labels)
@@ -331,18 +289,9 @@ class BertForSequenceClassification(ModelWithHead):
             return {}
         problem_type = self.problem_type(labels)
         if problem_type == "single_label_classification":
-            check_labels("labels", labels, tuple(logits.shape[:1]), logits.shape[1])
-            return {"label": self.class_loss(logits, labels)}
-        one_number_each = logits.shape[1] == 1 and labels.shape == logits.shape[:1]
-        if labels.shape != logits.shape and not one_number_each:
-            raise InputError(
-                f"labels has shape {tuple(labels.shape)}, but {problem_type} with "
-                f"{self.config.num_labels} outputs needs {tuple(logits.shape)}.",
-                key="labels",
-            )
-        labels = labels.view(logits.shape).to(precise(logits).dtype)  # (B, C)
-        loss = squared_error if problem_type == "regression" else yes_or_no
-        return {"label": loss(logits, labels)}
+            return {"label": losses.one_class("labels", logits, labels, self.class_loss)}
+        loss = losses.squared_error if problem_type == "regression" else losses.yes_or_no
+        return {"label": loss("labels", logits, labels)}
 
     def count_labels(self, batch: Mapping[str, Any]) -> dict[str, float]:
         labels = batch["labels"]
@@ -355,8 +304,8 @@ class BertForSequenceClassification(ModelWithHead):
             return self.config.problem_type
         if self.config.num_labels == 1:
             return "regression"
-        several = labels.is_floating_point()
-        return "multi_label_classification" if several else "single_label_classification"
+        one = not labels.is_floating_point()
+        return "single_label_classification" if one else "multi_label_classification"
 
 
 class BertForTokenClassification(ModelWithHead):
@@ -367,13 +316,14 @@ class BertForTokenClassification(ModelWithHead):
     def build(self, config: BertConfig) -> None:
         self.head = TokenHead(config, config.num_labels, config.head_dropout)
 
-    def answer(self, encoded: Encoded, labels: Tensor | None = None) -> tuple[Tensor, LossTerms]:
+    def answer(self, encoded: Encoded, labels: Tensor | None = None) -> Answer:
         """labels (B, S): a class, or -100."""
         logits, layout = self.head(encoded), encoded.layout  # (T, C)
         if labels is None:
             return layout.pad(logits), {}  # (B, S, C)
-        check_labels("labels", labels, tuple(layout.mask.shape), logits.shape[1], layout.mask)
-        return layout.pad(logits), {"token": cross_entropy(logits, layout.unpad(labels))}
+        shape, classes = tuple(layout.mask.shape), logits.shape[1]
+        losses.check_labels("labels", labels, shape, classes, layout.mask)
+        return layout.pad(logits), {"token": losses.cross_entropy(logits, layout.unpad(labels))}
 
 
 class BertForQuestionAnswering(ModelWithHead):
@@ -393,46 +343,22 @@ class BertForQuestionAnswering(ModelWithHead):
         encoded: Encoded,
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
-    ) -> tuple[Tensor, LossTerms]:
-        """start_positions, end_positions (B,): columns. -100, or a column beyond S (an answer that
-        was cut off), does not count."""
+    ) -> Answer:
+        """start_positions, end_positions (B,): columns; -100 and columns beyond S do not count."""
         logits = encoded.layout.pad(self.head(encoded), value=-torch.inf)  # (B, S, 2)
         terms: LossTerms = {}
         if start_positions is not None and end_positions is not None:
             start, end = logits.unbind(dim=-1)  # (B, S), (B, S)
             mask = encoded.layout.mask  # (B, S)
-            terms["start"] = _half_span("start_positions", start, start_positions, mask)
-            terms["end"] = _half_span("end_positions", end, end_positions, mask)
+            terms["start"] = losses.half_of_a_span("start_positions", start, start_positions, mask)
+            terms["end"] = losses.half_of_a_span("end_positions", end, end_positions, mask)
         return logits, terms
 
     def count_labels(self, batch: Mapping[str, Any]) -> dict[str, float]:
         words = batch.get("input_ids")
         columns = (batch["inputs_embeds"] if words is None else words).shape[1]
-        return {
-            term: count(_inside(batch[f"{term}_positions"], columns)) for term in ("start", "end")
-        }
-
-
-def _inside(positions: Tensor, columns: int) -> Tensor:
-    """(B,) the positions, -100 for those beyond the columns."""
-    return positions.masked_fill(positions >= columns, IGNORED)
-
-
-def _half_span(name: str, logits: Tensor, positions: Tensor, mask: Tensor) -> tuple[Tensor, float]:
-    """Cross-entropy over columns (B, S); half of it, since start and end share the loss."""
-    rows, columns = logits.shape
-    positions = _inside(positions, columns)  # (B,)
-    check_labels(name, positions, (rows,), columns)
-    counts = positions != IGNORED  # (B,)
-    chosen = positions[counts].long()  # (rows that count,)
-    if not bool(mask[counts].gather(1, chosen[:, None]).all()):
-        raise InputError(
-            f"{name} holds a padded column.",
-            key=name,
-            hint=f"Use {IGNORED} for a row without an answer.",
-        )
-    total, labels = cross_entropy(logits[counts], chosen)
-    return total / 2, labels
+        ends = {term: batch[f"{term}_positions"] for term in ("start", "end")}
+        return {term: losses.count(losses.inside(ends[term], columns)) for term in ends}
 
 
 class BertForMultipleChoice(ModelWithHead):
@@ -458,49 +384,27 @@ class BertForMultipleChoice(ModelWithHead):
         *args: Any,
         **given: Any,
     ) -> Any:
-        """As BertModel, with (B, choices, S) for (B, S), and labels (B,)."""
+        """As BertModel, with (B, choices, S) for (B, S), and labels (B,). The body then sees
+        B * choices rows."""
         words = input_ids if input_ids is not None else inputs_embeds
         if words is None or words.dim() < 3:
             raise InputError("input_ids must be (B, choices, S).", key="input_ids")
         tables = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        flat = [_flat(table, words) for table in tables]  # (B * choices, S, ...)
+        flat = [None if table is None else table.flatten(0, 1) for table in tables]
         return super().forward(*flat, *args, **given, choices=words.shape[1])
 
-    def answer(
-        self, encoded: Encoded, labels: Tensor | None = None, choices: int = 1
-    ) -> tuple[Tensor, LossTerms]:
+    def answer(self, encoded: Encoded, labels: Tensor | None = None, choices: int = 1) -> Answer:
         logits = self.head(encoded).view(-1, choices)  # (B, choices)
         absent = (~encoded.layout.occupied).view(-1, choices)  # (B, choices)
         # A row of nothing at all keeps its zeros: a softmax over -inf alone is NaN.
         absent = absent & ~absent.all(dim=1, keepdim=True)  # (B, choices)
         logits = logits.masked_fill(absent, -torch.inf)  # (B, choices)
-        return logits, {} if labels is None else {"choice": _one_class("labels", logits, labels)}
-
-
-def _flat(table: Tensor | None, words: Tensor) -> Tensor | None:
-    """(B, choices, S, ...) -> (B * choices, S, ...)."""
-    if table is None:
-        return None
-    if table.shape[:3] != words.shape[:3]:
-        raise InputError(
-            f"A table has shape {tuple(table.shape)}, but with choices it must be "
-            f"(B, choices, S) = {tuple(words.shape[:3])}.",
-            key="input_ids",
-        )
-    return table.flatten(0, 1)  # (B * choices, S, ...)
+        if labels is None:
+            return logits, {}
+        return logits, {"choice": losses.one_class("labels", logits, labels)}
 
 
 # The classes that a checkpoint can name.
 MODELS: dict[str, type[Model]] = {
-    model.__name__: model
-    for model in (
-        BertModel,
-        BertForMaskedLM,
-        BertForNextSentencePrediction,
-        BertForPreTraining,
-        BertForSequenceClassification,
-        BertForTokenClassification,
-        BertForQuestionAnswering,
-        BertForMultipleChoice,
-    )
+    model.__name__: model for model in (BertModel, *ModelWithHead.__subclasses__())
 }

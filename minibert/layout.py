@@ -35,8 +35,6 @@ class Layout:
     """Maps the (B, S) table to the packed line of T real tokens and back.
 
     Attributes:
-        batch_size: B.
-        columns: S.
         cells: (T,) for each packed token the cell b * S + s of the table that it came from.
         groups: (rows, length) of each block of rows of one length, in packed order.
         boundaries: (rows with a token + 1,) int32, where each packed row begins and the last ends.
@@ -45,8 +43,6 @@ class Layout:
         mask: (B, S) bool, True = a real token.
     """
 
-    batch_size: int
-    columns: int
     cells: Tensor
     groups: tuple[tuple[int, int], ...]
     boundaries: Tensor
@@ -58,40 +54,43 @@ class Layout:
     def from_mask(cls, mask: Tensor) -> Layout:
         """Builds the layout of a mask (B, S), bool or 0/1.
 
-        Do it on the CPU: the number of real tokens has to be known, and a GPU would be waited for.
+        The mask should be on the CPU: the number of real tokens is read from it at once.
 
         Raises:
             InputError: a mask that is not (B, S) or holds anything but 0 and 1.
         """
-        mask = _as_bool(mask)
-        batch_size, columns = mask.shape
+        mask = _as_bool(mask)  # (B, S)
         lengths = mask.sum(dim=1)  # (B,)
         order = lengths.argsort(stable=True)  # (B,)
-        order = order[lengths[order] > 0]  # (rows with a token,)
+        order = order[lengths[order] > 0]  # (rows with a token,), the shortest first
         row, column = mask[order].nonzero(as_tuple=True)  # (T,), (T,)
-        cells = order[row] * columns + column  # (T,)
         sorted_lengths = lengths[order]  # (rows with a token,)
         sizes, counts = sorted_lengths.unique_consecutive(return_counts=True)  # (groups,) each
         boundaries = torch.zeros(len(order) + 1, dtype=torch.int32)  # (rows with a token + 1,)
         boundaries[1:] = sorted_lengths.cumsum(dim=0)  # (rows with a token,)
-        starts = boundaries[:-1].long()  # (rows with a token,)
         return cls(
-            batch_size=batch_size,
-            columns=columns,
-            cells=cells,
+            cells=order[row] * mask.shape[1] + column,  # (T,)
             groups=tuple(zip(counts.tolist(), sizes.tolist(), strict=True)),
             boundaries=boundaries,
-            first=starts[order.argsort()],  # (rows with a token,), in the order of the batch
+            first=boundaries[:-1].long()[order.argsort()],  # in the order of the batch
             occupied=lengths > 0,  # (B,)
             mask=mask,
         )
 
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return self.mask.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """S."""
+        return self.mask.shape[1]
+
     def __str__(self) -> str:
-        groups = ", ".join(f"{rows} of {length}" for rows, length in self.groups)
-        return (
-            f"table {self.batch_size} x {self.columns}, {self.tokens} real tokens; "
-            f"rows by length: {groups or 'none'}"
-        )
+        groups = ", ".join(f"{rows} of {length}" for rows, length in self.groups) or "none"
+        table = f"table {self.batch_size} x {self.columns}, {self.tokens} real tokens"
+        return f"{table}; rows by length: {groups}"
 
     @property
     def tokens(self) -> int:
@@ -131,9 +130,8 @@ class Layout:
         first = packed.index_select(0, self.first)  # (rows with a token, D)
         if len(first) == self.batch_size:
             return first  # (B, D)
-        rows = self.occupied.nonzero().squeeze(1)  # (rows with a token,)
         empty = packed.new_zeros(self.batch_size, *packed.shape[1:])  # (B, D)
-        return empty.index_copy(0, rows, first)  # (B, D)
+        return empty.index_copy(0, self.occupied.nonzero().squeeze(1), first)  # (B, D)
 
     def zero_empty_rows(self, rows: Tensor) -> Tensor:
         """(B, ...) with zeros in the rows that have no token, which no bias may fill."""
@@ -144,19 +142,12 @@ class Layout:
 
 def _as_bool(mask: Tensor) -> Tensor:
     if mask.dim() != 2:
-        raise InputError(
-            f"attention_mask has the shape {tuple(mask.shape)}, but a mask is (B, S).",
-            key="attention_mask",
-            hint="Masks over pairs of positions (3-D, 4-D) are not supported.",
-        )
-    if mask.dtype == torch.bool:
-        return mask
+        message = f"attention_mask has shape {tuple(mask.shape)}, but a mask is (B, S)."
+        hint = "Masks over pairs of positions (3-D, 4-D) are not supported."
+        raise InputError(message, key="attention_mask", hint=hint)
     real = mask != 0  # (B, S)
     if not torch.equal(real.to(mask.dtype), mask):
-        raise InputError(
-            f"attention_mask holds values from {mask.min().item()} to {mask.max().item()}, but a "
-            "mask is 1 at real tokens and 0 at padding.",
-            key="attention_mask",
-            hint="A mask to be added to the scores (0 and -10000) is another thing.",
-        )
-    return real
+        message = "attention_mask must be 1 at real tokens and 0 at padding, and has other values."
+        hint = "A mask to be added to the scores (0 and -10000) is another thing."
+        raise InputError(message, key="attention_mask", hint=hint)
+    return real  # (B, S)

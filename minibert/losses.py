@@ -50,25 +50,17 @@ def check_labels(
         InputError: another shape, not integers, a class that does not exist, a label at padding.
     """
     if tuple(labels.shape) != shape or labels.is_floating_point():
-        raise InputError(
-            f"{name} has shape {tuple(labels.shape)} and {labels.dtype}, but it must be {shape} "
-            "integers.",
-            key=name,
-        )
+        found = f"{tuple(labels.shape)} and {labels.dtype}"
+        raise InputError(f"{name} has shape {found}, but it must be {shape} integers.", key=name)
     counts = labels != IGNORED  # as labels
     wrong = counts & ((labels < 0) | (labels >= classes))  # as labels
     if bool(wrong.any()):
         place = [int(index) for index in wrong.nonzero()[0]]
-        raise InputError(
-            f"{name}{place} is {int(labels[tuple(place)])}, but there are {classes} classes.",
-            key=name,
-        )
+        label = int(labels[tuple(place)])
+        raise InputError(f"{name}{place} is {label}, but there are {classes} classes.", key=name)
     if real is not None and bool((counts & ~real).any()):
-        raise InputError(
-            f"{name} holds something other than {IGNORED} at padding.",
-            key=name,
-            hint=f"Fill the labels of padded columns with {IGNORED}; collate does.",
-        )
+        hint = f"Fill the labels of padded columns with {IGNORED}; collate does."
+        raise InputError(f"{name} must be {IGNORED} at padding.", key=name, hint=hint)
 
 
 class ClassLoss:
@@ -99,15 +91,57 @@ class ClassLoss:
 cross_entropy = ClassLoss()
 
 
-def squared_error(logits: Tensor, labels: Tensor) -> LossTerm:
-    """(x - y)^2 of logits (B, C) and numbers (B, C)."""
+def one_class(
+    name: str, logits: Tensor, labels: Tensor, loss: ClassLoss = cross_entropy
+) -> LossTerm:
+    """Cross-entropy of logits (B, C) with checked classes (B,)."""
+    check_labels(name, labels, tuple(logits.shape[:1]), logits.shape[1])
+    return loss(logits, labels)
+
+
+def squared_error(name: str, logits: Tensor, labels: Tensor) -> LossTerm:
+    """(x - y)^2 of logits (B, C) and numbers (B, C), or (B,) where C is 1."""
+    labels = _like(name, logits, labels)  # (B, C)
     return F.mse_loss(precise(logits), labels, reduction="sum"), labels.numel()  # ()
 
 
-def yes_or_no(logits: Tensor, labels: Tensor) -> LossTerm:
-    """Binary cross-entropy of logits (B, C) with labels (B, C), each 1 if its class applies."""
+def yes_or_no(name: str, logits: Tensor, labels: Tensor) -> LossTerm:
+    """Binary cross-entropy of logits (B, C) with labels (B, C), 1 where a class applies."""
+    labels = _like(name, logits, labels)  # (B, C)
     loss = F.binary_cross_entropy_with_logits(precise(logits), labels, reduction="sum")  # ()
     return loss, labels.numel()
+
+
+def half_of_a_span(name: str, logits: Tensor, positions: Tensor, mask: Tensor) -> LossTerm:
+    """Cross-entropy over columns (B, S), halved, since start and end share the loss of a span.
+
+    Args:
+        positions: (B,); columns beyond S, and -100, do not count.
+        mask: (B, S), True = a real token, where an answer can be.
+    """
+    rows, columns = logits.shape
+    positions = inside(positions, columns)  # (B,)
+    check_labels(name, positions, (rows,), columns)
+    counts = positions != IGNORED  # (B,)
+    chosen = positions[counts].long()  # (rows that count,)
+    if not bool(mask[counts].gather(1, chosen[:, None]).all()):
+        hint = f"Use {IGNORED} for a row without an answer."
+        raise InputError(f"{name} holds a padded column.", key=name, hint=hint)
+    total, labels = cross_entropy(logits[counts], chosen)
+    return total / 2, labels
+
+
+def inside(positions: Tensor, columns: int) -> Tensor:
+    """(B,) the positions, -100 for those beyond the columns: an answer that was cut off."""
+    return positions.masked_fill(positions >= columns, IGNORED)
+
+
+def _like(name: str, logits: Tensor, labels: Tensor) -> Tensor:
+    """Labels that are numbers, as (B, C)."""
+    if labels.shape != logits.shape and (*labels.shape, 1) != tuple(logits.shape):
+        shapes = f"{tuple(labels.shape)}, but the logits have {tuple(logits.shape)}"
+        raise InputError(f"{name} has shape {shapes}.", key=name)
+    return labels.view(logits.shape).to(precise(logits).dtype)  # (B, C)
 
 
 def precise(logits: Tensor) -> Tensor:

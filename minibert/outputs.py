@@ -18,18 +18,14 @@ States = tuple[Tensor, ...] | None
 class BertOutput:
     """What BertModel returns.
 
-    Attributes:
-        last_hidden_state: (B, S, D), zeros at padding.
-        pooled: (B, D); None for a model without a pooler.
-        hidden_states: L + 1 tensors (B, S, D), the embeddings first, if asked for.
-        attentions: L tensors (B, N, S, S), after dropout in training, if asked for. The trace names
-            "layers.*.attention.scores" are read before softmax and dropout.
+    In training `attentions` are after dropout, as in transformers' eager form; a trace of
+    "layers.*.attention.scores" reads what dropout has not touched.
     """
 
-    last_hidden_state: Tensor
-    pooled: Tensor | None
-    hidden_states: States
-    attentions: States
+    last_hidden_state: Tensor  # (B, S, D), zeros at padding
+    pooled: Tensor | None  # (B, D), if the model has a pooler
+    hidden_states: States  # L + 1 tensors (B, S, D), the embeddings first, if asked for
+    attentions: States  # L tensors (B, N, S, S), if asked for
 
     @property
     def pooler_output(self) -> Tensor:
@@ -39,29 +35,20 @@ class BertOutput:
             InputError: the model has no pooler.
         """
         if self.pooled is None:
-            raise InputError(
-                "This model has no pooler: its checkpoint held none, or it is a DistilBERT.",
-                key="pooler_output",
-                hint="Take last_hidden_state[:, 0], the [CLS] vector below the pooler.",
-            )
+            message = "This model has no pooler: its checkpoint held none, or it is a DistilBERT."
+            hint = "Take last_hidden_state[:, 0], the [CLS] vector below the pooler."
+            raise InputError(message, key="pooler_output", hint=hint)
         return self.pooled
 
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """What a model with a head returns.
+    """What a model with a head returns."""
 
-    Attributes:
-        loss: the mean over the labels that count (0 if none does); None without labels.
-        loss_terms: name -> (sum, count); `loss` is the sum of sum / count.
-        logits: the head's numbers before softmax or sigmoid; see the head for their shape.
-        hidden_states, attentions: as in BertOutput, if asked for.
-    """
-
-    loss: Tensor | None
-    loss_terms: dict[str, tuple[Tensor, float]]
-    logits: Any
-    hidden_states: States
+    loss: Tensor | None  # (), the mean over the labels that count, 0 if none does
+    loss_terms: dict[str, tuple[Tensor, float]]  # name -> (sum, count); their means make the loss
+    logits: Any  # before softmax or sigmoid; see the head for their shape
+    hidden_states: States  # as in BertOutput
     attentions: States
 
 
@@ -93,19 +80,12 @@ class PreTrainingOutput(HeadOutput):
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a head starts from: packed results of the body, and the scope they were made in.
+    """What a head starts from: packed results of the body, and the scope they were made in."""
 
-    Attributes:
-        hidden: (T, D), the last hidden state.
-        pooled: (B, D), or None for a model without a pooler.
-        scope: for the head's own taps.
-        asked: the trace that reads hidden_states and attentions for the output.
-    """
-
-    hidden: Tensor
-    pooled: Tensor | None
+    hidden: Tensor  # (T, D), the last hidden state
+    pooled: Tensor | None  # (B, D), if the model has a pooler
     scope: Scope
-    asked: Trace
+    asked: Trace  # reads hidden_states and attentions for the output
 
     @property
     def layout(self) -> Layout:

@@ -21,9 +21,8 @@ Names and shapes, the same whatever kernel computes the attention:
 Scores and patterns do not exist inside a fused kernel. Asking for one of them, and nothing else,
 makes that layer compute its attention step by step.
 
-A trace is an argument that is passed down, not a global. Gradient checkpointing runs a layer again
-during the backward pass, perhaps in another thread; the second run sees the same replacements and
-records nothing.
+A trace is an argument, not a global: gradient checkpointing runs a layer again in the backward pass,
+perhaps in another thread, with the same replacements, and records nothing then.
 """
 
 from __future__ import annotations
@@ -69,11 +68,7 @@ class Trace:
         self._known: dict[str, None] = {}  # names that exist, whether the pass made them or not
 
     def __getitem__(self, name: str) -> Tensor:
-        """The value of a name.
-
-        Raises:
-            InputError: the last pass has no such value, or it was not read; names the nearest.
-        """
+        """The value of a name. InputError if it was not read, with the nearest names there are."""
         if name in self.values:
             return self.values[name]
         if name in self.names:
@@ -88,8 +83,6 @@ class Trace:
         if not_packed or value.shape[0] != self.layout.tokens:
             raise InputError(f"{name} has shape {tuple(value.shape)}: it is not packed.", key=name)
         return self.layout.pad(value)  # (B, S, ...)
-
-    # What the network calls.
 
     def forget(self, layout: Layout) -> None:
         """Forgets the pass before, at the beginning of a new one."""
@@ -116,9 +109,8 @@ class Trace:
         """Raises InputError for a name that no value of the finished pass has."""
         for pattern in (*self.read, *self.replace):
             if not any(fnmatchcase(name, pattern) for name in self.names):
-                raise InputError(
-                    f"No value is named {pattern!r}. {self._nearest(pattern)}", key=pattern
-                )
+                message = f"No value is named {pattern!r}. {self._nearest(pattern)}"
+                raise InputError(message, key=pattern)
 
     def _nearest(self, name: str) -> str:
         near = difflib.get_close_matches(name, self._known, n=3, cutoff=0.4)
@@ -130,17 +122,11 @@ class Scope:
 
     `value = scope.tap("query", value)` names a value; a trace may keep it or replace it. Without a
     trace it returns the value as it is, so the network taps whether or not anyone is looking.
-
-    Args:
-        layout: where the packed tokens stand in the batch.
-        traces: who looks on.
-        prefix: of the names here, such as "layers.3.attention.".
-        recording: False where a layer is computed again in the backward pass.
+    `prefix` is that of the names here ("layers.3.attention."); `recording` is off where a layer is
+    computed again in the backward pass.
     """
 
-    def __init__(
-        self, layout: Layout, *traces: Trace, prefix: str = "", recording: bool = True
-    ) -> None:
+    def __init__(self, layout: Layout, *traces: Trace, prefix: str = "", recording: bool = True):
         self.layout, self.traces, self.prefix, self.recording = layout, traces, prefix, recording
 
     def tap(self, name: str, value: Tensor) -> Tensor:
@@ -178,9 +164,6 @@ def untapped(name: str, value: Tensor) -> Tensor:
 def _replaced(name: str, value: Tensor, function: Replacement) -> Tensor:
     new = function(value)
     if new.shape != value.shape or new.dtype != value.dtype:
-        raise InputError(
-            f"The replacement for {name} has shape {tuple(new.shape)} and {new.dtype}, "
-            f"but the value has {tuple(value.shape)} and {value.dtype}.",
-            key=name,
-        )
+        found, wanted = (f"{tuple(x.shape)} and {x.dtype}" for x in (new, value))
+        raise InputError(f"The replacement for {name} has {found}, not {wanted}.", key=name)
     return new

@@ -26,76 +26,79 @@ def _ids(columns: int = S) -> torch.Tensor:
 
 
 REFUSED = {
-    "neither ids nor vectors": ({}, "Give either input_ids or inputs_embeds"),
+    "neither ids nor vectors": ({}, "input_ids"),
     "both": (
         {"input_ids": _ids(), "inputs_embeds": torch.zeros(B, S, D)},
-        "Give either input_ids or inputs_embeds",
+        "input_ids",
     ),
-    "ids of one axis": ({"input_ids": _ids()[0]}, r"input_ids has shape \(7,\)"),
-    "ids that are numbers": ({"input_ids": _ids().float()}, "input_ids has shape .*float32"),
-    "vectors of two axes": ({"inputs_embeds": torch.zeros(B, D)}, "inputs_embeds has shape"),
+    "ids of one axis": ({"input_ids": _ids()[0]}, "input_ids"),
+    "ids that are numbers": ({"input_ids": _ids().float()}, "input_ids"),
+    "vectors of two axes": ({"inputs_embeds": torch.zeros(B, D)}, "inputs_embeds"),
     "vectors of another width": (
         {"inputs_embeds": torch.zeros(B, S, D + 1)},
-        r"the batch needs \(3, 7, 32\)",
+        "inputs_embeds",
     ),
     "an id beyond the table": (
         {"input_ids": torch.tensor([[1, V]])},
-        f"input_ids holds {V}, but the model's vocab_size is {V}",
+        "input_ids",
     ),
-    "a negative id": ({"input_ids": torch.tensor([[1, -1]])}, "input_ids holds -1"),
-    "a text that is too long": ({"input_ids": _ids(20)}, "20 columns, .* 19 positions"),
+    "a negative id": ({"input_ids": torch.tensor([[1, -1]])}, "input_ids"),
+    "a text that is too long": ({"input_ids": _ids(20)}, "input_ids"),
     "a position beyond the table": (
         {"input_ids": _ids(), "position_ids": torch.full((B, S), 19)},
-        "position_ids holds 19",
+        "position_ids",
     ),
     "positions of another shape": (
         {"input_ids": _ids(), "position_ids": torch.zeros(B, S + 1, dtype=torch.long)},
-        "position_ids has shape",
+        "position_ids",
     ),
     "a segment beyond the table": (
         {"input_ids": _ids(), "token_type_ids": torch.full((B, S), 2)},
-        "token_type_ids holds 2, but the model's type_vocab_size is 2",
+        "token_type_ids",
     ),
     "segments of another shape": (
         {"input_ids": _ids(), "token_type_ids": torch.zeros(B, 1, dtype=torch.long)},
-        "token_type_ids has shape",
+        "token_type_ids",
     ),
     "a mask of another width": (
         {"input_ids": _ids(), "attention_mask": torch.ones(B, S + 1)},
-        r"attention_mask has shape \(3, 8\), but the batch needs \(3, 7\)",
+        "attention_mask",
     ),
     "a mask with more rows": (
         {"input_ids": _ids(), "attention_mask": torch.ones(B + 1, S)},
-        "attention_mask has shape",
+        "attention_mask",
     ),
-    "a 3-D mask": ({"input_ids": _ids(), "attention_mask": torch.ones(B, S, S)}, "3-D, 4-D"),
-    "a 4-D mask": ({"input_ids": _ids(), "attention_mask": torch.ones(B, 1, 1, S)}, "3-D, 4-D"),
+    "a 3-D mask": ({"input_ids": _ids(), "attention_mask": torch.ones(B, S, S)}, "attention_mask"),
+    "a 4-D mask": (
+        {"input_ids": _ids(), "attention_mask": torch.ones(B, 1, 1, S)},
+        "attention_mask",
+    ),
     "a layout of another batch": (
         {"input_ids": _ids(), "layout": Layout.from_mask(torch.ones(B + 1, S))},
-        r"layout has shape \(4, 7\), but the batch needs \(3, 7\)",
+        "layout",
     ),
-    "ids of a short type": ({"input_ids": _ids().short()}, "input_ids has shape .*int16"),
+    "ids of a short type": ({"input_ids": _ids().short()}, "input_ids"),
     "segments that are numbers": (
         {"input_ids": _ids(), "token_type_ids": torch.zeros(B, S)},
-        "token_type_ids is torch.float32",
+        "token_type_ids",
     ),
     "one position without an axis": (
         {"input_ids": _ids(), "position_ids": torch.tensor(0)},
-        "position_ids has shape",
+        "position_ids",
     ),
     "an additive mask": (
         {"input_ids": _ids(), "attention_mask": torch.tensor([[0.0] * 6 + [-10000.0]] * B)},
-        "added to the scores",
+        "attention_mask",
     ),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_the_door_refuses_by_name(model, case):
-    inputs, message = REFUSED[case]
-    with pytest.raises(InputError, match=message) as caught:
+    inputs, key = REFUSED[case]
+    with pytest.raises(InputError) as caught:
         model(**inputs)
-    assert caught.value.key in (*inputs, "input_ids")
+    assert caught.value.key == key
 
 
 def test_distilbert_refuses_segments():

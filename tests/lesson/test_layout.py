@@ -89,7 +89,7 @@ def test_zero_and_one_in_any_dtype_are_a_mask(mask):
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1, 4), (3, 1, 4, 4)])
 def test_masks_of_another_shape_are_refused(shape):
-    with pytest.raises(InputError, match="attention_mask has the shape") as caught:
+    with pytest.raises(InputError) as caught:
         Layout.from_mask(torch.ones(shape))
     assert caught.value.key == "attention_mask" and str(tuple(shape)) in str(caught.value)
 
@@ -97,8 +97,9 @@ def test_masks_of_another_shape_are_refused(shape):
 @pytest.mark.parametrize("bad", [-10000.0, 0.5, 2, -1])
 def test_masks_with_other_values_are_refused(bad):
     mask = torch.tensor([[1, 1, bad]])
-    with pytest.raises(InputError, match="a mask is 1 at real tokens"):
+    with pytest.raises(InputError) as caught:
         Layout.from_mask(mask)
+    assert caught.value.key == "attention_mask"
 
 
 def _hidden(model, ids, mask):
