@@ -31,7 +31,8 @@ from minibert.io.tables import table
 from minibert.optim import Schedule, build_optimizer, parameter_groups
 from minibert.training import Batch, History, count_steps, evaluate, train
 from minibert.workbench import recipes
-from minibert.workbench.data.corpora import Corpus, read, split, subset
+from minibert.workbench.data.corpora import Corpus, read
+from minibert.workbench.data.drawing import split, subset
 from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.runs.settings import Settings
 from minibert.workbench.scores.metrics import wilson_interval

@@ -226,10 +226,8 @@ def _of_file(path: Path, column: str) -> list[Document]:
             path=path,
             hint="Text without labels is read from these.",
         )
-    if kind[1] == "txt":
-        records = [readers.review(path, None)]
-    else:
-        records = readers.jsonl(path, readers.Columns(column, None, None))
+    read = readers.one_text if kind[1] == "txt" else readers.json_lines
+    records = list(read(path, readers.Options(readers.Columns(column, label=None))))
     if not records:
         raise DataError(
             f"{path} is empty.",

@@ -17,7 +17,7 @@ from minibert.io.files import read_object
 from minibert.workbench.runs import lock
 from minibert.io.tables import write_csv
 from minibert.workbench.runs.lock import require_unlocked
-from minibert.workbench.data.readers import LONGEST_LINE
+from minibert.workbench.data.lines import LONGEST_LINE
 from minibert.training import StepRecord
 
 RECORD = "run.json"

@@ -6,7 +6,8 @@ import warnings
 from typing import Any
 
 from minibert.io.errors import DataError
-from minibert.workbench.data.corpora import Corpus, read, split, subset
+from minibert.workbench.data.corpora import Corpus, read
+from minibert.workbench.data.drawing import split, subset
 from minibert.workbench.kinds import KINDS, require_kind
 from minibert.workbench.kinds.kind import Kind
 from minibert.workbench.runs.settings import READING, Settings

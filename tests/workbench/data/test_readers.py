@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minibert.io.errors import ConfigError, DataError
-from minibert.workbench.data import readers
+from minibert.workbench.data import lines, readers
 from minibert.workbench.data.corpora import TaggedExample, read
 from minibert.workbench.data.examples import Answer
 from tests.conftest import missing
@@ -241,9 +241,9 @@ def test_xquad(data):
 
 
 def test_a_file_of_questions_on_one_line_of_more_than_a_line_may_have(tmp_path, monkeypatch):
-    whole = {"comment": "a" * readers.LONGEST_LINE, **squad(ANN)}
+    whole = {"comment": "a" * lines.LONGEST_LINE, **squad(ANN)}
     assert len(read(write(tmp_path, "a.json", json.dumps(whole)))) == 1
-    monkeypatch.setattr(readers, "LONGEST_JSON", readers.LONGEST_LINE)
+    monkeypatch.setattr(readers, "LONGEST_JSON", lines.LONGEST_LINE)
     with pytest.raises(DataError, match="line 1 has more than 33554432 bytes"):
         read(tmp_path / "a.json")
 
@@ -274,10 +274,18 @@ PLACE = "data[0], paragraphs[0], qas[0]"
         (squad(ANN, context=None), f"{PLACE} has None as its context", "context"),
         (squad(ANN, context=""), f"{PLACE} has '' as its context", "context"),
         (squad(ANN, context=7), f"{PLACE} has 7 as its context", "context"),
-        (squad(ANN, context="a\ud83d"), "as its context, which is no text that can be", "context"),
-        (squad(ANN, question="\udc00?"), "as its question, which is no text that can", "question"),
-        (squad(ANN, id="q\udc00"), "as its id, which is no text that can be read", "id"),
-        (squad(answers=None), f"{PLACE} has None as its answers, which is no list of", "answers"),
+        (squad(ANN, context="a\ud83d"), "as its context, which is not a readable text", "context"),
+        (
+            squad(ANN, question="\udc00?"),
+            "as its question, which is not a",
+            "question",
+        ),
+        (squad(ANN, id="q\udc00"), "as its id, which is not a readable text", "id"),
+        (
+            squad(answers=None),
+            f"{PLACE} has None as its answers, which is not a",
+            "answers",
+        ),
         (squad(answers="Ann"), f"{PLACE} has 'Ann' as its answers", "answers"),
         (squad(answers=["Ann"]), f"{PLACE} has ['Ann'] as its answers", "answers"),
         (squad({"text": "Ann"}), "the text 'Ann' and the start None", "answers"),
@@ -350,7 +358,10 @@ def test_questions_as_a_table(tmp_path):
     [
         ({"answers": None}, "line 1 has None as its answers"),
         ({"answers": {"text": ["Ann"]}}, "line 1 has {'text': ['Ann']} as its answers"),
-        ({"answers": {"text": ["Ann"], "answer_start": []}}, "which is no list of text and answer"),
+        (
+            {"answers": {"text": ["Ann"], "answer_start": []}},
+            "which is not a list of text and",
+        ),
         (
             {"answers": {"text": ["Ann"], "answer_start": [6]}},
             "line 1 has the answer 'Ann' at char",
@@ -399,24 +410,24 @@ def test_the_label_is_a_place_or_a_text(tmp_path, label, choices, place):
 @pytest.mark.parametrize(
     ("row", "where"),
     [
-        ({"label": 2}, "has the label 2, which is no choice of its 2"),
-        ({"label": -1}, "has the label -1, which is no choice"),
-        ({"label": "2"}, "has the label '2', which is no choice"),
-        ({"label": "c"}, "has the label 'c', which is no choice"),
-        ({"label": True}, "has the label True, which is no choice"),
-        ({"label": 1.0}, "has the label 1.0, which is no choice"),
-        ({"label": None}, "has the label None, which is no choice"),
-        ({"label": ""}, "has the label '', which is no choice"),
-        ({"label": [0]}, "has the label [0], which is no choice"),
-        ({"label": DIGITS}, "which is no choice"),
-        ({"label": "\u00b2"}, "which is no choice"),
+        ({"label": 2}, "has the label 2, which is not a choice of its 2"),
+        ({"label": -1}, "has the label -1, which is not a choice"),
+        ({"label": "2"}, "has the label '2', which is not a choice"),
+        ({"label": "c"}, "has the label 'c', which is not a choice"),
+        ({"label": True}, "has the label True, which is not a choice"),
+        ({"label": 1.0}, "has the label 1.0, which is not a choice"),
+        ({"label": None}, "has the label None, which is not a choice"),
+        ({"label": ""}, "has the label '', which is not a choice"),
+        ({"label": [0]}, "has the label [0], which is not a choice"),
+        ({"label": DIGITS}, "which is not a choice"),
+        ({"label": "\u00b2"}, "which is not a choice"),
         ({"label": "a", "choices": ["a", "a"]}, "is the text or the place of several of its 2"),
         ({"label": "1", "choices": ["1", "2"]}, "is the text or the place of several of its 2"),
-        ({"choices": ["a"]}, "has ['a'] as choices, which is no list of 2 texts or more"),
-        ({"choices": []}, "has [] as choices, which is no list of 2 texts or more"),
-        ({"choices": "ab"}, "has 'ab' as choices, which is no list of 2 texts or more"),
-        ({"choices": ["a", None]}, "which is no list of 2 texts or more"),
-        ({"choices": None}, "has None as choices, which is no list of 2 texts or more"),
+        ({"choices": ["a"]}, "has ['a'] as choices, which is not a list of 2 texts or more"),
+        ({"choices": []}, "has [] as choices, which is not a list of 2 texts or more"),
+        ({"choices": "ab"}, "has 'ab' as choices, which is not a list of 2 texts or more"),
+        ({"choices": ["a", None]}, "which is not a list of 2 texts or more"),
+        ({"choices": None}, "has None as choices, which is not a list of 2 texts or more"),
         ({"choices": ["a", "\ud800"]}, "half of a surrogate pair (U+D800) in the column 'choices'"),
         ({"text": 1}, "has 1 as 'text', which is not text"),
         ({"text": "\ud800"}, "half of a surrogate pair (U+D800) in the column 'text'"),
@@ -448,7 +459,7 @@ def test_choices_in_one_column_or_in_several(tmp_path):
 @pytest.mark.parametrize("cell", ["a;b", '"[""a"", ""b""]"'])
 def test_a_list_in_a_cell_of_a_csv_file_is_refused(tmp_path, cell):
     path = write(tmp_path, "a.csv", f"text,label,choices\nso,1,{cell}\n")
-    with pytest.raises(DataError, match="line 2 has .* as choices, which is no list of 2 texts"):
+    with pytest.raises(DataError, match="line 2 has .* as choices, which is not a list of 2 texts"):
         read(path, choices=["choices"])
 
 
@@ -708,19 +719,19 @@ def test_no_file_fills_the_memory_or_is_waited_for(bounded, name, said):
 
 
 def test_many_short_lines_count_for_the_records_that_they_become(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "_NEVER_TOO_MUCH", 2**20)
+    monkeypatch.setattr(lines, "_NEVER_TOO_MUCH", 2**20)
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress(b"a\n" * 9_000))
-    assert len(readers.lines(path)) == 9_000
+    assert len(list(lines.lines(path))) == 9_000
     path.write_bytes(gzip.compress(b"a\n" * 20_000))
     with pytest.raises(DataError, match="unpacks to more than 1048576"):
-        readers.lines(path)
+        list(lines.lines(path))
 
 
 def test_many_short_rows_of_parquet_count_for_the_records_that_they_become(tmp_path, monkeypatch):
     if not pyarrow:
         missing("pyarrow is not installed (pip install 'minibert[test]')")
-    monkeypatch.setattr(readers, "_NEVER_TOO_MUCH", 2**20)
+    monkeypatch.setattr(lines, "_NEVER_TOO_MUCH", 2**20)
     path = tmp_path / "a.parquet"
     for rows in (9_000, 20_000):
         pyarrow.parquet.write_table(
@@ -735,7 +746,7 @@ def test_many_short_rows_of_parquet_count_for_the_records_that_they_become(tmp_p
 def test_words_in_the_lists_of_parquet_count_for_what_they_are(tmp_path, monkeypatch):
     if not pyarrow:
         missing("pyarrow is not installed (pip install 'minibert[test]')")
-    monkeypatch.setattr(readers, "_NEVER_TOO_MUCH", 2**20)
+    monkeypatch.setattr(lines, "_NEVER_TOO_MUCH", 2**20)
     path = tmp_path / "a.parquet"
     for rows in (9, 100):
         words = [["a" * 10_000] * 10] * rows
@@ -754,7 +765,7 @@ def test_a_file_without_permission(tmp_path, monkeypatch):
 
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(DataError, match=r"a\.csv could not be read: .*Permission denied"):
-        readers.lines(path)
+        list(lines.lines(path))
 
 
 def test_a_folder_without_permission(tmp_path, monkeypatch):

@@ -10,11 +10,12 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.naive_bayes import MultinomialNB
 
 from minibert.io.errors import DataError
-from minibert.workbench.data.corpora import _SAMPLES, read
+from minibert.workbench.data.corpora import read
+from minibert.workbench.data.sources import SAMPLES
 
 
 def rows(split: str) -> list[dict[str, str]]:
-    lines = (_SAMPLES / f"reviews_{split}.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (SAMPLES / f"reviews_{split}.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from minibert.io.errors import ConfigError
 from minibert.io.files import read_json, sha256
 from minibert.workbench.cli import main
-from minibert.workbench.data.corpora import Corpus, Example, subset
+from minibert.workbench.data.corpora import Corpus, Example
+from minibert.workbench.data.drawing import subset
 from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.runs.settings import Settings
 from minibert.workbench.tasks import faults

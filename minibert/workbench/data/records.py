@@ -1,0 +1,226 @@
+"""Records: what a row of a file says, checked, before labels become indices."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from minibert.io.files import half_a_pair
+from minibert.workbench.data.examples import Answer
+from minibert.workbench.data.lines import Place
+
+_QUESTION_COLUMNS = "A table of questions has the columns id, question, context, answers."
+_NAME_THE_COLUMNS = (
+    "Name the columns to read: text, text_pair, label "
+    "(on the command line --text, --text-pair, --label)."
+)
+_NAME_THE_TEXT = "Name the column of the text (on the command line --column or --text)."
+
+
+class Columns(NamedTuple):
+    """The names of the columns to read."""
+
+    text: str = "text"
+    text_pair: str | None = None
+    label: str | None = "label"
+    choices: tuple[str, ...] = ()  # one column with a list, or several with a text each
+    question: str | None = None
+
+    @property
+    def wanted(self) -> list[str]:
+        named = (self.text, self.text_pair, self.label, *self.choices, self.question)
+        return [column for column in named if column is not None]
+
+
+# The columns of SQuAD on the Hub, and of data sets like it; there is an optional `id`, too.
+QUESTIONS = Columns(text="context", label="answers", question="question")
+
+
+class Record(NamedTuple):
+    """What a file says of one example.
+
+    Attributes:
+        where: file and line; of a question its id, if it has one.
+        text: a text, or the words of a tagged sentence.
+        label: as the file spells it, one for each word of a tagged sentence; for a question its
+            answers, for choices the place of the right one.
+        names: the names of the classes in order, where the file has them.
+    """
+
+    where: str
+    text: str | tuple[str, ...]
+    text_pair: str | None = None
+    label: Any = None
+    choices: tuple[str, ...] | None = None
+    question: str | None = None
+    names: tuple[str, ...] | None = None
+
+
+def record(place: Place, values: Mapping[str, Any], columns: Columns) -> Record:
+    """The columns that are asked for, of one row."""
+    require_columns(place, values, columns)
+    if columns.question is not None:
+        return question(place, values)
+    for column in columns.wanted:
+        _check_surrogates(place, column, values[column])
+    text, label = values[columns.text], values[columns.label] if columns.label else None
+    if _are_texts(text) and (columns.label is None or isinstance(label, list)):
+        return _tagged(place, text, label, columns)
+    for column in filter(None, (columns.text, columns.text_pair)):
+        if not isinstance(values[column], str):
+            raise place.fault(f"has {values[column]!r:.50} as {column!r}, which is not text.")
+    if columns.choices:
+        return _with_choices(place, values, columns)
+    if place.line == 1 and type(label) is int:
+        _warn_of_choices(place, values, columns)
+    if columns.label and label in (None, ""):
+        raise place.fault(
+            f"has no label in the column {columns.label!r}.",
+            hint="Fill it in, or remove the line; from Python label=None reads texts alone.",
+        )
+    pair = values[columns.text_pair] if columns.text_pair else None
+    return Record(place.guid, text, pair, label)
+
+
+def question(place: Place, values: Mapping[str, Any]) -> Record:
+    """A question with its context and answers, as a row of a table or as SQuAD's JSON has it."""
+    guid = str(values["id"]) if values.get("id") else place.guid
+    texts = {"question": values.get("question"), "context": values.get("context"), "id": guid}
+    for name, value in texts.items():
+        if not isinstance(value, str) or not value.strip() or half_a_pair(value) is not None:
+            raise place.fault(
+                f"has {value!r:.50} as its {name}, which is not a readable text.", key=name
+            )
+    context = values["context"]
+    answers = tuple(
+        _answer(place, context, text, start)
+        for text, start in _answers(place, values.get("answers"))
+    )
+    return Record(guid, context, label=answers, question=values["question"])
+
+
+def require_columns(place: Place, names: Collection[str], columns: Columns, hint: str = "") -> None:
+    """Raises DataError for a column that is asked for and missing; `hint` is added to the usual."""
+    for column in columns.wanted:
+        if column not in names:
+            usual = _NAME_THE_TEXT if columns.label is None else _NAME_THE_COLUMNS
+            # Without a header line the names may be a whole text.
+            raise place.fault(
+                f"has no column {column!r}; there are {', '.join(names):.200}.",
+                key=column,
+                hint=_QUESTION_COLUMNS if columns.question else f"{usual} {hint}".rstrip(),
+            )
+
+
+def require_once(place: Place, names: Sequence[str]) -> None:
+    """Raises DataError for a column name that occurs twice."""
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise place.fault(f"has the column {name!r:.50} twice.", key=name)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _check_surrogates(place: Place, column: str, value: Any) -> None:
+    """JSON can spell half of a surrogate pair, which is not text and cannot be written."""
+    for text in map(str, value if isinstance(value, list) else [value]):
+        at = half_a_pair(text)
+        if at is not None:
+            raise place.fault(
+                f"has half of a surrogate pair (U+{ord(text[at]):04X}) in the column {column!r}, "
+                f"at character {at}.",
+                hint="Write the file again from the original text.",
+            )
+
+
+def _tagged(
+    place: Place, words: Sequence[str], tags: Sequence[Any] | None, columns: Columns
+) -> Record:
+    """A row whose text is a list of words, and whose label is a list of tags."""
+    if tags is None:
+        return Record(place.guid, tuple(words))
+    if len(tags) != len(words) or not words:
+        raise place.fault(
+            f"has {len(words)} words and {len(tags)} tags.",
+            hint=f"{columns.label!r} has to be a list with a tag for each word.",
+        )
+    return Record(place.guid, tuple(words), label=tuple(tags))
+
+
+def _with_choices(place: Place, values: Mapping[str, Any], columns: Columns) -> Record:
+    """A row with texts to choose from: a list in one column, or a column for each."""
+    named = [values[name] for name in columns.choices]
+    choices = named[0] if len(named) == 1 else named
+    if not _are_texts(choices) or len(choices) < 2:
+        raise place.fault(
+            f"has {choices!r:.50} as {', '.join(columns.choices)}, which is not a list of 2 texts "
+            "or more to choose from."
+        )
+    right = None
+    if columns.label is not None:
+        right = _place_of_choice(place, values[columns.label], choices)
+    if columns.text_pair is not None:
+        choices = [f"{values[columns.text_pair]} {choice}" for choice in choices]
+    return Record(place.guid, values[columns.text], label=right, choices=tuple(choices))
+
+
+def _place_of_choice(place: Place, label: Any, choices: Sequence[str]) -> int:
+    """The place of the right choice, from 0; the file gives it, or the choice itself."""
+    found = [
+        number
+        for number, choice in enumerate(choices)
+        if label == choice or str(label) == str(number)
+    ]
+    if len(found) != 1:
+        fault = "is the text or the place of several" if found else "is not a choice"
+        raise place.fault(
+            f"has the label {label!r:.50}, which {fault} of its {len(choices)}.",
+            hint="In .jsonl a whole number is always a place.",
+        )
+    return found[0]
+
+
+def _warn_of_choices(place: Place, values: Mapping[str, Any], columns: Columns) -> None:
+    """Warns of a list of texts that is not read, where a label may be the place of one of them."""
+    for name, value in values.items():
+        if name not in columns.wanted and _are_texts(value) and value:
+            warnings.warn(
+                f"{place.path} has a list of texts in the column {name!r}, which is not read: if "
+                f"the label is the place of the right one, name it (--choices {name}).",
+                stacklevel=2,
+            )
+
+
+def _answers(place: Place, stored: Any) -> list[tuple[Any, Any]]:
+    """(text, start) of each answer: SQuAD's JSON has a list of them, its tables two lists."""
+    if isinstance(stored, list) and all(isinstance(one, Mapping) for one in stored):
+        return [(one.get("text"), one.get("answer_start")) for one in stored]
+    if isinstance(stored, Mapping):
+        texts, starts = stored.get("text"), stored.get("answer_start")
+        if isinstance(texts, list) and isinstance(starts, list) and len(texts) == len(starts):
+            return list(zip(texts, starts, strict=True))
+    raise place.fault(
+        f"has {stored!r:.50} as its answers, which is not a list of text and answer_start.",
+        key="answers",
+        hint="A question without an answer has an empty list.",
+    )
+
+
+def _answer(place: Place, context: str, text: Any, start: Any) -> Answer:
+    if not isinstance(text, str) or not text or type(start) is not int:
+        raise place.fault(
+            f"has an answer with the text {text!r:.50} and the start {start!r:.20}.", key="answers"
+        )
+    found = context[start : start + len(text)] if start >= 0 else ""
+    if found != text:
+        at = context.find(text)
+        raise place.fault(
+            f"has the answer {text!r:.50} at character {start}, but {found!r:.50} stands there.",
+            key="answer_start",
+            hint=f"It stands at {at}." if at >= 0 else "It is nowhere in the context.",
+        )
+    return Answer(text, start)
