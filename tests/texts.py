@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from minibert.io.errors import MinibertError
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data import corpora
 
@@ -58,3 +60,11 @@ def sample(data) -> list[str]:
             result += found[:: max(1, len(found) // 60)]
     assert len(result) > 1300
     return result
+
+
+@contextmanager
+def refused(error: type[MinibertError], key: str | None) -> Iterator[pytest.ExceptionInfo]:
+    """What happens inside has to raise an error of this class that names this key."""
+    with pytest.raises(error) as caught:
+        yield caught
+    assert caught.value.key == key, caught.value

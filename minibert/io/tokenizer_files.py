@@ -1,9 +1,9 @@
-"""The tokenizer files of a model folder: what they say, checked before anything is made of it.
+"""The tokenizer files of a model folder: read, checked against each other, and written.
 
 A folder holds the vocabulary once or twice, as `tokenizer.json` and as `vocab.txt`, and settings
-in up to four more files. Different programs wrote them at different times, so each can contradict
-another. What cannot be right, or cannot be right in both of two files, is an error here that names
-the file, the key and both values: later it would be wrong tokens, or an index error in the network.
+in up to four more files. Different programs wrote them at different times, so they can contradict
+each other. A value that cannot be right, or two that cannot both be, are an error here that names
+file and key; later they would be wrong tokens, or an index error in the network.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from minibert.io.files import (
 )
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_ROLES = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL_TOKENS}  # pad_token, ...
 FILES = (
     "tokenizer.json",
     "vocab.txt",
@@ -36,13 +37,23 @@ FILES = (
     "config.json",
 )
 
-# The position table of every published BERT, and the pieces of bert-base-uncased: they count where
-# no file says another number, as in the official configuration.
+# The official defaults: the positions of every published BERT, the pieces of bert-base-uncased.
 DEFAULT_MAX_LENGTH = 512
 _DEFAULT_VOCAB_SIZE = 30522
 
-# Bytes of vocab.txt or tokenizer.json; the 501,153 pieces of LaBSE, the most published, take 5 MB.
+# Bytes of vocab.txt or tokenizer.json. LaBSE has the most pieces of all published models, 501,153,
+# in 5 MB.
 _LARGEST_VOCAB = 32 * 2**20
+
+# How a text is read: `BertTokenizer`'s argument -> the key in `tokenizer_config.json`, the one in
+# the normalizer of `tokenizer.json`, and the original code's default.
+_FLAGS: dict[str, tuple[str, str, bool | None]] = {
+    "lowercase": ("do_lower_case", "lowercase", True),
+    "strip_accents": ("strip_accents", "strip_accents", None),
+    "chinese_characters": ("tokenize_chinese_chars", "handle_chinese_chars", True),
+    "split_special_tokens": ("split_special_tokens", "", False),
+}
+FLAGS = tuple(_FLAGS)
 
 # What makes a `tokenizer.json` that of a BERT. Other values would make other tokens.
 _PARTS: dict[str, dict[str, Any]] = {
@@ -56,8 +67,8 @@ _PARTS: dict[str, dict[str, Any]] = {
     "pre_tokenizer": {"type": "BertPreTokenizer"},
 }
 
-# The classes, each with or without Fast behind it, whose vocab.txt is cut as BERT's is, and those
-# that stand for any tokenizer. That of BertJapaneseTokenizer, say, is cut otherwise.
+# The classes, each with or without Fast behind it, that tokenize as BERT does, and those that
+# stand for any tokenizer. BertJapaneseTokenizer, say, does not.
 _CLASSES = (
     *("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer"),
     *("ConvBertTokenizer", "LayoutLMTokenizer", "LxmertTokenizer", "RetriBertTokenizer"),
@@ -65,31 +76,30 @@ _CLASSES = (
     *("PreTrainedTokenizer", "TokenizersBackend", "PythonBackend"),
 )
 
-# How a text is read: `BertTokenizer`'s argument -> the key in `tokenizer_config.json`.
-FLAGS = {
-    "lowercase": "do_lower_case",
-    "strip_accents": "strip_accents",
-    "chinese_characters": "tokenize_chinese_chars",
-    "split_special_tokens": "split_special_tokens",
-}
-
 _FLAGS_OF_TOKENS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 def read_folder(folder: Path) -> dict[str, Any]:
-    """Reads and checks every tokenizer file of a folder, against each other and `config.json`.
+    """The arguments of `BertTokenizer` that the files of a folder amount to.
+
+    The vocabulary comes from `tokenizer.json`, else from `vocab.txt`; further tokens from
+    `tokenizer.json`, `tokenizer_config.json` and `added_tokens.json`; lower-casing, accents and
+    Chinese characters from `tokenizer_config.json`, as in transformers 5, else from
+    `tokenizer.json`, else from the original code's defaults. Stored padding and truncation are
+    ignored: they belong to one use of the model. `config.json` says how many positions, segments
+    and pieces the model has.
 
     Raises:
-        TokenizerError: as `BertTokenizer.from_pretrained` says.
+        TokenizerError: there is no vocabulary, or that of another kind of tokenizer; a piece or an
+            id occurs twice; a special token is missing or has another name; a value is of the wrong
+            kind; two files disagree; or there are more pieces than the model has embeddings for.
     """
     files = [inside(folder, name, TokenizerError) for name in FILES]
     path, vocab_txt = files[:2]
     content = _Fields.of_file(path, _LARGEST_VOCAB)
     settings, names, older, config = map(_Fields.of_file, files[2:])
-    listed: list[tuple[_Fields, dict[str, Any]]] = []
     if path.exists():
         vocabulary = _stored_vocabulary(content)
-        listed += ((content, token) for token in _stored_tokens(content))
     elif vocab_txt.exists():
         path = vocab_txt
         _check_class(settings)
@@ -101,15 +111,14 @@ def read_folder(folder: Path) -> dict[str, Any]:
             hint="Copy the tokenizer files of the model into its folder.",
         )
     check_vocabulary(path, vocabulary)
-    listed += _tokens_beside(settings, older)
-    added_tokens = _merged(listed, vocabulary)
+    added_tokens = _added_tokens(content, settings, older, vocabulary)
     every_id = vocabulary | {token["content"]: token["id"] for token in added_tokens}
     if path != vocab_txt:
         _check_post_processor(content, vocabulary)
         if vocab_txt.exists():
             _compare(path, vocabulary, every_id, vocab_txt)
-    _check_names(settings, every_id)
-    _check_names(names, every_id)
+    for file in (settings, names):
+        _check_names(file, every_id)
     _check_table(path, every_id, config)
     segments = config.number("type_vocab_size", 2)
     return {
@@ -118,7 +127,7 @@ def read_folder(folder: Path) -> dict[str, Any]:
         "added_tokens": added_tokens,
         "max_length": _max_length(settings, config),
         "token_types": config.values.get("model_type") != "distilbert" and segments > 1,
-        **_flags(settings, content.inside("normalizer")),
+        **_read_flags(settings, content.inside("normalizer")),
     }
 
 
@@ -139,34 +148,18 @@ def write_folder(
     pieces = sorted(vocabulary, key=vocabulary.__getitem__)
     if [vocabulary[piece] for piece in pieces] == list(range(len(pieces))):
         write_text(folder / "vocab.txt", "".join(piece + "\n" for piece in pieces))
-    names = {_role(token): token for token in SPECIAL_TOKENS}
-    write_json(folder / "special_tokens_map.json", names)
+    write_json(folder / "special_tokens_map.json", _ROLES)
     settings = {
         "tokenizer_class": "BertTokenizer" if token_types else "DistilBertTokenizer",
-        **{FLAGS[name]: value for name, value in flags.items()},
+        **{_FLAGS[name][0]: value for name, value in flags.items()},
         "model_max_length": max_length,
-        **names,
+        **_ROLES,
     }
     write_json(folder / "tokenizer_config.json", settings)
 
 
-def check_place(source: str | Path, token: Mapping[str, Any], number: int | None) -> None:
-    """Whether an added token got the id that the file gives it.
-
-    Raises:
-        TokenizerError: naming the token and both ids.
-    """
-    if number != token["id"]:
-        raise TokenizerError(
-            f"{source} gives the added token {token['content']!r} the id {token['id']}, but its "
-            f"place is {number}.",
-            path=source,
-            key=token["content"],
-        )
-
-
 def read_vocab(path: str | Path) -> dict[str, int]:
-    """Reads a `vocab.txt`: one piece a line, the id is the line number from 0.
+    """Reads a `vocab.txt`: one piece per line, its id is the line number from 0.
 
     Empty lines at the end have no id.
 
@@ -179,24 +172,16 @@ def read_vocab(path: str | Path) -> dict[str, int]:
         text = read_bytes(path, TokenizerError, largest=_LARGEST_VOCAB).decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         raise TokenizerError(f"{path} is not UTF-8 text: {problem}.", path=path) from problem
-    # Not splitlines(): pieces such as U+2028 and U+0085 are lines of their own to it.
-    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
     vocabulary: dict[str, int] = {}
-    for number, piece in enumerate(lines):
+    # Not splitlines(), which would split at pieces such as U+2028 and U+0085.
+    for number, piece in enumerate(text.replace("\r\n", "\n").rstrip("\n").split("\n")):
         if piece == "":
-            raise TokenizerError(
-                f"{path}, line {number + 1} is empty.",
-                path=path,
-                key=f"line {number + 1}",
-                hint="Each line is a piece, and its number is the id of that piece.",
-            )
+            line = f"line {number + 1}"
+            hint = "Each line is a piece, and its number is the id of that piece."
+            _refuse(path, f", {line} is empty", line, hint)
         if piece in vocabulary:
-            raise TokenizerError(
-                f"{path} has {piece!r:.50} twice, on lines {vocabulary[piece] + 1} and "
-                f"{number + 1}.",
-                path=path,
-                key=piece,
-            )
+            lines = f"{vocabulary[piece] + 1} and {number + 1}"
+            _refuse(path, f" has {piece!r:.50} twice, on lines {lines}", piece)
         vocabulary[piece] = number
     return vocabulary
 
@@ -207,58 +192,35 @@ def check_vocabulary(source: str | Path, vocabulary: Mapping[str, Any]) -> None:
     Raises:
         TokenizerError: naming the piece and the id.
     """
-    if not _is_sound(vocabulary):
-        _refuse_the_first_fault(source, vocabulary)
-    missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
-    if missing:
-        raise TokenizerError(
-            f"{source} has no {', '.join(missing)}.",
-            path=source,
-            key=missing[0],
-            hint="Is it the vocabulary of a BERT model?",
-        )
-
-
-def _is_sound(vocabulary: Mapping[str, Any]) -> bool:
-    """Whether the pieces are text and the ids differ, asked of all of them at once: it is quick."""
-    ids = vocabulary.values()
-    return (
-        {*map(type, vocabulary)} == {str}
-        and {*map(type, ids)} == {int}
-        and _is_count(min(ids))
-        and _is_count(max(ids))
-        and len({*ids}) == len(ids)
-        and "" not in vocabulary
-        and half_a_pair("".join(vocabulary)) is None
-    )
-
-
-def _refuse_the_first_fault(source: str | Path, vocabulary: Mapping[str, Any]) -> None:
-    """Looks at one piece after another, for the name of the first that cannot be."""
     owners: dict[int, str] = {}
     for piece, number in vocabulary.items():
         if not _is_text(piece):
-            fault, expected = f"{source} has the piece {piece!r:.50}, which is no text.", "text"
-        elif not _is_count(number):
-            expected = "a whole number"
-            fault = (
-                f"{source} gives the piece {piece!r:.50} the id {number!r:.50}, which is not "
-                f"{expected}."
+            _refuse(source, f" has the piece {piece!r:.50}, which is not text", str(piece))
+        if not _is_count(number):
+            fault = f"the id {number!r:.50}, which is not a whole number"
+            _refuse(source, f" gives the piece {piece!r:.50} {fault}", piece)
+        if number in owners:
+            owner = owners[number]
+            _refuse(
+                source, f" gives the id {number} twice, to {owner!r:.50} and {piece!r:.50}", piece
             )
-        elif number in owners:
-            expected = "an id of its own"
-            fault = (
-                f"{source} gives the id {number} twice, to {owners[number]!r:.50} and "
-                f"{piece!r:.50}."
-            )
-        else:
-            owners[number] = piece
-            continue
-        raise TokenizerError(
-            fault,
-            path=source,
-            key=str(piece),
-        )
+        owners[number] = piece
+    missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
+    if missing:
+        hint = "Is it the vocabulary of a BERT model?"
+        _refuse(source, f" has no {', '.join(missing)}", missing[0], hint)
+
+
+def check_place(source: str | Path, token: Mapping[str, Any], number: int | None) -> None:
+    """Whether an added token got the id that its file gives it; a TokenizerError if not."""
+    if number != token["id"]:
+        piece = token["content"]
+        fault = f"the id {token['id']}, but its place is {number}"
+        _refuse(source, f" gives the added token {piece!r} {fault}", piece)
+
+
+def _refuse(source: str | Path, fault: str, key: str, hint: str | None = None) -> NoReturn:
+    raise TokenizerError(f"{source}{fault}.", path=source, key=key, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -270,7 +232,7 @@ class _Fields:
 
     @classmethod
     def of_file(cls, path: Path, largest: int = LARGEST_JSON) -> _Fields:
-        """The object in a file, empty where there is no file."""
+        """The object in a file, empty if the file does not exist."""
         if not path.exists():
             return cls(path, {})
         return cls(path, read_object(path, TokenizerError, largest=largest))
@@ -283,24 +245,26 @@ class _Fields:
         return value if _is_count(value) else self.refuse(key, value, "a whole number")
 
     def flag(self, key: str, default: bool | None) -> bool | None:
-        """true or false; null where that is what the setting is without a value."""
+        """true or false, or null where that is the default."""
         value = self.values.get(key, default)
         right = isinstance(value, bool) or value is default
         return value if right else self.refuse(key, value, "true or false")
 
     def inside(self, key: str) -> _Fields:
-        """An object inside this one, empty for null and where it is absent."""
+        """An object inside this one, empty if it is null or absent."""
         value = self.values.get(key)
         if value is not None and not isinstance(value, dict):
             self.refuse(key, value, "an object")
         return _Fields(self.path, value or {})
 
+    def require(self, supported: Mapping[str, Any]) -> None:
+        """Each key that is present has the one value that BERT has."""
+        for key, value in supported.items():
+            if self.values.get(key, value) != value:
+                self.refuse(key, self.values[key], f"{json.dumps(value)} as in BERT")
+
     def refuse(self, key: str, value: object, expected: str) -> NoReturn:
-        raise TokenizerError(
-            f"{self.path} has {key} {value!r:.50}, which is not {expected}.",
-            path=self.path,
-            key=key,
-        )
+        _refuse(self.path, f" has {key} {value!r:.50}, which is not {expected}", key)
 
 
 def _is_count(value: object) -> bool:
@@ -318,37 +282,23 @@ def _is_text(value: object) -> bool:
 def _stored_vocabulary(content: _Fields) -> dict[str, Any]:
     """The vocabulary, if every part beside it is what BERT has.
 
-    The tokenizer is built anew from what is read here, so that no setting comes along unseen.
+    The tokenizer is built from what is read here, so no other setting takes effect unseen.
     """
     for part, supported in _PARTS.items():
-        found = content.inside(part).values
-        kind = supported["type"]
-        if found.get("type") != kind:
-            raise TokenizerError(
-                f"{content.path} is not a BERT tokenizer: its {part} is {found.get('type')!r:.50}, "
-                f"not {kind}.",
-                path=content.path,
-                key=part,
-            )
-        _require(_Fields(content.path, found), supported)
+        found = content.inside(part)
+        kind = found.values.get("type")
+        if kind != supported["type"]:
+            fault = f"its {part} is {kind!r:.50}, not {supported['type']}"
+            _refuse(content.path, f" is not a BERT tokenizer: {fault}", part)
+        found.require(supported)
     vocabulary = content.inside("model").values.get("vocab")
     if not isinstance(vocabulary, dict):
-        raise TokenizerError(
-            f"{content.path} has no vocabulary in its model.", path=content.path, key="vocab"
-        )
+        _refuse(content.path, " has no vocabulary in its model", "vocab")
     return vocabulary
-
-
-def _require(fields: _Fields, supported: Mapping[str, Any]) -> None:
-    """Each key that is there has the one value that BERT has."""
-    for key, value in supported.items():
-        if fields.values.get(key, value) != value:
-            fields.refuse(key, fields.values[key], f"{json.dumps(value)} as in BERT")
 
 
 def _check_post_processor(content: _Fields, vocabulary: Mapping[str, int]) -> None:
     """[CLS] and [SEP] around the texts, with the ids that the vocabulary gives them."""
-    found = content.inside("post_processor")
     ids = {token: vocabulary[token] for token in ("[CLS]", "[SEP]")}
     kinds: dict[str | None, dict[str, Any]] = {
         None: {},
@@ -362,10 +312,11 @@ def _check_post_processor(content: _Fields, vocabulary: Mapping[str, int]) -> No
             },
         },
     }
+    found = content.inside("post_processor")
     kind = found.values.get("type")
     if kind not in [*kinds]:
         content.refuse("post_processor", kind, "BertProcessing or TemplateProcessing")
-    _require(found, kinds[kind])
+    found.require(kinds[kind])
 
 
 def _template(parts: str) -> list[dict[str, Any]]:
@@ -380,7 +331,7 @@ def _template(parts: str) -> list[dict[str, Any]]:
 def _compare(
     path: Path, vocabulary: Mapping[str, int], every_id: Mapping[str, int], vocab_txt: Path
 ) -> None:
-    """`vocab.txt` beside `tokenizer.json` has the same pieces; added tokens it may leave out."""
+    """`vocab.txt` beside `tokenizer.json` has the same pieces; it may leave out added tokens."""
     try:
         beside = read_vocab(vocab_txt)
     except TokenizerError as problem:
@@ -388,44 +339,21 @@ def _compare(
         return
     for piece in () if beside == vocabulary else (*vocabulary, *beside):
         if beside.get(piece) != every_id.get(piece):
-            raise TokenizerError(
-                f"{path} gives {piece!r:.50} the id {every_id.get(piece)}, vocab.txt beside it "
-                f"{beside.get(piece)}.",
-                path=path,
-                key=piece,
-                hint="Remove the one that does not belong to the model.",
-            )
+            ids = f"the id {every_id.get(piece)}, vocab.txt beside it {beside.get(piece)}"
+            hint = "Remove the one that does not belong to the model."
+            _refuse(path, f" gives {piece!r:.50} {ids}", piece, hint)
 
 
 # Tokens that are listed apart from the vocabulary
 
 
-def _stored_tokens(content: _Fields) -> list[dict[str, Any]]:
-    tokens = content.values.get("added_tokens", [])
-    return tokens if isinstance(tokens, list) else content.refuse("added_tokens", tokens, "a list")
-
-
-def _tokens_beside(settings: _Fields, older: _Fields) -> Iterator[tuple[_Fields, Any]]:
-    """What the two other places list, in the form of `tokenizer.json`, each with its file."""
-    for number, token in settings.inside("added_tokens_decoder").values.items():
-        token = {**token, "id": _number_of(number)} if isinstance(token, dict) else token
-        yield settings, token
-    for piece, number in older.values.items():
-        yield older, {"content": piece, "id": number}
-
-
-def _number_of(text: str) -> int | str:
-    """The id that a JSON key stands for, or the key itself, which is then refused as an id."""
-    return int(text) if text.isdecimal() and len(text) < 12 else text
-
-
-def _merged(
-    listed: list[tuple[_Fields, dict[str, Any]]], vocabulary: Mapping[str, int]
+def _added_tokens(
+    content: _Fields, settings: _Fields, older: _Fields, vocabulary: Mapping[str, int]
 ) -> list[dict[str, Any]]:
-    """Each token once, by id, without BERT's own special tokens; what is said twice must agree."""
+    """Each token once, by id, without BERT's own special tokens; repetitions must agree."""
     ids = {token: vocabulary[token] for token in SPECIAL_TOKENS}
     tokens: dict[str, dict[str, Any]] = {}
-    for file, token in listed:
+    for file, token in _listed_tokens(content, settings, older):
         if not (
             isinstance(token, dict)
             and _is_text(token.get("content"))
@@ -436,21 +364,33 @@ def _merged(
             file.refuse("the added token", token, "an object with content, id and flags")
         piece, number = token["content"], token["id"]
         if ids.setdefault(piece, number) != number:
-            raise TokenizerError(
-                f"{file.path} gives the added token {piece!r:.50} the id {number}, but its id is "
-                f"{ids[piece]}.",
-                path=file.path,
-                key=piece,
-            )
+            fault = f"the id {number}, but its id is {ids[piece]}"
+            _refuse(file.path, f" gives the added token {piece!r:.50} {fault}", piece)
         if piece not in SPECIAL_TOKENS:
             tokens.setdefault(piece, {key: token[key] for key in token if key != "__type"})
     return sorted(tokens.values(), key=lambda token: token["id"])
 
 
+def _listed_tokens(
+    content: _Fields, settings: _Fields, older: _Fields
+) -> Iterator[tuple[_Fields, Any]]:
+    """Tokens from the three places that list them, in the form of `tokenizer.json`."""
+    stored = content.values.get("added_tokens", [])
+    if not isinstance(stored, list):
+        content.refuse("added_tokens", stored, "a list")
+    for token in stored:
+        yield content, token
+    for number, token in settings.inside("added_tokens_decoder").values.items():
+        # A key that is not a number is refused as an id.
+        known = int(number) if number.isdecimal() and len(number) < 12 else number
+        yield settings, {**token, "id": known} if isinstance(token, dict) else token
+    for piece, number in older.values.items():
+        yield older, {"content": piece, "id": number}
+
+
 def _check_names(file: _Fields, every_id: Mapping[str, int]) -> None:
     """The special tokens that a file names are BERT's, and its further ones have an id."""
-    for token in SPECIAL_TOKENS:
-        key = _role(token)
+    for key, token in _ROLES.items():
         name = _content(file.values.get(key))
         if name not in (None, token):
             file.refuse(key, name, f"{token} as in BERT")
@@ -464,11 +404,6 @@ def _check_names(file: _Fields, every_id: Mapping[str, int]) -> None:
                 file.refuse(key, name, "a token with an id in the vocabulary or the added tokens")
 
 
-def _role(token: str) -> str:
-    """The key under which settings name a special token: "[PAD]" -> "pad_token"."""
-    return f"{token.strip('[]').lower()}_token"
-
-
 def _content(token: Any) -> Any:
     """A token is written as its text, or as an object with its text and its flags."""
     return token.get("content") if isinstance(token, dict) else token
@@ -478,17 +413,13 @@ def _content(token: Any) -> Any:
 
 
 def _check_class(settings: _Fields) -> None:
-    """A vocab.txt alone does not say how words are made; the class that wrote it does."""
+    """A vocab.txt alone does not say how text is split into words; the class that wrote it does."""
     kind = settings.values.get("tokenizer_class")
     if kind is not None and str(kind).removesuffix("Fast") not in _CLASSES:
-        raise TokenizerError(
-            f"{settings.path} has tokenizer_class {kind!r:.50}, which is not known to cut words as "
-            "BERT does.",
-            path=settings.path,
-            key="tokenizer_class",
-            hint="If it does, take the key out of the file.",
-        )
-    _require(settings, {"do_basic_tokenize": True})
+        fault = f"tokenizer_class {kind!r:.50}, which is not known to tokenize as BERT does"
+        hint = "If it does, take the key out of the file."
+        _refuse(settings.path, f" has {fault}", "tokenizer_class", hint)
+    settings.require({"do_basic_tokenize": True})
 
 
 def _check_table(path: Path, every_id: Mapping[str, int], config: _Fields) -> None:
@@ -498,25 +429,16 @@ def _check_table(path: Path, every_id: Mapping[str, int], config: _Fields) -> No
     table = config.number("vocab_size", _DEFAULT_VOCAB_SIZE)
     last = max(every_id, key=every_id.__getitem__)
     if every_id[last] >= table:
-        raise TokenizerError(
-            f"{path} has {every_id[last] + 1} pieces (the last is {last!r:.50}), but the model has "
-            f"embeddings for {table} ({config.path}, vocab_size).",
-            path=path,
-            key="vocab_size",
-            hint="The vocabulary belongs to another model.",
-        )
+        pieces = f"{every_id[last] + 1} pieces (the last is {last!r:.50})"
+        fault = f"but the model has embeddings for {table} ({config.path}, vocab_size)"
+        hint = "The vocabulary belongs to another model."
+        _refuse(path, f" has {pieces}, {fault}", "vocab_size", hint)
 
 
-def _flags(settings: _Fields, stored: _Fields) -> dict[str, Any]:
-    """How to normalise: `tokenizer_config.json` over `tokenizer.json` over the original code."""
+def _read_flags(settings: _Fields, stored: _Fields) -> dict[str, Any]:
+    """How to read texts: `tokenizer_config.json` over `tokenizer.json` over the defaults."""
     result = {}
-    for name, stored_key, default in (
-        ("lowercase", "lowercase", True),
-        ("strip_accents", "strip_accents", None),
-        ("chinese_characters", "handle_chinese_chars", True),
-        ("split_special_tokens", "", False),  # not in tokenizer.json
-    ):
-        key = FLAGS[name]
+    for name, (key, stored_key, default) in _FLAGS.items():
         beside = stored.flag(stored_key, default)
         result[name] = settings.flag(key, default) if key in settings.values else beside
         if stored_key in stored.values and result[name] != beside:
@@ -531,7 +453,7 @@ def _flags(settings: _Fields, stored: _Fields) -> dict[str, Any]:
 def _max_length(settings: _Fields, config: _Fields) -> int:
     """The smaller of what the tokenizer and the model say.
 
-    Files without a limit hold 1e30 as `model_max_length`; the model's limit then counts.
+    Tokenizers without a limit store 1e30 as `model_max_length`; the model's limit then counts.
     """
     stored = settings.values.get("model_max_length")
     unlimited = isinstance(stored, (int, float)) and stored >= 1e9

@@ -15,6 +15,7 @@ from minibert.io.tokenizer_files import check_vocabulary, read_folder, read_voca
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.cli import main
 from tests.programs.hostile.case import write_good_folder
+from tests.texts import refused
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##b"]
 VOCABULARY = {piece: number for number, piece in enumerate(PIECES)}
@@ -68,30 +69,31 @@ def test_older_added_tokens_equal_transformers(folder):
 def test_a_token_with_two_ids(folder):
     set_json(folder / "added_tokens.json", **{"<one>": 8})
     set_json(folder / "tokenizer_config.json", added_tokens_decoder={"9": {"content": "<one>"}})
-    with pytest.raises(TokenizerError, match="'<one>' the id 8, but its id is 9") as error:
+    with refused(TokenizerError, "<one>") as error:
         BertTokenizer.from_pretrained(folder)
     assert error.value.path == folder / "added_tokens.json"
-    assert error.value.key == "<one>" and "9" in str(error.value) and "8" in str(error.value)
+    assert "9" in str(error.value) and "8" in str(error.value)
 
 
 def test_both_numbers_are_in_the_message(folder):
     set_json(folder / "config.json", vocab_size=7)
-    with pytest.raises(TokenizerError, match=r"has 8 pieces .* embeddings for 7 ") as error:
+    with refused(TokenizerError, "vocab_size") as error:
         BertTokenizer.from_pretrained(folder)
-    assert error.value.key == "vocab_size" and "7" in str(error.value) and "8" in str(error.value)
+    assert "7" in str(error.value) and "8" in str(error.value)
     set_json(folder / "config.json", vocab_size=8)
     set_json(folder / "added_tokens.json", **{"<one>": 8})
-    with pytest.raises(TokenizerError, match=r"has 9 pieces \(the last is '<one>'\)"):
+    with refused(TokenizerError, "vocab_size") as error:
         BertTokenizer.from_pretrained(folder)
+    assert "9" in str(error.value) and "<one>" in str(error.value)
 
 
 def test_two_files_that_disagree(folder):
     BertTokenizer(VOCABULARY).save_pretrained(folder)
     assert read_folder(folder)["vocabulary"] == VOCABULARY
     (folder / "vocab.txt").write_text("".join(f"{p}\n" for p in [*PIECES[:5], "b", "a", "##b"]))
-    with pytest.raises(TokenizerError, match="'a' the id 5, vocab.txt beside it 6") as error:
+    with refused(TokenizerError, "a") as error:
         BertTokenizer.from_pretrained(folder)
-    assert error.value.key == "a" and "5" in str(error.value) and "6" in str(error.value)
+    assert "5" in str(error.value) and "6" in str(error.value)
     (folder / "vocab.txt").unlink()
     assert read_folder(folder)["vocabulary"] == VOCABULARY
 
@@ -124,8 +126,9 @@ def test_a_second_vocabulary_that_is_damaged_is_not_used(raw, folder):
     with pytest.warns(UserWarning, match=r"vocab\.txt.* It is not used: tokenizer\.json"):
         assert read_folder(folder)["vocabulary"] == VOCABULARY
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(TokenizerError, match="vocab.txt"):
+    with pytest.raises(TokenizerError) as error:
         read_folder(folder)
+    assert error.value.path == folder / "vocab.txt"
 
 
 ALIKE = ["ElectraTokenizer", "ElectraTokenizerFast", "MobileBertTokenizer", "ConvBertTokenizer"]
@@ -147,29 +150,29 @@ def test_classes_that_cut_as_bert_does_and_those_of_any_kind(name, folder):
 @pytest.mark.parametrize("name", ["BertJapaneseTokenizer", "RoFormerTokenizer", "MyTokenizer", 3])
 def test_classes_that_may_cut_otherwise(name, folder):
     set_json(folder / "tokenizer_config.json", tokenizer_class=name)
-    with pytest.raises(TokenizerError, match="not known to cut words as BERT") as caught:
+    with refused(TokenizerError, "tokenizer_class") as caught:
         BertTokenizer.from_pretrained(folder)
-    assert caught.value.key == "tokenizer_class" and str(name) in str(caught.value)
-    assert caught.value.hint
+    assert str(name) in str(caught.value) and caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "key"),
     [
-        ({"a": 6}, "gives the id 6 twice, to 'a' and 'b'"),
-        ({"a": -1}, "'a' the id -1, which is not a whole number"),
-        ({"a": 2**31}, "'a' the id 2147483648, which is not a whole number"),
-        ({"a": "5"}, "'a' the id '5', which is not a whole number"),
-        ({"a": True}, "'a' the id True, which is not a whole number"),
-        ({"": 9}, "has the piece '', which is no text"),
-        ({"\udc00": 9}, r"has the piece '\\udc00', which is no text"),
-        ({3: 9}, "has the piece 3, which is no text"),
+        ({"a": 6}, "b"),  # its id, too
+        ({"a": -1}, "a"),
+        ({"a": 2**31}, "a"),
+        ({"a": "5"}, "a"),
+        ({"a": True}, "a"),
+        ({"": 9}, ""),
+        ({"\udc00": 9}, "\udc00"),
+        ({3: 9}, "3"),
     ],
 )
-def test_a_vocabulary_made_in_python_is_checked_too(changes, message):
+def test_a_vocabulary_made_in_python_is_checked_too(changes, key):
     for make in (BertTokenizer, lambda vocabulary: check_vocabulary("the vocabulary", vocabulary)):
-        with pytest.raises(TokenizerError, match=f"^the vocabulary .*{message}"):
+        with refused(TokenizerError, key) as error:
             make({**VOCABULARY, **changes})
+        assert str(error.value.path) == "the vocabulary"
 
 
 def test_official_files_are_as_they_say(minilm, data):

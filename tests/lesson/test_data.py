@@ -15,6 +15,7 @@ from minibert.data import Dataset, collate, piece_labels, plan_batches
 from minibert.io.errors import ConfigError, DataError
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus, Example, TaggedExample, read
+from tests.texts import refused
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##b", "##c"]
 VOCABULARY = {piece: number for number, piece in enumerate(PIECES)}
@@ -68,9 +69,8 @@ def test_collate_pads_on_either_side(tokenizer, side):
     assert torch.equal(batch["token_type_ids"], expected["token_type_ids"])
     short = batch["input_ids"][0].tolist()
     assert short == ([2, 5, 3, 9, 9] if side == "right" else [9, 9, 2, 5, 3])
-    with pytest.raises(ConfigError) as error:
+    with refused(ConfigError, "padding_side"):
         collate([rows[0]], padding_side="middle")
-    assert error.value.key == "padding_side"
 
 
 @pytest.mark.parametrize(
@@ -134,20 +134,20 @@ def test_tags_of_words_that_vanish_are_counted(tokenizer):
 
 
 def test_tags_that_would_be_lost_are_an_error_without_truncation(tokenizer):
-    with pytest.raises(DataError, match="Row 1 has 11 tokens, and 8 are allowed"):
+    with refused(DataError, "1"):
         rows = [TaggedExample(("a",), (0,)), TaggedExample(("a",) * 9, (0,) * 9)]
         Dataset(rows, tokenizer, truncation=False)
 
 
 def test_too_long_where_truncation_is_off(tokenizer):
-    with pytest.raises(DataError, match="Row 0 has 11 tokens, and 8 are allowed"):
+    with refused(DataError, "0"):
         Dataset([Example("a " * 9)], tokenizer, truncation=False)
 
 
 def test_rows_that_cannot_be(tokenizer):
-    with pytest.raises(DataError, match="no examples"):
+    with refused(DataError, None):
         Dataset([], tokenizer)
-    with pytest.raises(DataError, match="Row 1 has no second text"):
+    with refused(DataError, "1"):
         Dataset([Example("a", "b"), Example("a")], tokenizer)
 
 
@@ -196,11 +196,11 @@ def test_long_texts_come_in_smaller_chunks(tokenizer, monkeypatch, examples):
 def test_a_fault_is_named_by_its_row_in_the_whole(tokenizer, monkeypatch):
     monkeypatch.setattr("minibert.data._CHUNK", 2)
     rows = [Example("a")] * 5
-    with pytest.raises(DataError, match="Row 4 is not a string"):
+    with refused(DataError, "4"):
         Dataset([*rows[:4], Example(None)], tokenizer)
-    with pytest.raises(DataError, match="Row 4 has half of a surrogate pair"):
+    with refused(DataError, "4"):
         Dataset([*rows[:4], Example("\ud800")], tokenizer)
-    with pytest.raises(DataError, match="Row 4 has 11 tokens"):
+    with refused(DataError, "4"):
         Dataset([*rows[:4], Example("a " * 9)], tokenizer, truncation=False)
 
 
@@ -285,9 +285,8 @@ def test_sorted_batches_begin_with_the_longest():
     ],
 )
 def test_plans_that_cannot_be(options, key):
-    with pytest.raises(ConfigError) as error:
+    with refused(ConfigError, key):
         plan_batches([3, 9], **options)
-    assert error.value.key == key
 
 
 def test_no_warning_where_nothing_was_cut(tokenizer):

@@ -17,12 +17,12 @@ import pytest
 import torch
 import transformers
 
-from minibert.data import Dataset
+from minibert.data import Dataset, Example, TaggedExample
 from minibert.io.errors import DataError, InputError, TokenizerError
 from minibert.io.text_checks import MOST_CHARACTERS
 from minibert.tokenizer import BertTokenizer
 from minibert.wordpiece import WordPiece
-from minibert.workbench.data.corpora import Example, TaggedExample
+from tests.texts import refused
 
 # What is accepted, and how many tokens it has with [CLS] and [SEP]
 
@@ -83,56 +83,57 @@ def test_odd_text_is_read_as_by_hand(uncased, name):
 
 
 REFUSED = {
-    "first half of a pair": ("ab\ud83d", r"half of a surrogate pair \(U\+D83D\) at character 2"),
-    "second half of a pair": ("\ude00ab", r"half of a surrogate pair \(U\+DE00\) at character 0"),
-    "halves in the wrong order": ("\ude00\ud83d", r"\(U\+DE00\) at character 0"),
-    "bytes that were no UTF-8": (b"a\xff".decode("utf-8", "surrogateescape"), r"\(U\+DCFF\)"),
-    "None": (None, "not a string but None"),
-    "a number": (3, "not a string but 3"),
-    "true": (True, "not a string but True"),
-    "not a number": (float("nan"), "not a string but nan"),
-    "bytes": (b"good", "not a string but b'good'"),
-    "a list": (["good"], "not a string but"),
-    "an object": ({"text": "good"}, "not a string but"),
-    "an array": (np.array("good"), "not a string but"),
-    "a tensor": (torch.tensor(1), "not a string but"),
-    "a path": (Path("good"), "not a string but"),
-    "a million and one characters": ("a" * (MOST_CHARACTERS + 1), "has 1000001 characters, and"),
+    "first half of a pair": ("ab\ud83d", "U+D83D) at character 2"),
+    "second half of a pair": ("\ude00ab", "U+DE00) at character 0"),
+    "halves in the wrong order": ("\ude00\ud83d", "U+DE00) at character 0"),
+    "bytes that are not UTF-8": (b"a\xff".decode("utf-8", "surrogateescape"), "U+DCFF"),
+    "None": (None, "None"),
+    "a number": (3, "3"),
+    "true": (True, "True"),
+    "not a number": (float("nan"), "nan"),
+    "bytes": (b"good", "b'good'"),
+    "a list": (["good"], "list"),
+    "an object": ({"text": "good"}, "dict"),
+    "an array": (np.array("good"), "ndarray"),
+    "a tensor": (torch.tensor(1), "Tensor"),
+    "a path": (Path("good"), "Path"),
+    "a million and one characters": ("a" * (MOST_CHARACTERS + 1), "1000001"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused_names_its_row(uncased, name):
-    value, message = REFUSED[name]
+    value, named = REFUSED[name]
     for arguments in ((["fine", value],), (["fine", "fine"], ["fine", value])):
-        with pytest.raises(DataError, match=f"^Row 1 .*{message}") as error:
+        with refused(DataError, "1") as error:
             uncased(*arguments)
-        assert error.value.key == "1" and len(str(error.value)) < 400
-    with pytest.raises(DataError, match=f"^Row 1 .*{message}"):
+        assert named in str(error.value) and len(str(error.value)) < 400
+    with refused(DataError, "1"):
         Dataset([Example("fine"), Example(value)], uncased)
     if name != "a list":
-        with pytest.raises(DataError, match=f"^Row 0 .*{message}"):
+        with refused(DataError, "0"):
             uncased(value)
 
 
-def test_words_that_are_no_text_name_their_row(uncased):
-    for words, message in (
-        (["a", None], "Row 1 is not a sequence of words"),
-        (["a", "\ud83d"], r"Row 1 has half of a surrogate pair \(U\+D83D\) at character 2"),
-        (["a"] * 600_000, "Row 1 has 1199999 characters"),
-        (None, "Row 1 is not a sequence of words"),
+def test_words_that_are_not_text_name_their_row(uncased):
+    for words, named in (
+        (["a", None], "a sequence of words"),
+        (["a", "\ud83d"], "U+D83D) at character 2"),
+        (["a"] * 600_000, "1199999"),
+        (None, "a sequence of words"),
     ):
-        with pytest.raises(DataError, match=message):
+        with refused(DataError, "1") as error:
             uncased.encode([["fine"], words], words=True)
-        with pytest.raises(DataError, match=message):
+        assert named in str(error.value)
+        with refused(DataError, "1"):
             Dataset([TaggedExample(("fine",)), TaggedExample(words)], uncased)
 
 
-def test_ids_that_are_none(uncased):
+def test_ids_out_of_range(uncased):
     for number in (-1, 2**32):
-        with pytest.raises(InputError, match=f"{number} is not the id of a piece"):
+        with refused(InputError, "input_ids"):
             uncased.decode([101, number])
-        with pytest.raises(InputError, match=f"{number} is not the id of a piece"):
+        with refused(InputError, "input_ids"):
             uncased.tokens([101, number])
 
 
@@ -201,7 +202,7 @@ def test_the_settings_are_saved(tmp_path, careful):
 
 def test_a_panic_in_rust_is_an_error_of_ours(monkeypatch, uncased):
     class PanicException(BaseException):
-        """As pyo3 makes it: no Exception, in no module."""
+        """As pyo3 makes it: not an Exception, and in no module."""
 
     class Broken:
         def __init__(self, problem):
@@ -212,8 +213,9 @@ def test_a_panic_in_rust_is_an_error_of_ours(monkeypatch, uncased):
 
     for problem in (PanicException("index out of bounds"), OverflowError("number too large")):
         monkeypatch.setattr(uncased, "_tokenizer", Broken(problem))
-        with pytest.raises(TokenizerError, match="vocab.txt is more than the library.*(index|num)"):
+        with pytest.raises(TokenizerError) as error:
             uncased("good")
+        assert error.value.path.name == "vocab.txt" and str(problem) in str(error.value)
     for problem in (KeyboardInterrupt(), SystemExit(1)):
         monkeypatch.setattr(uncased, "_tokenizer", Broken(problem))
         with pytest.raises(type(problem)):
@@ -288,5 +290,5 @@ def test_a_million_characters_of_every_kind(data):
 def test_a_million_characters_are_the_most(uncased):
     with warnings.catch_warnings(action="ignore"):
         assert uncased("a" * MOST_CHARACTERS)["input_ids"].shape == (1, 3)
-    with pytest.raises(DataError, match="Split it into several texts"):
+    with refused(DataError, "0"):
         uncased("a" * (MOST_CHARACTERS + 1))

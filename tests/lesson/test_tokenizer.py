@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from minibert.io.errors import ConfigError, DataError, InputError, TokenizerError
 from minibert.io.tokenizer_files import read_vocab
 from minibert.tokenizer import BertTokenizer, _kept
-from tests.texts import VOCABULARIES, all_texts
+from tests.texts import VOCABULARIES, all_texts, refused
 
 LONG = 10**6  # no text of the sets has more tokens
 
@@ -232,16 +232,15 @@ def test_a_long_text_is_cut_and_warned_about_once(uncased):
     assert caught[0].filename == __file__
     assert batch["input_ids"].shape == (3, 512)
     assert [row.cut for row in uncased.encode(texts)] == [10_000 - 510, 0, 600 - 510]
-    with pytest.raises(DataError, match=r"Row 0 has 10002 tokens, and 512 are allowed") as error:
+    with refused(DataError, "0") as error:
         uncased(texts, truncation=False)
-    assert "512" in str(error.value) and "10002" in str(error.value).replace(",", "")
+    assert "512" in str(error.value) and "10002" in str(error.value)
 
 
 def test_never_more_than_the_model_takes(uncased):
     for arguments, limit in ((("text",), 513), (("text", "pair"), 2), (("text",), 1)):
-        with pytest.raises(InputError, match=f"max_length is {limit}, .* to 512") as error:
+        with refused(InputError, "max_length"):
             uncased(*arguments, max_length=limit)
-        assert error.value.key == "max_length"
 
 
 @pytest.mark.parametrize(
@@ -254,9 +253,8 @@ def test_never_more_than_the_model_takes(uncased):
     ],
 )
 def test_padding_of_an_unknown_kind(uncased, options):
-    with pytest.raises(ConfigError) as error:
+    with refused(ConfigError, *options):
         uncased("text", **options)
-    assert error.value.key == [*options][0]
 
 
 def test_padding_to_a_multiple(uncased):
@@ -268,16 +266,16 @@ def test_padding_to_a_multiple(uncased):
 
 
 @pytest.mark.parametrize("bad", [None, 3, b"bytes", float("nan"), ["a", "list"]])
-def test_what_is_no_text_names_its_row(uncased, bad):
-    with pytest.raises(DataError, match="Row 1 is not a string") as error:
+def test_what_is_not_text_names_its_row(uncased, bad):
+    with refused(DataError, "1") as error:
         uncased(["fine", bad])
     assert type(bad).__name__ in str(error.value)
-    with pytest.raises(DataError, match="is not a string|is not a sequence"):
+    with refused(DataError, "1" if bad != ["a", "list"] else "0"):
         uncased.encode([["fine"], bad] if bad != ["a", "list"] else [["a", 3]], words=True)
 
 
 def test_half_a_surrogate_pair_names_its_row(uncased):
-    with pytest.raises(DataError, match=r"Row 1 .*U\+D83D.* character 4"):
+    with refused(DataError, "1"):
         uncased(["fine", "bad \ud83d text"])
 
 
@@ -287,7 +285,7 @@ def test_nothing_to_read_is_cls_and_sep(uncased, text):
 
 
 def test_texts_and_pairs_have_to_match(uncased):
-    with pytest.raises(DataError, match="2 texts and 1 second"):
+    with refused(DataError, "pairs"):
         uncased(["a", "b"], ["c"])
 
 
@@ -433,27 +431,20 @@ def test_a_vocabulary_with_windows_line_ends(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "message"),
+    ("files", "key"),
     [
-        ({}, "has neither tokenizer.json nor vocab.txt"),
-        ({"vocabulary": b"a\n"}, r"has no \[PAD\], \[UNK\], \[CLS\], \[SEP\], \[MASK\]"),
-        ({"vocabulary": b""}, "line 1 is empty"),
-        ({"vocabulary": PIECES + b"\nb\n"}, "line 8 is empty"),
-        ({"vocabulary": PIECES.replace(b"[SEP]\n", b"")}, r"has no \[SEP\]\."),
-        ({"vocabulary": PIECES + b"a\n"}, "has 'a' twice, on lines 6 and 8"),
-        ({"vocabulary": PIECES + b"\xff\n"}, "is not UTF-8"),
-        (
-            {"vocabulary": PIECES, "config": {"vocab_size": 6}},
-            r"has 7 pieces \(the last is '##b'\), but the model has embeddings for 6 "
-            r"\(.*config.json, vocab_size\)",
-        ),
-        ({"tokenizer": {"model": {"type": "BPE"}}}, "its model is 'BPE', not WordPiece"),
-        ({"tokenizer": {"model": {"type": "Unigram"}}}, "its model is 'Unigram', not WordPiece"),
-        (
-            {"tokenizer": {"model": {"type": "WordPiece"}, "normalizer": None}},
-            "its normalizer is None, not BertNormalizer",
-        ),
-        ({"tokenizer": []}, "is not a JSON object"),
+        ({}, None),
+        ({"vocabulary": b"a\n"}, "[PAD]"),
+        ({"vocabulary": b""}, "line 1"),
+        ({"vocabulary": PIECES + b"\nb\n"}, "line 8"),
+        ({"vocabulary": PIECES.replace(b"[SEP]\n", b"")}, "[SEP]"),
+        ({"vocabulary": PIECES + b"a\n"}, "a"),
+        ({"vocabulary": PIECES + b"\xff\n"}, None),
+        ({"vocabulary": PIECES, "config": {"vocab_size": 6}}, "vocab_size"),
+        ({"tokenizer": {"model": {"type": "BPE"}}}, "model"),
+        ({"tokenizer": {"model": {"type": "Unigram"}}}, "model"),
+        ({"tokenizer": {"model": {"type": "WordPiece"}, "normalizer": None}}, "normalizer"),
+        ({"tokenizer": []}, None),
         (
             {
                 "tokenizer": {
@@ -462,12 +453,12 @@ def test_a_vocabulary_with_windows_line_ends(tmp_path):
                     "pre_tokenizer": {"type": "BertPreTokenizer"},
                 }
             },
-            "has no vocabulary in its model",
+            "vocab",
         ),
     ],
 )
-def test_a_wrong_vocabulary_is_one_clear_sentence(tmp_path, files, message):
-    with pytest.raises(TokenizerError, match=message) as error:
+def test_a_wrong_vocabulary_is_named(tmp_path, files, key):
+    with refused(TokenizerError, key) as error:
         BertTokenizer.from_pretrained(folder_of(tmp_path, **files))
     assert error.value.path is not None
 
@@ -494,57 +485,49 @@ def test_what_may_be_null(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "message"),
+    ("file", "content", "key"),
     [
-        ("config", [], "is not a JSON object"),
-        ("config", {"type_vocab_size": "2"}, "has type_vocab_size '2', which is not a whole"),
-        ("config", {"vocab_size": [7]}, r"has vocab_size \[7\], which is not a whole number"),
-        ("config", {"max_position_embeddings": 0.5}, "max_position_embeddings 0.5, which is not"),
-        ("tokenizer_config", "x", "is not a JSON object"),
-        ("tokenizer_config", {"model_max_length": "512"}, "has model_max_length '512', which"),
-        ("tokenizer_config", {"model_max_length": -1}, "has model_max_length -1, which"),
-        ("tokenizer_config", {"model_max_length": True}, "has model_max_length True, which"),
-        ("tokenizer_config", {"do_lower_case": "yes"}, "do_lower_case 'yes', which is not true or"),
-        ("tokenizer_config", {"do_lower_case": None}, "do_lower_case None, which is not true or"),
-        ("tokenizer_config", {"strip_accents": 1}, "has strip_accents 1, which is not true or"),
-        ("tokenizer", stored(model="x"), "has model 'x', which is not an object"),
-        ("tokenizer", stored(model=[1]), r"has model \[1\], which is not an object"),
-        ("tokenizer", stored(normalizer=3), "has normalizer 3, which is not an object"),
+        ("config", [], None),
+        ("config", {"type_vocab_size": "2"}, "type_vocab_size"),
+        ("config", {"vocab_size": [7]}, "vocab_size"),
+        ("config", {"max_position_embeddings": 0.5}, "max_position_embeddings"),
+        ("tokenizer_config", "x", None),
+        ("tokenizer_config", {"model_max_length": "512"}, "model_max_length"),
+        ("tokenizer_config", {"model_max_length": -1}, "model_max_length"),
+        ("tokenizer_config", {"model_max_length": True}, "model_max_length"),
+        ("tokenizer_config", {"do_lower_case": "yes"}, "do_lower_case"),
+        ("tokenizer_config", {"do_lower_case": None}, "do_lower_case"),
+        ("tokenizer_config", {"strip_accents": 1}, "strip_accents"),
+        ("tokenizer", stored(model="x"), "model"),
+        ("tokenizer", stored(model=[1]), "model"),
+        ("tokenizer", stored(normalizer=3), "normalizer"),
         (
             "tokenizer",
             stored(normalizer={"type": "BertNormalizer", "lowercase": 0}),
-            "has lowercase 0, which is not true or false",
+            "lowercase",
         ),
-        (
-            "tokenizer",
-            stored(model={"type": "WordPiece", "vocab": {"a": "0"}}),
-            "gives the piece 'a' the id '0', which is not a whole number",
-        ),
-        (
-            "tokenizer",
-            stored(model={"type": "WordPiece", "vocab": {"a": -1}}),
-            "gives the piece 'a' the id -1, which is not a whole number",
-        ),
-        ("tokenizer", stored(added_tokens=None), "has added_tokens None, which is not a list"),
-        ("tokenizer", stored(added_tokens=["a"]), "has the added token 'a', which is not an"),
-        ("tokenizer", stored(added_tokens=[{"id": 7}]), "has the added token {'id': 7}, which"),
-        ("tokenizer", stored(added_tokens=[{"content": "b"}]), "has the added token {'content'"),
+        ("tokenizer", stored(model={"type": "WordPiece", "vocab": {"a": "0"}}), "a"),
+        ("tokenizer", stored(model={"type": "WordPiece", "vocab": {"a": -1}}), "a"),
+        ("tokenizer", stored(added_tokens=None), "added_tokens"),
+        ("tokenizer", stored(added_tokens=["a"]), "the added token"),
+        ("tokenizer", stored(added_tokens=[{"id": 7}]), "the added token"),
+        ("tokenizer", stored(added_tokens=[{"content": "b"}]), "the added token"),
         (
             "tokenizer",
             stored(added_tokens=[{"content": "b", "id": 7, "lstrip": "no"}]),
-            "has the added token .* which is not an object with content, id and flags",
+            "the added token",
         ),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_named(tmp_path, file, content, message):
+def test_a_value_of_the_wrong_kind_is_named(tmp_path, file, content, key):
     files = {"tokenizer": stored(), file: content}
-    with pytest.raises(TokenizerError, match=message) as error:
+    with refused(TokenizerError, key) as error:
         BertTokenizer.from_pretrained(folder_of(tmp_path, **files))
     assert error.value.path == tmp_path / f"{file}.json"
     assert str(error.value.path) in str(error.value)
 
 
 def test_unknown_ids_and_pieces(uncased):
-    with pytest.raises(InputError, match="id 30522 has no piece"):
+    with refused(InputError, "input_ids"):
         uncased.tokens([101, 30522])
     assert uncased.ids(["token", "no such piece"]) == [19204, 100]

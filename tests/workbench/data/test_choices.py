@@ -12,6 +12,7 @@ from minibert.workbench.data.choices import Choices, collate
 from minibert.workbench.data.examples import ChoiceExample
 from tests.conftest import BOUNDS
 from tests.lesson import reference
+from tests.texts import refused
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##b", "##c"]
 VOCABULARY = {piece: number for number, piece in enumerate(PIECES)}
@@ -50,7 +51,7 @@ def test_choices_that_are_cut():
         rows = Choices([ChoiceExample("a", ("b", "c"), 0), one], tokenizer)
     assert rows.cut == 1
     assert rows.lengths == [10, 6 + 8 + 8] and rows.full_lengths == [10, 6 + 12 + 14]
-    with pytest.raises(DataError, match="no examples"):
+    with refused(DataError, None):
         Choices([], tokenizer)
 
 

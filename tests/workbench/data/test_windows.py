@@ -18,7 +18,7 @@ from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.data.examples import Answer, QuestionExample
 from minibert.workbench.data.windows import MOST_OF_A_QUESTION, NOT_HERE, Windows, pieces_of
-from tests.texts import VOCABULARIES
+from tests.texts import VOCABULARIES, refused
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PIECES = [*SPECIAL, *"abcdefgh", *(f"##{letter}" for letter in "abcdefgh")]
@@ -121,20 +121,18 @@ def test_windows_share_the_overlap_and_read_everything(letters):
 
 def test_an_overlap_that_cannot_be(letters):
     for overlap in (12, 13, -1):
-        with pytest.raises(ConfigError) as error:
+        with refused(ConfigError, "overlap"):
             Windows([asked("a " * 40)], letters, overlap=overlap)
-        assert error.value.key == "overlap"
-    with pytest.raises(InputError) as too_short:
+    with refused(InputError, "max_length"):
         Windows([asked("a b")], letters, max_length=4)
-    assert too_short.value.key == "max_length"
     assert len(Windows([asked("a b")], letters, max_length=5)) == 2
 
 
 def test_rows_that_cannot_be(letters):
-    with pytest.raises(DataError, match="no questions"):
+    with refused(DataError, None):
         Windows([], letters)
     examples = [asked("a")] * 101
-    with pytest.raises(DataError, match="Row 101 is not a string"):
+    with refused(DataError, "101"):
         Windows([*examples, QuestionExample("a", None)], letters)
 
 

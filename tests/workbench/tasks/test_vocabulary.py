@@ -16,6 +16,7 @@ from minibert.io.tokenizer_files import SPECIAL_TOKENS
 from minibert.tokenizer import BertTokenizer
 from minibert.wordpiece import WordPiece
 from minibert.workbench.tasks.vocabulary import train_tokenizer
+from tests.texts import refused
 
 # No pair of letters is more frequent than another: nothing but ties.
 TIES = [" ".join(a + b + c for a in "abcdefgh" for b in "ijklmnop" for c in "qrst")] * 2
@@ -98,19 +99,19 @@ def test_pieces_that_occur_once_are_no_pieces():
 
 @pytest.mark.parametrize("size", [0, 17])
 def test_a_size_below_the_alphabet_is_refused_with_numbers(size):
-    with pytest.raises(ConfigError, match=f"of {size} pieces has no room for the 18 ") as error:
+    with refused(ConfigError, "size") as error:
         train(["the then there the, a b b"] * 3, size=size)
-    assert error.value.key == "size"
+    assert str(size) in str(error.value) and "18" in str(error.value)
     assert len(train(["the then there the, a b b"] * 3, size=18)) == 18
 
 
 def test_texts_that_are_none():
     for texts in ([], [""], [" \n"]):
-        with pytest.raises(DataError, match="no words"):
+        with refused(DataError, None):
             train(texts)
-    with pytest.raises(DataError, match="Row 1 is not a string but None"):
+    with refused(DataError, "1"):
         train(["a", None])
-    with pytest.raises(DataError, match="Row 0 has half of a surrogate pair"):
+    with refused(DataError, "0"):
         train(["a \ud800"])
 
 
