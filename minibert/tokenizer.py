@@ -28,7 +28,7 @@ import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from minibert.io import hub, text_checks, tokenizer_files
-from minibert.io.errors import ConfigError, DataError, InputError
+from minibert.io.errors import DataError, InputError
 from minibert.io.tokenizer_files import DEFAULT_MAX_LENGTH, SPECIAL_TOKENS
 
 Side = Literal["left", "right"]
@@ -43,7 +43,7 @@ class BertTokenizer:
         strip_accents: remove accents first; None means "if lower-casing", as in the original code.
         chinese_characters: each Chinese character is a word (`tokenize_chinese_chars`).
         added_tokens: further pieces, never split, each as `tokenizer.json` lists it.
-        split_special_tokens: what calls do that do not say.
+        split_special_tokens: the default of that argument of a call.
         max_length: the most tokens that the model takes.
         token_types: whether the model has a segment table (BERT has, DistilBERT has not).
         source: where the vocabulary came from, for messages.
@@ -78,15 +78,38 @@ class BertTokenizer:
         self.split_special_tokens = split_special_tokens
         self.max_length, self.source = max_length, source
         self.special_tokens = {token: vocabulary[token] for token in SPECIAL_TOKENS}
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
-            self.special_tokens.values()
-        )
+        special_ids = self.special_tokens.values()
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = special_ids
         self.model_inputs: tuple[str, ...] = ("input_ids", "attention_mask")
         if token_types:
             self.model_inputs += ("token_type_ids",)
         with text_checks.library_errors(source):
             self._tokenizer = self._build(added_tokens)
         self.vocab_size = 1 + max(*vocabulary.values(), *(token["id"] for token in added_tokens))
+
+    def _build(self, added_tokens: Sequence[Mapping[str, Any]]) -> tokenizers.Tokenizer:
+        """The library's parts for the three steps of `wordpiece.py`, and for the way back."""
+        result = tokenizers.Tokenizer(models.WordPiece(self.vocabulary, unk_token="[UNK]"))
+        result.normalizer = normalizers.BertNormalizer(
+            clean_text=True,
+            handle_chinese_chars=self.chinese_characters,
+            strip_accents=self.strip_accents,
+            lowercase=self.lowercase,
+        )
+        result.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        result.decoder = decoders.WordPiece(prefix="##")
+        # For other programs that open the saved file; `frame` does the same here.
+        result.post_processor = tokenizers.processors.TemplateProcessing(
+            single="[CLS]:0 $A:0 [SEP]:0",
+            pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+            special_tokens=[("[CLS]", self.cls_id), ("[SEP]", self.sep_id)],
+        )
+        result.add_special_tokens(list(SPECIAL_TOKENS))
+        for token in sorted(added_tokens, key=lambda token: token["id"]):
+            flags = {key: value for key, value in token.items() if key not in ("id", "content")}
+            result.add_tokens([tokenizers.AddedToken(token["content"], **flags)])
+            tokenizer_files.check_place(self.source, token, result.token_to_id(token["content"]))
+        return result
 
     @classmethod
     def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> BertTokenizer:
@@ -150,7 +173,7 @@ class BertTokenizer:
             at real tokens and 0 at padding.
 
         Raises:
-            DataError: a text cannot be read (see `check_text`), or is too long without truncation.
+            DataError: a text cannot be read (see `check_text`), or is too long if not truncated.
             InputError: `max_length` is more than the model takes.
             ConfigError: `padding`, `padding_side` or `pad_to_multiple_of` has an unknown value.
         """
@@ -163,12 +186,7 @@ class BertTokenizer:
         )
         limit = self.limit(max_length)
         text_checks.warn_of_cuts([row.cut for row in rows], limit, stacklevel=2)
-        text_checks.check_choice("padding", padding, ("longest", "max_length"))
-        if pad_to_multiple_of < 1:
-            raise ConfigError(
-                f"pad_to_multiple_of is {pad_to_multiple_of}, but it must be 1 or more.",
-                key="pad_to_multiple_of",
-            )
+        text_checks.check_padding(padding, pad_to_multiple_of)
         longest = max([len(row.input_ids) for row in rows], default=0)
         columns = limit if padding == "max_length" else longest
         columns = -(-columns // pad_to_multiple_of) * pad_to_multiple_of
@@ -245,6 +263,13 @@ class BertTokenizer:
             encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
             return encode(list(texts), is_pretokenized=words, add_special_tokens=False)
 
+    @functools.cached_property
+    def _splitting_tokenizer(self) -> tokenizers.Tokenizer:
+        """A second one for `split_special_tokens`: the switch would affect other threads' calls."""
+        result = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        result.encode_special_tokens = True
+        return result
+
     def frame(self, *texts: Sequence[int]) -> tuple[list[int], list[int]]:
         """The ids of one or two texts with [CLS] and [SEP] around them, and their token types."""
         ids, types = [self.cls_id], [0]
@@ -289,36 +314,6 @@ class BertTokenizer:
         """The id of each piece; `unk_id` for those that are not in the vocabulary."""
         found = (self._tokenizer.token_to_id(token) for token in tokens)
         return [self.unk_id if number is None else number for number in found]
-
-    def _build(self, added_tokens: Sequence[Mapping[str, Any]]) -> tokenizers.Tokenizer:
-        result = tokenizers.Tokenizer(models.WordPiece(self.vocabulary, unk_token="[UNK]"))
-        result.normalizer = normalizers.BertNormalizer(
-            clean_text=True,
-            handle_chinese_chars=self.chinese_characters,
-            strip_accents=self.strip_accents,
-            lowercase=self.lowercase,
-        )
-        result.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        result.decoder = decoders.WordPiece(prefix="##")
-        # For other programs that open the saved file; `frame` does the same here.
-        result.post_processor = tokenizers.processors.TemplateProcessing(
-            single="[CLS]:0 $A:0 [SEP]:0",
-            pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-            special_tokens=[("[CLS]", self.cls_id), ("[SEP]", self.sep_id)],
-        )
-        result.add_special_tokens(list(SPECIAL_TOKENS))
-        for token in sorted(added_tokens, key=lambda token: token["id"]):
-            flags = {key: value for key, value in token.items() if key not in ("id", "content")}
-            result.add_tokens([tokenizers.AddedToken(token["content"], **flags)])
-            tokenizer_files.check_place(self.source, token, result.token_to_id(token["content"]))
-        return result
-
-    @functools.cached_property
-    def _splitting_tokenizer(self) -> tokenizers.Tokenizer:
-        """A second one for `split_special_tokens`: the switch would affect other threads' calls."""
-        result = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
-        result.encode_special_tokens = True
-        return result
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,21 @@
-"""WordPiece by hand: the whole algorithm in plain Python, for reading and for checking.
+"""WordPiece by hand: text to pieces, the whole algorithm in plain Python.
 
-Devlin et al. 2019, section 3, "Input/Output Representations", on the pieces of Wu et al. 2016,
+Devlin et al. 2019, section 3, "Input/Output Representations", with the pieces of Wu et al. 2016,
 section 4.1. Three steps:
 
-1. each character alone is cleaned, lower-cased and stripped of accents, and one that is a word by
-   itself (punctuation, a Chinese character) gets spaces around it;
+1. each character is cleaned, lower-cased and stripped of accents; punctuation and Chinese
+   characters, which are words by themselves, get spaces around them;
 2. the text is split at the spaces into words;
 3. each word is cut from the left, always at the longest piece that the vocabulary has.
 
-It gives the tokens and offsets of `tokenizer.py`, whose library it does not import, so that each
-checks the other. They differ in one thing: which marks and punctuation exist. The library's list
-is that of Unicode 8.0 (2015), Python's is newer with each release; characters that came between
-the two (U+1E944, an Adlam vowel sign) are letters to the library.
+    >>> pieces = WordPiece({"un": 0, "##aff": 1, "##able": 2, "!": 3})
+    >>> [piece.token for piece in pieces("Unaffable!")]
+    ['un', '##aff', '##able', '!']
+
+`tokenizer.py` gives the same tokens and offsets through a library, faster; each file is tested
+against the other. They know different marks and punctuation: the library those of Unicode 8.0
+(2015), Python those of its own, newer version. U+1E944, an Adlam vowel sign, is a letter to the
+library.
 """
 
 from __future__ import annotations
@@ -25,10 +29,10 @@ from typing import NamedTuple
 _SPECIAL = re.compile(r"(\[(?:PAD|UNK|CLS|SEP|MASK)\])")
 _LONGEST_WORD = 100  # characters; a longer word is [UNK], since cutting it takes quadratic time
 
-# The blocks of CJK ideographs. Kana and Hangul are not among them: those scripts have spaces, or
-# words of several characters.
-# NOTE(paper): the original code begins the last but two of these blocks at U+2B820. The library
-# that published models are used with begins it at U+2B920, and that counts here.
+# The blocks of Chinese characters. Kana and Hangul are left out: text in these scripts has spaces,
+# or words of several characters.
+# NOTE(paper): the last but two of these blocks begins at U+2B820 in the original code, and at
+# U+2B920 in the library that published models are used with, as here.
 _CHINESE = (
     range(0x4E00, 0xA000),
     range(0x3400, 0x4DC0),
@@ -42,7 +46,7 @@ _CHINESE = (
 
 
 class Piece(NamedTuple):
-    """A token, and where it stands in the text: characters `start` up to, not with, `end`."""
+    """A token, and its place in the text: from character `start` up to and without `end`."""
 
     token: str
     start: int
@@ -53,9 +57,9 @@ class WordPiece:
     """Cuts text into the pieces of a vocabulary.
 
     Args:
-        vocabulary: piece -> id; a piece that goes on with a word begins with "##".
+        vocabulary: piece -> id; a piece that continues a word begins with "##".
         lowercase: lower-case first.
-        strip_accents: drop accents first; None means "when lower-casing".
+        strip_accents: drop accents first; None means "if lower-casing".
         chinese_characters: each Chinese character is a word.
     """
 
@@ -75,10 +79,10 @@ class WordPiece:
         )
 
     def __call__(self, text: str) -> list[Piece]:
-        """The pieces of a text, without [CLS] and [SEP]."""
+        """The pieces of a text, without [CLS] and [SEP] around them."""
         pieces = []
-        start = 0
-        # The special tokens themselves stay whole wherever they stand.
+        start = 0  # of the part
+        # split() gives text, special token, text, ...: a special token in a text stays whole.
         for number, part in enumerate(_SPECIAL.split(text)):
             if number % 2:
                 pieces.append(Piece(part, start, start + len(part)))
@@ -92,14 +96,14 @@ class WordPiece:
         return pieces
 
     def ids(self, text: str, pair: str | None = None) -> list[int]:
-        """[CLS] text [SEP], and for a pair the second text [SEP], as ids."""
+        """The ids of [CLS] text [SEP], or of [CLS] text [SEP] pair [SEP]."""
         tokens = ["[CLS]", *(piece.token for piece in self(text)), "[SEP]"]
         if pair is not None:
             tokens += [*(piece.token for piece in self(pair)), "[SEP]"]
         return [self.vocabulary[token] for token in tokens]
 
     def _words(self, text: str) -> Iterator[tuple[str, list[int]]]:
-        """Steps 1 and 2: words, and for each of their characters its place in the text."""
+        """Steps 1 and 2: each word, and the place in the text of each of its characters."""
         word, places = "", []
         for place, character in enumerate(text):
             for result in normalise(character, *self._flags):
@@ -113,9 +117,9 @@ class WordPiece:
             yield word, places
 
     def _cut(self, word: str) -> Iterator[tuple[str, int, int]]:
-        """Step 3: the longest piece that fits, then on from its end; first and last character.
+        """Step 3: pieces with their first and last character, each the longest that fits.
 
-        A word with a stretch that no piece fits is [UNK] as a whole.
+        A word that cannot be cut to its end is [UNK] as a whole.
         """
         pieces = []
         start = 0
@@ -126,7 +130,7 @@ class WordPiece:
                     pieces.append((token, start, end - 1))
                     start = end
                     break
-            else:
+            else:  # not even one character fits
                 break
         yield from pieces if start == len(word) else [("[UNK]", 0, len(word) - 1)]
 
@@ -135,20 +139,21 @@ class WordPiece:
 def normalise(
     character: str, lowercase: bool, strip_accents: bool, chinese_characters: bool
 ) -> str:
-    """What becomes of one character: nothing, a space, or letters (with spaces, if a word).
+    """Step 1 for one character: nothing, a space, or letters (with spaces around a word).
 
-    Every step looks at one character alone. That is why a capital sigma at the end of a word
-    becomes the plain small sigma, and not the final form that `str.lower` gives.
+    No step looks at the neighbours. So a capital sigma at the end of a word becomes the plain
+    small sigma, and not the final form that `str.lower` gives.
     """
-    if character in "\t\n\r" or character.isspace() and unicodedata.category(character) != "Cc":
+    category = unicodedata.category(character)
+    if character in "\t\n\r" or (character.isspace() and category != "Cc"):
         return " "
     # Control, format and private-use characters, NUL among them, and the replacement character.
     # Unassigned ones stay, as in the original code.
-    if unicodedata.category(character) in ("Cc", "Cf", "Co") or character == "\ufffd":
+    if category in ("Cc", "Cf", "Co") or character == "\ufffd":
         return ""
     result = character
     if strip_accents:
-        # Canonical decomposition parts a letter from its accents, which are non-spacing marks.
+        # Canonical decomposition separates a letter from its accents, which are non-spacing marks.
         parts = unicodedata.normalize("NFD", character)
         result = "".join(part for part in parts if unicodedata.category(part) != "Mn")
     if lowercase:
@@ -159,9 +164,6 @@ def normalise(
 
 
 def is_punctuation(character: str) -> bool:
-    """Unicode's punctuation, and every ASCII character that is no letter, digit, space or control.
-
-    So "$", "+" and "^" are words of their own, though Unicode calls them symbols.
-    """
+    """Unicode's punctuation, and the ASCII symbols: "$", "+" and "^" are words by themselves."""
     ascii_sign = character.isascii() and character.isprintable() and not character.isalnum()
     return (ascii_sign and character != " ") or unicodedata.category(character).startswith("P")

@@ -104,6 +104,16 @@ def warn_of_cuts(cuts: Sequence[int], limit: int, *, stacklevel: int) -> None:
         )
 
 
+def check_padding(padding: object, pad_to_multiple_of: int) -> None:
+    """Refuses ways of padding that do not exist."""
+    check_choice("padding", padding, ("longest", "max_length"))
+    if pad_to_multiple_of < 1:
+        raise ConfigError(
+            f"pad_to_multiple_of is {pad_to_multiple_of}, but it must be 1 or more.",
+            key="pad_to_multiple_of",
+        )
+
+
 def check_choice(name: str, value: object, choices: tuple[str, str]) -> None:
     """Refuses a value that is neither of two."""
     if value not in choices:
