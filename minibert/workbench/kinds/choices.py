@@ -18,6 +18,7 @@ from minibert.heads import BertForMultipleChoice
 from minibert.io.errors import DataError
 from minibert.io.tables import shorten
 from minibert.workbench.data.choices import Choices
+from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.examples import ChoiceExample
 from minibert.workbench.kinds.evaluation import Measured, Report
 from minibert.workbench.kinds.kind import (
@@ -60,6 +61,17 @@ class MultipleChoice(Kind):
     metrics = ("accuracy", "loss")
     takes = "choices"
     asks = '"your text" --choice "one" --choice "another"'
+
+    def describe_labels(self, corpus: Corpus) -> str:
+        examples: Any = corpus
+        sizes = [len(example.choices) for example in examples]
+        fewest, most = min(sizes), max(sizes)
+        counts = np.bincount([example.label for example in examples], minlength=most)
+        places = (f"{place}: {100 * n / len(sizes):.1f}%" for place, n in enumerate(counts))
+        return (
+            f"{fewest if fewest == most else f'{fewest} to {most}'} choices a text; "
+            f"place of the right one {', '.join(places)}"
+        )
 
     def report(self, measured: Measured) -> Report:
         rows = []

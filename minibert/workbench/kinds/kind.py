@@ -127,6 +127,10 @@ class Kind(ABC):
         """The arguments of `from_pretrained` that ask for a head for these labels."""
         return {"labels": corpus.label_names} if self.named else {"fresh_head": True}
 
+    def describe_labels(self, corpus: Corpus) -> str:
+        """The labels of a corpus in a phrase; empty where the number of each class says it."""
+        return ""
+
     def watched(self, corpus: Corpus) -> str:
         """The metric that chooses the epoch, unless another is asked for."""
         return self.metrics[0]

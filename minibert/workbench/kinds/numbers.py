@@ -25,6 +25,13 @@ class Numbers(Texts):
     def head_for(self, corpus: Corpus) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": self.problem_type}
 
+    def describe_labels(self, corpus: Corpus) -> str:
+        numbers = np.array([example.target for example in corpus])
+        return (
+            f"labels are numbers from {numbers.min():g} to {numbers.max():g}, "
+            f"mean {numbers.mean():.4g}"
+        )
+
     def report(self, measured: Measured) -> Report:
         labels = torch.tensor(
             [float(example.target) for example in measured.corpus], dtype=torch.float64

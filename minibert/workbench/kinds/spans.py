@@ -106,6 +106,17 @@ class Spans(Kind):
             corpus, tokenizer, max_length=max_length, overlap=overlap, progress=progress
         )
 
+    def describe_labels(self, corpus: Corpus) -> str:
+        examples: Any = corpus
+        answered = [example.answers for example in examples if example.answers]
+        contexts = len({example.context for example in examples})
+        sizes = [len(answers[0].text) for answers in answered] or [0]
+        return (
+            f"{len(corpus):,} questions on {contexts:,} contexts, {len(corpus) - len(answered):,} "
+            f"without an answer; answers have {np.median(sizes):g} characters (median), "
+            f"{max(sizes):,} at most"
+        )
+
     def report(self, measured: Measured) -> Report:
         """Exact match and F1 as SQuAD defines them, for the best of the right answers.
 

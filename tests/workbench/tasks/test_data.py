@@ -157,7 +157,7 @@ def test_many_classes_are_not_all_shown(command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "No data were named"),
+        ([], "--train FILE"),
         (["a.csv", "--train", "b.csv"], "not both"),
         (["a.csv", "a.csv"], "named twice"),
         (["a.csv", "--max-length", "8"], "--model"),
