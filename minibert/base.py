@@ -54,6 +54,7 @@ class Model(nn.Module):
         num_labels: int | None = None,
         problem_type: str | None = None,
         fresh_head: bool = False,
+        num_hidden_layers: int | None = None,
         dtype: torch.dtype = torch.float32,
         generator: torch.Generator | None = None,
         allow_nonfinite: bool = False,
@@ -73,6 +74,7 @@ class Model(nn.Module):
             problem_type: as in the official config: "regression", "single_label_classification"
                 or "multi_label_classification".
             fresh_head: whether a head that the file lacks is freshly initialised.
+            num_hidden_layers: how many layers to keep, the first ones; by default all.
             dtype: of the parameters.
             generator: draws the fresh weights; by default one with seed 0.
             allow_nonfinite: warn of weights that are NaN or infinite instead of refusing them.
@@ -92,6 +94,7 @@ class Model(nn.Module):
             num_labels=num_labels,
             problem_type=problem_type,
             fresh_head=fresh_head,
+            num_hidden_layers=num_hidden_layers,
             dtype=dtype,
             generator=generator,
             allow_nonfinite=allow_nonfinite,
@@ -115,22 +118,12 @@ class Model(nn.Module):
         """The name of every parameter here -> its name in official files."""
         from minibert import checkpoint
 
-        return checkpoint.official_names_of(self)
+        return checkpoint.official_names(self)
 
     def official_state_dict(self) -> dict[str, Tensor]:
         """The parameters under their official names; a tied decoder appears once."""
         official = self.official_names()
         return {official[name]: tensor for name, tensor in self.state_dict().items()}
-
-    def load_official_state_dict(self, tensors: Mapping[str, Tensor]) -> LoadReport:
-        """Copies tensors with official names into this model, as strictly as from_pretrained.
-
-        Raises:
-            CheckpointError: something does not fit; the model is then as it was.
-        """
-        from minibert import checkpoint
-
-        return checkpoint.load_into(self, tensors)
 
     def untrained(self) -> tuple[str, ...]:
         """The parameters that loading freshly initialised and that still hold those values.
@@ -180,17 +173,13 @@ class Model(nn.Module):
         table = self.body.embeddings.word
         table.weight = self._resized(table.weight, vocab_size, generator)  # (V, D)
         table.num_embeddings = vocab_size
-        for head in self._vocabulary_heads():
-            old = head.bias
-            head.bias = _with_rows_of(old, old.new_zeros(vocab_size))  # (V,)
+        heads: list[Any] = [part for part in self.modules() if hasattr(part, "decoder")]
+        for head in heads:
+            head.bias = _with_rows_of(head.bias, head.bias.new_zeros(vocab_size))  # (V,)
             if head.decoder is not None:
                 head.decoder.weight = self._resized(head.decoder.weight, vocab_size, generator)
                 head.decoder.out_features = vocab_size
         self.config = self.body.config = config
-
-    def _vocabulary_heads(self) -> list[Any]:
-        """The heads with a row for each piece of the vocabulary."""
-        return []
 
     def _resized(self, old: Tensor, rows: int, generator: torch.Generator) -> nn.Parameter:
         fresh = skip_init(nn.Embedding, rows, old.shape[1], dtype=old.dtype)

@@ -1,15 +1,15 @@
-"""Weights: the tensors of official files, under the names used here, every one accounted for.
+"""Official files in and out: every tensor is accounted for, by its official name.
 
-A model is matched against the headers of its files first. Whatever does not fit is said in one
-error, by official name, before a single tensor is read. What fits becomes a LoadReport: each tensor
-is loaded, fresh (drawn anew), tied (a second copy of another) or left out, with the reason.
+A model is matched with the headers of its files first. One error lists all that does not fit,
+before a single value is read. What fits becomes a LoadReport: each tensor is loaded, fresh (newly
+initialised), tied (a second copy of another) or left out, with the reason.
 """
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,269 +22,12 @@ from minibert.config import BertConfig
 from minibert.io import shards
 from minibert.io.errors import CheckpointError, ConfigError
 from minibert.io.files import inside, read_object, write_json, write_tensors
-from minibert.io.shards import CONFIG, Entry, LoadReport, Shapes
+from minibert.io.shards import CONFIG, DTYPES, Entry, LoadReport, Shapes
 from minibert.layers import default_generator, initialise
 
 M = TypeVar("M", bound=Model)
 
-_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_SAME_NUMBERS = "the same numbers as {}, kept once"
-_LAYER = re.compile(r"\blayers?\.(0|[1-9][0-9]{0,8})\.")
-
-
-def official_names(
-    class_name: str, model_type: str, parameters: Iterable[str], tied: bool
-) -> dict[str, str]:
-    """The official name of each parameter of a model.
-
-    Args:
-        class_name: the model's class, such as "BertForMaskedLM".
-        model_type: "bert" or "distilbert".
-        parameters: names of parameters here.
-        tied: whether the masked-LM decoder is the word table.
-
-    Raises:
-        CheckpointError: the family has no form of the class, or a parameter has no official name.
-    """
-    if class_name not in names.HEADS[model_type]:
-        raise CheckpointError(
-            f"There is no {class_name} of the family {model_type!r}.",
-            key="model_type",
-        )
-    bare = class_name == names.BARE_MODEL
-    ours_prefix, prefix = ("", "") if bare else (names.OUR_PREFIX, names.PREFIX[model_type])
-    templates = {
-        ours_prefix + ours: prefix + official for ours, official in names.BODY[model_type].items()
-    }
-    for attribute, table in names.HEADS[model_type][class_name].items():
-        templates.update({f"{attribute}.{ours}": official for ours, official in table.items()})
-    copies = copies_of(class_name, model_type, tied)
-    result = {}
-    for name in parameters:
-        layer = _LAYER.search(name)
-        number = layer.group(1) if layer else ""
-        template = templates.get(name.replace(f".{number}.", ".{}.", 1) if layer else name)
-        if template is None:
-            raise CheckpointError(f"{class_name} has {name}, which has no official name.", key=name)
-        result[name] = copies.get(template, template).replace("{}", number)
-    return result
-
-
-def copies_of(class_name: str, model_type: str, tied: bool) -> dict[str, str]:
-    """Official names that repeat another tensor of this class -> the tensor they repeat."""
-    return names.COPIES[model_type, tied] if class_name in names.MASKED_LM else {}
-
-
-def bare_name(official: str) -> str:
-    """An official name without the body's prefix, and with the layer norm's new names."""
-    for old, new in names.OLD_NORM_NAMES.items():
-        if official.endswith(old):
-            official = official.removesuffix(old) + new
-    for prefix in names.PREFIX.values():
-        if official.startswith(prefix):
-            return official.removeprefix(prefix)
-    return official
-
-
-def check_layers(stored: Shapes, layers: int, path: Path) -> None:
-    """Compares the number of layers before a model is built, which could be of any size.
-
-    Raises:
-        CheckpointError: config.json and the weights disagree.
-    """
-    found = len({match.group(1) for match in map(_LAYER.search, stored) if match})
-    if found != layers:
-        raise CheckpointError(
-            f"{path / CONFIG} says num_hidden_layers {layers}, but the weights beside it have "
-            f"{found} layers.",
-            path=path / CONFIG,
-            key="num_hidden_layers",
-        )
-
-
-def match(
-    class_name: str,
-    model_type: str,
-    tied: bool,
-    wanted: Mapping[str, tuple[int, ...]],
-    stored: Shapes,
-    *,
-    fresh: Mapping[str, str] | None = None,
-    ignored: Mapping[str, str] | None = None,
-    where: str | Path = "The state dict",
-) -> tuple[Entry, ...]:
-    """Decides what becomes of every tensor, from names, shapes and dtypes alone.
-
-    Args:
-        class_name, model_type, tied: as for official_names.
-        wanted: the model's parameters here -> their shapes.
-        stored: what there is, under official names of any age, with or without prefix.
-        fresh: parameters that may be missing -> the reason they are drawn anew.
-        ignored: stored tensors not to be used -> the reason.
-        where: the file that the tensors come from, or what the error calls their place.
-
-    Raises:
-        CheckpointError: one error for all tensors that are missing, unexpected, of another shape,
-            of a dtype that weights do not have, or there under two names.
-    """
-    fresh, ignored = fresh or {}, ignored or {}
-    official = official_names(class_name, model_type, wanted, tied)
-    copies = {
-        bare_name(copy): bare_name(original)
-        for copy, original in copies_of(class_name, model_type, tied).items()
-    }
-    stand_ins = {original: copy for copy, original in copies.items()}
-    faults: dict[str, list[str]] = {}
-    found: dict[str, str] = {}
-    for key in stored:
-        if key not in ignored and found.setdefault(bare_name(key), key) != key:
-            faults.setdefault("there twice", []).append(f"{found[bare_name(key)]} and {key}")
-
-    entries: list[Entry] = []
-    used: set[str] = set()
-    for name, shape in wanted.items():
-        bare = bare_name(official[name])
-        there = found.get(bare) or found.get(stand_ins.get(bare, ""))
-        if there is None and name in fresh:
-            entries.append(Entry(official[name], name, shape, "", "fresh", fresh[name]))
-        elif there is None:
-            faults.setdefault("missing", []).append(f"{official[name]} {shape}")
-        else:
-            used.add(there)
-            stored_shape, dtype = stored[there]
-            if stored_shape != shape:
-                faults.setdefault("of another shape", []).append(
-                    f"{there} is {stored_shape} in the file and {shape} in the model"
-                )
-            elif dtype not in _FLOATS:
-                faults.setdefault("not of a floating-point type", []).append(f"{there} ({dtype})")
-            entries.append(Entry(there, name, shape, _FLOATS.get(dtype, dtype), "loaded"))
-
-    expected = {bare_name(name) for name in official.values()}
-    for key, (shape, dtype) in stored.items():
-        if key in used or found.get(bare_name(key), key) != key:
-            continue
-        bare = bare_name(key)
-        status, why = "left out", ignored.get(key)
-        if why is None and bare in copies:
-            status, why = "tied", _SAME_NUMBERS.format(copies[bare])
-            original = found.get(copies[bare])
-            if original is not None and stored[original] != (shape, dtype):
-                faults.setdefault("unlike the tensor that they repeat", []).append(
-                    f"{key} is {dtype} {shape} and {original} is "
-                    f"{stored[original][1]} {stored[original][0]}"
-                )
-        why = why or _reason_left_out(bare, expected)
-        if why is None:
-            faults.setdefault("unexpected", []).append(f"{key} {shape}")
-        else:
-            dtype = _FLOATS.get(dtype, dtype)
-            entries.append(Entry(key, None, shape, dtype, status, why))
-    if faults:
-        raise _does_not_fit(class_name, where, faults)
-    return tuple(entries)
-
-
-def assemble(
-    entries: Sequence[Entry],
-    tensors: Mapping[str, Tensor],
-    *,
-    dtype: torch.dtype | None = None,
-    tied: bool = True,
-    allow_nonfinite: bool = False,
-    where: str | Path = "The state dict",
-) -> dict[str, Tensor]:
-    """The loaded tensors under our names: fresh copies of the stored ones, cast to `dtype`.
-
-    Raises:
-        CheckpointError: a value is NaN or infinite (or too large for `dtype`) and that is not
-            allowed, two tensors that should be one differ, or they do not fit into memory.
-    """
-    loaded = {e.official: e.name for e in entries if e.status == "loaded" and e.name is not None}
-    for entry in entries:
-        if tied and entry.status == "tied":
-            _require_equal(entry, tensors, where)
-    try:
-        result = {
-            name: tensors[official].detach().to(dtype or tensors[official].dtype, copy=True)
-            for official, name in loaded.items()
-        }
-        broken = [key for key, name in loaded.items() if not _is_finite(result[name])]
-    except (MemoryError, RuntimeError) as problem:  # the latter is torch's for a full memory
-        if isinstance(problem, RuntimeError) and "alloc" not in str(problem):
-            raise
-        values = sum(entry.parameters for entry in entries if entry.status == "loaded")
-        raise CheckpointError(
-            f"{where} has {values:,} values, which do not fit into the memory.",
-            path=_path(where),
-        ) from problem
-    if broken:
-        what = (
-            f"{where} holds values that are NaN, infinite or too large for "
-            f"{result[loaded[broken[0]]].dtype} in: {', '.join(broken)}."
-        )
-        if not allow_nonfinite:
-            raise CheckpointError(
-                what,
-                path=_path(where),
-                key=broken[0],
-                hint="The training that wrote it diverged, or the file is damaged; "
-                "allow_nonfinite=True opens it to look at.",
-            )
-        warnings.warn(what, stacklevel=3)
-    return result
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    # A sum is ten times cheaper than a look at every value, and NaN and infinity survive it. It may
-    # overflow where no value is infinite: then every value is looked at.
-    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
-
-
-def _path(where: str | Path) -> Path | None:
-    return where if isinstance(where, Path) else None
-
-
-def _reason_left_out(bare: str, expected: set[str]) -> str | None:
-    """Why a stored tensor is not used; None if that cannot be said, which is an error."""
-    for start, what in names.LEFT_OUT.items():
-        if bare.startswith(start) and not any(name.startswith(start) for name in expected):
-            return f"{what}; this model has no use for it"
-    return None
-
-
-def _require_equal(entry: Entry, tensors: Mapping[str, Tensor], where: str | Path) -> None:
-    """Holds a tied tensor against the one that it repeats."""
-    for key, tensor in tensors.items():
-        repeated = entry.reason == _SAME_NUMBERS.format(bare_name(key))
-        if repeated and not torch.equal(tensor, tensors[entry.official]):
-            raise CheckpointError(
-                f"{where} holds {entry.official} and {key}, which should be one tensor and differ.",
-                path=_path(where),
-                key=entry.official,
-                hint="If they were trained apart, set tie_word_embeddings to false in config.json.",
-            )
-
-
-def _does_not_fit(
-    class_name: str, where: str | Path, faults: Mapping[str, Sequence[str]]
-) -> CheckpointError:
-    listed = "; ".join(
-        f"{len(keys)} {'tensor' if len(keys) == 1 else 'tensors'} {what}: {', '.join(keys)}"
-        for what, keys in faults.items()
-    )
-    heads = {start for start in names.LEFT_OUT if not start.startswith("embeddings")}
-    only_head = set(faults) == {"missing"} and all(
-        bare_name(key).startswith(tuple(heads)) for key in faults["missing"]
-    )
-    return CheckpointError(
-        f"{where} does not fit {class_name}: {listed}.",
-        path=_path(where),
-        key=next(iter(faults.values()))[0].split(" ")[0],
-        hint="To train a new head, give label names (or num_labels, or fresh_head=True)."
-        if only_head
-        else None,
-    )
+_MOST_LABELS = 100_000
 
 
 def load(
@@ -296,46 +39,44 @@ def load(
     num_labels: int | None,
     problem_type: str | None,
     fresh_head: bool,
+    num_hidden_layers: int | None,
     dtype: torch.dtype,
     generator: torch.Generator | None,
     allow_nonfinite: bool,
 ) -> M:
     """Model.from_pretrained, which explains the arguments and the errors."""
     local, files = shards.find(source, revision)
-    stored_config = _read_config(local.folder)
+    known = read_config(local.folder)
     stored = shards.stored_shapes(files)
-    check_layers(stored, stored_config.num_hidden_layers, local.folder)
-    if cls.__name__ not in names.HEADS[stored_config.model_type]:
-        raise CheckpointError(
-            f"{source} is a DistilBERT, which has no form of {cls.__name__}.",
-            path=local.folder,
-            key="model_type",
-        )
-    config = _with_labels(cls.__name__, stored_config, labels, num_labels, problem_type)
-    model = _without_numbers(cls, config, stored)
+    _check_layers(stored, known.num_hidden_layers, local.folder / CONFIG)
+    _warn_of_subclass(cls, known, local.folder / CONFIG)
+    kind = official_class(cls, known.model_type).__name__
+    config = _with_labels(kind, known, labels, num_labels, problem_type)
+    if num_hidden_layers is not None:
+        config = _with_layers(config, num_hidden_layers)
+    has_pooler = any(names.bare_name(name).startswith("pooler.") for name in stored)
+    model = _build(cls, config, has_pooler, generator)
+    added, ignored = _compare_classes(model, stored, known)
     asked = labels is not None or num_labels is not None
-    ignored, fresh = _choose_head(model, stored, stored_config, asked, fresh_head)
-    entries = match(
-        cls.__name__,
-        config.model_type,
-        config.tie_word_embeddings,
-        _shapes_of(model),
-        stored,
-        fresh=fresh,
-        ignored=ignored,
-        where=files.main,
-    )
-    tensors = assemble(
+    fresh = _choose_fresh(model, stored, known, ignored, asked, fresh_head)
+    if not _saved_by(cls, known):
+        fresh |= dict.fromkeys(added, f"added by {cls.__name__}; train before use")
+    entries = match(model, stored, fresh, ignored, files.main)
+    _initialise_fresh(model, [e.name for e in entries if e.status == "fresh"], generator)
+    tensors = shards.assemble(
         entries,
         shards.read(files, entries),
         dtype=dtype,
-        tied=config.tie_word_embeddings,
         allow_nonfinite=allow_nonfinite,
         where=files.main,
     )
-    model._fresh = _initialise_fresh(model, entries, generator)
-    tensors.update({name: tensor.to(dtype, copy=True) for name, tensor in model._fresh.items()})
-    model.load_state_dict(tensors, assign=True)
+    model.load_state_dict(tensors, strict=False, assign=True)
+    model.to(dtype)  # what is fresh
+    model._fresh = {
+        name: tensor.cpu().clone()
+        for name, tensor in model.state_dict().items()
+        if name not in tensors
+    }
     model.load_report = LoadReport(str(source), local.revision, cls.__name__, entries)
     return model.eval()
 
@@ -345,171 +86,73 @@ def save(model: Model, folder: Path, allow_untrained: bool) -> None:
     untrained = model.untrained()
     if untrained and not allow_untrained:
         raise CheckpointError(
-            f"{', '.join(untrained)} of this {type(model).__name__} are still as they were freshly "
-            "initialised, so it is not saved.",
+            f"{', '.join(untrained)} of this {type(model).__name__} are as they were freshly "
+            "initialised, so the model is not saved.",
             path=folder,
             key=untrained[0],
             hint="Train it first, or say allow_untrained=True.",
         )
     tensors = model.official_state_dict()
-    copies = copies_of(type(model).__name__, model.config.model_type, False)
+    _require_reproducible(model, folder)
     if not model.config.tie_word_embeddings:
-        tensors.update({copy: tensors[original].clone() for copy, original in copies.items()})
+        tensors.update({copy: tensors[kept].clone() for copy, kept in _copies(model).items()})
     write_tensors(folder / shards.SINGLE, tensors)
-    write_json(folder / CONFIG, _official_config(model))
+    write_json(folder / CONFIG, official_config(model))
 
 
-def official_names_of(model: Model) -> dict[str, str]:
-    """The name of every parameter of a model here -> its official name."""
-    return official_names(
-        type(model).__name__,
-        model.config.model_type,
-        _shapes_of(model),
-        model.config.tie_word_embeddings,
-    )
+def load_state_dict(model: Model, tensors: Mapping[str, Tensor]) -> None:
+    """Copies tensors with official names into a model, as strictly as `from_pretrained`.
 
-
-def load_into(model: Model, tensors: Mapping[str, Tensor]) -> LoadReport:
-    """Model.load_official_state_dict, which explains the errors."""
-    shapes = {
-        name: (tuple(tensor.shape), _SAFETENSORS_DTYPES.get(tensor.dtype, str(tensor.dtype)))
+    Raises:
+        CheckpointError: something does not fit; the model is then as it was.
+    """
+    codes = {name: code for code, name in DTYPES.items()}
+    dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
+    stored = {
+        name: (tuple(tensor.shape), codes.get(dtypes[name], dtypes[name]))
         for name, tensor in tensors.items()
     }
-    name, config = type(model).__name__, model.config
-    tied = config.tie_word_embeddings
-    entries = match(name, config.model_type, tied, _shapes_of(model), shapes)
-    model.load_state_dict(assemble(entries, tensors, tied=tied))
-    model.load_report = LoadReport("a state dict", None, name, entries)
-    return model.load_report
+    entries = match(model, stored)
+    model.load_state_dict(shards.assemble(entries, tensors))
+    model.load_report = LoadReport("a state dict", None, type(model).__name__, entries)
 
 
-def _without_numbers(cls: type[M], config: BertConfig, stored: Shapes) -> M:
-    """The model on the meta device: shapes and no memory.
+# The class of a model.
 
-    A bare model has the pooler that the file has.
+
+def official_class(cls: type[Model], family: str = "bert") -> type[Model]:
+    """The class with official files that a class is, or is derived from.
+
+    Raises:
+        CheckpointError: there is none, or DistilBERT was published without it.
     """
-    build: Any = cls
-    with torch.device("meta"):
-        if cls.__name__ != names.BARE_MODEL:
-            return build(config)
-        pooler = any(bare_name(name).startswith("pooler.") for name in stored)
-        return build(config, pooler=pooler)
-
-
-def _initialise_fresh(
-    model: Model, entries: Sequence[Entry], generator: torch.Generator | None
-) -> dict[str, Tensor]:
-    """Gives the fresh parameters of a model on the meta device their first values.
-
-    `initialise` passes over what is still on the meta device: everything that was loaded.
-    """
-    fresh = [entry.name for entry in entries if entry.status == "fresh" and entry.name is not None]
-    for name in fresh:
-        owner, _, last = name.rpartition(".")
-        zeros = torch.zeros(model.get_parameter(name).shape)  # as the parameter
-        setattr(model.get_submodule(owner), last, nn.Parameter(zeros))
-    initialise(model, model.config.initializer_range, default_generator(generator))
-    return {name: model.get_parameter(name).detach().clone() for name in fresh}
-
-
-def _shapes_of(model: Model) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-
-
-def _choose_head(
-    model: Model, stored: Shapes, stored_config: Any, asked: bool, fresh_head: bool
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Which stored tensors are not to be used, and which parameters may be drawn, and why."""
-    ignored = _heads_of_others(model, stored, stored_config)
-    fresh: dict[str, str] = {}
-    official = model.official_names()
-    found = {bare_name(key): key for key in stored if key not in ignored}
-    for attribute in names.HEADS[model.config.model_type][type(model).__name__]:
-        head = [name for name in official if name.startswith(f"{attribute}.")]
-        keys = [found[official[name]] for name in head if official[name] in found]
-        if not keys and (asked or fresh_head):
-            reason = "not in the file; train before use"
-        elif keys and asked:
-            other = _other_classes(model, stored, found, stored_config)
-            if other is None:
-                continue
-            reason = f"{other}; train before use"
-            ignored.update(dict.fromkeys(keys, other))
-        else:
-            continue
-        fresh.update(dict.fromkeys(head, reason))
-    if fresh:
-        pooler = [name for name in official if name.startswith(f"{names.OUR_PREFIX}pooler.")]
-        fresh.update(dict.fromkeys(pooler, "not in the file, drawn with the head"))
-    return ignored, fresh
-
-
-def _heads_of_others(model: Model, stored: Shapes, stored_config: Any) -> dict[str, str]:
-    """A head that another class stored under the names of this class's head."""
-    own = names.ARCHITECTURES[stored_config.model_type][type(model).__name__]
-    stated = stored_config.extra.get("architectures")
-    for architecture in stated if isinstance(stated, list) else ():
-        if architecture in names.ARCHITECTURES[stored_config.model_type].values() and (
-            architecture != own
-        ):
-            reason = f"the head of {architecture}, which is another task's"
-            return {key: reason for key in stored if key.startswith(names.SHARED_HEAD_NAMES)}
-    return {}
-
-
-def _other_classes(
-    model: Model, stored: Shapes, found: Mapping[str, str], stored_config: Any
-) -> str | None:
-    """How the classes of the stored head differ from those asked for; None if they do not."""
-    asked, known = model.config.id2label, stored_config.id2label
-    shape = stored[found["classifier.weight"]][0] if "classifier.weight" in found else ()
-    if shape[:1] != (len(asked),):
-        return f"the stored head has {(*shape, 0)[0]} classes, and {len(asked)} were asked for"
-    if asked != known and not _are_placeholders(known):
-        return f"the stored head's classes are {', '.join(known.values())}"
-    return None
-
-
-def _official_config(model: Model) -> dict[str, Any]:
-    """The content of config.json."""
-    model_type = model.config.model_type
-    keys = names.CONFIG_KEYS[model_type]
-    left_out = {*names.CONFIG_NOT_CARRIED_OVER, *names.CONFIG_OF_OTHERS[model_type]}
-    if type(model).__name__ not in names.LABELLED:
-        left_out |= {"id2label", "label2id"}  # transformers insists on 2 for spans
-    values = {
-        keys.get(key, key): value
-        for key, value in model.config.to_official().items()
-        if key not in left_out
-    }
-    values["architectures"] = [names.ARCHITECTURES[model_type][type(model).__name__]]
-    values["dtype"] = str(next(model.parameters()).dtype).removeprefix("torch.")
-    return dict(sorted(values.items()))
-
-
-_SAFETENSORS_DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-}
+    found = [kind for kind in cls.__mro__ if kind.__name__ in names.HEADS["bert"]]
+    if not found:
+        raise CheckpointError(
+            f"{cls.__name__} is not derived from a class with official files.",
+            key=cls.__name__,
+            hint=f"Derive it from one of {', '.join(names.HEADS['bert'])}.",
+        )
+    if found[-1].__name__ not in names.HEADS[family]:
+        raise CheckpointError(
+            f"The model is a DistilBERT, which was published without {found[-1].__name__}.",
+            key="model_type",
+        )
+    return found[-1]
 
 
 def class_name(folder: Path) -> str:
-    """The class here that `architectures` in a folder's config.json names; BertModel if none is.
+    """The class here that `architectures` in a folder's config.json names; else "BertModel".
 
     Raises:
-        CheckpointError: config.json is missing, is no JSON object, or names other classes.
+        CheckpointError: config.json is missing, is not a JSON object, or names other classes.
     """
-    path, values = _config_object(folder)
-    stated = values.get("architectures") or []
-    ours = {
-        official: name
-        for family in names.ARCHITECTURES.values()
-        for name, official in family.items()
-    }
-    are_names = isinstance(stated, list) and all(isinstance(name, str) for name in stated)
-    known = [ours[name] for name in stated if name in ours] if are_names else []
+    path = inside(folder, CONFIG)
+    stated = read_object(path).get("architectures") or []
+    families = names.ARCHITECTURES.values()
+    ours = {official: name for family in families for name, official in family.items()}
+    listed = stated if isinstance(stated, list) else []
+    known = [ours[name] for name in listed if isinstance(name, str) and name in ours]
     if stated and not known:
         raise CheckpointError(
             f"{path} names the architectures {stated!r}, none of which minibert has: it has "
@@ -520,23 +163,78 @@ def class_name(folder: Path) -> str:
     return known[0] if known else names.BARE_MODEL
 
 
-def _config_object(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """A folder's config.json, and the JSON object that is in it."""
-    path = inside(folder, CONFIG)
-    return path, read_object(path)
+def _build(
+    cls: type[M], config: BertConfig, pooler: bool, generator: torch.Generator | None = None
+) -> M:
+    """A model from its class and config; a bare one has a pooler only on request.
+
+    An official class is built on the meta device: shapes, but no memory. A subclass may compute
+    values in its `__init__`, which would be lost there, so it is built for real.
+    """
+    kind = official_class(cls)
+    options: dict[str, Any] = {} if generator is None else {"generator": generator}
+    if kind.__name__ == names.BARE_MODEL and not pooler:
+        options["pooler"] = False
+    with torch.device("meta" if cls is kind else "cpu"):
+        return cls(config, **options)
 
 
-def _read_config(folder: Path) -> BertConfig:
+def _require_reproducible(model: Model, folder: Path) -> None:
+    """Refuses to save a model that its class would not build again from its config."""
+    with torch.random.fork_rng(devices=[]):  # saving does not change the random numbers to come
+        again = _build(type(model), model.config, getattr(model.body, "pooler", None) is not None)
+    found, expected = _parts(model), _parts(again)
+    unlike = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
+    if unlike:
+        raise CheckpointError(
+            f"{', '.join(unlike)} of this model are not what {type(model).__name__} builds from "
+            "its config, and loading would not bring them back, so it is not saved.",
+            path=folder,
+            key=unlike[0],
+            hint=f"Make the change in the __init__ of a subclass of {type(model).__name__}.",
+        )
+
+
+def _parts(model: nn.Module) -> dict[str, object]:
+    """Module -> its class, and parameter -> its shape.
+
+    A class of minibert.fast counts as the one that it is derived from: it computes the same.
+    """
+    classes = {
+        name: next(k for k in type(part).__mro__ if not k.__module__.startswith("minibert.fast"))
+        for name, part in model.named_modules()
+    }
+    return classes | {name: tensor.shape for name, tensor in model.named_parameters()}
+
+
+def _warn_of_subclass(cls: type[Model], config: BertConfig, path: Path) -> None:
+    saved_by = config.extra.get(names.SUBCLASS)
+    if saved_by is not None and not _saved_by(cls, config):
+        warnings.warn(
+            f"{path} was saved by {saved_by!r:.200}, a subclass that may compute something else "
+            f"from these weights than {cls.__name__}.",
+            stacklevel=4,
+        )
+
+
+def _saved_by(cls: type[Model], config: BertConfig) -> bool:
+    return str(config.extra.get(names.SUBCLASS)).rpartition(":")[2] == cls.__qualname__
+
+
+# config.json.
+
+
+def read_config(folder: Path) -> BertConfig:
     """The config of a folder, with DistilBERT's keys translated.
 
     Raises:
-        CheckpointError: no config.json, or not an object of JSON.
+        CheckpointError: config.json is missing or is not a JSON object.
         ConfigError: a value that no model can be built from.
     """
-    path, values = _config_object(folder)
+    path = inside(folder, CONFIG)
+    values = read_object(path)
     family = str(values.get("model_type", "bert"))
-    if family not in names.CONFIG_KEYS:
-        family = "bert"  # whose from_official refuses a family that is not known
+    family = family if family in names.CONFIG_KEYS else "bert"  # whose config refuses the others
     ours = {official: name for name, official in names.CONFIG_KEYS[family].items()}
     for official, name in ours.items():
         if official in values and values.get(name, values[official]) != values[official]:
@@ -546,51 +244,286 @@ def _read_config(folder: Path) -> BertConfig:
                 path=path,
                 key=official,
             )
-    translated: dict[Any, Any] = {ours.get(key, key): value for key, value in values.items()}
+    translated: dict[str, Any] = {ours.get(key, key): value for key, value in values.items()}
     try:
         return BertConfig.from_official({**translated, **names.CONFIG_FACTS[family]})
     except ConfigError as error:
-        raise ConfigError(
-            f"{path}: {error}",
-            path=path,
-            key=error.key,
-        ) from error
+        raise ConfigError(f"{path}: {error}", path=path, key=error.key) from error
+
+
+def official_config(model: Model) -> dict[str, Any]:
+    """The content of config.json."""
+    kind, family = official_class(type(model)), model.config.model_type
+    left_out = {*names.CONFIG_NOT_CARRIED_OVER, *names.CONFIG_OF_OTHERS[family]}
+    if kind.__name__ not in names.LABELLED:
+        left_out |= {"id2label", "label2id"}  # transformers insists on 2 for spans
+    keys, values = names.CONFIG_KEYS[family], model.config.to_official()
+    values = {keys.get(key, key): value for key, value in values.items() if key not in left_out}
+    values["architectures"] = [names.ARCHITECTURES[family][kind.__name__]]
+    values["dtype"] = str(next(model.parameters()).dtype).removeprefix("torch.")
+    if type(model) is not kind:
+        values[names.SUBCLASS] = f"{type(model).__module__}:{type(model).__qualname__}"
+    return dict(sorted(values.items()))
 
 
 def _with_labels(
-    class_name: str,
-    config: Any,
+    kind: str,
+    config: BertConfig,
     labels: Sequence[str] | None,
     num_labels: int | None,
     problem_type: str | None,
-) -> Any:
+) -> BertConfig:
     """The stored config with the labels and the problem type that were asked for."""
     if problem_type is not None:
         config = config.replace(problem_type=problem_type)
     if labels is None and num_labels is None:
         return config
+    if kind not in names.LABELLED:
+        raise ConfigError(f"The classes of {kind} are fixed, so it takes no labels.", key="labels")
     count = len(labels) if labels is not None else num_labels
-    if class_name not in names.LABELLED:
+    if num_labels not in (None, count) or not count or not 1 <= count <= _MOST_LABELS:
         raise ConfigError(
-            f"{class_name} has no labels of the user's own.",
-            key="labels",
-        )
-    if num_labels not in (None, count) or not count or count < 1:
-        raise ConfigError(
-            f"{count} labels and num_labels {num_labels} were given.",
+            f"{count} labels and num_labels {num_labels} were given; from 1 to {_MOST_LABELS} "
+            "are possible.",
             key="num_labels",
         )
     if labels is None and count == config.num_labels:
         return config
     chosen = list(labels) if labels is not None else [f"LABEL_{i}" for i in range(count)]
     if len(set(chosen)) != count:
-        raise ConfigError(
-            f"A label is there twice: {chosen}.",
-            key="labels",
-        )
+        raise ConfigError(f"A label is there twice: {chosen}.", key="labels")
     return config.replace(id2label=dict(enumerate(chosen)))
 
 
-def _are_placeholders(id2label: Mapping[int, str]) -> bool:
-    """Whether these are the names that are written where nobody gave any."""
-    return all(name == f"LABEL_{number}" for number, name in id2label.items())
+def _check_layers(stored: Shapes, layers: int, path: Path) -> None:
+    """Compares the number of layers before a model is built, which could be of any size."""
+    found = len({number.group() for number in map(names.LAYER.search, stored) if number})
+    if found != layers:
+        raise CheckpointError(
+            f"{path} says num_hidden_layers {layers}, but the weights beside it have {found} "
+            "layers.",
+            path=path,
+            key="num_hidden_layers",
+        )
+
+
+def _with_layers(config: BertConfig, layers: int) -> BertConfig:
+    """The stored config, cut to the first few layers."""
+    if layers > config.num_hidden_layers:
+        raise ConfigError(
+            f"num_hidden_layers is {layers}, but the model has {config.num_hidden_layers}.",
+            key="num_hidden_layers",
+        )
+    return config.replace(num_hidden_layers=layers)
+
+
+# Matching a model with files.
+
+
+def official_names(model: Model) -> dict[str, str]:
+    """The official name of each parameter; one that a subclass adds keeps its own.
+
+    Raises:
+        CheckpointError: a parameter of an official class has no official name, or two have one.
+    """
+    config, kind = model.config, official_class(type(model), model.config.model_type)
+    family, tied = config.model_type, config.tie_word_embeddings
+    result: dict[str, str] = {}
+    for name in model.state_dict():
+        official = names.official_name(name, kind.__name__, family, tied)
+        if official is None and type(model) is not kind:
+            official = name
+        if official is None or official in result.values():
+            raise CheckpointError(
+                f"{type(model).__name__} has {name}, which has no official name of its own.",
+                key=name,
+                hint="Add it in a subclass, under a name that official files do not use.",
+            )
+        result[name] = official
+    return result
+
+
+def _copies(model: Model) -> dict[str, str]:
+    config, kind = model.config, official_class(type(model)).__name__
+    return names.copies(kind, config.model_type, config.tie_word_embeddings)
+
+
+def match(
+    model: Model,
+    stored: Shapes,
+    fresh: Mapping[str, str] | None = None,
+    ignored: Mapping[str, str] | None = None,
+    where: str | Path = "The state dict",
+) -> tuple[Entry, ...]:
+    """Decides what becomes of every tensor, from names, shapes and dtypes alone.
+
+    Args:
+        stored: what there is, under official names of any age, with or without prefix.
+        fresh: parameters that may be missing -> the reason they are freshly initialised.
+        ignored: stored tensors not to be used -> the reason.
+        where: the file that the tensors come from, or what the error calls their place.
+
+    Raises:
+        CheckpointError: one error for all tensors that are missing, unexpected, of another shape,
+            of a dtype that weights do not have, or there under two names.
+    """
+    fresh, ignored = fresh or {}, ignored or {}
+    official = official_names(model)
+    bare = {key: names.bare_name(key) for key in [*stored, *official.values()]}
+    copies = {names.bare_name(copy): names.bare_name(kept) for copy, kept in _copies(model).items()}
+    stand_ins = {kept: copy for copy, kept in copies.items()}
+    faults: dict[str, list[str]] = defaultdict(list)
+    found: dict[str, str] = {}
+    for key in stored:
+        if key not in ignored and found.setdefault(bare[key], key) != key:
+            faults["there twice"].append(f"{found[bare[key]]} and {key}")
+
+    entries: list[Entry] = []
+    for name, tensor in model.state_dict().items():
+        wanted, shape = bare[official[name]], tuple(tensor.shape)
+        there = found.get(wanted) or found.get(stand_ins.get(wanted, ""))
+        if there is None and name in fresh:
+            entries.append(Entry(official[name], name, shape, "", "fresh", fresh[name]))
+        elif there is None:
+            faults["missing"].append(f"{official[name]} {shape}")
+        else:
+            stored_shape, dtype = stored[there]
+            if stored_shape != shape:
+                faults["of another shape"].append(
+                    f"{there} is {stored_shape} in the file and {shape} in the model"
+                )
+            elif dtype not in DTYPES:
+                faults["not of a floating-point type"].append(f"{there} ({dtype})")
+            entries.append(Entry(there, name, shape, DTYPES.get(dtype, dtype), "loaded"))
+
+    used = {entry.official for entry in entries if entry.status == "loaded"}
+    expected = {bare[name] for name in official.values()}
+    for key, (shape, dtype) in stored.items():
+        if key in used or found.get(bare[key], key) != key:
+            continue
+        status, kept = "left out", ""
+        why = ignored.get(key) or names.reason_left_out(bare[key], expected)
+        if key not in ignored and bare[key] in copies:
+            status, why = "tied", f"the same values as {copies[bare[key]]}, kept once"
+            kept = found.get(copies[bare[key]], "")
+            if kept and stored[kept] != (shape, dtype):
+                faults["unlike the tensor that they repeat"].append(
+                    f"{key} is {dtype} {shape} and {kept} is {stored[kept][1]} {stored[kept][0]}"
+                )
+        if why is None:
+            faults["unexpected"].append(f"{key} {shape}")
+        else:
+            kept = kept if model.config.tie_word_embeddings else ""
+            entries.append(Entry(key, None, shape, DTYPES.get(dtype, dtype), status, why, kept))
+    if faults:
+        raise _does_not_fit(model, where, faults)
+    return tuple(entries)
+
+
+def _does_not_fit(
+    model: Model, where: str | Path, faults: Mapping[str, Sequence[str]]
+) -> CheckpointError:
+    listed = "; ".join(
+        f"{len(keys)} {'tensor' if len(keys) == 1 else 'tensors'} {what}: {', '.join(keys)}"
+        for what, keys in faults.items()
+    )
+    heads = tuple(start for start in names.LEFT_OUT if not start.startswith("embeddings"))
+    only_head = set(faults) == {"missing"} and all(
+        names.bare_name(key).startswith(heads) for key in faults["missing"]
+    )
+    return CheckpointError(
+        f"{where} does not fit {type(model).__name__}: {listed}.",
+        path=where if isinstance(where, Path) else None,
+        key=next(iter(faults.values()))[0].split(" ")[0],
+        hint="To train a new head, give label names (or num_labels, or fresh_head=True)."
+        if only_head
+        else None,
+    )
+
+
+def _compare_classes(
+    model: Model, stored: Shapes, known: BertConfig
+) -> tuple[list[str], dict[str, str]]:
+    """What a model and the one that was stored do not share.
+
+    Returns:
+        The parameters that a subclass adds to its official class; and stored tensors that this
+        model has no place for -> the reason to leave them out.
+    """
+    kind, config, official = official_class(type(model)), model.config, official_names(model)
+    classes, stated = names.ARCHITECTURES[config.model_type], known.extra.get("architectures")
+    ignored: dict[str, str] = {}
+    for key in stored:
+        number = names.LAYER.search(key)
+        if number and int(number.group()) >= config.num_hidden_layers:
+            ignored[key] = f"num_hidden_layers is {config.num_hidden_layers}"
+    for other in stated if isinstance(stated, list) else ():
+        if other in classes.values() and other != classes[kind.__name__]:
+            heads = [key for key in stored if key.startswith(names.SHARED_HEAD_NAMES)]
+            ignored |= dict.fromkeys(heads, f"the head of {other}, which is another task's")
+    if type(model) is kind:
+        return [], ignored
+    plain = set(official_names(_build(kind, config, True)).values())
+    lacking = {names.bare_name(name) for name in plain - set(official.values())}
+    unused = [key for key in stored if names.bare_name(key) in lacking]
+    ignored |= dict.fromkeys(unused, f"{type(model).__name__} has no such parameter")
+    return [name for name in official if official[name] not in plain], ignored
+
+
+def _choose_fresh(
+    model: Model,
+    stored: Shapes,
+    known: BertConfig,
+    ignored: dict[str, str],
+    asked: bool,
+    fresh_head: bool,
+) -> dict[str, str]:
+    """The parameters that are freshly initialised if the file lacks them -> the reason.
+
+    A stored head for other labels than those `asked` for is added to `ignored`.
+    """
+    official, kind = official_names(model), official_class(type(model)).__name__
+    found = {names.bare_name(key): key for key in stored if key not in ignored}
+    fresh: dict[str, str] = {}
+    for attribute in names.HEADS[known.model_type][kind]:
+        head = [name for name in official if name.startswith(f"{attribute}.")]
+        keys = [found[official[name]] for name in head if official[name] in found]
+        other = _other_labels(model.config, known, stored, found) if keys and asked else None
+        if other is not None:
+            ignored |= dict.fromkeys(keys, other)
+        if other is not None or (not keys and (asked or fresh_head)):
+            fresh |= dict.fromkeys(head, f"{other or 'not in the file'}; train before use")
+    if fresh:
+        pooler = [name for name in official if name.startswith(f"{names.OUR_PREFIX}pooler.")]
+        fresh |= dict.fromkeys(pooler, "not in the file, initialised with the head")
+    return fresh
+
+
+def _other_labels(
+    config: BertConfig, known: BertConfig, stored: Shapes, found: Mapping[str, str]
+) -> str | None:
+    """How the classes of the stored head differ from those asked for; None if they do not."""
+    asked, labels = config.id2label, known.id2label
+    shape = stored[found["classifier.weight"]][0] if "classifier.weight" in found else ()
+    if shape[:1] != (len(asked),):
+        return f"the stored head has {(*shape, 0)[0]} classes, and {len(asked)} were asked for"
+    placeholders = all(name == f"LABEL_{number}" for number, name in labels.items())
+    if asked != labels and not placeholders:
+        return f"the stored head's classes are {', '.join(labels.values())}"
+    return None
+
+
+def _initialise_fresh(
+    model: Model, fresh: Collection[str | None], generator: torch.Generator | None
+) -> None:
+    """Gives fresh parameters on the meta device their first values.
+
+    `initialise` passes over what stays there: all that the file has.
+    """
+    on_meta = [name for name in fresh if name and model.get_parameter(name).is_meta]
+    for name in on_meta:
+        owner, _, last = name.rpartition(".")
+        zeros = torch.zeros_like(model.get_parameter(name), device="cpu")  # as the parameter
+        setattr(model.get_submodule(owner), last, nn.Parameter(zeros))
+    if on_meta:
+        initialise(model, model.config.initializer_range, default_generator(generator))

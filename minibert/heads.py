@@ -97,9 +97,6 @@ class ModelWithHead(Model):
         given = {term: batch.get(name) for term, name in self.counted.items()}
         return {term: losses.count(labels) for term, labels in given.items() if labels is not None}
 
-    def _vocabulary_heads(self) -> list[Any]:
-        return [part for part in self.children() if isinstance(part, MaskedLMHead)]
-
 
 class MaskedLMHead(nn.Module):
     """Dense, activation, norm, then a product with every row of the word table, plus a bias.

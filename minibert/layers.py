@@ -52,8 +52,8 @@ class FeedForward(nn.Module):
 def initialise(module: nn.Module, deviation: float, generator: torch.Generator | None) -> None:
     """Draws new weights: matrices and tables from a normal distribution, zero biases and pad row.
 
-    The gains and biases of layer norms are 1 and 0 already. Parameters on the meta device, which
-    have no numbers, are left alone.
+    Layer norms get gains of 1 and biases of 0. Parameters on the meta device, which have no
+    numbers, are left alone.
 
     Args:
         deviation: the standard deviation, `config.initializer_range`.
@@ -64,6 +64,8 @@ def initialise(module: nn.Module, deviation: float, generator: torch.Generator |
     """
     generator = default_generator(generator)
     for part in module.modules():
+        if isinstance(part, nn.LayerNorm):
+            part.reset_parameters()
         if not isinstance(part, (nn.Linear, nn.Embedding)) or part.weight.is_meta:
             continue
         nn.init.normal_(part.weight, 0.0, deviation, generator=generator)

@@ -1,70 +1,45 @@
-"""Names: what official files call each tensor and each setting, both ways. Data only.
+"""Names: what official files call each tensor and each setting, both ways.
 
 Two families are known: BERT (Devlin et al. 2019) and DistilBERT (Sanh et al. 2019), as published in
-the Hub's format. Left stands the name used here, right the official one; `{}` is the layer number.
-Everything that a file may hold and a model does not take is listed too, with the reason.
+the Hub's format. Tables of modules have the name used here on the left, the official one on the
+right, and `{}` for the layer; a parameter is called `weight` or `bias` in both. What a file may
+hold and a model does not take is listed too, with the reason.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
+
 # The body: embeddings, encoder and pooler. A pooler is part of BERT only.
 BODY = {
     "bert": {
-        "embeddings.word.weight": "embeddings.word_embeddings.weight",
-        "embeddings.position.weight": "embeddings.position_embeddings.weight",
-        "embeddings.segment.weight": "embeddings.token_type_embeddings.weight",
-        "embeddings.norm.weight": "embeddings.LayerNorm.weight",
-        "embeddings.norm.bias": "embeddings.LayerNorm.bias",
-        "encoder.layers.{}.attention.query.weight": "encoder.layer.{}.attention.self.query.weight",
-        "encoder.layers.{}.attention.query.bias": "encoder.layer.{}.attention.self.query.bias",
-        "encoder.layers.{}.attention.key.weight": "encoder.layer.{}.attention.self.key.weight",
-        "encoder.layers.{}.attention.key.bias": "encoder.layer.{}.attention.self.key.bias",
-        "encoder.layers.{}.attention.value.weight": "encoder.layer.{}.attention.self.value.weight",
-        "encoder.layers.{}.attention.value.bias": "encoder.layer.{}.attention.self.value.bias",
-        "encoder.layers.{}.attention.output.weight": (
-            "encoder.layer.{}.attention.output.dense.weight"
-        ),
-        "encoder.layers.{}.attention.output.bias": "encoder.layer.{}.attention.output.dense.bias",
-        "encoder.layers.{}.attention_norm.weight": (
-            "encoder.layer.{}.attention.output.LayerNorm.weight"
-        ),
-        "encoder.layers.{}.attention_norm.bias": "encoder.layer.{}.attention.output.LayerNorm.bias",
-        "encoder.layers.{}.feed_forward.inner.weight": (
-            "encoder.layer.{}.intermediate.dense.weight"
-        ),
-        "encoder.layers.{}.feed_forward.inner.bias": "encoder.layer.{}.intermediate.dense.bias",
-        "encoder.layers.{}.feed_forward.outer.weight": "encoder.layer.{}.output.dense.weight",
-        "encoder.layers.{}.feed_forward.outer.bias": "encoder.layer.{}.output.dense.bias",
-        "encoder.layers.{}.feed_forward_norm.weight": "encoder.layer.{}.output.LayerNorm.weight",
-        "encoder.layers.{}.feed_forward_norm.bias": "encoder.layer.{}.output.LayerNorm.bias",
-        "pooler.dense.weight": "pooler.dense.weight",
-        "pooler.dense.bias": "pooler.dense.bias",
+        "embeddings.word": "embeddings.word_embeddings",
+        "embeddings.position": "embeddings.position_embeddings",
+        "embeddings.segment": "embeddings.token_type_embeddings",
+        "embeddings.norm": "embeddings.LayerNorm",
+        "encoder.layers.{}.attention.query": "encoder.layer.{}.attention.self.query",
+        "encoder.layers.{}.attention.key": "encoder.layer.{}.attention.self.key",
+        "encoder.layers.{}.attention.value": "encoder.layer.{}.attention.self.value",
+        "encoder.layers.{}.attention.output": "encoder.layer.{}.attention.output.dense",
+        "encoder.layers.{}.attention_norm": "encoder.layer.{}.attention.output.LayerNorm",
+        "encoder.layers.{}.feed_forward.inner": "encoder.layer.{}.intermediate.dense",
+        "encoder.layers.{}.feed_forward.outer": "encoder.layer.{}.output.dense",
+        "encoder.layers.{}.feed_forward_norm": "encoder.layer.{}.output.LayerNorm",
+        "pooler.dense": "pooler.dense",
     },
     "distilbert": {
-        "embeddings.word.weight": "embeddings.word_embeddings.weight",
-        "embeddings.position.weight": "embeddings.position_embeddings.weight",
-        "embeddings.norm.weight": "embeddings.LayerNorm.weight",
-        "embeddings.norm.bias": "embeddings.LayerNorm.bias",
-        "encoder.layers.{}.attention.query.weight": "transformer.layer.{}.attention.q_lin.weight",
-        "encoder.layers.{}.attention.query.bias": "transformer.layer.{}.attention.q_lin.bias",
-        "encoder.layers.{}.attention.key.weight": "transformer.layer.{}.attention.k_lin.weight",
-        "encoder.layers.{}.attention.key.bias": "transformer.layer.{}.attention.k_lin.bias",
-        "encoder.layers.{}.attention.value.weight": "transformer.layer.{}.attention.v_lin.weight",
-        "encoder.layers.{}.attention.value.bias": "transformer.layer.{}.attention.v_lin.bias",
-        "encoder.layers.{}.attention.output.weight": (
-            "transformer.layer.{}.attention.out_lin.weight"
-        ),
-        "encoder.layers.{}.attention.output.bias": "transformer.layer.{}.attention.out_lin.bias",
-        "encoder.layers.{}.attention_norm.weight": "transformer.layer.{}.sa_layer_norm.weight",
-        "encoder.layers.{}.attention_norm.bias": "transformer.layer.{}.sa_layer_norm.bias",
-        "encoder.layers.{}.feed_forward.inner.weight": "transformer.layer.{}.ffn.lin1.weight",
-        "encoder.layers.{}.feed_forward.inner.bias": "transformer.layer.{}.ffn.lin1.bias",
-        "encoder.layers.{}.feed_forward.outer.weight": "transformer.layer.{}.ffn.lin2.weight",
-        "encoder.layers.{}.feed_forward.outer.bias": "transformer.layer.{}.ffn.lin2.bias",
-        "encoder.layers.{}.feed_forward_norm.weight": (
-            "transformer.layer.{}.output_layer_norm.weight"
-        ),
-        "encoder.layers.{}.feed_forward_norm.bias": "transformer.layer.{}.output_layer_norm.bias",
+        "embeddings.word": "embeddings.word_embeddings",
+        "embeddings.position": "embeddings.position_embeddings",
+        "embeddings.norm": "embeddings.LayerNorm",
+        "encoder.layers.{}.attention.query": "transformer.layer.{}.attention.q_lin",
+        "encoder.layers.{}.attention.key": "transformer.layer.{}.attention.k_lin",
+        "encoder.layers.{}.attention.value": "transformer.layer.{}.attention.v_lin",
+        "encoder.layers.{}.attention.output": "transformer.layer.{}.attention.out_lin",
+        "encoder.layers.{}.attention_norm": "transformer.layer.{}.sa_layer_norm",
+        "encoder.layers.{}.feed_forward.inner": "transformer.layer.{}.ffn.lin1",
+        "encoder.layers.{}.feed_forward.outer": "transformer.layer.{}.ffn.lin2",
+        "encoder.layers.{}.feed_forward_norm": "transformer.layer.{}.output_layer_norm",
     },
 }
 
@@ -76,33 +51,23 @@ PREFIX = {"bert": "bert.", "distilbert": "distilbert."}
 # The names of layer norms in files that were converted from TensorFlow in 2018 and 2019.
 OLD_NORM_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
+# The modules of each head; "" is the head itself, which holds a bias.
 _BERT_MASKED_LM = {
-    "dense.weight": "cls.predictions.transform.dense.weight",
-    "dense.bias": "cls.predictions.transform.dense.bias",
-    "norm.weight": "cls.predictions.transform.LayerNorm.weight",
-    "norm.bias": "cls.predictions.transform.LayerNorm.bias",
-    "bias": "cls.predictions.bias",
-    "decoder.weight": "cls.predictions.decoder.weight",
-}
-_BERT_NEXT_SENTENCE = {
-    "classifier.weight": "cls.seq_relationship.weight",
-    "classifier.bias": "cls.seq_relationship.bias",
+    "dense": "cls.predictions.transform.dense",
+    "norm": "cls.predictions.transform.LayerNorm",
+    "": "cls.predictions",
+    "decoder": "cls.predictions.decoder",
 }
 _DISTILBERT_MASKED_LM = {
-    "dense.weight": "vocab_transform.weight",
-    "dense.bias": "vocab_transform.bias",
-    "norm.weight": "vocab_layer_norm.weight",
-    "norm.bias": "vocab_layer_norm.bias",
-    "bias": "vocab_projector.bias",
-    "decoder.weight": "vocab_projector.weight",
+    "dense": "vocab_transform",
+    "norm": "vocab_layer_norm",
+    "": "vocab_projector",
+    "decoder": "vocab_projector",
 }
-_CLASSIFIER = {"classifier.weight": "classifier.weight", "classifier.bias": "classifier.bias"}
-_DEEP_CLASSIFIER = {
-    "dense.weight": "pre_classifier.weight",
-    "dense.bias": "pre_classifier.bias",
-    **_CLASSIFIER,
-}
-_SPANS = {"classifier.weight": "qa_outputs.weight", "classifier.bias": "qa_outputs.bias"}
+_NEXT_SENTENCE = {"classifier": "cls.seq_relationship"}
+_CLASSIFIER = {"classifier": "classifier"}
+_DEEP_CLASSIFIER = {"dense": "pre_classifier", "classifier": "classifier"}
+_SPANS = {"classifier": "qa_outputs"}
 
 # class -> attribute that holds a head -> names under it. DistilBERT was trained without next
 # sentences and has no form of those two classes.
@@ -110,11 +75,8 @@ HEADS: dict[str, dict[str, dict[str, dict[str, str]]]] = {
     "bert": {
         "BertModel": {},
         "BertForMaskedLM": {"head": _BERT_MASKED_LM},
-        "BertForNextSentencePrediction": {"head": _BERT_NEXT_SENTENCE},
-        "BertForPreTraining": {
-            "masked_lm": _BERT_MASKED_LM,
-            "next_sentence": _BERT_NEXT_SENTENCE,
-        },
+        "BertForNextSentencePrediction": {"head": _NEXT_SENTENCE},
+        "BertForPreTraining": {"masked_lm": _BERT_MASKED_LM, "next_sentence": _NEXT_SENTENCE},
         "BertForSequenceClassification": {"head": _CLASSIFIER},
         "BertForTokenClassification": {"head": _CLASSIFIER},
         "BertForQuestionAnswering": {"head": _SPANS},
@@ -196,10 +158,53 @@ CONFIG_OF_OTHERS: dict[str, tuple[str, ...]] = {
     "bert": ("qa_dropout", "seq_classif_dropout"),
     "distilbert": ("type_vocab_size", "layer_norm_eps", "classifier_dropout"),
 }
+# The key of config.json that names the subclass that a model was saved from, "module:class". It is
+# information for people: nothing is ever imported because of it.
+SUBCLASS = "minibert_class"
 # Keys of a config.json that say how that file came about; they are not true of a file saved here.
 CONFIG_NOT_CARRIED_OVER = (
     "_name_or_path",
     "auto_map",
+    SUBCLASS,
     "torch_dtype",
     "transformers_version",
 )
+
+LAYER = re.compile(r"(?<=\blayer\.)\d{1,9}(?=\.)|(?<=\blayers\.)\d{1,9}(?=\.)")
+
+
+def official_name(name: str, class_name: str, family: str, tied: bool) -> str | None:
+    """The official name of a parameter; None where official files have no name for it."""
+    module, _, last = name.rpartition(".")
+    number = LAYER.search(name)
+    template = LAYER.sub("{}", module, count=1)
+    ours, theirs = (OUR_PREFIX, PREFIX[family]) if class_name != BARE_MODEL else ("", "")
+    modules = {ours + module: theirs + official for module, official in BODY[family].items()}
+    for attribute, head in HEADS[family][class_name].items():
+        modules |= {f"{attribute}.{part}".rstrip("."): official for part, official in head.items()}
+    if template not in modules or last not in ("weight", "bias"):
+        return None
+    official = f"{modules[template]}.{last}".format(number.group() if number else "")
+    return copies(class_name, family, tied).get(official, official)
+
+
+def copies(class_name: str, family: str, tied: bool) -> dict[str, str]:
+    """Official names that repeat another tensor of a class -> the tensor that they repeat."""
+    return COPIES[family, tied] if class_name in MASKED_LM else {}
+
+
+def bare_name(official: str) -> str:
+    """An official name without the body's prefix, and with the new names of layer norms."""
+    for old, new in OLD_NORM_NAMES.items():
+        if official.endswith(old):
+            official = official.removesuffix(old) + new
+    start = official.partition(".")[0] + "."
+    return official.removeprefix(start) if start in PREFIX.values() else official
+
+
+def reason_left_out(bare: str, expected: Collection[str]) -> str | None:
+    """Why a model that expects these bare names leaves another out; None if nothing explains it."""
+    for start, what in LEFT_OUT.items():
+        if bare.startswith(start) and not any(name.startswith(start) for name in expected):
+            return f"{what}; this model has no use for it"
+    return None

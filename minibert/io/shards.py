@@ -1,7 +1,7 @@
 """Stored tensors: the safetensors files of one model, and what became of each tensor in them.
 
-The tensors of a model are in `model.safetensors`, or in several files ("shards") that an index
-lists. Names, shapes and dtypes are read from the headers first; values follow when all fits.
+The tensors are in `model.safetensors`, or in several files ("shards") that an index lists. Names,
+shapes and dtypes are read from the headers first; values follow when everything fits.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from minibert.io.errors import CheckpointError
@@ -26,6 +27,9 @@ INDEX = "model.safetensors.index.json"
 
 # name -> (shape, dtype as safetensors writes it)
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]
+
+# What weights can be stored as: safetensors' name -> torch's.
+DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 _PLAIN_FILE_NAME = re.compile(r"[\w][\w.-]{0,200}")
 
@@ -41,6 +45,7 @@ class Entry:
         dtype: as in the file, such as "float32"; empty for a fresh tensor.
         status: "loaded", "fresh", "tied" or "left out".
         reason: why, unless it was simply loaded.
+        copy_of: for a tied tensor, the one in the file that it repeats; empty if that is not there.
     """
 
     official: str
@@ -49,6 +54,7 @@ class Entry:
     dtype: str
     status: str
     reason: str = ""
+    copy_of: str = ""
 
     @property
     def parameters(self) -> int:
@@ -175,6 +181,67 @@ def read(files: Files, entries: Iterable[Entry]) -> dict[str, Tensor]:
     return {
         name: tensor for path in files.paths for name, tensor in read_tensors(path, wanted).items()
     }
+
+
+def assemble(
+    entries: Sequence[Entry],
+    tensors: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype | None = None,
+    allow_nonfinite: bool = False,
+    where: str | Path = "The state dict",
+) -> dict[str, Tensor]:
+    """The loaded tensors under our names: copies of the stored ones, cast to `dtype`.
+
+    Raises:
+        CheckpointError: a value is NaN or infinite (or too large for `dtype`) and that is not
+            allowed, two tensors that should be one differ, or they do not fit into memory.
+    """
+    path = where if isinstance(where, Path) else None
+    for entry in entries:
+        if entry.copy_of and not torch.equal(tensors[entry.official], tensors[entry.copy_of]):
+            raise CheckpointError(
+                f"{where} holds {entry.official} and {entry.copy_of}, which should be one tensor "
+                "and differ.",
+                path=path,
+                key=entry.official,
+                hint="If they were trained apart, set tie_word_embeddings to false in config.json.",
+            )
+    loaded = {e.official: e.name for e in entries if e.status == "loaded" and e.name is not None}
+    try:
+        result = {
+            name: tensors[official].detach().to(dtype or tensors[official].dtype, copy=True)
+            for official, name in loaded.items()
+        }
+        broken = [key for key, name in loaded.items() if not _is_finite(result[name])]
+    except (MemoryError, RuntimeError) as problem:  # the latter is torch's for a full memory
+        if isinstance(problem, RuntimeError) and "alloc" not in str(problem):
+            raise
+        values = sum(entry.parameters for entry in entries if entry.status == "loaded")
+        raise CheckpointError(
+            f"{where} has {values:,} values, which do not fit into memory.", path=path
+        ) from problem
+    if broken:
+        what = (
+            f"{where} holds values that are NaN, infinite or too large for "
+            f"{result[loaded[broken[0]]].dtype} in: {', '.join(broken)}."
+        )
+        if not allow_nonfinite:
+            raise CheckpointError(
+                what,
+                path=path,
+                key=broken[0],
+                hint="The training that wrote it diverged, or the file is damaged; "
+                "allow_nonfinite=True opens it for inspection.",
+            )
+        warnings.warn(what, stacklevel=4)
+    return result
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # A sum is ten times cheaper than a look at every value, and NaN and infinity survive it. It may
+    # overflow where no value is infinite: then every value is looked at.
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
 def _no_weights(source: str | Path, local: Local) -> CheckpointError:

@@ -11,13 +11,12 @@ from typing import Any
 
 import torch
 
+from minibert import names
 from minibert.bert import BertModel
-from minibert.checkpoint import bare_name, official_names
 from minibert.config import BertConfig
 from minibert.io import bundled, shards
 from minibert.io.errors import ConfigError, HubError, MinibertError
 from minibert.io.files import read_bytes, sha256
-from minibert.names import BARE_MODEL
 
 LARGEST = 100_000  # bytes of the table
 
@@ -48,9 +47,7 @@ class Official:
         sizes_of_config: dict[str, Any] = dict(self.config)
         with torch.device("meta"):
             model = BertModel(BertConfig(model_type=self.family, **sizes_of_config))
-        sizes = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
-        official = official_names(BARE_MODEL, self.family, sizes, tied=True)
-        return {official[name]: shape for name, shape in sizes.items()}
+        return {n: tuple(tensor.shape) for n, tensor in model.official_state_dict().items()}
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,7 @@ def _verify(entry: Official) -> Verified:
         return Verified(entry.id, entry.revision, "not reachable", (str(problem),))
     except MinibertError as problem:  # there, and not what it should be
         return Verified(entry.id, entry.revision, "differs", (str(problem),))
-    found = {bare_name(name): shape for name, (shape, _) in stored.items()}
+    found = {names.bare_name(name): shape for name, (shape, _) in stored.items()}
     expected = entry.shapes()
     what = [
         f"{name} is {found.get(name, 'missing')}, not {shape}"

@@ -42,7 +42,7 @@ def random_model(family: str, name: str, seed: int = 0, **changes):
 
 def reference_config(model):
     """The config that transformers reads from what minibert would write."""
-    values = checkpoint._official_config(model)
+    values = checkpoint.official_config(model)
     kind = {"bert": transformers.BertConfig, "distilbert": transformers.DistilBertConfig}
     return kind[model.config.model_type](**values)
 

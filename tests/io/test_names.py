@@ -6,8 +6,9 @@ import pytest
 
 import minibert
 from minibert import names
-from minibert.checkpoint import bare_name, official_names
+from minibert.checkpoint import official_class
 from minibert.io.errors import CheckpointError
+from minibert.names import bare_name, official_name
 from tests.io.conftest import CASES, config_of, reference_of
 
 
@@ -54,12 +55,17 @@ def test_old_names_and_prefixes(official, bare):
 
 def test_layer_numbers_of_two_digits():
     name = "encoder.layers.11.attention.query.weight"
-    assert official_names("BertModel", "bert", [name], True) == {
-        name: "encoder.layer.11.attention.self.query.weight"
-    }
+    official = "encoder.layer.11.attention.self.query.weight"
+    assert official_name(name, "BertModel", "bert", True) == official
+    assert official_name(f"bert.{name}", "BertForMaskedLM", "bert", True) == f"bert.{official}"
+
+
+@pytest.mark.parametrize("name", ["head.scale", "bert.adapter.weight", "other.weight"])
+def test_a_parameter_without_an_official_name(name):
+    assert official_name(name, "BertForMaskedLM", "bert", True) is None
 
 
 def test_a_class_without_a_distilbert_form_is_named():
-    with pytest.raises(CheckpointError, match="BertForPreTraining") as caught:
-        official_names("BertForPreTraining", "distilbert", [], True)
-    assert caught.value.key == "model_type"
+    with pytest.raises(CheckpointError) as caught:
+        official_class(minibert.BertForPreTraining, "distilbert")
+    assert caught.value.key == "model_type" and "BertForPreTraining" in str(caught.value)

@@ -19,6 +19,7 @@ from minibert import (
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
+    checkpoint,
     names,
 )
 from minibert.checkpoint import class_name
@@ -74,7 +75,7 @@ def test_what_transformers_saves_is_opened(family, name, tied, tmp_path):
 def test_a_state_dict_of_transformers_loads(family, name):
     ours = random_model(family, name)
     theirs = reference_of(ours)
-    ours.load_official_state_dict(theirs.state_dict())
+    checkpoint.load_state_dict(ours, theirs.state_dict())
     assert_same_outputs(ours, theirs, batch_of(ours))
 
 
@@ -465,7 +466,7 @@ def test_a_failed_load_leaves_the_model_as_it_was():
         state = dict(good)
         spoil(state)
         with pytest.raises(CheckpointError):
-            model.load_official_state_dict(state)
+            checkpoint.load_state_dict(model, state)
         for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, before[name]), name
 

@@ -9,10 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minibert import BertForSequenceClassification, BertModel
-from minibert.checkpoint import assemble
 from minibert.io.errors import CheckpointError
 from minibert.io.files import read_json, write_json
-from minibert.io.shards import INDEX, SINGLE, Entry, LoadReport, find, read
+from minibert.io.shards import INDEX, SINGLE, Entry, LoadReport, assemble, find, read
 from tests.io.conftest import random_model
 
 
@@ -193,7 +192,7 @@ def test_only_a_full_memory_is_called_one(problem, error, monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "to", fail)
     entries = [Entry("a", "a", (3,), "float32", "loaded")]
-    words = "has 3 values, which do not fit into the memory" if error is CheckpointError else "dev"
+    words = "has 3 values, which do not fit into memory" if error is CheckpointError else "dev"
     with pytest.raises(error, match=words):
         assemble(entries, {"a": torch.zeros(3)})
 

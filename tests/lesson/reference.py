@@ -17,7 +17,7 @@ import transformers
 from torch import Tensor, nn
 
 import minibert
-from minibert import BertConfig, BertOutput, names
+from minibert import BertConfig, BertOutput, checkpoint, names
 from minibert.attention import attend_by_length, attention_by_hand
 from minibert.fast.accelerate import attend_fast
 from minibert.fast.chunked import attention_in_chunks
@@ -92,7 +92,7 @@ def pair(
     reference = getattr(transformers, names.ARCHITECTURES[family][name])(config)
     randomise(reference, seed)
     ours = getattr(minibert, name)(our_config(reference.config.to_dict()))
-    ours.load_official_state_dict(reference.state_dict())
+    checkpoint.load_state_dict(ours, reference.state_dict())
     return reference.to(dtype).eval(), ours.to(dtype).eval()
 
 

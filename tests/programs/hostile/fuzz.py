@@ -80,7 +80,7 @@ def use_model(folder: Path) -> None:
     """Opens a model, and if it opens, runs it and writes its config, of which all is kept."""
     model = BertForSequenceClassification.from_pretrained(folder)
     model(torch.tensor([[2, 5, 6, 3]]))  # (B, S)
-    write_json(folder / "again.json", checkpoint._official_config(model))
+    write_json(folder / "again.json", checkpoint.official_config(model))
 
 
 def use_tokenizer(folder: Path) -> None:

@@ -1,0 +1,255 @@
+"""Changing BERT: subclasses load, train, save and reload; what would be lost is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from minibert import (
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertModel,
+    checkpoint,
+)
+from minibert.io.errors import CheckpointError, ConfigError
+from minibert.io.files import read_json
+from tests.io.conftest import batch_of, config_of, outputs_of, random_model
+
+
+class Renamed(BertForSequenceClassification):
+    """Nothing new."""
+
+
+class Doubled(nn.Linear):
+    """A linear map with a parameter of its own."""
+
+    def __init__(self, size: int, outputs: int):
+        super().__init__(size, outputs)
+        self.gain = nn.Parameter(torch.full((outputs,), 2.0))
+
+    def forward(self, hidden):
+        return super().forward(hidden) * self.gain
+
+
+class WithGain(BertForSequenceClassification):
+    """A parameter more, and a table that is computed when the model is built."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.head.classifier = Doubled(config.hidden_size, config.num_labels)
+        self.register_buffer("table", torch.arange(3.0), persistent=False)
+
+
+class NoPositions(nn.Module):
+    def forward(self, positions):
+        return 0.0
+
+
+class WithoutPositions(BertModel):
+    def __init__(self, config, pooler=True):
+        super().__init__(config, pooler)
+        self.embeddings.position = NoPositions()
+
+
+class Adapted(BertForSequenceClassification):
+    """A new module, under a name of its own."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.adapter = nn.Linear(config.hidden_size, 2)
+
+
+class Clashing(BertForSequenceClassification):
+    def __init__(self, config):
+        super().__init__(config)
+        self.classifier = nn.Linear(config.hidden_size, 3)
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+
+
+@pytest.mark.parametrize("kind", [Renamed, WithGain, Adapted])
+def test_a_subclass_loads_official_files_saves_and_loads_again(kind, saved, tmp_path, recwarn):
+    model = kind.from_pretrained(saved)
+    assert not model.training
+    plain = BertForSequenceClassification.from_pretrained(saved)
+    assert_same({name: model.state_dict()[name] for name in plain.state_dict()}, plain.state_dict())
+    model.save_pretrained(tmp_path / "again", allow_untrained=True)
+    again = kind.from_pretrained(tmp_path / "again")
+    assert_same(again.state_dict(), model.state_dict())
+    assert not again.load_report.of("fresh") and not again.untrained()
+    assert not recwarn.list
+    recorded = read_json(tmp_path / "again" / "config.json")
+    assert recorded["minibert_class"] == f"{__name__}:{kind.__name__}"
+    assert recorded["architectures"] == ["BertForSequenceClassification"]
+
+
+def test_what_a_subclass_adds_is_fresh_until_it_is_trained(saved, tmp_path):
+    model = WithGain.from_pretrained(saved)
+    assert [entry.name for entry in model.load_report.of("fresh")] == ["head.classifier.gain"]
+    assert model.untrained() == ("head.classifier.gain",)
+    assert model.head.classifier.gain.tolist() == [2.0, 2.0, 2.0]  # as its __init__ made it
+    assert model.table.tolist() == [0.0, 1.0, 2.0]
+    with pytest.raises(CheckpointError) as caught:
+        model.save_pretrained(tmp_path)
+    assert caught.value.key == "head.classifier.gain"
+    step = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    model.train()(**batch_of(model), labels=torch.tensor([0, 1, 2])).loss.backward()
+    step.step()
+    model.save_pretrained(tmp_path)
+
+
+def test_a_subclass_takes_labels_and_a_fresh_head(saved):
+    model = Renamed.from_pretrained(saved, labels=["a", "b"])
+    assert model.head.classifier.weight.shape == (2, 32)
+    assert model.untrained() == ("head.classifier.weight", "head.classifier.bias")
+    other = torch.Generator().manual_seed(1)
+    again = Renamed.from_pretrained(saved, labels=["a", "b"], generator=other)
+    assert not torch.equal(model.head.classifier.weight, again.head.classifier.weight)
+
+
+def test_the_plain_class_warns_of_a_subclass(saved, tmp_path):
+    Renamed.from_pretrained(saved).save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match=f"{__name__}:Renamed"):
+        model = BertForSequenceClassification.from_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    assert "minibert_class" not in read_json(tmp_path / "config.json")
+
+
+def test_the_plain_class_refuses_parameters_of_a_subclass(saved, tmp_path):
+    WithGain.from_pretrained(saved).save_pretrained(tmp_path, allow_untrained=True)
+    with pytest.warns(UserWarning, match="WithGain"), pytest.raises(CheckpointError) as caught:
+        BertForSequenceClassification.from_pretrained(tmp_path)
+    assert caught.value.key == "head.classifier.gain"
+
+
+def test_a_subclass_demands_its_own_parameters_of_its_own_files(saved, tmp_path):
+    Adapted.from_pretrained(saved).save_pretrained(tmp_path, allow_untrained=True)
+
+    class Adapted2(Adapted):
+        def __init__(self, config):
+            super().__init__(config)
+            self.more = nn.Parameter(torch.zeros(2))
+
+    Adapted2.__qualname__ = "Adapted"  # the class has changed since the file was saved
+    with pytest.raises(CheckpointError) as caught:
+        Adapted2.from_pretrained(tmp_path)
+    assert caught.value.key == "more"
+
+
+def test_parameters_that_a_subclass_lacks_are_left_out(tmp_path):
+    random_model("bert", "BertModel").save_pretrained(tmp_path / "plain")
+    model = WithoutPositions.from_pretrained(tmp_path / "plain")
+    left_out = [entry.official for entry in model.load_report.of("left out")]
+    assert left_out == ["embeddings.position_embeddings.weight"]
+    model.save_pretrained(tmp_path / "again")
+    again = WithoutPositions.from_pretrained(tmp_path / "again")
+    assert_same(outputs_of(again, batch_of(again)), outputs_of(model, batch_of(model)))
+    # Missing for the plain class, and said by name.
+    with pytest.warns(UserWarning), pytest.raises(CheckpointError) as caught:
+        BertModel.from_pretrained(tmp_path / "again")
+    assert caught.value.key == "embeddings.position_embeddings.weight"
+
+
+def test_a_replaced_module_is_refused(tmp_path):
+    model = random_model("bert", "BertModel")
+    model.embeddings.position = NoPositions()
+    with pytest.raises(CheckpointError) as caught:
+        model.save_pretrained(tmp_path)
+    assert caught.value.key == "embeddings.position" and "subclass" in caught.value.hint
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (lambda model: model.register_parameter("scale", nn.Parameter(torch.ones(1))), "scale"),
+        (lambda model: setattr(model.head, "classifier", nn.Linear(32, 5)), "head.classifier"),
+        (lambda model: setattr(model.head, "dropout", nn.AlphaDropout(0.1)), "head.dropout"),
+        (lambda model: delattr(model.head, "dropout"), "head.dropout"),
+        (
+            lambda model: setattr(model.bert.encoder, "layers", model.bert.encoder.layers[:1]),
+            "bert.encoder.layers.1",
+        ),
+        (lambda model: setattr(model.bert, "pooler", None), "bert.pooler"),
+    ],
+)
+def test_what_a_file_would_lose_is_refused(change, key, tmp_path):
+    model = random_model("bert", "BertForSequenceClassification")
+    change(model)
+    with pytest.raises(CheckpointError) as caught:
+        model.save_pretrained(tmp_path)
+    assert key in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_two_parameters_with_one_official_name_are_refused(saved):
+    with pytest.raises(CheckpointError) as caught:
+        Clashing.from_pretrained(saved)
+    assert caught.value.key == "classifier.weight"
+
+
+def test_a_subclass_with_the_name_of_its_official_class(saved, tmp_path):
+    kind = type("BertForSequenceClassification", (BertForSequenceClassification,), {})
+    model = kind.from_pretrained(saved)
+    model.save_pretrained(tmp_path)
+    assert checkpoint.official_class(kind) is BertForSequenceClassification
+
+
+def test_a_class_that_is_not_derived_from_an_official_one(saved):
+    from minibert.base import Model
+
+    with pytest.raises(CheckpointError) as caught:
+        Model.from_pretrained(saved)
+    assert caught.value.key == "Model"
+
+
+def test_saving_leaves_the_random_numbers_to_come_as_they_are(saved, tmp_path):
+    model = Adapted.from_pretrained(saved)
+    torch.manual_seed(3)
+    model.save_pretrained(tmp_path, allow_untrained=True)
+    found = torch.rand(1)
+    torch.manual_seed(3)
+    assert torch.equal(found, torch.rand(1))
+
+
+# Fewer layers
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_fewer_layers(family, tmp_path):
+    whole = random_model(family, "BertForMaskedLM")
+    whole.save_pretrained(tmp_path)
+    model = BertForMaskedLM.from_pretrained(tmp_path, num_hidden_layers=1)
+    assert model.config.num_hidden_layers == 1 and len(model.bert.encoder.layers) == 1
+    reasons = {entry.reason for entry in model.load_report.of("left out")}
+    assert reasons == {"num_hidden_layers is 1"}
+    assert len(model.load_report.of("left out")) == 16
+    batch = {**batch_of(model), "output_hidden_states": True}
+    with torch.no_grad():
+        found, expected = model(**batch).hidden_states[1], whole(**batch).hidden_states[1]
+    assert torch.equal(found, expected)
+    model.save_pretrained(tmp_path / "short")
+    assert BertForMaskedLM.from_pretrained(tmp_path / "short").config.num_hidden_layers == 1
+
+
+@pytest.mark.parametrize("layers", [0, 3, -1])
+def test_a_number_of_layers_that_cannot_be(layers, tmp_path):
+    random_model("bert", "BertModel").save_pretrained(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        BertModel.from_pretrained(tmp_path, num_hidden_layers=layers)
+    assert caught.value.key == "num_hidden_layers"
+
+
+def test_too_many_labels_are_refused_before_any_names_are_made(saved):
+    with pytest.raises(ConfigError) as caught:
+        BertForSequenceClassification.from_pretrained(saved, num_labels=10**9)
+    assert caught.value.key == "num_labels"
+
+
+def test_a_model_of_a_config_saves(tmp_path):
+    Renamed(config_of("bert")).save_pretrained(tmp_path)
+    assert not Renamed.from_pretrained(tmp_path).load_report.of("fresh")
