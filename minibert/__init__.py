@@ -9,37 +9,52 @@ The shape legend, used everywhere and never redefined:
     V  vocabulary                        C  classes
 """
 
-from minibert.bert import BertModel, BertOutput
-from minibert.config import BertConfig
-from minibert.heads import (
-    BertForMaskedLM,
-    BertForMultipleChoice,
-    BertForNextSentencePrediction,
-    BertForPreTraining,
-    BertForQuestionAnswering,
-    BertForSequenceClassification,
-    BertForTokenClassification,
-)
-from minibert.io.errors import MinibertError
-from minibert.io.version import __version__
-from minibert.layout import Layout
-from minibert.tokenizer import BertTokenizer
-from minibert.trace import Trace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "BertConfig",
-    "BertForMaskedLM",
-    "BertForMultipleChoice",
-    "BertForNextSentencePrediction",
-    "BertForPreTraining",
-    "BertForQuestionAnswering",
-    "BertForSequenceClassification",
-    "BertForTokenClassification",
-    "BertModel",
-    "BertOutput",
-    "BertTokenizer",
-    "Layout",
-    "MinibertError",
-    "Trace",
-    "__version__",
-]
+from minibert.io.errors import MinibertError as MinibertError
+from minibert.io.version import __version__ as __version__
+
+if TYPE_CHECKING:  # for type checkers: the names of the table below
+    from minibert.bert import BertModel as BertModel
+    from minibert.bert import BertOutput as BertOutput
+    from minibert.config import BertConfig as BertConfig
+    from minibert.heads import BertForMaskedLM as BertForMaskedLM
+    from minibert.heads import BertForMultipleChoice as BertForMultipleChoice
+    from minibert.heads import BertForNextSentencePrediction as BertForNextSentencePrediction
+    from minibert.heads import BertForPreTraining as BertForPreTraining
+    from minibert.heads import BertForQuestionAnswering as BertForQuestionAnswering
+    from minibert.heads import BertForSequenceClassification as BertForSequenceClassification
+    from minibert.heads import BertForTokenClassification as BertForTokenClassification
+    from minibert.layout import Layout as Layout
+    from minibert.tokenizer import BertTokenizer as BertTokenizer
+    from minibert.trace import Trace as Trace
+
+# Each name is imported when it is first used: `minibert --help` need not wait for torch.
+_HOME = {
+    "BertConfig": "minibert.config",
+    "BertForMaskedLM": "minibert.heads",
+    "BertForMultipleChoice": "minibert.heads",
+    "BertForNextSentencePrediction": "minibert.heads",
+    "BertForPreTraining": "minibert.heads",
+    "BertForQuestionAnswering": "minibert.heads",
+    "BertForSequenceClassification": "minibert.heads",
+    "BertForTokenClassification": "minibert.heads",
+    "BertModel": "minibert.bert",
+    "BertOutput": "minibert.bert",
+    "BertTokenizer": "minibert.tokenizer",
+    "Layout": "minibert.layout",
+    "Trace": "minibert.trace",
+}
+
+__all__ = ["MinibertError", "__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'minibert' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,7 +1,11 @@
-"""The command line: every command is one call into `tasks` or `study`.
+"""The command line: one short function per command, which calls into `tasks` or `study`.
 
 Results go to standard output, messages to standard error. Exit codes: 0 done, 2 wrong input,
 1 disk, Hub and the rest, 130 and 143 after Ctrl-C and SIGTERM.
+
+A command imports what it needs when it runs: torch takes seconds to import, and `--help`, a wrong
+option and `minibert recipes` answer without it. To add a command, add its options in `arguments`
+and a function here.
 """
 
 from __future__ import annotations
@@ -21,42 +25,28 @@ from pathlib import Path
 from typing import Any
 
 from minibert.io.errors import ConfigError, DataError, HubError, MinibertError
-from minibert.io.files import finite, read_object
-from minibert.study.ledger import ledger
-from minibert.study.official import verify
 from minibert.workbench import recipes
 from minibert.workbench.arguments import parse
-from minibert.workbench.kinds.tagged_text import TaggedText
-from minibert.workbench.runs.folders import RECORD
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
-from minibert.workbench.runs.settings import READING, TrainingSettings
-from minibert.workbench.tasks.compare import compare
-from minibert.workbench.tasks.data import inspect
-from minibert.workbench.tasks.embed import Embedder
-from minibert.workbench.tasks.evaluate import evaluate_file
-from minibert.workbench.tasks.fill_mask import MaskFiller
-from minibert.workbench.tasks.finetune import Run, Settings, finetune, resume
-from minibert.workbench.tasks.predict import Predictor
-from minibert.workbench.tasks.pretrain import pretrain, resume_pretraining
-from minibert.workbench.tasks.report import write_report
-from minibert.workbench.tasks.seeds import train_seeds
-from minibert.workbench.tasks.tokenize import tokenize
-from minibert.workbench.tasks.vocabulary import train_vocabulary
+from minibert.workbench.runs.settings import READING, Settings, TrainingSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and gives back its exit code.
+    """Runs one command and returns its exit code.
 
     Args:
-        arguments: as after `minibert` on the command line; None: those of this process.
+        arguments: what follows `minibert` on the command line; by default that of this process.
 
     Raises:
         SystemExit: from argparse, for --help and for options that do not exist.
     """
-    if os.environ.get("RANK", "0") == "0":
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # "東京" in a terminal that has no such letters
+            stream.reconfigure(errors="backslashreplace")
+    if _is_first_process():
         return _run(parse(arguments))
-    # One of the processes that torchrun started: the first speaks for all, and only training has
-    # work for the others. Of their errors it does not know, so those do appear.
+    # Of the processes that torchrun starts, the first one speaks for all, and only training has
+    # work for the others. It cannot know their errors, so those are printed.
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         with contextlib.redirect_stderr(io.StringIO()):
             options = parse(arguments)
@@ -64,28 +54,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(options) if options.command in ("train", "pretrain") else 0
 
 
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"  # RANK is set by torchrun
+
+
 def _run(options: argparse.Namespace) -> int:
-    warnings.formatwarning = _one_line
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         _COMMANDS[options.command](options)
         sys.stdout.flush()
-    except MinibertError as error:
-        return _fail(_with_notes(str(error), error), error.exit_code, options.debug)
-    except KeyboardInterrupt as error:
-        return _fail(_with_notes("Interrupted.", error), 130, options.debug)
-    except _Terminated as error:
-        return _fail(_with_notes("Terminated.", error), 143, options.debug)
+        return 0
     except BrokenPipeError:
-        # The reader of our output has gone, as `head` does: nothing is wrong, nothing to say.
+        # Whoever reads our output, such as `head`, has stopped: nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        return _fail(f"{message} (--debug shows where it came from)", 1, options.debug)
+    except BaseException as error:
+        if isinstance(error, (SystemExit, GeneratorExit)):
+            raise
+        if options.debug:
+            traceback.print_exc()
+        message, code = _outcome(error)
+        print("minibert:", message, *getattr(error, "__notes__", []), file=sys.stderr)
+        return code
     finally:
         signal.signal(signal.SIGTERM, before)
-    return 0
 
 
 class _Terminated(BaseException):
@@ -96,43 +89,36 @@ def _terminate(*_: Any) -> None:
     raise _Terminated
 
 
-def _with_notes(message: str, error: BaseException) -> str:
-    return " ".join([message, *getattr(error, "__notes__", [])])
-
-
-def _fail(message: str, exit_code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    print(f"minibert: {message}", file=sys.stderr)
-    return exit_code
-
-
-def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
-    return f"warning: {message}\n"
+def _outcome(error: BaseException) -> tuple[str, int]:
+    """What to say about an error, and the exit code."""
+    if isinstance(error, MinibertError):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted.", 130
+    if isinstance(error, _Terminated):
+        return "Terminated.", 143
+    return f"{type(error).__name__}: {error} (--debug shows where it came from)", 1
 
 
 # --- the commands -------------------------------------------------------------------------------
 
 
 def _data(options: argparse.Namespace) -> None:
+    from minibert.workbench.tasks.data import inspect
+
+    chosen = _given(options, "split", "model", "revision", "max_length")
     found = inspect(
-        _splits(options),
-        reading=_reading(options),
-        split=options.split,
-        model=options.model,
-        revision=options.revision,
-        max_length=options.max_length,
-        progress=not options.quiet,
+        _splits(options), reading=_reading(options), progress=not options.quiet, **chosen
     )
-    print(json.dumps(found.as_dict(), ensure_ascii=False) if options.json else found.summary())
+    print(_json(found.as_dict()) if options.json else found.summary())
     faults = sum(finding.severity == "fault" for finding in found.findings)
     if faults:
-        raise DataError(f"{faults} of the findings would make a result meaningless.")
+        raise DataError(f"Problems that make results meaningless: {faults} (see above).")
 
 
 def _splits(options: argparse.Namespace) -> dict[str, str]:
     """The data by the name of the split: that of its option, or that of the file."""
-    by_option = {key: getattr(options, key) for key in ("train", "validation", "test")}
+    by_option = _given(options, "train", "validation", "test")
     splits = {key: path for key, path in by_option.items() if path is not None}
     if splits and options.files:
         raise ConfigError("Name files, or splits by their options, not both.", key="data")
@@ -141,93 +127,87 @@ def _splits(options: argparse.Namespace) -> dict[str, str]:
     if len(set(names)) < len(names):  # the same name in several folders
         names = options.files
     if len(set(names)) < len(names):
-        raise ConfigError(
-            "A file is named twice.",
-            key="data",
-        )
+        raise ConfigError("A file is named twice.", key="data")
     return splits or dict(zip(names, options.files, strict=True))
 
 
-_ALONE = """\
-No model and no data are named: fine-tunes minibert-small, which ships with minibert, on its sample
-reviews. Any option changes that (the recipe is samples; see minibert train --help)."""
+_DEFAULT_JOB = """\
+Without --model and --train this fine-tunes minibert-small, which ships with minibert, on sample
+reviews (the recipe samples). Options change that; see minibert train --help."""
 _NEXT = """\
-the same on text of your own (columns text and label), and, which takes far longer, on 25,000
-reviews of the Hub:
+next: train on a table of your own with the columns text and label, or on 25,000 reviews from the
+Hub, which takes much longer:
   minibert train --recipe samples --train FILE.csv
   minibert train --model minibert-small --recipe imdb-finetune --learning-rate 2e-4"""
 
 
 def _train(options: argparse.Namespace) -> None:
-    given = vars(options)
-    chosen = _chosen(options, Settings)
-    if "resume" in given:
-        if "seeds" in given:
+    from minibert.workbench.tasks.finetune import finetune, resume
+    from minibert.workbench.tasks.seeds import train_seeds
+
+    progress, chosen = not options.quiet, _chosen(options, Settings)
+    if hasattr(options, "resume"):
+        if hasattr(options, "seeds"):
             raise ConfigError(
-                "A run that is gone on with is one run, and seeds asks for several.",
+                "resume continues one run, but seeds asks for several.",
                 key="seeds",
-                hint="The same --seeds command again goes on with what is unfinished.",
+                hint="Repeat the --seeds command instead: it continues what is unfinished.",
             )
-        run = resume(given["resume"], progress=not options.quiet, **chosen)
-        _say(run, options)
+        _show(resume(options.resume, progress=progress, **chosen), progress)
         return
-    alone = not {"model", "train", "recipe"} & chosen.keys()
-    if alone:
+    if not {"model", "train", "recipe"} & chosen.keys():
         chosen["recipe"] = recipes.DEFAULT
-        if not options.quiet:
-            print(_ALONE, file=sys.stderr)
+        if progress:
+            print(_DEFAULT_JOB, file=sys.stderr)
     if "recipe" in chosen:
-        chosen = recipes.load(chosen["recipe"], Settings.command).values(**chosen)
+        chosen = recipes.load(chosen["recipe"], "train").values(**chosen)
     for key in ("model", "train"):
         if key not in chosen:
             raise ConfigError(
                 f"Training needs --{key}.",
                 key=key,
-                hint="--model minibert-small is at hand; see minibert train --help.",
+                hint="minibert-small is a model that needs no download; see minibert train --help.",
             )
     settings = Settings(**chosen)
-    if "seeds" in given:
-        print(train_seeds(settings, options.seeds, progress=not options.quiet).summary())
-        return
-    _say(finetune(settings, progress=not options.quiet), options)
+    if hasattr(options, "seeds"):
+        print(train_seeds(settings, options.seeds, progress=progress).summary())
+    else:
+        _show(finetune(settings, progress=progress), progress)
 
 
-def _say(run: Run, options: argparse.Namespace) -> None:
-    """The result; of the job that needs no download all pictures and the page, too."""
+def _show(run: Any, progress: bool) -> None:
+    """The result of a run; after the job without options also its page, and what to do next."""
+    from minibert.io.files import read_object
+    from minibert.workbench.runs.folders import RECORD
+    from minibert.workbench.tasks.report import write_report
+
     print(run.summary())
-    if os.environ.get("RANK", "0") != "0":
-        return  # the first process writes it
+    if not _is_first_process():
+        return  # the first one writes the page
     if read_object(run.folder / RECORD)["settings"]["recipe"] == recipes.DEFAULT:
         with contextlib.suppress(ConfigError):  # without matplotlib, which the run has warned of
-            written = write_report(run.folder, progress=not options.quiet)
+            written = write_report(run.folder, progress=progress)
             print("written:", *written.pictures, written.page, sep="\n  ")
         print(_NEXT)
 
 
 def _pretrain(options: argparse.Namespace) -> None:
-    chosen, show = _chosen(options, PretrainSettings), not options.quiet
+    from minibert.workbench.tasks.pretrain import pretrain, resume_pretraining
+
+    progress, chosen = not options.quiet, _chosen(options, PretrainSettings)
     if hasattr(options, "resume"):
-        print(resume_pretraining(options.resume, progress=show, **chosen).summary())
+        print(resume_pretraining(options.resume, progress=progress, **chosen).summary())
         return
     hint = "See minibert pretrain --help."
     if "recipe" in chosen:
-        recipe = recipes.load(chosen["recipe"], PretrainSettings.command)
+        recipe = recipes.load(chosen["recipe"], "pretrain")
         chosen = recipe.values(**chosen)
         if "corpus" in recipe.local:
             files = ", ".join(recipe.local["corpus"])
-            hint = f"Or set {recipes.DATA_FOLDER} to the folder that has the recipe's: {files}."
+            hint = f"Or set {recipes.DATA_FOLDER} to the folder that holds the recipe's: {files}."
     if "corpus" not in chosen:
         raise ConfigError("Pre-training needs --corpus.", key="corpus", hint=hint)
-    print(pretrain(PretrainSettings(**chosen), progress=show).summary())
-
-
-def _chosen(options: argparse.Namespace, kind: type[TrainingSettings]) -> dict[str, Any]:
-    """The settings that were given."""
-    return {
-        item.name: getattr(options, item.name)
-        for item in fields(kind)
-        if hasattr(options, item.name)
-    }
+    print(pretrain(PretrainSettings(**chosen), progress=progress).summary())
 
 
 def _recipes(options: argparse.Namespace) -> None:
@@ -235,17 +215,15 @@ def _recipes(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from minibert.io.files import finite
+    from minibert.workbench.tasks.evaluate import evaluate_file
+
     report = evaluate_file(
         options.model,
         options.data,
-        revision=options.revision,
         reading={**_reading(options), "split": options.split},
-        batch_size=options.batch_size,
-        max_length=options.max_length,
-        overlap=options.overlap,
-        device=options.device,
-        precision=options.precision,
         progress=not options.quiet,
+        **_given(options, *_MACHINE, "batch_size", "max_length", "overlap"),
     )
     if options.output is not None:
         report.write(Path(options.output))
@@ -254,53 +232,48 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
+    from minibert.workbench.tasks.report import write_report
+
     written = write_report(
         options.run, options.output, features=options.features, progress=not options.quiet
     )
-    print(written.page)
-    for picture in written.pictures:
-        print(picture)
+    print(written.page, *written.pictures, sep="\n")
 
 
 def _compare(options: argparse.Namespace) -> None:
+    from minibert.workbench.tasks.compare import compare
+
     found = compare(options.run, examples=options.examples)
-    text = json.dumps(found.as_dict(), ensure_ascii=False) if options.json else found.summary()
-    print(text)
+    print(_json(found.as_dict()) if options.json else found.summary())
 
 
 def _predict(options: argparse.Namespace) -> None:
+    from minibert.workbench.kinds.tagged_text import TaggedText
+    from minibert.workbench.tasks.predict import Predictor
+
     predictor = Predictor.from_pretrained(
-        options.model,
-        revision=options.revision,
-        device=options.device,
-        precision=options.precision,
-        allow_untrained=options.allow_untrained,
+        options.model, **_given(options, *_MACHINE, "allow_untrained")
     )
     texts, pairs = _texts_and_pairs(options)
     predictions = predictor(
         texts,
         pairs,
         choices=None if options.choices is None else [options.choices] * len(texts),
-        top=options.top,
-        allow_no_answer=options.allow_no_answer,
-        batch_size=options.batch_size,
-        max_length=options.max_length,
-        overlap=options.overlap,
         progress=not options.quiet,
+        **_given(options, "top", "allow_no_answer", "batch_size", "max_length", "overlap"),
     )
     in_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org
     for prediction in predictions:
-        if options.json:
-            print(json.dumps(asdict(prediction), ensure_ascii=False))
+        if in_colour and not options.json and isinstance(prediction, TaggedText):
+            print(prediction.in_colour())
         else:
-            coloured = in_colour and isinstance(prediction, TaggedText)
-            print(prediction.in_colour() if coloured else prediction)
+            _print(prediction, options)
 
 
 def _fill_mask(options: argparse.Namespace) -> None:
-    filler = MaskFiller.from_pretrained(
-        options.model, revision=options.revision, device=options.device
-    )
+    from minibert.workbench.tasks.fill_mask import MaskFiller
+
+    filler = MaskFiller.from_pretrained(options.model, **_given(options, "revision", "device"))
     texts = _texts(options)
     for number, text in enumerate(texts, start=1):
         try:
@@ -310,33 +283,25 @@ def _fill_mask(options: argparse.Namespace) -> None:
                 problem.add_note(f"It is text {number} of {len(texts)}.")
             raise
         for mask in filled:
-            print(json.dumps(asdict(mask), ensure_ascii=False) if options.json else mask)
+            _print(mask, options)
 
 
 def _embed(options: argparse.Namespace) -> None:
+    from minibert.workbench.tasks.embed import Embedder
+
     embedder = Embedder.from_pretrained(
-        options.model,
-        revision=options.revision,
-        device=options.device,
-        precision=options.precision,
-        pooling=options.pooling,
-        normalize=options.normalize,
-        layer=options.layer,
+        options.model, **_given(options, *_MACHINE, "pooling", "normalize", "layer")
     )
     texts = _texts(options)
-    vectors = embedder(
-        texts,
-        batch_size=options.batch_size,
-        max_length=options.max_length,
-        progress=not options.quiet,
-    )
+    how = _given(options, "batch_size", "max_length")
+    vectors = embedder(texts, progress=not options.quiet, **how)
     if options.output is not None:
         embedder.write(options.output, vectors)
         print(f"{len(vectors)} vectors of {vectors.shape[1]} in {options.output}", file=sys.stderr)
         return
     for text, vector in zip(texts, vectors.tolist(), strict=True):
         if options.json:
-            print(json.dumps({"text": text, "embedding": vector}, ensure_ascii=False))
+            print(_json({"text": text, "embedding": vector}))
         else:
             start = " ".join(f"{number:+.4f}" for number in vector[:6])
             print(f"{text[:40]:<40}  {start} ... ({len(vector)} numbers)")
@@ -344,42 +309,53 @@ def _embed(options: argparse.Namespace) -> None:
 
 def _weights(options: argparse.Namespace) -> None:
     if (options.model is None) == (options.verify is None):
-        raise ConfigError("Name a model, or say --verify: one of them.", key="model")
+        raise ConfigError("Name a model or give --verify, one of the two.", key="model")
     if options.verify is not None:
-        if options.revision is not None:
-            raise ConfigError(
-                "The table of official checkpoints has revisions of its own.",
-                key="revision",
-                hint="Leave --revision out.",
-            )
-        results = verify(options.verify)
-        for result in results:
-            print(json.dumps(asdict(result)) if options.json else result)
-        wrong = sum(result.status == "differs" for result in results)
-        unseen = sum(result.status == "not reachable" for result in results)
-        if wrong or unseen:
-            raise HubError(
-                f"Of {len(results)} checkpoints {wrong} differ from the table and {unseen} could "
-                "not be reached."
-            )
+        _verify(options)
         return
+    from minibert.study.ledger import ledger
+
     found = ledger(options.model, revision=options.revision)
     print(json.dumps(found.as_dict()) if options.json else "\n".join(found.lines()))
 
 
+def _verify(options: argparse.Namespace) -> None:
+    from minibert.study.official import verify
+
+    if options.revision is not None:
+        raise ConfigError(
+            "--verify takes the revisions from the table of official checkpoints.",
+            key="revision",
+            hint="Leave --revision out.",
+        )
+    results = verify(options.verify)
+    for result in results:
+        _print(result, options)
+    wrong = sum(result.status == "differs" for result in results)
+    unseen = sum(result.status == "not reachable" for result in results)
+    if wrong or unseen:
+        raise HubError(
+            f"Of {len(results)} checkpoints {wrong} differ from the table and {unseen} could not "
+            "be reached."
+        )
+
+
 def _tokenize(options: argparse.Namespace) -> None:
+    from minibert.workbench.tasks.tokenize import tokenize
+
     for row in tokenize(options.model, *_texts_and_pairs(options), revision=options.revision):
-        print(json.dumps(asdict(row), ensure_ascii=False) if options.json else row)
+        _print(row, options)
 
 
 def _vocabulary(options: argparse.Namespace) -> None:
+    from minibert.workbench.tasks.vocabulary import train_vocabulary
+
     report = train_vocabulary(
         options.source,
         options.output,
-        size=options.size,
         lowercase=not options.cased,
-        column=options.column,
         progress=not options.quiet,
+        **_given(options, "size", "column"),
     )
     print(report.summary())
 
@@ -400,19 +376,24 @@ _COMMANDS = {
     "vocabulary": _vocabulary,
 }
 
+# --- from options to arguments ------------------------------------------------------------------
 
-# --- texts ---------------------------------------------------------------------------------------
+_MACHINE = ("revision", "device", "precision")
 
 
-def _texts(options: argparse.Namespace) -> list[str]:
-    """Texts from the arguments, else one a line from a file, else from standard input."""
-    if options.text and options.file:
-        raise DataError("Give texts or --file, not both.", key="--file")
-    if options.text:
-        return options.text
-    if options.file is None and sys.stdin.isatty():
-        print("Type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
-    return _lines(options.file)
+def _given(options: argparse.Namespace, *keys: str) -> dict[str, Any]:
+    """The options of these names, as arguments for what they are handed to."""
+    return {key: getattr(options, key) for key in keys if hasattr(options, key)}
+
+
+def _chosen(options: argparse.Namespace, kind: type[TrainingSettings]) -> dict[str, Any]:
+    """The settings that were given on the command line."""
+    return _given(options, *(item.name for item in fields(kind)))
+
+
+def _reading(options: argparse.Namespace) -> dict[str, Any]:
+    """How to read a data file: the arguments of `corpora.read` that the options name."""
+    return _given(options, *READING)
 
 
 def _texts_and_pairs(options: argparse.Namespace) -> tuple[list[str], list[str] | None]:
@@ -430,23 +411,38 @@ def _texts_and_pairs(options: argparse.Namespace) -> tuple[list[str], list[str] 
     return [first for first, _ in rows], [second for _, second in rows]
 
 
-def _lines(file: str | None) -> list[str]:
+def _texts(options: argparse.Namespace) -> list[str]:
+    """The texts of the command line, or the lines of a file or of standard input."""
+    if options.text and options.file:
+        raise DataError("Give texts or --file, not both.", key="--file")
+    if options.text:
+        return options.text
+    from_input = options.file in (None, "-")
+    name = "standard input" if from_input else options.file
+    if from_input and sys.stdin.isatty():
+        end = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
+        print(f"Type a text per line; {end} ends.", file=sys.stderr)
     try:
-        if file is None or file == "-":
-            content = sys.stdin.buffer.read().decode("utf-8-sig")
-        else:
-            content = Path(file).read_bytes().decode("utf-8-sig")
+        content = (sys.stdin.buffer.read() if from_input else Path(name).read_bytes()).decode(
+            "utf-8-sig"
+        )
     except OSError as error:
-        raise DataError(f"{file} could not be read: {error.strerror}.", path=file) from error
+        raise DataError(f"{name} could not be read: {error.strerror}.", path=name) from error
     except UnicodeDecodeError as error:
-        name = file or "standard input"
         raise DataError(f"{name} is not UTF-8 text: {error}.", path=name) from error
     if not content:
-        raise DataError(f"{file or 'Standard input'} holds no text.", path=file)
+        raise DataError(f"{name} holds no text.", path=name)
     # A blank line is an empty text, so that the n-th result is that of the n-th line.
     return [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")]
 
 
-def _reading(options: argparse.Namespace) -> dict[str, Any]:
-    """How to read a data file: the arguments of `corpora.read` that the options name."""
-    return {key: getattr(options, key) for key in READING if hasattr(options, key)}
+# --- output -------------------------------------------------------------------------------------
+
+
+def _print(result: Any, options: argparse.Namespace) -> None:
+    """A result, as JSON or for people."""
+    print(_json(asdict(result)) if options.json else result)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

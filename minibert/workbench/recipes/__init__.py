@@ -1,51 +1,61 @@
 """Recipes: the settings of well-known tutorials and examples, each a small TOML file here.
 
-Three of them repeat nobody: `samples` is the job of `minibert train` without a model and data, and
-`minibert-small` and `minibert-small-long` are how the model of `weights/` was pre-trained.
+Three of them repeat no tutorial: `samples` is what `minibert train` does without a model and data,
+and `minibert-small` and `minibert-small-long` are how the model in `weights/` was pre-trained.
 
 A recipe file has these parts:
 
 - `title`, `repeats`: a few words for a table, and a sentence on what it repeats.
-- `command`: what it is for, "train" (unless it says otherwise) or "pretrain".
-- `faults_of_the_tutorial`: which of `faults.FAULTS` the tutorial has. The recipe leaves them out;
-  `--fault` puts one back, to measure what it costs.
-- `[settings]`: fields of `Settings` (`PretrainSettings`), the data as data sets of the Hub.
+- `command`: what it is for, "train" (the default) or "pretrain".
+- `faults_of_the_tutorial`: the mistakes of the tutorial, by their names in `settings.FAULTS`. The
+  recipe leaves them out; `--fault` brings one back, to measure what it costs.
+- `[settings]`: fields of `Settings` (or `PretrainSettings`), with data sets of the Hub.
 - `[local]`: the same data as files, below the folder that the environment variable MINIBERT_DATA
-  names, with what is needed to read them. Used wherever that variable is set.
+  names, and how to read them. It takes the place of the Hub wherever that variable is set.
 - `[tutorial]`: what the tutorial reports: `model`, `data`, `measure`, and `score` if it prints one.
 
-A file of one's own can do with `[settings]` alone.
+A recipe that you write needs only `[settings]`.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from minibert.io.errors import ConfigError, DataError
-from minibert.io.files import read_bytes
 from minibert.io.tables import table
-from minibert.workbench.runs.pretrain_settings import DRAWN, MADE, PretrainSettings
-from minibert.workbench.runs.settings import READING, Settings, TrainingSettings
-from minibert.workbench.tasks.faults import FAULTS, require_known
+from minibert.workbench.runs.pretrain_settings import NEW_MODEL, NEW_VOCABULARY, PretrainSettings
+from minibert.workbench.runs.settings import (
+    FAULTS,
+    READING,
+    Settings,
+    TrainingSettings,
+    broken_rule,
+)
 
 DATA_FOLDER = "MINIBERT_DATA"  # the environment variable that names the folder with the data
 FOLDER = Path(__file__).parent
 DEFAULT = "samples"
 LARGEST = 100_000  # bytes of a recipe file
 
-KINDS: dict[str, type[TrainingSettings]] = {
-    kind.command: kind for kind in (Settings, PretrainSettings)
-}
+COMMANDS: dict[str, type[TrainingSettings]] = {"train": Settings, "pretrain": PretrainSettings}
 PATHS = {"train": ("train", "validation", "test"), "pretrain": ("corpus", "validation")}
-# Where the data are, the first what is trained on, and how to read and part them.
+# The data, training data first, and how to read and split them.
 DATA = {
     "train": (*PATHS["train"], *READING, "test_fraction"),
     "pretrain": (*PATHS["pretrain"], "column"),
+}
+# A setting that is given -> those of the recipe that go with the recipe's own value for it.
+REPLACES = {
+    "model": ("revision", *NEW_MODEL),
+    "vocabulary": NEW_VOCABULARY,
+    "validation": ("validation_fraction",),
+    "test": ("test_fraction",),
+    "test_fraction": ("test",),
 }
 TUTORIAL = ("model", "data", "measure", "score")
 
@@ -57,18 +67,18 @@ class Recipe:
     name: str
     title: str = ""
     repeats: str = ""
-    command: str = Settings.command
+    command: str = "train"
     faults_of_the_tutorial: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     local: Mapping[str, Any] = field(default_factory=dict)
     tutorial: Mapping[str, Any] = field(default_factory=dict)
 
     def values(self, **given: Any) -> dict[str, Any]:
-        """Values for the settings of `command`: those of the recipe, but for those that are given.
+        """Values for the settings of `command`: those of the recipe, unless they are given.
 
-        What belongs together goes together: another `train` (or `corpus`) takes away all data of
-        the recipe and how to read it, another `model` the revision of the recipe's, or the
-        sizes of the model that it draws.
+        A setting that is given also removes what belongs to the recipe's value for it: another
+        `train` (or `corpus`) removes all data of the recipe and how to read them, another `model`
+        the revision of the recipe's model, or the sizes of the one that it makes.
 
         Raises:
             DataError: MINIBERT_DATA is set, and a file of the recipe is not there.
@@ -79,16 +89,28 @@ class Recipe:
         if data[0] in given:
             values = _without(values, data)
         elif folder and self.local:
-            local = _below(Path(folder), self.local, PATHS[self.command], set(given))
-            values = {**_without(values, data), **local}
-        if "model" in given:
-            values = _without(values, ("revision", *DRAWN))
-        if "vocabulary" in given:
-            values = _without(values, MADE)
-        for key, other in (("test", "test_fraction"), ("test_fraction", "test")):
-            if key in given:
-                values.pop(other, None)
+            values = {**_without(values, data), **self._below(Path(folder), given)}
+        for key in REPLACES.keys() & given.keys():
+            values = _without(values, REPLACES[key])
         return {**values, **given, "recipe": self.name}
+
+    def _below(self, folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The local data, with their paths below the folder."""
+        values = dict(self.local)
+        for key in PATHS[self.command]:
+            listed = values.get(key, [])
+            paths = [folder / path for path in ([listed] if isinstance(listed, str) else listed)]
+            missing = [path for path in paths if key not in given and not path.exists()]
+            if missing:
+                raise DataError(
+                    f"{DATA_FOLDER} is {folder}, but {missing[0]} does not exist.",
+                    path=missing[0],
+                    key=key,
+                    hint=f"Name other data (--{DATA[self.command][0]}), or unset {DATA_FOLDER}.",
+                )
+            if paths:
+                values[key] = str(paths[0]) if isinstance(listed, str) else list(map(str, paths))
+        return values
 
 
 def names() -> list[str]:
@@ -97,52 +119,46 @@ def names() -> list[str]:
 
 
 def load(name: str | Path, command: str | None = None) -> Recipe:
-    """A recipe of the package by its name, or one's own by the path of its .toml file.
+    """A recipe of the package by its name, or any other by the path of its .toml file.
 
     Args:
-        command: what it has to be for; None: anything.
+        command: what it has to be for; None accepts any.
 
     Raises:
         ConfigError: there is no such recipe, it is for another command, the file is not TOML, or it
-            holds an unknown key or a value of the wrong kind.
+            holds an unknown key or a value that its setting cannot have.
     """
     if str(name) in names():
-        found = _checked(str(name), FOLDER / f"{name}.toml")
+        recipe = _checked(str(name), FOLDER / f"{name}.toml")
     elif Path(name).suffix == ".toml":
-        found = _checked(str(name), Path(name))
+        recipe = _checked(str(name), Path(name))
     else:
-        raise _unknown(name)
-    if command not in (None, found.command):
         raise ConfigError(
-            f"The recipe {name} is for minibert {found.command}, not for minibert {command}.",
+            f"There is no recipe {str(name)!r}.",
             key="recipe",
-            hint=f"Say minibert {found.command} --recipe {name}.",
+            hint=f"There are {', '.join(names())}, or name a .toml file.",
         )
-    return found
-
-
-def _unknown(name: str | Path) -> ConfigError:
-    return ConfigError(
-        f"There is no recipe {str(name)!r}.",
-        key="recipe",
-        hint=f"There are {', '.join(names())}; or name a .toml file of your own.",
-    )
+    if command not in (None, recipe.command):
+        raise ConfigError(
+            f"The recipe {name} is for minibert {recipe.command}, not for minibert {command}.",
+            key="recipe",
+            hint=f"Use minibert {recipe.command} --recipe {name}.",
+        )
+    return recipe
 
 
 def overview() -> str:
     """All recipes as a table for people."""
-    rows = []
-    for recipe in map(load, names()):
-        score = recipe.tutorial.get("score")
-        rows.append(
-            (
-                recipe.name,
-                recipe.command,
-                recipe.title,
-                "" if score is None else f"{score:.3f}",
-                ", ".join(recipe.faults_of_the_tutorial) or "-",
-            )
+    rows = [
+        (
+            recipe.name,
+            recipe.command,
+            recipe.title,
+            f"{recipe.tutorial['score']:.3f}" if "score" in recipe.tutorial else "",
+            ", ".join(recipe.faults_of_the_tutorial) or "-",
         )
+        for recipe in map(load, names())
+    ]
     return table(rows, ("recipe", "command", "what", "its score", "faults of the tutorial"))
 
 
@@ -150,96 +166,62 @@ def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in keys}
 
 
-def _below(
-    folder: Path, local: Mapping[str, Any], paths: Sequence[str], given: set[str]
-) -> dict[str, Any]:
-    """The local data, its paths below the folder."""
-    values = dict(local)
-    for key in paths:
-        if key not in values:
-            continue
-        several = isinstance(values[key], list)
-        files = [str(folder / path) for path in (values[key] if several else [values[key]])]
-        values[key] = files if several else files[0]
-        for path in files:
-            if key not in given and not Path(path).exists():
-                raise DataError(
-                    f"{DATA_FOLDER} is {folder}, but there is no {path}.",
-                    path=path,
-                    key=key,
-                    hint=f"Name other data (--{paths[0]}), or unset {DATA_FOLDER}.",
-                )
-    return values
-
-
-# Reading a file
+# --- reading a file -----------------------------------------------------------------------------
 
 
 def _checked(name: str, path: Path) -> Recipe:
-    """Reads a recipe file, every key of it known and every value of the right kind."""
+    """Reads a recipe file: every key is known, and every value is one that its setting can have."""
     parts = _parsed(path)
     _require_keys(path, "", parts, [part.name for part in fields(Recipe) if part.name != "name"])
-    command = parts.get("command", Settings.command)
-    if command not in tuple(KINDS):
-        raise _wrong_kind(path, "command", command, f"one of {', '.join(KINDS)}")
-    kind = KINDS[command]
-    settings = [item.name for item in fields(kind) if item.name != "recipe"]
-    for table_name, known in (
-        ("settings", settings),
-        ("local", DATA[command]),
-        ("tutorial", TUTORIAL),
-    ):
-        part = parts.get(table_name, {})
-        if not isinstance(part, dict):
-            raise _wrong_kind(path, table_name, part, "a table")
-        _require_keys(path, f"{table_name}.", part, known)
-    kinds = get_type_hints(kind)
-    for table_name in ("settings", "local"):
-        for key, value in parts.get(table_name, {}).items():
-            if not _fits(value, kinds[key]):
-                [expected] = [item.type for item in fields(kind) if item.name == key]
-                raise _wrong_kind(path, f"{table_name}.{key}", value, str(expected))
+    command = parts.get("command", "train")
+    if command not in list(COMMANDS):
+        raise _wrong(path, "command", command, f"one of {', '.join(COMMANDS)}")
+    known = {item.name: item for item in fields(COMMANDS[command]) if item.name != "recipe"}
+    tables = {"settings": known, "local": DATA[command], "tutorial": TUTORIAL}
+    for part, keys in tables.items():
+        values = parts.get(part, {})
+        if not isinstance(values, dict):
+            raise _wrong(path, part, values, "a table")
+        _require_keys(path, f"{part}.", values, keys)
+        for key, value in values.items() if part != "tutorial" else ():
+            wanted = broken_rule(known[key], value)
+            if wanted is not None:
+                raise _wrong(path, f"{part}.{key}", value, wanted)
     for key in ("title", "repeats"):
         if not isinstance(parts.get(key, ""), str):
-            raise _wrong_kind(path, key, parts[key], "str")
-    if not _fits(parts.get("faults_of_the_tutorial", []), Sequence[str]):
-        raise _wrong_kind(path, "faults_of_the_tutorial", parts["faults_of_the_tutorial"], FAULTS)
-    require_known(parts.get("faults_of_the_tutorial", ()))
+            raise _wrong(path, key, parts[key], "a string")
+    faults = parts.get("faults_of_the_tutorial", [])
+    if not isinstance(faults, list) or any(fault not in list(FAULTS) for fault in faults):
+        wanted = f"a list with none or some of {', '.join(FAULTS)}"
+        raise _wrong(path, "faults_of_the_tutorial", faults, wanted)
     return Recipe(name, **parts)
 
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_bytes(path, ConfigError, largest=LARGEST).decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise ConfigError(f"{path} has more than {LARGEST:,} bytes.", path=path)
+        return tomllib.loads(content.decode("utf-8"))
+    except OSError as problem:
+        message = f"{path} could not be read: {problem.strerror}."
+        raise ConfigError(message, path=path) from problem
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise ConfigError(f"{path} is not TOML: {problem}.", path=path) from problem
 
 
-def _require_keys(path: Path, where: str, found: Mapping[str, Any], known: Sequence[str]) -> None:
+def _require_keys(path: Path, where: str, found: Iterable[str], known: Iterable[str]) -> None:
     for key in found:
         if key not in known:
             raise ConfigError(
                 f"{path} has an unknown key {where + key!r}.",
                 path=path,
                 key=where + key,
-                hint=f"Known here are {', '.join(known)}.",
+                hint=f"Known keys are {', '.join(known)}.",
             )
 
 
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value of a TOML file is of the kind that a field of the settings has."""
-    if get_origin(kind) is Sequence:
-        return isinstance(value, list) and all(_fits(item, get_args(kind)[0]) for item in value)
-    if get_args(kind):  # such as int | None; TOML has no null
-        return any(_fits(value, one) for one in get_args(kind))
-    if isinstance(value, bool) or kind is bool:  # True is an int to Python, but not to a reader
-        return isinstance(value, bool) and kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
-
-
-def _wrong_kind(path: Path, key: str, found: Any, expected: Any) -> ConfigError:
-    return ConfigError(
-        f"{path}: {key} is {found!r:.100}, but it must be {expected}.",
-        path=path,
-        key=key,
-    )
+def _wrong(path: Path, key: str, found: Any, wanted: str) -> ConfigError:
+    message = f"{path}: {key} is {found!r:.100}, but it must be {wanted}."
+    return ConfigError(message, path=path, key=key)

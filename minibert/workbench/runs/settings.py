@@ -1,219 +1,276 @@
-"""Settings: everything that decides a run, and the rules that they have to keep."""
+"""Settings: everything that decides a run, each declared once.
+
+A field carries its default, its help text and the rule that its value has to keep. The options of
+the command line, `--help`, the checks and run.json all derive from the fields: a field that is
+added here has an option, `--help` and a check at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from minibert.io.errors import ConfigError
-from minibert.workbench.tasks.faults import require_known
-from minibert.workbench.data.tag_schemes import TAG_SCHEMES
-from minibert.optim import SCHEDULES
 
+# Names that options can take. They stand here, and not beside what they name, so that --help need
+# not import torch; a test compares the two.
+SCHEDULES = ("linear", "cosine", "constant", "exponential")
+PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 PROBES = ("linear", "logistic")
 POOLINGS = ("cls", "mean", "max")
-# The settings that `corpora.read` takes.
-READING = (
-    "format",
-    "sep",
-    "names",
-    "quoting",
-    "text",
-    "text_pair",
-    "label",
-    "choices",
-    "tag_scheme",
-    "problem_type",
+FORMATS = ("csv", "tsv", "jsonl", "parquet", "conll", "squad", "folder")
+TAG_SCHEMES = ("iob1", "iob2")
+PROBLEM_TYPES = (
+    "single_label_classification",
+    "multi_label_classification",
+    "regression",
+    "token_classification",
+    "question_answering",
+    "multiple_choice",
 )
+FAULTS = {
+    "double-softmax": "the loss applies a softmax to probabilities",
+    "sorted-validation": "validation is the end of the sorted training file",
+    "last-epoch": "the last epoch is tested, not the best",
+    "batch-means": "loss and accuracy are means of batch means",
+}
 
 
-Rules = dict[str, tuple[bool, str]]  # key -> whether its value keeps the rule, and the rule
+class Rule(NamedTuple):
+    """What a value has to be."""
+
+    words: str  # that follow "it must be"
+    holds: Callable[[Any], bool]
+    choices: Sequence[str] | None = None  # the only values, if they have names
+
+
+def at_least(least: int) -> Rule:
+    return Rule(f"{least} or more", lambda value: value >= least)
+
+
+def one_of(names: Sequence[str]) -> Rule:
+    return Rule(f"one of {', '.join(names)}", lambda value: value in names, names)
+
+
+POSITIVE = Rule("above 0", lambda value: value > 0)
+FRACTION = Rule("above 0 and below 1", lambda value: 0 < value < 1)
+FRACTION_OR_0 = Rule("at least 0 and below 1", lambda value: 0 <= value < 1)
+FRACTION_OR_1 = Rule("above 0 and at most 1", lambda value: 0 < value <= 1)
+SHARE = Rule("from 0 to 1", lambda value: 0 <= value <= 1)
+SEED = Rule("from 0 to 2**63 - 1", lambda value: 0 <= value < 2**63)
+
+
+def setting(
+    group: str, default: Any, help: str, rule: Rule | None = None, metavar: str | None = None
+) -> Any:
+    """A field of a settings class.
+
+    Args:
+        group: the heading that its option stands under in --help, see `arguments.GROUPS`.
+        default: what it is unless given; MISSING if it has to be given.
+        help: what it does, for --help, which adds the default.
+        rule: what it has to be, or each item of a list; None is always allowed where it is the
+            default.
+        metavar: how --help writes its value, unless that is a number.
+    """
+    metadata = {"group": group, "help": help, "rule": rule, "metavar": metavar}
+    return field(default=default, metadata=metadata)
+
+
+# The groups, by the names that read well before a default.
+general = partial(setting, "")
+data = partial(setting, "data", metavar="DATA")
+reading = partial(setting, "reading", metavar="COLUMN")
+training = partial(setting, "training")
+probing = partial(setting, "probe")
+machine = partial(setting, "run")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How a model is trained and where: what fine-tuning and pre-training have in common.
+    """How and where a model is trained: what fine-tuning and pre-training have in common."""
 
-    Attributes:
-        command: what to type after `minibert` for a run with such settings.
-        output: the run folder; None: the next free number in runs/.
-        revision: of the model on the Hub: a branch, tag or commit.
-        validation_fraction: of the training data, put aside where there is no validation data.
-        epochs, batch_size, accumulate: an update sees batch_size * accumulate rows.
-        learning_rate, weight_decay, warmup, schedule, clip_norm: of AdamW; `warmup` is the share of
-            all updates over which the rate rises.
-        gradient_checkpointing: less memory for a third more time.
-        precision, device, seed, threads: how and where; None threads: torch's own choice.
-        save_every: optimizer steps between two checkpoints, beside the one at each epoch's end;
-            None: those alone.
-        keep: how many checkpoints stay.
-        on_nonfinite: "stop" at a loss that is no longer finite, or "skip" the step.
-        recipe: the recipe that these settings came from, for the record.
-    """
+    command: ClassVar[str]  # what to type after `minibert` for a run with such settings
 
-    command: ClassVar[str]
+    recipe: str | None = general(
+        None, "start from a recipe (see minibert recipes) or a .toml file", metavar="NAME"
+    )
 
-    output: str | Path | None = None
-    revision: str | None = None
-    validation_fraction: float = 0.1
-    epochs: int = 3
-    batch_size: int = 32
-    accumulate: int = 1
-    learning_rate: float = 5e-5
-    weight_decay: float = 0.01
-    warmup: float = 0.1
-    schedule: str = "linear"
-    clip_norm: float = 1.0
-    gradient_checkpointing: bool = False
-    precision: str = "auto"
-    device: str = "auto"
-    seed: int = 0
-    threads: int | None = None
-    save_every: int | None = 500
-    keep: int = 2
-    on_nonfinite: str = "stop"
-    recipe: str | None = None
+    epochs: int = training(3, "passes over the training data", at_least(1))
+    batch_size: int = training(32, "texts in a batch", at_least(1))
+    accumulate: int = training(1, "batches per update; exact, and saves memory", at_least(1))
+    learning_rate: float = training(5e-5, "its peak; small models like 1e-4", FRACTION)
+    weight_decay: float = training(0.01, "not applied to biases and layer norms", FRACTION_OR_0)
+    warmup: float = training(0.1, "share of all updates in which the rate rises", SHARE)
+    schedule: str = training(
+        "linear",
+        "of the rate after the warm-up; exponential: times 0.95 after each epoch",
+        one_of(SCHEDULES),
+    )
+    clip_norm: float = training(1.0, "largest norm of a gradient", POSITIVE)
+    gradient_checkpointing: bool = training(False, "less memory for a third more time")
+    on_nonfinite: str = training(
+        "stop", "at a loss that is not finite: stop, or skip the step", one_of(("stop", "skip"))
+    )
+    seed: int = training(0, "of new weights, dropout and the order of the data", SEED)
 
-    def rules(self) -> Rules:
-        """What every value has to be."""
-        return {
-            "validation_fraction": (0 < self.validation_fraction < 1, "above 0 and below 1"),
-            "epochs": (self.epochs >= 1, "1 or more"),
-            "batch_size": (self.batch_size >= 1, "1 or more"),
-            "accumulate": (self.accumulate >= 1, "1 or more"),
-            "learning_rate": (0 < self.learning_rate < 1, "above 0 and below 1"),
-            "weight_decay": (0 <= self.weight_decay < 1, "from 0 to 1"),
-            "warmup": (0 <= self.warmup <= 1, "a share of all updates, from 0 to 1"),
-            "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
-            "clip_norm": (self.clip_norm > 0, "above 0"),
-            "seed": (0 <= self.seed < 2**63, "from 0 to 2**63 - 1"),
-            "threads": (self.threads is None or self.threads >= 1, "1 or more"),
-            "save_every": (self.save_every is None or self.save_every >= 1, "1 or more"),
-            "keep": (self.keep >= 1, "1 or more"),
-            "on_nonfinite": (self.on_nonfinite in ("stop", "skip"), "stop or skip"),
-        }
+    output: str | Path | None = machine(
+        None, "run folder (default: the next number in runs/)", metavar="FOLDER"
+    )
+    save_every: int | None = machine(
+        500, "steps between checkpoints, besides one after each epoch", at_least(1)
+    )
+    keep: int = machine(2, "checkpoints to keep", at_least(1))
+    revision: str | None = machine(None, "branch, tag or commit of the model on the Hub")
+    device: str = machine("auto", "auto, cuda, mps or cpu")
+    precision: str = machine(
+        "auto",
+        "auto: bf16 where the hardware is fast in it, else fp16 on cuda, else fp32",
+        one_of(PRECISIONS),
+    )
+    threads: int | None = machine(None, "of the CPU (default: torch's choice)", at_least(1))
 
-    def refuse_contradictions(self) -> None:
-        """Raises ConfigError for settings that are each right, but not together."""
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """(key, reason) of each setting that contradicts another, or has no effect beside it."""
+        yield from ()
+
+    def changed(self, *keys: str) -> list[str]:
+        """Which of these settings differ from their defaults."""
+        defaults = {item.name: item.default for item in fields(self)}
+        return [key for key in keys if getattr(self, key) != defaults[key]]
+
+
+_OF_A_PROBE = ("layer", "pooling")
+_OF_FINE_TUNING = ("freeze", "freeze_layers", "layer_decay", "gradient_checkpointing")
+_OF_STEPS = (
+    *("epochs", "batch_size", "accumulate", "learning_rate", "weight_decay", "warmup"),
+    *("schedule", "clip_norm", "on_nonfinite", "patience", "save_every", "keep"),
+)
 
 
 @dataclass(frozen=True)
 class Settings(TrainingSettings):
-    """Everything that decides a run of fine-tuning; the command line has an option for each.
-
-    Attributes:
-        model: a model folder, a run folder, or a Hub id.
-        train, validation, test: data files, or folders (aclImdb) and Hub data sets that have parts
-            of these names. Without `validation` a stratified share of the training data,
-            `validation_fraction`, is put aside for it. `test` is measured once, at the end, with
-            the best epoch's weights.
-        format, sep, names, quoting, text, text_pair, label, choices, tag_scheme, problem_type: see
-            `corpora.read`.
-        test_fraction: of the training data, put aside as the test split where there is no `test`.
-        train_subset, test_subset: so many examples only, drawn with each class's share kept.
-        max_length: texts are cut to so many tokens, in the run and by the model that it saves;
-            None: as many as the model takes. Contexts of questions are not cut but read in windows.
-        overlap: tokens that two windows share; None: see `text.windows`.
-        patience: stop after so many epochs without a gain on validation; None: never.
-        watch: the validation metric that chooses the epoch; None: the main one of the task.
-        freeze: train the head alone.
-        class_weights: weigh each class in the loss by the inverse of its share.
-        balanced: draw every class equally often in an epoch, rare examples several times.
-        layer_decay: the learning rate of each layer over that of the layer above it; 1: all alike.
-        freeze_layers: keep the embeddings and so many of the lowest layers as they were.
-        probe: train on features of the frozen model alone: "linear" (AdamW on a linear layer) or
-            "logistic" (logistic regression by L-BFGS); None: fine-tune.
-        layer, pooling: of the features of a probe: which hidden state (0 the embeddings, -1 the
-            last layer) and how its rows become one vector ("cls", "mean", "max").
-        allow_data_faults: train on data in which `text.checks` found a fault that makes the result
-            meaningless.
-        faults: mistakes of others to make on purpose, to measure what they cost (see faults.py).
-        data_seed: draws the subsets and the validation split; None: `seed` does. Fixed, it lets
-            runs with other seeds train and validate on the same examples.
-    """
+    """Everything that decides a run of fine-tuning."""
 
     command: ClassVar[str] = "train"
 
-    model: str | Path
-    train: str | Path
-    validation: str | Path | None = None
-    test: str | Path | None = None
-    format: str | None = None
-    sep: str | None = None
-    names: Sequence[str] | None = None
-    quoting: bool | None = None
-    text: str = "text"
-    text_pair: str | None = None
-    label: str = "label"
-    choices: Sequence[str] | None = None
-    tag_scheme: str | None = None
-    problem_type: str | None = None
-    test_fraction: float | None = None
-    train_subset: int | None = None
-    test_subset: int | None = None
-    max_length: int | None = None
-    overlap: int | None = None
-    patience: int | None = None
-    watch: str | None = None
-    freeze: bool = False
-    class_weights: bool = False
-    balanced: bool = False
-    layer_decay: float = 1.0
-    freeze_layers: int = 0
-    probe: str | None = None
-    layer: int = -1
-    pooling: str = "cls"
-    allow_data_faults: bool = False
-    faults: Sequence[str] = ()
-    data_seed: int | None = None
+    model: str | Path = general(MISSING, "model folder, run folder or Hub id")
 
-    def rules(self) -> Rules:
-        fraction, data_seed = self.test_fraction, self.data_seed
-        return {
-            **super().rules(),
-            "test_fraction": (fraction is None or 0 < fraction < 1, "above 0 and below 1"),
-            "tag_scheme": (
-                self.tag_scheme in (None, *TAG_SCHEMES),
-                f"one of {', '.join(TAG_SCHEMES)}",
-            ),
-            "overlap": (self.overlap is None or self.overlap >= 0, "0 or more"),
-            "patience": (self.patience is None or self.patience >= 1, "1 or more"),
-            "max_length": (self.max_length is None or self.max_length >= 3, "3 or more"),
-            "data_seed": (data_seed is None or 0 <= data_seed < 2**63, "from 0 to 2**63 - 1"),
-            "layer_decay": (0 < self.layer_decay <= 1, "above 0 and at most 1"),
-            "freeze_layers": (self.freeze_layers >= 0, "0 or more"),
-            "probe": (self.probe in (None, *PROBES), f"one of {', '.join(PROBES)}"),
-            "pooling": (self.pooling in POOLINGS, f"one of {', '.join(POOLINGS)}"),
-        }
+    train: str | Path = data(
+        MISSING,
+        "file, folder, data set on the Hub (owner/name or owner/name:part), or samples, the "
+        "reviews that ship with minibert",
+    )
+    validation: str | Path | None = data(
+        None, "chooses the best epoch (default: a share of --train)"
+    )
+    test: str | Path | None = data(None, "measured once, at the end")
+    validation_fraction: float = data(
+        0.1, "share of --train to validate on; of questions, a share of the contexts", FRACTION
+    )
+    test_fraction: float | None = data(
+        None, "share of --train to test on; of questions, a share of the contexts", FRACTION
+    )
+    train_subset: int | None = data(None, "train on N examples, stratified by class")
+    test_subset: int | None = data(None, "test on N examples, stratified by class")
+    data_seed: int | None = data(
+        None, "of subsets and the validation split (default: --seed)", SEED
+    )
+    max_length: int | None = data(
+        None,
+        "cut texts to N tokens, in training and later use (default: the model's limit); contexts "
+        "of questions are not cut, but read in windows",
+        at_least(3),
+    )
+    overlap: int | None = data(
+        None,
+        "tokens in common between two windows of a long context (default: 128, or a third of the "
+        "window, whichever is less)",
+        at_least(0),
+    )
+    allow_data_faults: bool = data(
+        False, "train even if a fault in the data makes the result meaningless (see minibert data)"
+    )
 
-    def refuse_contradictions(self) -> None:
-        require_known(self.faults)
-        if self.test_fraction is not None and self.test is not None:
-            raise ConfigError(
-                f"test is {self.test} and test_fraction {self.test_fraction}: say one of them.",
-                key="test_fraction",
-            )
+    format: str | None = reading(None, "default: by the ending of the file", one_of(FORMATS))
+    sep: str | None = reading(None, "what separates columns, such as ';'", metavar="CHAR")
+    names: Sequence[str] | None = reading(None, "columns of a table without a header line")
+    quoting: bool | None = reading(None, "whether '\"' quotes (default: in .csv files only)")
+    text: str = reading("text", "the text")
+    text_pair: str | None = reading(None, "the second text of a pair")
+    label: str = reading("label", "the label")
+    choices: Sequence[str] | None = reading(
+        None,
+        "texts to choose from: a column for each, or one with a list of them; the label is the "
+        "number of the right one, from 0, or its text",
+    )
+    tag_scheme: str | None = reading(
+        None,
+        "how tags of words encode entities (default: iob2 if they look like it); CoNLL-2003 has "
+        "iob1",
+        one_of(TAG_SCHEMES),
+    )
+    problem_type: str | None = reading(
+        None,
+        "what the labels are (default: as they look; whole numbers are classes unless this says "
+        "regression)",
+        one_of(PROBLEM_TYPES),
+    )
+
+    patience: int | None = training(None, "stop after N epochs without improvement", at_least(1))
+    watch: str | None = training(
+        None,
+        "validation metric that chooses the best epoch (default: accuracy, micro_f1, pearson, "
+        "entity_f1 or f1, depending on the task)",
+        metavar="METRIC",
+    )
+    freeze: bool = training(False, "train the head only")
+    freeze_layers: int = training(0, "freeze the embeddings and the N lowest layers", at_least(0))
+    layer_decay: float = training(
+        1.0, "learning rate of a layer relative to the layer above it", FRACTION_OR_1
+    )
+    class_weights: bool = training(False, "weight classes in the loss by inverse frequency")
+    balanced: bool = training(False, "draw every class equally often, repeating rare examples")
+    faults: Sequence[str] = training(
+        (),
+        "a mistake to make on purpose, to measure what it costs; can be given several times. "
+        + "; ".join(f"{name}: {what}" for name, what in FAULTS.items()),
+        one_of(tuple(FAULTS)),
+        metavar="NAME",
+    )
+
+    probe: str | None = probing(
+        None,
+        "train on features of the frozen model: a linear layer, or logistic regression; features "
+        "are cached",
+        one_of(PROBES),
+    )
+    layer: int = probing(-1, "whose features: 0 the embeddings, -1 the last layer")
+    pooling: str = probing("cls", "of the features of a text", one_of(POOLINGS))
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.test is not None and self.test_fraction is not None:
+            yield "test_fraction", f"test is {self.test}: leave one of the two out"
+        if self.validation is not None and self.changed("validation_fraction"):
+            yield "validation_fraction", f"validation is {self.validation}: leave one out"
         if self.class_weights and self.balanced:
-            raise ConfigError(
-                "class_weights and balanced each make up for unequal classes, and together they "
-                "turn the balance round.",
-                key="balanced",
-                hint="Leave one of the two out.",
-            )
-        for key, usual in (("freeze", False), ("freeze_layers", 0), ("layer_decay", 1.0)):
-            if self.probe is not None and getattr(self, key) != usual:
-                raise ConfigError(
-                    f"{key} is {getattr(self, key)}, but a probe keeps the whole model frozen.",
-                    key=key,
-                    hint="Leave it out, or fine-tune without --probe.",
-                )
+            yield "balanced", "class_weights is set too, and together they correct twice"
+        if self.freeze and self.freeze_layers:
+            yield "freeze_layers", "freeze freezes all layers: leave one of the two out"
+        for key in self.changed(*(_OF_A_PROBE if self.probe is None else ())):
+            yield key, "only a probe uses it: leave it out, or add --probe"
+        for key in self.changed(*(() if self.probe is None else _OF_FINE_TUNING)):
+            yield key, "a probe keeps the whole model frozen: leave one of the two out"
+        for key in self.changed(*(_OF_STEPS if self.probe == "logistic" else ())):
+            yield key, "logistic regression is not trained in steps: leave it out"
 
 
-def as_record(settings: TrainingSettings) -> dict[str, Any]:
-    """The settings as run.json holds them: paths as texts, sequences as lists."""
-    return {key: _plain(value) for key, value in asdict(settings).items()}
+# The settings that `corpora.read` takes.
+READING = tuple(item.name for item in fields(Settings) if item.metadata["group"] == "reading")
 
 
 def check(settings: TrainingSettings) -> None:
@@ -222,17 +279,52 @@ def check(settings: TrainingSettings) -> None:
     Raises:
         ConfigError: naming the setting and what it has to be.
     """
-    settings.refuse_contradictions()
-    for key, (holds, expected) in settings.rules().items():
-        if not holds:
-            value = getattr(settings, key)
-            raise ConfigError(
-                f"{key} is {value}, but it must be {expected}.",
-                key=key,
-            )
+    for key, reason in _objections(settings):
+        raise ConfigError(f"{key} is {getattr(settings, key)}, but {reason}.", key=key)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+def _objections(settings: TrainingSettings) -> Iterator[tuple[str, str]]:
+    for item in fields(settings):
+        wanted = broken_rule(item, getattr(settings, item.name))
+        if wanted is not None:
+            yield item.name, f"it must be {wanted}"
+    yield from settings.contradictions()
+
+
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "true or false"),
+    "str": ((str,), "a string"),
+    "str | Path": ((str, Path), "a string"),
+}
+
+
+def broken_rule(item: Field[Any], value: Any) -> str | None:
+    """What a field's value has to be, in words, where it is not that."""
+    kind, rule = type_of(item), item.metadata["rule"]
+    if value is None and str(item.type).endswith(" | None"):
+        return None
+    if is_list(item) and not isinstance(value, (list, tuple)):
+        return "a list of strings"
+    for one in value if is_list(item) else [value]:
+        types, words = _TYPES[kind]
+        if not isinstance(one, types) or (isinstance(one, bool) and kind != "bool"):
+            return words
+        if rule is not None and not rule.holds(one):
+            return str(rule.words)
+    return None
+
+
+def is_list(item: Field[Any]) -> bool:
+    return str(item.type).startswith("Sequence[")
+
+
+def type_of(item: Field[Any]) -> str:
+    """The annotation of a field, or of each item of its list, without None."""
+    return str(item.type).removesuffix(" | None").removeprefix("Sequence[").removesuffix("]")
+
+
+def as_record(settings: TrainingSettings) -> dict[str, Any]:
+    """The settings as run.json holds them: paths as texts, sequences as lists."""
+    return dict(json.loads(json.dumps(asdict(settings), default=str)))

@@ -1,24 +1,24 @@
 """Faults on purpose: mistakes of well-known tutorials, made again to measure what they cost.
 
-Each runs, prints a good number, and is wrong. `minibert train --fault NAME` makes one, says so
-loudly, and records it in run.json; without it nothing here is used. `python -m tests.programs.damage`
-measures each beside the right version.
+Each runs, prints a good number, and is wrong. `minibert train --fault NAME` makes one, warns
+about it, and records it in run.json; without it nothing here is used. The names are in
+`settings.FAULTS`. `python -m tests.programs.damage` measures each beside the correct version.
 
-double-softmax: a softmax before the cross-entropy, which has one of its own. Two tutorials have it,
+double-softmax: a softmax before the cross-entropy, which applies one itself. Two tutorials have it,
     the frozen probes on IMDB and on ChnSentiCorp. The loss then reads probabilities as logits: it
     can never fall below log(1 + (C - 1) / e), 0.3133 for two classes, and where the model is
-    confidently wrong (logits 6 apart) its gradient is 277 times smaller than the right one. The
-    training loss of such a run has the fault; what is measured on validation and test does not.
-sorted-validation: validation is the last part of the training file as it is sorted. The tutorial
-    that fine-tunes on IMDB cuts off train[95%:]; IMDB is sorted by class, so all 1,250 reviews of
-    it are positive. Its accuracy is the recall of one class, and a model that leans to that class
+    confidently wrong (logits 6 apart) its gradient is 277 times smaller than the correct one. The
+    fault is in the training loss; validation and test are measured without it.
+sorted-validation: validation is the last part of a sorted training file. The tutorial that
+    fine-tunes on IMDB cuts off train[95%:]; IMDB is sorted by class, so all 1,250 of these reviews
+    are positive. Accuracy on them is the recall of one class, and a model that leans to that class
     wins.
 last-epoch: the test split is measured with the weights of the last epoch, not of the best. The same
     tutorial does so: its validation loss doubled from the second epoch to the third, which it then
     tests.
 batch-means: loss and accuracy are means of the means of batches. The same tutorial once more: the
-    last batch holds 6, 2 and 8 reviews of its three splits, and each of these counts for 3 to 16
-    times as much as another.
+    last batches of its three splits hold 6, 2 and 8 reviews, each of which counts for 3 to 16 times
+    as much as any other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -34,28 +33,8 @@ from torch import Tensor
 from minibert.heads import ClassLoss
 from minibert.io.errors import ConfigError
 from minibert.workbench.data.corpora import Corpus
-
-if TYPE_CHECKING:  # which look faults up here
-    from minibert.workbench.kinds.evaluation import Report
-    from minibert.workbench.runs.settings import Settings
-
-FAULTS = {
-    "double-softmax": "the loss takes a softmax of probabilities",
-    "sorted-validation": "validation is the end of the training file as it is sorted",
-    "last-epoch": "the last epoch is tested, not the best",
-    "batch-means": "loss and accuracy are means of batch means",
-}
-
-
-def require_known(faults: Iterable[str]) -> None:
-    """Raises ConfigError for a fault that does not exist, naming those that do."""
-    for fault in faults:
-        if fault not in FAULTS:
-            raise ConfigError(
-                f"There is no fault {fault!r}.",
-                key="faults",
-                hint=f"There are {', '.join(FAULTS)}.",
-            )
+from minibert.workbench.kinds.evaluation import Report
+from minibert.workbench.runs.settings import FAULTS, Settings
 
 
 def require_sense(settings: Settings, one_class: bool) -> None:
@@ -64,30 +43,26 @@ def require_sense(settings: Settings, one_class: bool) -> None:
     Args:
         one_class: whether each text has one class.
     """
-    logistic = settings.probe == "logistic"
-    reasons = {
-        "double-softmax": "needs one class for each text: other losses have no softmax"
-        if not one_class
-        else "needs a model that is trained step by step, not by L-BFGS"
-        if logistic
-        else None,
-        "sorted-validation": None
-        if settings.validation is None
-        else f"cuts validation off the training data, but it is {settings.validation}",
-        "last-epoch": "needs epochs, which the logistic probe has not" if logistic else None,
-        "batch-means": "needs an accuracy, for one class for each text" if not one_class else None,
-    }
     for fault in settings.faults:
-        if reasons[fault] is not None:
+        reason = _why_not(fault, settings, one_class)
+        if reason is not None:
             raise ConfigError(
-                f"The fault {fault} {reasons[fault]}.",
-                key="faults",
-                hint=f"Leave --fault {fault} out.",
+                f"The fault {fault} {reason}.", key="faults", hint=f"Leave --fault {fault} out."
             )
 
 
+def _why_not(fault: str, settings: Settings, one_class: bool) -> str | None:
+    if fault in ("double-softmax", "batch-means") and not one_class:
+        return "needs data with one class for each text"
+    if fault in ("double-softmax", "last-epoch") and settings.probe == "logistic":
+        return "needs a model that is trained in steps, unlike the logistic probe"
+    if fault == "sorted-validation" and settings.validation is not None:
+        return f"cuts validation off the training data, but validation is {settings.validation}"
+    return None
+
+
 def warn(faults: Iterable[str]) -> None:
-    """One loud line for each fault of a run."""
+    """One warning for each fault of a run."""
     for fault in faults:
         warnings.warn(f"A FAULT ON PURPOSE, {fault}: {FAULTS[fault]}.", stacklevel=3)
 
