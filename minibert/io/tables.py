@@ -8,8 +8,6 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from minibert.io.files import write_text
-
 COLOURS = ("36", "33", "35", "32", "34", "31")  # cyan, yellow, magenta, green, blue, red (ECMA-48)
 
 
@@ -57,6 +55,8 @@ def printable(text: str) -> str:
 
 def write_csv(path: Path, header: Sequence[object], rows: Sequence[Sequence[object]]) -> None:
     """Writes a comma-separated table with LF line ends, atomically."""
+    from minibert.io.files import write_text  # imports torch, which a table on a terminal need not
+
     lines: list[str] = []
     # The writer quotes a text that holds a character of its own line end. With LF alone a bare CR
     # would not be quoted, and a reader would split the row there.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from minibert.io.version import __version__
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
-from minibert.workbench.runs.settings import READING, Settings, is_list, type_of
+from minibert.workbench.runs.settings import POOLINGS, READING, Settings, is_list, type_of
 
 # The groups of settings, in the order of --help -> its headings.
 GROUPS = {
@@ -277,7 +277,7 @@ def _embed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE", help="write all vectors to a .npy file")
     parser.add_argument(
         "--pooling",
-        choices=("mean", "cls", "max"),
+        choices=POOLINGS,
         help="default: what the modules.json of the model says, else mean",
     )
     _add_settings(parser, ["layer"])

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-import minibert.workbench.cli
+import minibert
 from minibert import BertForSequenceClassification
 from minibert.io.files import read_json
 from minibert.workbench.cli import main
@@ -32,21 +32,6 @@ from tests.workbench.conftest import (
 )
 
 __all__ = ["moods", "tiny"]  # fixtures, used by name
-
-COMMANDS = (
-    "data",
-    "train",
-    "recipes",
-    "evaluate",
-    "report",
-    "compare",
-    "predict",
-    "fill-mask",
-    "embed",
-    "weights",
-    "tokenize",
-    "vocabulary",
-)
 
 
 @pytest.fixture(scope="module")
@@ -97,45 +82,6 @@ def test_a_run_that_is_not_there_is_told_from_a_hub_id(tmp_path, monkeypatch, ca
     assert "There is a folder runs here, with no 007 in it." in capsys.readouterr().err
     assert main(["predict", "nobody-has-this", "a text"]) == 1
     assert "There is a folder" not in capsys.readouterr().err
-
-
-def test_help_names_every_command_and_shows_examples(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["--help"])
-    assert stop.value.code == 0
-    output = capsys.readouterr().out
-    for name in COMMANDS:
-        assert f"\n    {name} " in output  # on one line with what it does
-        assert f"minibert {name} " in output  # an example
-
-
-@pytest.mark.parametrize(
-    "name, words",
-    [
-        (
-            "train",
-            "--model --train --validation --test --epochs --learning-rate default CoNLL runs/",
-        ),
-        ("data", "--train --validation --test --model --max-length --split --json words 2"),
-        ("evaluate", "data 95% --split --output metrics.json --json run folder"),
-        ("report", "run --output --features page"),
-        ("compare", "run --examples --json McNemar bootstrap --seeds"),
-        ("predict", "text --file --json --pair --allow-untrained probability standard input"),
-        ("fill-mask", "[MASK] --top --file"),
-        ("embed", "--output .npy --pooling --normalize modules.json"),
-        ("weights", "official name shape --json"),
-        ("tokenize", "piece id --pair --file"),
-        ("vocabulary", "source --size --output --cased --column installed-docs [UNK]"),
-    ],
-)
-def test_help_of_a_command_says_what_a_newcomer_needs(capsys, name, words):
-    with pytest.raises(SystemExit) as stop:
-        main([name, "--help"])
-    assert stop.value.code == 0
-    output = " ".join(capsys.readouterr().out.split())
-    assert "%%" not in output
-    for word in words.split():
-        assert word in output, word
 
 
 def test_the_version_and_a_command_that_does_not_exist(capsys):
@@ -555,7 +501,7 @@ def test_what_nobody_foresaw_is_one_line_and_a_traceback_only_for_debugging(
     def fail(*_, **__):
         raise RuntimeError("the sky fell")
 
-    monkeypatch.setattr(minibert.workbench.cli, "tokenize", fail)
+    monkeypatch.setattr("minibert.workbench.tasks.tokenize.tokenize", fail)
     code, _, messages = command("tokenize", tiny, "one")
     assert code == 1
     assert messages == ("minibert: RuntimeError: the sky fell (--debug shows where it came from)\n")

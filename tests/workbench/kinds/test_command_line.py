@@ -154,7 +154,7 @@ def test_data_that_contradict_themselves(tiny, models, tmp_path, capsys, file, m
         (["--probe", "logistic"], "A probe predicts one class"),
         (["--watch", "accuracy"], "watch is 'accuracy', but what is measured here is f1, exact"),
         (["--problem-type", "regression"], "regression"),
-        (["--test", "train.json", "--test-fraction", "0.5"], "say one of them"),
+        (["--test", "train.json", "--test-fraction", "0.5"], "leave one of the two out"),
         (["--overlap", "40"], "overlap"),
     ],
 )

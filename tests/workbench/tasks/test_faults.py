@@ -18,9 +18,9 @@ from minibert.workbench.cli import main
 from minibert.workbench.data.corpora import Corpus, Example
 from minibert.workbench.data.drawing import subset
 from minibert.workbench.kinds.evaluation import Report
-from minibert.workbench.runs.settings import Settings
+from minibert.workbench.runs.settings import FAULTS, Settings
 from minibert.workbench.tasks import faults
-from minibert.workbench.tasks.faults import FAULTS, DoubleSoftmax
+from minibert.workbench.tasks.faults import DoubleSoftmax
 from minibert.workbench.tasks.finetune import finetune
 from minibert.workbench.tasks.splits import read_splits
 from tests.workbench.conftest import write_table
