@@ -87,7 +87,7 @@ def cut_off_the_end(corpus: Corpus, fraction: float, whole: Corpus) -> tuple[Cor
     ordered = sorted(corpus, key=lambda example: places[id(example)])
     count = min(max(1, round(len(ordered) * fraction)), len(ordered) - 1)
     first, last = tuple(ordered[:-count]), tuple(ordered[-count:])
-    return replace(corpus, examples=first), replace(corpus, examples=last)  # type: ignore[arg-type]
+    return replace(corpus, examples=first), replace(corpus, examples=last)
 
 
 def batch_means(report: Report, corpus: Corpus, batches: Sequence[Sequence[int]]) -> Report:
