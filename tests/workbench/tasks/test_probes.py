@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -118,9 +119,20 @@ def probe_settings(tiny, moods, output, **changes) -> Settings:
     return settings_for(tiny, moods, output, **{**values, **changes})
 
 
+def logistic_settings(tiny, moods, output) -> Settings:
+    """The same without the settings of training in steps."""
+    settings = probe_settings(tiny, moods, output, probe="logistic")
+    defaults = {item.name: item.default for item in fields(Settings)}
+    steps = ("epochs", "batch_size", "learning_rate")
+    return replace(settings, **{key: defaults[key] for key in steps})
+
+
 @pytest.mark.parametrize("probe", ["linear", "logistic"])
 def test_a_run_is_a_run_like_any_other(tiny, moods, tmp_path, probe):
-    settings = probe_settings(tiny, moods, tmp_path / "run", probe=probe, epochs=20)
+    if probe == "logistic":
+        settings = logistic_settings(tiny, moods, tmp_path / "run")
+    else:
+        settings = probe_settings(tiny, moods, tmp_path / "run", epochs=20)
     run = finetune(settings, progress=False)
     values = run.reports["test"].values()
     assert values["accuracy"] > 0.7  # the largest class has 0.5
