@@ -81,10 +81,11 @@ def settings_for(corpus: Path, output: Path, **changes: Any) -> PretrainSettings
         "max_length": 40,
         "batch_size": 8,
         "epochs": 2,
-        "validation_fraction": 0.1,
         "precision": "fp32",
         "threads": 1,
     }
+    if "validation" not in changes:
+        values["validation_fraction"] = 0.1
     return PretrainSettings(corpus=[str(corpus)], output=str(output), **{**values, **changes})
 
 
