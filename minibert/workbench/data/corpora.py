@@ -203,13 +203,14 @@ def read(
             raise ConfigError(
                 f"{key} is {value!r}, but it must be one of {', '.join(known[key])}.", key=key
             )
-    columns = _columns(Columns(text, text_pair, label, tuple(choices or ())), problem_type)
-    options = Options(columns, sep, names, quoting)
+    named = Columns(text, text_pair, label, tuple(choices or ()))
+    options = Options(_columns(named, problem_type), sep, names, quoting)
     source, split = part_of(source, split)
     files, of_folder = find(source, split, revision)
     records: list[Record] = []
     for path in files:
         chosen = of_folder or format or format_of(path, is_table=bool(sep or names))
+        _refuse_columns(FORMATS[chosen].nameless, named)
         records += FORMATS[chosen].read(path, options)
     if not records:
         raise DataError(f"{source} holds no examples.", path=source)
@@ -231,11 +232,21 @@ def _columns(named: Columns, problem_type: str | None) -> Columns:
     if len(set(named.choices)) < len(named.choices):
         raise ConfigError(f"A column of choices is named twice: {named.choices}.", key="choices")
     if problem_type == "question_answering":
-        Options(named).refuse_columns("Questions")
+        _refuse_columns("Questions", named)
         return QUESTIONS
     if problem_type == "multiple_choice" and not named.choices:
         return named._replace(choices=("choices",))
     return named
+
+
+def _refuse_columns(nameless: str, named: Columns) -> None:
+    """Raises ConfigError if columns were named for what has no names for them."""
+    for key, usual in Columns(label=named.label)._asdict().items():
+        value = getattr(named, key)
+        if nameless and value != usual:
+            raise ConfigError(
+                f"{nameless} have no {key}, but {value!r} was named.", key=key, hint="Leave it out."
+            )
 
 
 def _require_one_form(records: Sequence[Record]) -> None:

@@ -26,7 +26,6 @@ from minibert.workbench.data.lines import (
     raw_lines,
 )
 from minibert.workbench.data.records import (
-    QUESTIONS,
     Columns,
     Record,
     question,
@@ -60,17 +59,6 @@ class Options:
     sep: str | None = None
     names: Sequence[str] | None = None
     quoting: bool | None = None
-
-    def refuse_columns(self, what: str) -> None:
-        """Raises ConfigError if columns were named, in a format that has no names for them."""
-        for key, usual in Columns(label=self.columns.label)._asdict().items():
-            value = getattr(self.columns, key)
-            if value != usual:
-                raise ConfigError(
-                    f"{what} have no {key}, but {value!r} was named.",
-                    key=key,
-                    hint="Leave it out.",
-                )
 
 
 def text_lines(path: Path, options: Options) -> Iterator[Record]:
@@ -178,7 +166,6 @@ def conll(path: Path, options: Options) -> Iterator[Record]:
 
     Lines that begin with -DOCSTART-, which separate documents in CoNLL-2003, are not words.
     """
-    options.refuse_columns("Tagged words")
     sep, tagged = options.sep or "\t", options.columns.label is not None
     rows: list[list[str]] = []
     first = Place(path)
@@ -221,8 +208,6 @@ def squad(path: Path, options: Options) -> Iterator[Record]:
     Rajpurkar et al. 2016 and 2018: data > paragraphs (context) > qas (question, id, answers, and in
     2.0 is_impossible).
     """
-    if options.columns != QUESTIONS:
-        options.refuse_columns("Questions")
     file = Place(path)
     content = "".join(text for _, text in raw_lines(path, LONGEST_JSON))
     if not content.strip():
@@ -347,10 +332,17 @@ def _named(label: Any, names: Mapping[int, str]) -> Any:
 
 
 class Format(NamedTuple):
-    """A format of files: how they are read, and what their names end in."""
+    """A format of files.
+
+    Attributes:
+        read: its function.
+        suffix: what names of such files end in.
+        nameless: what such files hold, where columns cannot be chosen by name.
+    """
 
     read: Callable[[Path, Options], Iterable[Record]]
     suffix: str | None = None
+    nameless: str = ""
 
 
 FORMATS = {
@@ -359,8 +351,8 @@ FORMATS = {
     "lines": Format(text_lines, ".txt"),
     "jsonl": Format(json_lines, ".jsonl"),
     "parquet": Format(parquet, ".parquet"),
-    "conll": Format(conll, ".conll"),
-    "squad": Format(squad, ".json"),
+    "conll": Format(conll, ".conll", "Tagged words"),
+    "squad": Format(squad, ".json", "Questions"),
     "folder": Format(one_text),
 }
 SUFFIXES = {format.suffix: name for name, format in FORMATS.items() if format.suffix}

@@ -77,10 +77,11 @@ def _read(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
         )
     kind = asked or KINDS[train.problem_type]
     require_kind(train, kind, "problem_type")
-    if train.label_names is not None and len(train.label_names) < kind.fewest_classes:
+    names = train.label_names
+    if names is not None and len(names) < kind.fewest_classes:
+        found = f"only the label {names[0]!r}" if names else "no label in any row"
         raise DataError(
-            f"{settings.train} has only the labels {list(train.label_names)}, and "
-            f"{kind.fewest_classes} or more are needed.",
+            f"{settings.train} has {found}: there is nothing to learn.",
             path=settings.train,
             key=settings.label,
         )

@@ -121,10 +121,10 @@ FILES = {
         ("table.json", "not in the form of SQuAD"),
         ("tags.conll", "word 2 ('anna') has the tag I-per, but O comes before it"),
         ("other.conll", "word 2 ('anna') has the tag I-per, but B-loc comes before it"),
-        ("none.jsonl", "line 1 has [] as choices, which is no list of 2 texts or more"),
+        ("none.jsonl", "line 1 has [] as choices, which is not a list of 2 texts or more"),
         ("one.jsonl", "line 1 has ['a'] as choices"),
-        ("beyond.jsonl", "line 1 has the label 2, which is no choice of its 2"),
-        ("unlabelled.jsonl", "line 1 has the label None, which is no choice of its 2"),
+        ("beyond.jsonl", "line 1 has the label 2, which is not a choice of its 2"),
+        ("unlabelled.jsonl", "line 1 has the label None, which is not a choice of its 2"),
     ],
 )
 def test_data_that_contradict_themselves(tiny, models, tmp_path, capsys, file, message):

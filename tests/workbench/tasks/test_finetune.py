@@ -675,7 +675,7 @@ def test_a_label_of_the_test_split_that_training_does_not_know(tiny, moods, tmp_
 def test_a_single_label_is_nothing_to_learn(tiny, tmp_path):
     write_table(tmp_path / "train.csv", ["text", "label"], [("one day", "calm")] * 9)
     settings = settings_for(tiny, tmp_path, tmp_path / "run", validation=None, test=None)
-    with pytest.raises(DataError, match=r"has one label only, 'calm'"):
+    with pytest.raises(DataError, match=r"has only the label 'calm'"):
         run(settings)
 
 
