@@ -1,8 +1,9 @@
-"""Notebooks: their form, and that running them from clean gives the text that they show."""
+"""The notebooks: their form, and that running them from clean prints the text that they show."""
 
 from __future__ import annotations
 
 import ast
+import os
 import re
 import statistics
 import sys
@@ -13,6 +14,7 @@ import pytest
 from nbclient import NotebookClient
 
 import minibert
+from minibert import workbench
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -23,6 +25,8 @@ OTHER_IMPORTS = {"numpy", "torch", "matplotlib", *sys.stdlib_module_names}
 MACHINE_PATH = re.compile(r"(?:^|[\s'\"(=:])(?:/[\w.-]+){2,}|[A-Za-z]:\\|~/|site-packages")
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:e[+-]?\d+)?")
 
+PUBLIC = {"minibert": minibert, "minibert.workbench": workbench}
+
 pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -31,7 +35,7 @@ def cells(path: Path, kind: str) -> list[nbformat.NotebookNode]:
 
 
 def outputs(cell: nbformat.NotebookNode) -> list[str]:
-    """What a cell prints and gives back as text; warnings on stderr too, but no pictures."""
+    """What a cell prints and returns as text, warnings on stderr included; not its pictures."""
     found = []
     for output in cell.outputs:
         if output.output_type == "stream":
@@ -85,8 +89,8 @@ def test_imports_public_names_only(path):
             package = module.split(".")[0]
             if package != "minibert":
                 assert package in OTHER_IMPORTS, module
-            elif module == "minibert":
-                assert name in minibert.__all__, name
+            elif module in PUBLIC:
+                assert name in PUBLIC[module].__all__, name
             else:
                 assert not re.search(r"(^|\.)_", f"{module}.{name}"), f"{module}.{name}"
 
@@ -109,15 +113,16 @@ def test_runs_from_clean_to_the_same_text(path, minilm, tmp_path):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     place = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=PATIENCE, kernel_name="python3", resources=place).execute()
+    client = NotebookClient(notebook, timeout=PATIENCE, kernel_name="python3", resources=place)
+    client.execute(env={**os.environ, "PYTHONPATH": str(FOLDER.parent)})  # this checkout
     executed = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for before, after in zip(committed, executed, strict=True):
         assert_same_text("".join(outputs(before)), "".join(outputs(after)))
-    assert list(tmp_path.iterdir()) == []  # a notebook leaves nothing lying about
+    assert list(tmp_path.iterdir()) == []  # a notebook leaves no files behind
 
 
 def assert_same_text(shown: str, found: str) -> None:
-    """Equal but for white space, and for decimals that differ in their last digits."""
+    """Equal except for white space and the last digits of decimals."""
     words = [re.sub(r"\s", "", NUMBER.sub("#", text)) for text in (shown, found)]
     assert words[0] == words[1], f"shown:\n{shown}\nfound:\n{found}"
     for first, second in zip(NUMBER.findall(shown), NUMBER.findall(found), strict=True):
