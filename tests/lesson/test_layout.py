@@ -91,7 +91,8 @@ def test_zero_and_one_in_any_dtype_are_a_mask(mask):
 def test_masks_of_another_shape_are_refused(shape):
     with pytest.raises(InputError) as caught:
         Layout.from_mask(torch.ones(shape))
-    assert caught.value.key == "attention_mask" and str(tuple(shape)) in str(caught.value)
+    assert caught.value.key == "attention_mask"
+    assert str(tuple(shape)) in str(caught.value)
 
 
 @pytest.mark.parametrize("bad", [-10000.0, 0.5, 2, -1])

@@ -255,8 +255,10 @@ def test_asking_a_trace_for_what_it_does_not_hold():
     ours(**_inputs("bert", "BertModel"), trace=trace)
     with pytest.raises(InputError):
         trace["embeddings.sum"]
-    with pytest.raises(InputError, match="Near it: embeddings.norm"):
+    with pytest.raises(InputError) as caught:
         trace["embeddings.nrm"]
+    assert caught.value.key == "embeddings.nrm"
+    assert "embeddings.norm" in str(caught.value)  # the nearest name
     for unpacked in ("layers.0.attention.pattern", "pooler.output"):
         with pytest.raises(InputError):
             trace.padded(unpacked)
@@ -266,8 +268,9 @@ def test_asking_a_trace_for_what_it_does_not_hold():
 def test_replacements_of_another_shape_or_dtype_are_refused(wrong):
     _, ours = pair("bert", "BertModel")
     trace = Trace(replace={"embeddings.norm": wrong})
-    with pytest.raises(InputError, match="embeddings.norm"):
+    with pytest.raises(InputError) as caught:
         ours(**_inputs("bert", "BertModel"), trace=trace)
+    assert caught.value.key == "embeddings.norm"
 
 
 def test_a_trace_forgets_the_pass_before():

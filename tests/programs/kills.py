@@ -1,6 +1,6 @@
 """SIGKILL at any moment of a small run, then --resume: every bit has to be that of a whole run.
 
-    python -m tests.programs.kills --kills 100     100 of a plain run, 10 of each variant, three minutes
+    python -m tests.programs.kills --kills 100     100 of a plain run, 10 of each variant
     python -m tests.programs.kills --kills 5 --variants 1
 
 Every trial is a fork of this process, which has imported everything. It kills itself, so that the

@@ -1,6 +1,6 @@
 """Fine-tuning beside transformers: the same data, batches and settings, two models, several seeds.
 
-    MINIBERT_DATA=... python -m tests.programs.sidebyside MINILM_FOLDER wnut17 rte cola xquad --output FOLDER
+    python -m tests.programs.sidebyside MINILM_FOLDER wnut17 rte cola xquad --output FOLDER
 
 Ours is `minibert.finetune`. Theirs is transformers' own model with a loop of its own, as short as
 people write it: its forward pass with labels, its loss, torch's AdamW and gradient clipping. What

@@ -107,8 +107,9 @@ def test_a_config_that_names_no_class_is_opened_as_the_bare_model(saved):
 def test_an_unknown_class_is_an_error(saved):
     values = read_json(saved / "config.json")
     write_json(saved / "config.json", {**values, "architectures": ["RobertaModel"]})
-    with pytest.raises(CheckpointError, match=r"\['RobertaModel'\].*BertForMaskedLM"):
+    with pytest.raises(CheckpointError) as caught:
         ledger(saved)
+    assert caught.value.key == "architectures"
 
 
 def test_a_run_folder_stands_for_its_model(saved, tmp_path):

@@ -1,4 +1,4 @@
-"""Every hostile folder has the outcome that its case names; see `python -m tests.programs.hostile`."""
+"""Every hostile folder has the outcome that its case names; see tests/programs/README.md."""
 
 from __future__ import annotations
 

@@ -1,0 +1,51 @@
+"""Mistakes of plain text and trained vocabularies."""
+
+from tests.programs.faults.fault import faults
+
+FAULTS = [
+    *faults(
+        "workbench/data",
+        "workbench/data/test_vocabulary",
+        (
+            "the order of a set",
+            "special_tokens=list(first),",
+            "special_tokens=list(SPECIAL_TOKENS),",
+        ),
+        ("characters that occur once", "if count >= LEAST_COUNT)", "if count >= 1)"),
+        (
+            "no ## forms of characters",
+            "return [*SPECIAL_TOKENS, *often, *going_on]",
+            "return [*SPECIAL_TOKENS, *often]",
+        ),
+        ("every word counts once", 'f"{word} " * words[word]', 'f"{word} "'),
+        (
+            "capitals are lost",
+            "return cls(vocabulary, lowercase=lowercase, max_length=max_length)",
+            "return cls(vocabulary, max_length=max_length)",
+        ),
+    ),
+    *faults(
+        "workbench/data",
+        "workbench/data/test_documents",
+        ("a title ends a sentence", "if short or (following", "if (following"),
+        ("an initial ends a sentence", 'if "." in word or (len', "if (len"),
+        ("a wrapped line ends a sentence", 'r"\\n\\s*\\n|\\n(?=', 'r"\\n\\s*\\n|\\n(?=|'),
+        (
+            "a folder as the disk has it",
+            "found = sorted(path for path in below",
+            "found = list(path for path in below",
+        ),
+        ("code is prose", "if code_from is not None and indent >= code_from:", "if False:"),
+        ("docstrings twice", "if text not in seen]", "]"),
+        (
+            "a fingerprint without ends of texts",
+            "sums.update(hashlib.sha256(document.text.encode()).digest())",
+            "sums.update(document.text.encode())",
+        ),
+    ),
+    *faults(
+        "workbench/tasks",
+        "workbench/test_cli",
+        ("measured on what it was trained on", "    del every[_HELD_OUT - 1 :: _HELD_OUT]\n", ""),
+    ),
+]

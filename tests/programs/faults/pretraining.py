@@ -1,0 +1,88 @@
+"""Mistakes of pre-training: masks, pairs of segments, settings without effect."""
+
+from tests.programs.faults.fault import faults
+
+FAULTS = [
+    *faults(
+        "workbench/tasks",
+        "workbench/tasks/test_pretrain",
+        ("going on says nothing of what it was trained on", "same and before", "False and before"),
+        ("always 15%", "share=settings.mask_share", "share=0.15"),
+        ("never whole words", "whole_words=settings.whole_words", "whole_words=False"),
+        ("never cased", "lowercase=not settings.cased", "lowercase=True"),
+        (
+            "a vocabulary of what is held out too",
+            'document.text for document in documents["train"]',
+            "document.text for part in documents.values() for document in part",
+        ),
+        (
+            "always the usual dropout",
+            "0.1 if settings.dropout is None else settings.dropout",
+            "0.1",
+        ),
+        (
+            "no checkpointing of gradients",
+            "model.use_gradient_checkpointing(settings.gradient_checkpointing)",
+            "pass",
+        ),
+        ("always 32 rows", "tokens = settings.batch_size *", "tokens = 32 *"),
+        ("one epoch's pairs", '"pairs", epoch', '"pairs"'),
+        ("one epoch's masks", '"masks", epoch', '"masks"'),
+        ("duplicates with other spacing", '" ".join(document.text.split())', "document.text"),
+    ),
+    *faults(
+        "workbench/data",
+        "workbench/data/test_masking",
+        ("special tokens are hidden too", "self.ordinary[list(special.values())] = False", "pass"),
+        (
+            "a row may have no label",
+            "((draws < self.share) | (draws == lowest))",
+            "(draws < self.share)",
+        ),
+        ("words in pieces", "if self.whole_words:", "if False:"),
+        (
+            "all that is chosen becomes [MASK]",
+            "MASKED, REPLACED = 0.8, 0.1",
+            "MASKED, REPLACED = 1.0, 0.0",
+        ),
+        ("10% too many replaced", "MASKED, REPLACED = 0.8, 0.1", "MASKED, REPLACED = 0.8, 0.2"),
+        (
+            "special tokens as replacements",
+            "drawn = self._replacements[others]",
+            "drawn = generator.integers(len(self.ordinary), size=ids.shape)",
+        ),
+        ("labels everywhere", "np.where(chosen, ids, IGNORED)", "ids"),
+        (
+            "the global generator",
+            "fate = generator.random(ids.shape)",
+            "fate = np.random.random(ids.shape)",
+        ),
+    ),
+    *faults(
+        "workbench/data",
+        "workbench/data/test_passages",
+        ("strangers of the same document", "other.document != row.document and ", ""),
+        ("the labels of pairs exchanged", "FOLLOWS, STRANGER = 0, 1", "FOLLOWS, STRANGER = 1, 0"),
+        (
+            "what a stranger displaced is lost",
+            "ours[2:4], theirs[2:4] = theirs[2:4], ours[2:4]",
+            "ours[2:4] = theirs[2:4]",
+        ),
+        ("strangers of any length", "sorted(rows, key=lambda row: row.second)", "rows"),
+        (
+            "strangers end their documents as it comes",
+            "parted[last == end].append",
+            "parted[True].append",
+        ),
+        (
+            "what stands alone is a stranger",
+            "rows.append([begin, stop, stop, stop, IGNORED_LABEL])",
+            "rows.append([begin, stop, stop, stop, STRANGER])",
+        ),
+        (
+            "the rest of a long sentence is lost",
+            "return [*ends, len(ids)] if len(ids) else []",
+            "return ends or [len(ids)]",
+        ),
+    ),
+]

@@ -1,0 +1,61 @@
+"""Mistakes of saving a run and resuming it."""
+
+from tests.programs.faults.fault import faults
+
+FAULTS = [
+    *faults(
+        "workbench/runs",
+        "workbench/runs/test_state",
+        ("random state not restored", "set_state(state)", "pass"),
+        ("schedule not restored", "training.schedule.go_to(updates)", "pass"),
+        ("scaler not restored", "training.scaler.load_state_dict(scaler)", "pass"),
+        (
+            "optimizer by position",
+            'if key.rpartition("/")[0] == name]',
+            'if key.rpartition("/")[0] == sorted(name for name, _ in parameters)[position]]',
+        ),
+        ("best weights forgotten", "training.best_weights = best", "pass"),
+        (
+            "groups not compared",
+            '_compare(path / STATE, numbers["groups"], _groups(training, names))',
+            "pass",
+        ),
+        (
+            "the newest checkpoint deleted with the old ones",
+            "_step_of(path) < _step_of(newest)",
+            "_step_of(path) <= _step_of(newest)",
+        ),
+    ),
+    *faults(
+        "io/files.py",
+        "workbench/runs/test_state",
+        (
+            "sums not compared",
+            'found["sha256"] = sha256(path)',
+            'found["sha256"] = facts["sha256"]',
+        ),
+    ),
+    *faults(
+        "training.py",
+        "workbench/runs/test_resume",
+        (
+            "the epoch begun anew",
+            "range(state.batches, len(batches), accumulate)",
+            "range(0, len(batches), accumulate)",
+        ),
+    ),
+    *faults(
+        "workbench/runs",
+        "workbench/runs/test_resume",
+        (
+            "the epoch's loss begun anew",
+            '"terms": LossSums(**state["terms"])',
+            '"terms": LossSums()',
+        ),
+        (
+            "the log not brought back",
+            "if ranks.is_first:  # a kill may have come",
+            "if False:  # a kill may have come",
+        ),
+    ),
+]
