@@ -14,10 +14,9 @@ import minibert
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_public_names_are_sorted_documented_and_exist():
-    listed = minibert.__all__
-    assert listed == sorted(set(listed))
-    for name in listed:
+def test_the_public_names_exist_and_are_documented():
+    assert len(set(minibert.__all__)) == len(minibert.__all__)
+    for name in minibert.__all__:
         assert getattr(minibert, name).__doc__, name
 
 

@@ -4,24 +4,20 @@ from tests.programs.faults.fault import faults
 
 FAULTS = [
     *faults(
-        "workbench/data",
-        "workbench/data/test_vocabulary",
-        (
-            "the order of a set",
-            "special_tokens=list(first),",
-            "special_tokens=list(SPECIAL_TOKENS),",
-        ),
-        ("characters that occur once", "if count >= LEAST_COUNT)", "if count >= 1)"),
-        (
-            "no ## forms of characters",
-            "return [*SPECIAL_TOKENS, *often, *going_on]",
-            "return [*SPECIAL_TOKENS, *often]",
-        ),
-        ("every word counts once", 'f"{word} " * words[word]', 'f"{word} "'),
+        "tokenizer.py",
+        "workbench/tasks/test_vocabulary",
+        ("the order of a set", "special_tokens=list(first),", "special_tokens=first[:5],"),
+        ("every word counts once", 'f"{word} " * count', 'f"{word} "'),
+    ),
+    *faults(
+        "workbench/tasks/vocabulary.py",
+        "workbench/tasks/test_vocabulary",
+        ("characters that occur once", "if count >= _LEAST_COUNT)", "if count >= 1)"),
+        ("no ## forms of characters", "*often, *continuing]", "*often]"),
         (
             "capitals are lost",
-            "return cls(vocabulary, lowercase=lowercase, max_length=max_length)",
-            "return cls(vocabulary, max_length=max_length)",
+            "return BertTokenizer(vocabulary, lowercase=lowercase, max_length=max_length)",
+            "return BertTokenizer(vocabulary, max_length=max_length)",
         ),
     ),
     *faults(

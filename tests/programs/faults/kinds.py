@@ -13,17 +13,17 @@ FAULTS = [
         ),
         (
             "windows do not know what they share",
-            "start += len(offsets) - row.shared",
-            "start += len(offsets)",
+            "step = room - _shared(room, self._overlap)",
+            "step = room",
         ),
     ),
     *faults(
         "data.py",
         "workbench/data/test_windows",
         (
-            "positions stay when padding goes to the left",
-            'if padding_side == "left" else 0',
-            "if False else 0",
+            "positions of an answer ignore padding on the left",
+            'if padding_side == "left":',
+            "if False:",
         ),
     ),
     *faults(
@@ -40,9 +40,9 @@ FAULTS = [
             "logits[:pieces]",
         ),
         (
-            "no answer in one window is no answer at all",
-            "min(float(numbers[NOT_HERE[0]].sum())",
-            "max(float(numbers[NOT_HERE[0]].sum())",
+            "one window without the answer decides for all",
+            "min(float(logits[row][NOT_HERE[0]].sum())",
+            "max(float(logits[row][NOT_HERE[0]].sum())",
         ),
     ),
     *faults(
@@ -54,7 +54,7 @@ FAULTS = [
         "heads.py",
         "workbench/data/test_choices",
         (
-            "what is no choice is chosen",
+            "an absent choice can be chosen",
             "logits = logits.masked_fill(absent, -torch.inf)",
             "logits = logits.masked_fill(absent, 0.0)",
         ),
@@ -72,7 +72,7 @@ FAULTS = [
         "workbench/scores",
         "workbench/kinds/test_tags",
         (
-            "I after nothing is no entity",
+            "I after nothing starts no entity",
             'if tag[:2] in ("B-", "I-") and not kind:',
             'if tag[:2] == "B-" and not kind:',
         ),
@@ -82,7 +82,7 @@ FAULTS = [
         "workbench/data/test_corpora",
         ("IOB1 is taken for IOB2", 'tag = f"B-{tag[2:]}"', "pass"),
         (
-            "questions on one context are parted",
+            "questions on one context are split",
             "draw = _draw_groups if grouped else _draw",
             "draw = _draw",
         ),

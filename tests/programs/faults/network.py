@@ -174,13 +174,13 @@ MODEL = [
         PARITY,
         (
             "positions in packed order",
-            "return layout.cells % columns",
-            "return torch.arange(layout.tokens) % positions",
+            "positions = layout.cells % layout.columns",
+            "positions = torch.arange(layout.tokens) % most",
         ),
         (
             "positions count real tokens only",
-            "return layout.cells % columns",
-            "return (layout.mask.cumsum(1) - 1).flatten()[layout.cells]",
+            "positions = layout.cells % layout.columns",
+            "positions = (layout.mask.cumsum(1) - 1).flatten()[layout.cells]",
         ),
     ),
     *faults(
@@ -229,7 +229,7 @@ MODEL = [
     *faults(
         "layout.py",
         PARITY,
-        ("first tokens in packed order", "first=starts[order.argsort()]", "first=starts"),
+        ("first tokens in packed order", "long()[order.argsort()]", "long()"),
     ),
 ]
 
@@ -270,8 +270,8 @@ HEADS = [
         ),
         (
             "loss averaged over padding",
-            '{"token": cross_entropy(logits, layout.unpad(labels))}',
-            '{"token": (cross_entropy(logits, layout.unpad(labels))[0], labels.numel())}',
+            '{"token": losses.cross_entropy(logits, layout.unpad(labels))}',
+            '{"token": (losses.cross_entropy(logits, layout.unpad(labels))[0], labels.numel())}',
         ),
     ),
     *faults(
@@ -332,15 +332,15 @@ NAMES = [
         "names.py",
         PARITY,
         "query and key swapped in the table",
-        '"encoder.layer.{}.attention.self.query.weight"',
-        '"encoder.layer.{}.attention.self.key.weight"',
+        '"encoder.layer.{}.attention.self.query"',
+        '"encoder.layer.{}.attention.self.key"',
     ),
     swap(
         "names.py",
         PARITY,
         "DistilBERT's two norms swapped in the table",
-        '"transformer.layer.{}.sa_layer_norm.weight"',
-        '"transformer.layer.{}.output_layer_norm.weight"',
+        '"transformer.layer.{}.sa_layer_norm"',
+        '"transformer.layer.{}.output_layer_norm"',
     ),
     swap(
         "names.py",

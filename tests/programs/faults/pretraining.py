@@ -20,11 +20,6 @@ FAULTS = [
             "0.1 if settings.dropout is None else settings.dropout",
             "0.1",
         ),
-        (
-            "no checkpointing of gradients",
-            "model.use_gradient_checkpointing(settings.gradient_checkpointing)",
-            "pass",
-        ),
         ("always 32 rows", "tokens = settings.batch_size *", "tokens = 32 *"),
         ("one epoch's pairs", '"pairs", epoch', '"pairs"'),
         ("one epoch's masks", '"masks", epoch', '"masks"'),
@@ -83,6 +78,15 @@ FAULTS = [
             "the rest of a long sentence is lost",
             "return [*ends, len(ids)] if len(ids) else []",
             "return ends or [len(ids)]",
+        ),
+    ),
+    *faults(
+        "workbench/tasks/pretrain_model.py",
+        "workbench/tasks/test_pretrain",
+        (
+            "no gradient checkpointing",
+            "model.use_gradient_checkpointing(settings.gradient_checkpointing)",
+            "pass",
         ),
     ),
 ]

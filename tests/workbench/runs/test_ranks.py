@@ -18,7 +18,16 @@ from minibert.training import evaluate, optimizer_step, seed_everything
 from minibert.fast.precision import choose_precision
 from minibert.workbench.runs.ranks import ALONE, Ranks, joined
 from tests.workbench.runs import processes
-from tests.lesson.test_loop import FP32, MaskingTagger, Tagger, make_examples, parts, run, split, weights_of
+from tests.lesson.test_loop import (
+    FP32,
+    MaskingTagger,
+    Tagger,
+    make_examples,
+    parts,
+    run,
+    split,
+    weights_of,
+)
 
 SHARED = 1e-10  # the bound of PROMISES T12: gradients of two processes against those of one
 

@@ -18,8 +18,25 @@ from minibert.io.files import MANIFEST, sha256
 from minibert.workbench.runs import state
 from minibert.training import Training, optimizer_step, seed_everything, train
 from minibert.fast.precision import choose_precision
-from minibert.workbench.runs.state import check_checkpoint, checkpoints, newest_checkpoint, random_states, restore_state, save_state
-from tests.lesson.test_loop import FP32, Tagger, assert_same, make_examples, parts, poison_loss, run, split, weights_of
+from minibert.workbench.runs.state import (
+    check_checkpoint,
+    checkpoints,
+    newest_checkpoint,
+    random_states,
+    restore_state,
+    save_state,
+)
+from tests.lesson.test_loop import (
+    FP32,
+    Tagger,
+    assert_same,
+    make_examples,
+    parts,
+    poison_loss,
+    run,
+    split,
+    weights_of,
+)
 
 EXAMPLES = make_examples(12)
 NAMES = {name: f"official.{name}" for name in Tagger().state_dict()}
