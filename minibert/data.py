@@ -1,17 +1,15 @@
-"""Labelled texts as batches: tokenised once, padded per batch, short and long ones kept apart.
+"""Labelled texts as batches: tokenised once, grouped by length, padded batch by batch.
 
-Padding exists for attention alone (`layout.py`), and only rows that travel together have to be
-padded to one length. So texts of similar length go into one batch, and a batch may be measured in
-tokens instead of rows. Which rows go where depends on (seed, epoch) and nothing else: a resumed
-run sees the same batches.
+A batch is a rectangle as wide as its longest row, so texts of similar length share a batch. All
+parts of the network but attention skip the padding (`layout.py`), so a batch may also be measured
+in real tokens. The plan depends on (seed, epoch) and nothing else: a resumed run sees the same
+batches.
 
-    >>> examples = [Example("a good film", label=1), Example("bad", label=0), Example("so bad")]
-    >>> rows = Dataset(examples[:2], tokenizer)
-    >>> plan_batches(rows.lengths, batch_size=2, shuffle=False)  # the longest row first
-    [[0, 1]]
-    >>> collate([rows[0], rows[1]])["input_ids"]  # (B, S)
-    tensor([[ 101, 1037, 2204, 2143,  102],
-            [ 101, 2919,  102,    0,    0]])
+    >>> rows = Dataset([Example("a good film", label=1), Example("bad", label=0)], tokenizer)
+    >>> for places in plan_batches(rows.lengths, batch_size=32, shuffle=False):
+    ...     collate([rows[place] for place in places], pad_id=tokenizer.pad_id)
+    {'input_ids': tensor([[ 101, 1037, 2204, 2143,  102],
+                          [ 101, 2919,  102,    0,    0]]), ..., 'labels': tensor([1, 0])}
 """
 
 from __future__ import annotations
@@ -34,12 +32,7 @@ from minibert.tokenizer import BertTokenizer, EncodedText, Side, pad_rows
 # Never counts in a loss: torch.nn.functional.cross_entropy's own ignore_index.
 IGNORED_LABEL = -100
 
-# What is tokenised at a time: so many texts, or as many as have so many characters. All pieces of
-# a chunk, those that truncation removes included, are in memory together.
-_CHUNK = 1000
-_CHUNK_CHARACTERS = 1_000_000
-
-Label = int | float | tuple[float, ...]
+Label = int | float | tuple[float, ...]  # a class; a number (regression); C numbers, 1.0 or 0.0
 
 
 @dataclass(frozen=True)
@@ -48,8 +41,8 @@ class Example:
 
     Args:
         text, text_pair: the text, and the second one of a pair.
-        label: the index of the class; for several labels at once a tuple of C numbers, 1.0 for
-            each that holds; for regression a number; None if unlabelled.
+        label: the index of the class; for regression a number; for several labels at once a tuple
+            of C numbers, 1.0 for each that holds; None if unlabelled.
         guid: where it came from: file and line, or file name.
     """
 
@@ -62,10 +55,12 @@ class Example:
 
     @property
     def texts(self) -> tuple[str, ...]:
+        """One text or two."""
         return (self.text,) if self.text_pair is None else (self.text, self.text_pair)
 
     @property
     def target(self) -> Any:
+        """What a model is to predict."""
         return self.label
 
 
@@ -89,7 +84,7 @@ class TaggedExample:
 
 
 class Rows(torch.utils.data.Dataset):
-    """Rows of token ids. `Dataset` fills them from texts; other forms of example have their own.
+    """Rows of token ids: what `Dataset` has in common with data sets of other forms of example.
 
     Attributes:
         lengths: the number of tokens of each row.
@@ -115,13 +110,16 @@ class Rows(torch.utils.data.Dataset):
         """One row: input_ids, token_type_ids if the model takes them, labels if there are any."""
         return self._items[index]
 
-    def add(self, input_ids: Sequence[int], token_type_ids: Sequence[int], **labels: Any) -> None:
-        """Appends a row, stored compactly."""
-        item: dict[str, Any] = {"input_ids": np.array(input_ids, dtype=np.int32)}  # (tokens,)
+    def add(self, ids: Sequence[int], token_types: Sequence[int], **labels: Any) -> None:
+        self._items.append(self.item(ids, token_types, **labels))
+        self.lengths.append(len(ids))
+
+    def item(self, ids: Sequence[int], token_types: Sequence[int], **labels: Any) -> dict[str, Any]:
+        """A row as it is stored: compact arrays, of what the model takes."""
+        item: dict[str, Any] = {"input_ids": np.array(ids, dtype=np.int32)}  # (tokens,)
         if self._token_types:
-            item["token_type_ids"] = np.array(token_type_ids, dtype=np.int8)  # (tokens,)
-        self._items.append(item | labels)
-        self.lengths.append(len(input_ids))
+            item["token_type_ids"] = np.array(token_types, dtype=np.int8)  # (tokens,)
+        return item | labels
 
     def tokens_read(self) -> list[int]:
         """How many tokens of each example the model reads."""
@@ -343,6 +341,12 @@ def mixed_seed(*parts: object) -> int:
     """One 63-bit seed from several parts, so that (0, 1) and (1, 0) have nothing in common."""
     digest = hashlib.sha256(" ".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+# What is tokenised at a time: so many texts, or as many as have so many characters. All pieces of
+# a chunk, those that truncation removes included, are in memory together.
+_CHUNK = 1000
+_CHUNK_CHARACTERS = 1_000_000
 
 
 def chunks(

@@ -26,10 +26,11 @@ import numpy as np
 import tokenizers
 import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
 
 from minibert.io import hub, text_checks, tokenizer_files
 from minibert.io.errors import DataError, InputError
-from minibert.io.tokenizer_files import DEFAULT_MAX_LENGTH, SPECIAL_TOKENS
+from minibert.io.tokenizer_files import DEFAULT_MAX_LENGTH, SPECIAL_TOKENS, read_vocab
 
 Side = Literal["left", "right"]
 
@@ -122,8 +123,7 @@ class BertTokenizer:
         cls, path: str | Path, *, lowercase: bool = True, max_length: int = DEFAULT_MAX_LENGTH
     ) -> BertTokenizer:
         """Makes a tokenizer from a `vocab.txt`: one piece per line, its id is the line number."""
-        vocabulary = tokenizer_files.read_vocab(path)
-        return cls(vocabulary, lowercase=lowercase, max_length=max_length, source=path)
+        return cls(read_vocab(path), lowercase=lowercase, max_length=max_length, source=path)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the files that transformers and `from_pretrained` open."""
@@ -154,7 +154,7 @@ class BertTokenizer:
         padding_side: Side = "right",
         pad_to_multiple_of: int = 1,
         split_special_tokens: bool | None = None,
-    ) -> dict[str, torch.Tensor]:
+    ) -> dict[str, Tensor]:
         """A padded batch, ready for `model(**batch)`.
 
         Args:
@@ -187,13 +187,13 @@ class BertTokenizer:
         limit = self.limit(max_length)
         text_checks.warn_of_cuts([row.cut for row in rows], limit, stacklevel=2)
         text_checks.check_padding(padding, pad_to_multiple_of)
-        longest = max([len(row.input_ids) for row in rows], default=0)
-        columns = limit if padding == "max_length" else longest
+        ids = [row.input_ids for row in rows]
+        columns = limit if padding == "max_length" else max(map(len, ids), default=0)
         columns = -(-columns // pad_to_multiple_of) * pad_to_multiple_of
         columns = min(columns, self.max_length)  # the model has no positions beyond
         values = {
-            "input_ids": ([row.input_ids for row in rows], self.pad_id),
-            "attention_mask": ([[1] * len(row.input_ids) for row in rows], 0),
+            "input_ids": (ids, self.pad_id),
+            "attention_mask": ([[1] * len(row) for row in ids], 0),
             "token_type_ids": ([row.token_type_ids for row in rows], 0),
         }
         return {
@@ -218,10 +218,7 @@ class BertTokenizer:
             texts, pairs, max_length, truncation, split_special_tokens: as for a call. Nothing
                 warns here: `EncodedText.cut` says what truncation removed.
             words: each text is a list of words that are kept (offsets then count inside a word).
-            first_row: the number of the first text in messages.
-
-        Raises:
-            DataError, InputError: as for a call.
+            first_row: the number of the first text in messages. Errors are those of a call.
         """
         special = 2 if pairs is None else 3  # [CLS], and a [SEP] after each text
         limit = self.limit(max_length, special)
@@ -252,8 +249,7 @@ class BertTokenizer:
     ) -> list[tokenizers.Encoding]:
         """The pieces of each text as the library gives them: uncut, without [CLS] and [SEP].
 
-        Arguments and errors are those of `encode`; without `offsets`, which are then 0, it is
-        faster.
+        Arguments and errors are those of `encode`; without `offsets` (then 0) it is faster.
         """
         for row, text in enumerate(texts, start=first_row):
             text_checks.check_text(row, text, words=words)
@@ -294,14 +290,12 @@ class BertTokenizer:
         text = self._tokenizer.normalizer.normalize_str(text)
         return [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(text)]
 
-    def decode(
-        self, ids: Sequence[int] | torch.Tensor, *, skip_special_tokens: bool = False
-    ) -> str:
+    def decode(self, ids: Sequence[int] | Tensor, *, skip_special_tokens: bool = False) -> str:
         """Ids back to text; pieces are joined, and there is no space before punctuation."""
         numbers = text_checks.checked_ids(ids)
         return self._tokenizer.decode(numbers, skip_special_tokens=skip_special_tokens)
 
-    def tokens(self, ids: Sequence[int] | torch.Tensor) -> list[str]:
+    def tokens(self, ids: Sequence[int] | Tensor) -> list[str]:
         """The piece of each id; an InputError if there is none."""
         numbers = text_checks.checked_ids(ids)
         pieces: list[Any] = [self._tokenizer.id_to_token(number) for number in numbers]
@@ -375,7 +369,7 @@ def _kept(lengths: Sequence[int], room: int) -> list[int]:
 
 def pad_rows(
     rows: Sequence[Sequence[int] | np.ndarray], value: int, *, columns: int, side: Side
-) -> torch.Tensor:
+) -> Tensor:
     """Rows of unequal length as one int64 tensor (B, S), padded with `value`."""
     text_checks.check_choice("padding_side", side, ("left", "right"))
     result = np.full((len(rows), columns), value, dtype=np.int64)  # (B, S)

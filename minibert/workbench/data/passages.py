@@ -4,13 +4,12 @@
     [CLS] sentences [SEP] the sentences after them, or others [SEP]    and next sentence
 
 Devlin et al. 2019, section 3.1 ("Next Sentence Prediction") and appendix A.2; for rows without it
-Liu et al. 2019, section 4.2 (DOC-SENTENCES). Sentences are packed whole into a row, as many as it
-takes, and no row but a pair with a stranger goes beyond its document. Every sentence is in exactly
-one row; none is dropped. Short documents make short rows, which cost no padding where a batch is
-measured in tokens.
+Liu et al. 2019, section 4.2 (DOC-SENTENCES). A row holds as many whole sentences as fit, and stays
+within its document except for a second part from elsewhere. Every sentence is in exactly one row.
+Short documents make short rows, which cost no padding where a batch is measured in tokens.
 
-A row is five numbers, places in one array that holds the ids of all documents, so that an epoch can
-have pairs of its own.
+A row is stored as five numbers, four of them places in one array of the ids of all documents, so
+each epoch can pair the sentences anew.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ from minibert.workbench.data.documents import Document, sentences
 
 FOLLOWS, STRANGER = 0, 1  # the classes of next-sentence prediction
 
-# Rows looked at for one that fits, before a row stays as it is.
-_TRIES = 100
+_TRIES = 100  # rows that are tried as a partner of one row
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,9 @@ class Pieces:
     Attributes:
         ids: (pieces,) int32, without special tokens.
         sentences: where each sentence begins in `ids`, and where the last one ends.
-        documents: which sentence each document begins with, and how many there are.
-        split: how many sentences were longer than a row takes, and became several.
-        empty: how many documents have no piece, and are left out.
+        documents: the first sentence of each document, and the number of sentences.
+        split: how many sentences were longer than a row and became several.
+        empty: how many documents have no pieces and are left out.
     """
 
     ids: NDArray[np.int32]
@@ -60,13 +58,10 @@ class Pieces:
 def tokenise(
     documents: Sequence[Document], tokenizer: BertTokenizer, *, most: int, progress: bool = False
 ) -> Pieces:
-    """The sentences of documents as ids.
-
-    "[MASK]" in a text is read as the characters that it is.
+    """The sentences of documents as ids. "[MASK]" in a text is read as plain characters.
 
     Args:
-        most: a sentence with more pieces becomes several, each as long as that allows, between
-            two words where it can.
+        most: a sentence with more pieces is split, between two words where possible.
         progress: show a bar on standard error, if that is a terminal.
 
     Raises:
@@ -109,8 +104,8 @@ def runs(pieces: Pieces, room: int) -> NDArray[np.int64]:
         room: the most pieces of a row.
 
     Returns:
-        (rows, 5): where the sentences begin and end in `pieces.ids`; twice the end, for a second
-        text that is empty; and -100, as the label of next-sentence prediction.
+        (rows, 5): where the sentences begin and end in `pieces.ids`; the end twice more, for an
+        empty second text; and -100, the ignored label of next-sentence prediction.
     """
     places = pieces.sentences
     rows = []
@@ -123,37 +118,37 @@ def runs(pieces: Pieces, room: int) -> NDArray[np.int64]:
 
 
 def pairs(pieces: Pieces, room: int, *, seed: int) -> NDArray[np.int64]:
-    """Rows of two texts: sentences, and either those after them or some of another document.
+    """Rows of two texts: sentences, and either those that follow or some of another document.
 
-    The sentences of a row are parted at random. Of half of the rows two at a time, of different
-    documents, then exchange their second parts, if these are about as long and both, or neither,
-    end their document; rows that find no other stay as they are. What is left alone at the end of a
-    document, one sentence, has nothing after it and no label.
+    Each row is split in two at a random sentence. Half of the rows then exchange their second part
+    with a row of another document whose second part is about as long and, like theirs, does or does
+    not end its document; rows without such a partner stay as they are. A single sentence left over
+    at the end of a document has no second part and no label.
 
-    NOTE(paper): the published code draws strangers from anywhere and fills them up to the full
-    length. What is long, or does not end its document, is then likely a stranger, whatever it says.
-    Here both labels have second parts of the same kind, and every sentence is read once.
+    NOTE(paper): the published code draws the second part from anywhere and fills it up to the full
+    length, so a long one, or one that does not end its document, gives itself away as a stranger.
+    Here the second parts of both labels look alike, and every sentence is read once.
 
     Args:
         room: the most pieces of both texts.
-        seed: decides the parting, the labels and the strangers.
+        seed: decides where rows are split, the labels and the partners.
 
     Returns:
         (rows, 5): where the first and the second text begin and end in `pieces.ids`, and the label:
-        0 it follows, 1 it does not, -100 there is none.
+        0 follows, 1 does not, -100 none.
 
     Raises:
-        DataError: there is one document only, or none has two sentences.
+        DataError: there is only one document, or none has two sentences.
     """
     places, generator = pieces.sentences, np.random.default_rng(seed)
     if len(pieces.documents) < 3:
         raise DataError(
-            "Next-sentence prediction needs two documents or more, and there is one.",
+            "Next-sentence prediction needs two documents or more, but there is one.",
             key="objective",
-            hint="Name more files (a .txt file is one document), or say --objective mlm.",
+            hint="Name more files (a .txt file is one document), or use --objective mlm.",
         )
     rows: list[list[int]] = []
-    parted: dict[bool, list[_Parted]] = {False: [], True: []}  # whether they end their document
+    split: dict[bool, list[_Split]] = {False: [], True: []}  # by whether they end their document
     for document, (first, end) in enumerate(pieces.spans()):
         while first < end:
             last = _packed(places, first, end, room)
@@ -162,18 +157,18 @@ def pairs(pieces: Pieces, room: int, *, seed: int) -> NDArray[np.int64]:
                 rows.append([begin, stop, stop, stop, IGNORED_LABEL])
             else:
                 middle = places[int(generator.integers(first + 1, last))]
-                parted[last == end].append(
-                    _Parted(len(rows), document, middle - begin, stop - middle)
+                split[last == end].append(
+                    _Split(len(rows), document, middle - begin, stop - middle)
                 )
                 rows.append([begin, middle, middle, stop, FOLLOWS])
             first = last
-    if not any(parted.values()):
+    if not any(split.values()):
         raise DataError(
-            "Next-sentence prediction needs a document of two sentences, and there is none.",
+            "Next-sentence prediction needs a document with two sentences or more.",
             key="objective",
-            hint="Say --objective mlm.",
+            hint="Use --objective mlm.",
         )
-    for alike in parted.values():
+    for alike in split.values():
         chosen = generator.permutation(len(alike))[: 2 * round(len(alike) / 4)]
         for one, other in _partners([alike[place] for place in chosen], room):
             ours, theirs = rows[one.row], rows[other.row]
@@ -187,8 +182,8 @@ class Passages(Rows):
 
     Args:
         pieces: the documents.
-        places: (rows, 5), as `runs` or `pairs` gives them.
-        tokenizer: knows the special tokens around them.
+        places: (rows, 5), from `runs` or `pairs`.
+        tokenizer: gives the ids of [CLS] and [SEP].
         next_sentence: whether rows have labels: 0 the second text follows, 1 it does not, -100.
     """
 
@@ -200,10 +195,9 @@ class Passages(Rows):
         *,
         next_sentence: bool,
     ):
+        super().__init__(tokenizer)
         self._pieces, self._places, self._next_sentence = pieces, places, next_sentence
-        self._token_types = "token_type_ids" in tokenizer.model_inputs
-        self._first = np.array([tokenizer.cls_id], dtype=np.int32)
-        self._after = np.array([tokenizer.sep_id], dtype=np.int32)
+        self._tokenizer = tokenizer
         first, second = places[:, 1] - places[:, 0], places[:, 3] - places[:, 2]
         self.lengths = (first + 2 + second + (second > 0)).tolist()
         self.full_lengths = self.lengths
@@ -214,18 +208,9 @@ class Passages(Rows):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One row: input_ids, token_type_ids if the model takes them, and labels (0, 1, -100)."""
         begin, end, start, stop, label = self._places[index].tolist()
-        ids = self._pieces.ids
-        parts = [self._first, ids[begin:end], self._after]
-        if stop > start:
-            parts += [ids[start:stop], self._after]
-        item: dict[str, Any] = {"input_ids": np.concatenate(parts)}
-        if self._token_types:
-            types = np.zeros(self.lengths[index], dtype=np.int8)
-            types[end - begin + 2 :] = 1
-            item["token_type_ids"] = types
-        if self._next_sentence:
-            item["labels"] = label
-        return item
+        texts = [self._pieces.ids[begin:end].tolist(), self._pieces.ids[start:stop].tolist()]
+        ids, types = self._tokenizer.frame(*(text for text in texts if text))
+        return self.item(ids, types, **({"labels": label} if self._next_sentence else {}))
 
     def ids(self, row: int) -> NDArray[np.int32]:
         return self[row]["input_ids"]
@@ -234,11 +219,11 @@ class Passages(Rows):
 def hold_out(
     documents: Sequence[Document], share: float, *, seed: int, least: int = 1
 ) -> tuple[list[Document], list[Document]]:
-    """Documents to train on and documents to measure on, each part in the order of the corpus.
+    """Documents to train on and documents held out, each part in the order of the corpus.
 
     Args:
-        share: of the documents, to measure on.
-        least: documents to measure on at the least.
+        share: the share of the documents to hold out.
+        least: how many to hold out at least.
 
     Raises:
         ConfigError: a part would be empty.
@@ -246,10 +231,9 @@ def hold_out(
     count = max(least, round(share * len(documents)))
     if count >= len(documents):
         raise ConfigError(
-            f"There is no document to train on beside the {count} to hold out, of "
-            f"{len(documents)} in all.",
+            f"There is no document to train on beside the {count} held out, of {len(documents)}.",
             key="validation_fraction",
-            hint="Name more files (a .txt file is one document), or --validation.",
+            hint="Name more files (a .txt file is one document), or use --validation.",
         )
     chosen = np.zeros(len(documents), dtype=bool)
     chosen[np.random.default_rng(seed).permutation(len(documents))[:count]] = True
@@ -258,26 +242,26 @@ def hold_out(
 
 
 def _ends(ids: NDArray[np.int32], most: int, continues: NDArray[np.bool_]) -> list[int]:
-    """Where the parts of a sentence end; one part, if it is no longer than `most`."""
+    """Where the parts of a sentence end; it is one part if it has at most `most` pieces."""
     ends: list[int] = []
     start = 0
     while len(ids) - start > most:
         end = start + most
         while end > start and continues[ids[end]]:
-            end -= 1  # a word stays whole, unless it is longer than that
+            end -= 1  # a word stays whole, unless it alone is too long
         start = end if end > start else start + most
         ends.append(start)
     return [*ends, len(ids)] if len(ids) else []
 
 
 def _packed(places: list[int], first: int, end: int, room: int) -> int:
-    """One past the last sentence that still fits into a row that begins with `first`."""
+    """One past the last sentence that fits into a row that begins with sentence `first`."""
     fits = bisect_right(places, places[first] + room, first, end + 1) - 1
     return max(fits, first + 1)
 
 
-class _Parted(NamedTuple):
-    """A row in two parts, of so many pieces each."""
+class _Split(NamedTuple):
+    """A row in two parts: its number, its document, and how many pieces each part has."""
 
     row: int
     document: int
@@ -285,14 +269,14 @@ class _Parted(NamedTuple):
     second: int
 
 
-def _partners(rows: Sequence[_Parted], room: int) -> Iterator[tuple[_Parted, _Parted]]:
-    """Pairs of rows that can exchange their second parts, of the nearest lengths that fit.
+def _partners(rows: Sequence[_Split], room: int) -> Iterator[tuple[_Split, _Split]]:
+    """Pairs of rows that can exchange their second parts, with lengths as close as possible.
 
-    A row is left out where all that are near are of its document, or too full for its second part.
+    A row is left out if all that are close belong to its document or have no room for its part.
     """
-    waiting: list[_Parted] = []
+    waiting: list[_Split] = []
     for row in sorted(rows, key=lambda row: row.second):
-        # The last ones that wait are the nearest in length, and no longer than this one.
+        # The last ones waiting are the closest in length, and no longer than this one.
         for place in range(len(waiting) - 1, max(-1, len(waiting) - 1 - _TRIES), -1):
             other = waiting[place]
             if other.document != row.document and other.first + row.second <= room:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from minibert.io.errors import DataError
 from minibert.io.text_checks import MOST_CHARACTERS
-from minibert.workbench.data import documents
+from minibert.workbench.data import documents, installed
 from minibert.workbench.data.documents import Document, fingerprint, read_documents, sentences
+from tests.texts import refused
 
 
 def jsonl(*texts: object, column: str = "text") -> str:
@@ -54,39 +56,37 @@ def test_sources_keep_their_order_and_a_column_has_a_name(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "raw", "said"),
+    ("name", "raw", "key"),
     [
-        ("a.txt", b"", "holds no text"),
-        ("a.txt", b" \n\n", "holds no text"),
-        ("a.txt", b"one\ntw\xffo", r"a\.txt, line 2, column 3 is not UTF-8: byte 0xff"),
-        ("a.txt.gz", b"plain", "could not be read"),
-        ("a.txt.gz", gzip.compress(b"one" * 999)[:-9], "could not be read"),
-        ("a.jsonl", b"", "is empty"),
-        ("a.jsonl", b'{"text": "a"}\n{"text": " "}\n', r"a\.jsonl:2 holds no text"),
-        ("a.jsonl", b'{"text": ["a", "b"]}\n', "holds a list"),
-        ("a.jsonl", b'{"text": 3}\n', "line 1 has 3 as 'text', which is not text"),
-        ("a.jsonl", b'{"body": "a"}\n', "line 1 has no column 'text'; there are body"),
-        ("a.jsonl", b'{"text": "a"\n', "line 1, column 13 is not JSON"),
-        ("a.jsonl", b'{"text": "\\ud800"}\n', "line 1 has half of a surrogate pair"),
-        ("a.csv", b"text\na\n", r"a\.csv is neither \.txt nor \.jsonl"),
+        ("a.txt", b"", "{path}"),
+        ("a.txt", b" \n\n", "{path}"),
+        ("a.txt", b"one\ntw\xffo", "line 2"),
+        ("a.txt.gz", b"plain", None),
+        ("a.txt.gz", gzip.compress(b"one" * 999)[:-9], None),
+        ("a.jsonl", b"", None),
+        ("a.jsonl", b'{"text": "a"}\n{"text": " "}\n', "{path}:2"),
+        ("a.jsonl", b'{"text": ["a", "b"]}\n', "{path}:1"),
+        ("a.jsonl", b'{"text": 3}\n', "line 1"),
+        ("a.jsonl", b'{"body": "a"}\n', "text"),
+        ("a.jsonl", b'{"text": "a"\n', "line 1"),
+        ("a.jsonl", b'{"text": "\\ud800"}\n', "line 1"),
+        ("a.csv", b"text\na\n", None),
     ],
 )
-def test_a_file_that_cannot_be_used(tmp_path, name, raw, said):
+def test_a_file_that_cannot_be_used(tmp_path, name, raw, key):
     path = tmp_path / name
     path.write_bytes(raw)
-    with pytest.raises(DataError, match=said) as error:
+    with refused(DataError, key and key.format(path=path)) as error:
         read_documents([path])
     assert str(path) in str(error.value) and error.value.path == path
 
 
 def test_a_folder_without_text_a_missing_file_and_nothing_at_all(tmp_path):
-    with pytest.raises(DataError, match="holds no .txt or .jsonl file"):
-        read_documents([tmp_path])
-    with pytest.raises(DataError, match="nowhere does not exist"):
-        read_documents([tmp_path / "nowhere"])
-    with pytest.raises(DataError, match="could not be read: File name too long"):
-        read_documents(["long" * 2000])
-    with pytest.raises(DataError, match="No source of text"):
+    for source in (tmp_path, tmp_path / "nowhere", Path("long" * 2000)):
+        with refused(DataError, None) as error:
+            read_documents([source])
+        assert error.value.path == source
+    with refused(DataError, "sources"):
         read_documents([])
 
 
@@ -201,7 +201,7 @@ def test_the_installed_docs_are_english_and_the_same_each_time(capsys):
 
 
 MODULE = '''
-"""The first \\ud800 one is no text."""
+"""The first \\ud800 one is not text."""
 raise SystemExit("this would run")
 class Thing:
     """A thing that does something.
@@ -247,10 +247,10 @@ def test_docstrings_become_prose(tmp_path, monkeypatch, capsys):
         (tmp_path / package / "tests").mkdir(parents=True)
         (tmp_path / package / "tests/t.py").write_text('"""These are no docs at all."""')
     (tmp_path / "a/one.py").write_text(MODULE)
-    (tmp_path / "b/bad.py").write_text("this is no Python")
+    (tmp_path / "b/bad.py").write_text("no Python at all")
     (tmp_path / "b/two.py").write_text('"""Calls the thing and waits."""\nx = 1')
-    monkeypatch.setattr(documents.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path / "a")})
-    for package in (documents.numpy, documents.torch):
+    monkeypatch.setattr(installed.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path / "a")})
+    for package in (installed.numpy, installed.torch):
         monkeypatch.setattr(package, "__file__", str(tmp_path / "b/__init__.py"))
     assert read_documents(["installed-docs"], progress=True) == [
         Document(

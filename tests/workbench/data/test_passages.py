@@ -13,6 +13,7 @@ from minibert.io.errors import ConfigError, DataError
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.documents import Document
 from minibert.workbench.data.passages import Passages, hold_out, pairs, runs, tokenise
+from tests.texts import refused
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [f"w{letter}" for letter in "abcdefghijklmnopqrst"]
@@ -86,7 +87,7 @@ def test_a_word_longer_than_a_part_is_cut_all_the_same(tokenizer):
 def test_documents_without_a_piece_are_counted(tokenizer):
     found = tokenise([Document("\x00", ""), Document("wa.", "")], tokenizer, most=9)
     assert found.empty == 1 and found.documents == [0, 1]
-    with pytest.raises(DataError, match="nothing to learn from"):
+    with refused(DataError, "corpus"):
         tokenise([Document("\x00", "")], tokenizer, most=9)
 
 
@@ -202,15 +203,13 @@ def test_documents_are_held_out_whole_and_at_random():
     assert hold_out(texts, 0.1, seed=1) == (train, held) != hold_out(texts, 0.1, seed=2)
     assert len(hold_out(texts[:2], 0.01, seed=0)[1]) == 1
     assert len(hold_out(texts[:3], 0.01, seed=0, least=2)[1]) == 2
-    with pytest.raises(ConfigError, match="There is no document to train on beside the"):
+    with refused(ConfigError, "validation_fraction"):
         hold_out(texts[:1], 0.1, seed=0)
 
 
-@pytest.mark.parametrize(
-    "texts, said", [(["Wa. Wb."], "two documents or more"), (["Wa.", "Wb."], "of two sentences")]
-)
-def test_what_can_have_no_pairs_is_refused(tokenizer, texts, said):
+@pytest.mark.parametrize("texts", [["Wa. Wb."], ["Wa.", "Wb."]])
+def test_one_document_and_single_sentences_make_no_pairs(tokenizer, texts):
     found = tokenise([Document(text, "") for text in texts], tokenizer, most=9)
-    with pytest.raises(DataError, match=said) as caught:
+    with refused(DataError, "objective") as caught:
         pairs(found, 20, seed=0)
     assert "--objective mlm" in str(caught.value)
