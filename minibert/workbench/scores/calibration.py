@@ -1,7 +1,6 @@
-"""Calibration: whether predictions made with 80% confidence are right 80% of the time. numpy only.
+"""Calibration: whether predictions with 80% confidence are right 80% of the time. numpy only.
 
-Guo et al. 2017, section 2. A model that is sure of its errors can have a good accuracy all the
-same, and its probabilities are then of no use to whoever has to decide by them.
+Guo et al. 2017, section 2.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Bin:
-    """The predictions whose confidence lies above `low` and up to `high` (the first from 0 on).
+    """The predictions with a confidence above `low` (from 0 in the first bin) and up to `high`.
 
-    `confidence` and `accuracy` are means over them; None where there are none.
+    `confidence` and `accuracy` are means over them; None in an empty bin.
     """
 
     low: float
@@ -32,12 +31,11 @@ class Bin:
 
 
 def reliability(confidences: ArrayLike, right: ArrayLike, bins: int = BINS) -> tuple[Bin, ...]:
-    """The reliability table: predictions sorted into bins of equal width by their confidence.
+    """The reliability table: predictions in bins of equal width by their confidence.
 
     Args:
-        confidences: (n,) the probability of each predicted class, from 0 to 1.
+        confidences: (n,) the probability of each predicted class.
         right: (n,) whether each prediction is the label.
-        bins: how many.
 
     Raises:
         InputError: no predictions, arguments of different lengths, or a confidence outside 0..1.
@@ -45,33 +43,30 @@ def reliability(confidences: ArrayLike, right: ArrayLike, bins: int = BINS) -> t
     sure, hit = np.asarray(confidences, np.float64), np.asarray(right, bool)
     if sure.shape != hit.shape or sure.ndim != 1 or not len(sure):
         raise InputError(
-            f"There are confidences of shape {sure.shape} for outcomes of shape {hit.shape}.",
+            f"Confidences have shape {sure.shape} and outcomes {hit.shape}, not both (n,)."
         )
     if not ((sure >= 0) & (sure <= 1)).all():
         raise InputError(
-            f"Confidences run from {sure.min()} to {sure.max()}, and are probabilities.",
+            f"Confidences must be between 0 and 1, not between {sure.min()} and {sure.max()}.",
             key="confidences",
         )
     edges = np.linspace(0, 1, bins + 1)
     which = np.clip(np.searchsorted(edges, sure, side="left") - 1, 0, bins - 1)  # (n,)
-    table = []
-    for number in range(bins):
-        inside = which == number  # (n,)
-        count = int(inside.sum())
-        table.append(
-            Bin(
-                float(edges[number]),
-                float(edges[number + 1]),
-                count,
-                float(sure[inside].mean()) if count else None,
-                float(hit[inside].mean()) if count else None,
-            )
+    masks = [which == number for number in range(bins)]  # (n,) each
+    return tuple(
+        Bin(
+            float(low),
+            float(high),
+            int(inside.sum()),
+            float(sure[inside].mean()) if inside.any() else None,
+            float(hit[inside].mean()) if inside.any() else None,
         )
-    return tuple(table)
+        for low, high, inside in zip(edges, edges[1:], masks, strict=False)
+    )
 
 
 def expected_calibration_error(table: Sequence[Bin]) -> float:
-    """The mean gap between confidence and accuracy over the bins, each weighed by its count.
+    """The mean distance between confidence and accuracy of the bins, weighted by their counts.
 
     Guo et al. 2017, equation 3.
     """

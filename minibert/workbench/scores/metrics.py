@@ -1,7 +1,7 @@
-"""Scores of predictions, with the intervals that say how far to trust them. numpy only.
+"""Metrics of predictions, and their confidence intervals. numpy only.
 
-Throughout, `labels` are the truth and come first. n is the number of examples, C of classes; a
-score whose denominator is zero is 0.
+Labels come before predictions. n is the number of examples, C of classes. A score whose denominator
+is zero is 0.
 """
 
 from __future__ import annotations
@@ -44,37 +44,30 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     return float(np.mean(truth == predicted))
 
 
-def confusion_matrix(
-    labels: ArrayLike, predictions: ArrayLike, classes: int, *, normalize: bool = False
-) -> NDArray[np.int64] | Floats:
-    """Counts of examples by label (row) and prediction (column).
+def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) -> NDArray[np.int64]:
+    """Counts of examples by label (row) and prediction (column), (C, C).
 
     Args:
         labels, predictions: (n,) class numbers from 0 to classes - 1.
-        classes: C, so that a class that never occurs still has its row and column.
-        normalize: divide each row by its sum, so that the diagonal holds the recalls.
-
-    Returns:
-        (C, C), counts or shares.
+        classes: C, so that a class that never occurs has its row and column, too.
     """
     truth, predicted = _pair(labels, predictions)
     for name, values in (("label", truth), ("prediction", predicted)):
         if values.min() < 0 or values.max() >= classes:
             raise InputError(
-                f"A {name} lies outside 0..{classes - 1}: the values run from {values.min()} to "
-                f"{values.max()}.",
+                f"Each {name} must be between 0 and {classes - 1}, but they are between "
+                f"{values.min()} and {values.max()}.",
                 key=name,
             )
     counts = np.bincount(truth * classes + predicted, minlength=classes**2)
-    matrix = counts.reshape(classes, classes).astype(np.int64)  # (C, C)
-    return _divide(matrix, matrix.sum(axis=1, keepdims=True)) if normalize else matrix
+    return counts.reshape(classes, classes).astype(np.int64)  # (C, C)
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Precision, recall and F1 of each class, and how often it is the label, the prediction; (C,).
+    """Precision, recall and F1 of each class, and how often it is label and prediction; (C,) each.
 
-    A class that is neither anywhere has no scores; its 0 stands for "none".
+    The scores of a class that is neither label nor prediction of any example are 0.
     """
 
     precision: Floats
@@ -85,7 +78,7 @@ class ClassScores:
 
     @property
     def macro_f1(self) -> float:
-        """The plain mean of F1 over the classes that occur: rare ones weigh as much as common."""
+        """The unweighted mean of F1 over the classes that occur."""
         occurs = (self.support + self.predicted) > 0  # (C,)
         return float(np.mean(self.f1[occurs])) if occurs.any() else 0.0
 
@@ -96,24 +89,24 @@ class ClassScores:
 
 
 def class_scores(labels: ArrayLike, predictions: ArrayLike, classes: int) -> ClassScores:
-    """Scores by class of single-label predictions, (n,) class numbers each."""
+    """Scores of each class for single-label predictions; both arguments are (n,) class numbers."""
     matrix = confusion_matrix(labels, predictions, classes)
     right = np.diagonal(matrix)
     return _scores(right, predicted=matrix.sum(axis=0), support=matrix.sum(axis=1))
 
 
 def matthews(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
-    """Matthews correlation of single-label predictions, (n,) class numbers each, from -1 to 1.
+    """Matthews correlation of single-label predictions, from -1 to 1; both are (n,) class numbers.
 
-    Matthews 1975 for two classes, Gorodkin 2004 for more. 0 says that the predictions tell nothing
-    of the labels, whatever the shares of the classes; it is 0 where one of both is constant.
+    Matthews 1975 for two classes, Gorodkin 2004 for more. It is 0 for predictions that are
+    independent of the labels, however unbalanced the classes are, and where either is constant.
     """
     counts = confusion_matrix(labels, predictions, classes)  # (C, C)
     return float(matthews_of_counts(np.trace(counts), counts.sum(axis=1), counts.sum(axis=0)))
 
 
 def matthews_of_counts(right: ArrayLike, truth: ArrayLike, predicted: ArrayLike) -> Floats:
-    """The same of how many are right (...), and of each class labels and predictions, (..., C)."""
+    """Matthews correlation from counts: right (...), labels and predictions by class (..., C)."""
     right, truth, predicted = (
         np.asarray(part, dtype=np.float64) for part in (right, truth, predicted)
     )
@@ -124,11 +117,11 @@ def matthews_of_counts(right: ArrayLike, truth: ArrayLike, predicted: ArrayLike)
 
 
 def multilabel_scores(labels: ArrayLike, predictions: ArrayLike) -> dict[str, float]:
-    """Scores where an example may have any number of labels. Both arguments are (n, C), 0 or 1.
+    """Scores where an example has any number of labels; both arguments are (n, C), 0 or 1.
 
     Returns:
-        micro_f1 (over all decisions at once), macro_f1 (mean over classes), and subset_accuracy
-        (the share of examples with every one of their C decisions right).
+        micro_f1 (over all n * C decisions), macro_f1 (mean over classes), and subset_accuracy (the
+        share of examples for which all C decisions are right).
     """
     truth, predicted = (values.astype(bool) for values in _pair(labels, predictions))
     by_class = _scores(
@@ -148,8 +141,8 @@ def regression_scores(labels: ArrayLike, predictions: ArrayLike) -> dict[str, fl
     """Scores of predicted numbers, (n,) each.
 
     Returns:
-        mse (mean squared error), pearson (of the values) and spearman (of their ranks, ties
-        sharing their mean rank) correlation; a correlation with a constant is 0.
+        mse (mean squared error), and the correlations pearson (of values) and spearman (of ranks,
+        where ties share their mean rank); a correlation with a constant is 0.
     """
     truth, predicted = (values.astype(np.float64) for values in _pair(labels, predictions))
     return {
@@ -163,11 +156,11 @@ Entity = tuple[int, int, str]  # first word, one past the last word, type
 
 
 def entities(tags: Sequence[str]) -> set[Entity]:
-    """The entities of one sentence's tags, read as the CoNLL shared tasks read them.
+    """The entities of one sentence's tags, as the CoNLL shared tasks read them.
 
-    B-X opens an entity of type X, each I-X right after continues it. An I-X that continues nothing
-    of its type opens one too: so do conlleval and seqeval's default, and with them most published
-    scores. In tags that are sound IOB2 there is no such I-X.
+    B-X opens an entity of type X, and each I-X that follows continues it. An I-X after anything
+    else opens an entity, too, as in conlleval and seqeval's default, which most published scores
+    come from. Valid IOB2 tags have no such I-X.
     """
     found: set[Entity] = set()
     first, kind = 0, ""
@@ -183,15 +176,15 @@ def entities(tags: Sequence[str]) -> set[Entity]:
 def entity_scores(
     labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]
 ) -> dict[str, dict[str, float]]:
-    """Precision, recall and F1 of whole entities: right means both ends and the type are right.
+    """Precision, recall and F1 of whole entities, whose ends and type must all be right.
 
     Tjong Kim Sang & De Meulder 2003, section 3 (the CoNLL-2003 shared task).
 
     Args:
-        labels, predictions: for every sentence, one tag for every word.
+        labels, predictions: for each sentence, a tag for each word.
 
     Returns:
-        For each type and for "micro" (all entities alike): precision, recall, f1, support.
+        Type, or "micro" for all entities -> precision, recall, f1, support.
     """
     _check_lengths(labels, predictions)
     truth: set[tuple[int, Entity]] = set()
@@ -221,16 +214,16 @@ def entity_scores(
 
 
 def answer_scores(prediction: str, answers: Sequence[str]) -> tuple[bool, float]:
-    """Exact match and F1 of an answer, the better of those against each right one.
+    """Exact match and F1 of an answer, each the best over the right answers.
 
     Rajpurkar et al. 2016, section 6.1 (SQuAD): both sides in lower case, without punctuation and
-    the articles a, an, the; F1 is over the words that both have. Where there is nothing to answer
-    both are 1 for the empty text and 0 for any other (Rajpurkar et al. 2018); right answers of
-    which nothing is left count as none. Words are what stands between blanks: in Chinese F1 says no
-    more than exact match does.
+    the articles a, an, the; F1 is over the words in common. For a question without an answer both
+    are 1 if the prediction is empty, otherwise 0 (Rajpurkar et al. 2018); an answer that consists
+    of punctuation and articles does not count. Words are separated by white space, so F1 in Chinese
+    is hardly more than exact match.
 
     Args:
-        answers: the right ones; none where there is nothing to answer.
+        answers: the right ones; empty for a question without an answer.
     """
     guess = _plain_words(prediction)
     scores = []
@@ -248,15 +241,13 @@ def _plain_words(text: str) -> list[str]:
 
 
 def wilson_interval(right: int, total: int, *, confidence: float = 0.95) -> Interval:
-    """The interval of an accuracy of `right` out of `total` (Wilson 1927).
+    """The confidence interval of an accuracy of `right` out of `total` (Wilson 1927).
 
-    Unlike the usual mean plus or minus two deviations it stays within 0..1 and holds for small
-    `total` and for accuracies near 1.
+    Unlike the normal approximation it stays within 0..1 and holds for small `total` and for
+    accuracies near 1.
     """
     if total < 1 or not 0 <= right <= total:
-        raise InputError(
-            f"{right} right out of {total} is no accuracy.",
-        )
+        raise InputError(f"{right} right out of {total} is not an accuracy.")
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share = right / total
     centre = share + z**2 / (2 * total)
@@ -274,9 +265,9 @@ def bootstrap_interval(
     resamples: int = 1000,
     confidence: float = 0.95,
 ) -> Interval:
-    """The interval of any metric: its percentiles over data sets drawn anew from this one.
+    """The confidence interval of any metric: percentiles over resampled data sets (Efron 1979).
 
-    Efron 1979. The examples are drawn with replacement; the drawing is a function of `seed` alone.
+    The examples are drawn with replacement, as a function of `seed` alone.
 
     Args:
         metric: (labels, predictions) -> score.
@@ -296,12 +287,10 @@ def _pair(labels: ArrayLike, predictions: ArrayLike) -> tuple[NDArray[Any], NDAr
     truth, predicted = np.asarray(labels), np.asarray(predictions)
     if truth.shape != predicted.shape:
         raise InputError(
-            f"The labels have the shape {truth.shape}, the predictions {predicted.shape}.",
+            f"Labels and predictions must have one shape, not {truth.shape} and {predicted.shape}."
         )
     if len(truth) == 0:
-        raise InputError(
-            "There are no examples to score.",
-        )
+        raise InputError("There are no examples to score.")
     return truth, predicted
 
 
@@ -311,7 +300,7 @@ def _check_lengths(
     if len(labels) != len(predictions):
         raise InputError(
             f"There are {len(labels)} labels and {len(predictions)} predictions"
-            f"{f' in {where}' if where else ''}.",
+            f"{f' in {where}' if where else ''}."
         )
 
 
@@ -327,7 +316,7 @@ def _scores(right: ArrayLike, *, predicted: ArrayLike, support: ArrayLike) -> Cl
 
 
 def _divide(above: ArrayLike, below: ArrayLike) -> Floats:
-    """Elementwise division in which x / 0 is 0."""
+    """Elementwise division where x / 0 is 0."""
     above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
     return np.divide(above, below, out=np.zeros_like(above), where=below != 0)
 
@@ -340,7 +329,7 @@ def _correlation(left: Floats, right: Floats) -> float:
 
 
 def _ranks(values: Floats) -> Floats:
-    """Ranks from 0, equal values sharing the mean of the ranks they take up."""
+    """Ranks from 0; equal values share their mean rank."""
     _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
     first = np.cumsum(counts) - counts
     return (first + (counts - 1) / 2)[which]

@@ -1,7 +1,7 @@
-"""Tests of whether two results differ by more than chance would make them. numpy only.
+"""Tests of whether two results differ by more than chance. numpy only.
 
-n is the number of examples, K of the numbers that an example adds to a score, R of resamples. A p
-value is the chance of a difference at least as large, to either side, where there is none.
+n is the number of examples, K of the numbers that an example adds to a score, R of resamples. All p
+values are two-sided.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from minibert.io.errors import InputError
 from minibert.workbench.scores.metrics import Floats
 
-_BLOCK = 4_000_000  # weights that are held at once, 8 bytes each
+_BLOCK = 4_000_000  # resampled weights in memory at once, 8 bytes each
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first: the value, its interval, and the p value of there being none."""
+    """Second minus first: the value, its confidence interval, and its p value."""
 
     value: float
     low: float
@@ -31,19 +31,17 @@ class Difference:
 
 
 def mcnemar(first_alone: int, second_alone: int) -> float:
-    """The p value of two classifiers' being right equally often, on the same examples.
+    """The p value for two classifiers that are right equally often on the same examples.
 
-    McNemar 1947: only those examples count that one alone has right; if neither is better, each of
-    them falls to either side like a coin. The sum of the binomial is exact for any count, so that
-    the approximation by chi squared, poor below 25 of them, is not needed.
+    McNemar 1947: only the examples that one of them alone has right count; if neither is better,
+    each falls to either side like a coin. The binomial sum is exact, unlike the chi-squared
+    approximation, which is poor for fewer than 25 such examples.
 
     Args:
-        first_alone, second_alone: examples that the one has right and the other wrong.
+        first_alone, second_alone: how many examples only this classifier has right.
     """
     if min(first_alone, second_alone) < 0:
-        raise InputError(
-            f"{first_alone} and {second_alone} are no counts.",
-        )
+        raise InputError(f"{first_alone} and {second_alone} are not both counts.")
     flips, fewer = first_alone + second_alone, min(first_alone, second_alone)
     chosen = np.arange(1, fewer + 1)
     # log of "flips choose i" for i = 0..fewer, each from the one before
@@ -60,26 +58,27 @@ def paired_bootstrap(
     resamples: int = 1000,
     confidence: float = 0.95,
 ) -> Difference:
-    """The difference of a score of two systems on the same examples, by drawing these anew.
+    """The difference of a score of two systems on the same examples, by resampling these.
 
-    Both systems meet the same drawn examples, so that a hard draw is hard for both (Koehn 2004).
-    The interval holds the percentiles of the drawn differences (Efron & Tibshirani 1993, section
-    13.3); p is the share of them that lie as far from the observed one as that lies from 0
-    (Berg-Kirkpatrick et al. 2012, section 2), the observed draw counted in, so that it is never 0.
+    Both systems see the same resampled examples, so that a hard resample is hard for both (Koehn
+    2004). The interval is that of the percentiles (Efron & Tibshirani 1993, section 13.3); p is the
+    share of resampled differences as far from the observed one as that is from 0 (Berg-Kirkpatrick
+    et al. 2012, section 2), the observed one included, so that it is never 0.
 
-    Scores are taken from sums over examples. So a resample is a weight for each example, and those
-    that add the same share one: classifiers are drawn as counts of a few kinds of example.
+    A score is a function of sums over examples. So a resample is a weight for each example, and
+    examples that add the same numbers can share a weight: resampling classifiers draws the counts
+    of a few kinds of example.
 
     Args:
-        metric: sums (..., K) -> scores (...); accuracy, F1, squared error and Pearson's correlation
-            are such functions, correlations of ranks are not.
+        metric: sums (..., K) -> scores (...), such as accuracy, F1, squared error or Pearson's
+            correlation; correlations of ranks are not such functions.
         first, second: (n, K), what each example adds to the sums of either system.
-        seed: the drawing is a function of it alone.
+        seed: the resamples are a function of it alone.
     """
     left, right = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if left.shape != right.shape or left.ndim != 2 or len(left) == 0:
         raise InputError(
-            f"The systems have {left.shape} and {right.shape}; both need the same (n, K).",
+            f"Both systems must have the same shape (n, K), not {left.shape} and {right.shape}."
         )
     kinds, counts = np.unique(np.hstack([left, right]), axis=0, return_counts=True)
     examples, width = left.shape
@@ -102,20 +101,20 @@ def paired_bootstrap(
     )  # (R,)
     value = float(differences(counts))
     low, high = np.quantile(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    # Equal but for rounding counts as far: the ties of small data would fall to either side.
+    # Differences that are equal but for rounding are as far, or ties in small data would be lost.
     far = np.abs(drawn - value) >= abs(value) - 1e-12
     return Difference(value, float(low), float(high), float((far.sum() + 1) / (resamples + 1)))
 
 
 def paired_t(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -> Difference:
-    """The difference of two means where the values come in pairs (Student 1908).
+    """The difference of the means of paired values (Student 1908).
 
     Args:
-        first, second: (n,), n 2 or more, the values of one pair at the same place.
+        first, second: (n,), n 2 or more, the values of a pair at the same place.
 
     Returns:
-        The difference of means. Where all pairs differ by the same there is no spread to hold it
-        against: p is 1 if none differs, else interval and p are NaN.
+        The difference of means. Where all pairs differ by the same amount there is no spread: p is
+        1 if that amount is 0, otherwise interval and p are NaN.
     """
     gains = np.asarray(second, np.float64) - np.asarray(first, np.float64)
     value, low, high = mean_interval(gains.tolist(), confidence=confidence)
@@ -130,11 +129,9 @@ def paired_t(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -
 def mean_interval(
     values: Sequence[float], *, confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """The mean of 2 values or more, and the interval of the mean they were drawn around."""
+    """(mean, low, high): the mean of 2 values or more and its confidence interval."""
     if len(values) < 2:
-        raise InputError(
-            f"{len(values)} values have no spread.",
-        )
+        raise InputError(f"An interval needs 2 values or more, not {len(values)}.")
     mean = float(np.mean(values))
     half = t_quantile(0.5 + confidence / 2, len(values) - 1) * float(np.std(values, ddof=1))
     half /= math.sqrt(len(values))
@@ -142,7 +139,7 @@ def mean_interval(
 
 
 def t_within(t: float, freedom: int) -> float:
-    """The chance that Student's t lies between -t and t.
+    """The probability that Student's t lies between -t and t.
 
     Abramowitz & Stegun 1964, equations 26.7.3 and 26.7.4: exact sums for whole degrees of freedom.
     """
@@ -157,7 +154,7 @@ def t_within(t: float, freedom: int) -> float:
 
 
 def t_quantile(share: float, freedom: int) -> float:
-    """The t below which `share` (0.5 to below 1) of Student's distribution lies, by bisection."""
+    """The quantile of Student's t at `share`, from 0.5 to below 1, by bisection."""
     low, high = 0.0, 1.0
     while t_within(high, freedom) < 2 * share - 1:
         high *= 2
@@ -168,10 +165,10 @@ def t_quantile(share: float, freedom: int) -> float:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values of several tests, corrected so that one false alarm among all is as rare as p says.
+    """p values of several tests, corrected for the chance of any false positive among them.
 
-    Holm 1979: the smallest of m is multiplied by m, the next by m - 1, and so on, and none becomes
-    smaller than one before it. At most 1.
+    Holm 1979: the smallest of m is multiplied by m, the next by m - 1, and so on; each is at least
+    the one before it, and at most 1.
     """
     corrected = [0.0] * len(values)
     largest = 0.0

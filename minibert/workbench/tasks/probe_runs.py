@@ -72,7 +72,7 @@ class Probing:
             choose_precision("fp32", precision.device),
             corpora,
             {name: torch.from_numpy(rows) for name, rows in features.items()},
-            {name: class_labels(corpus) for name, corpus in corpora.items()},
+            {name: torch.from_numpy(class_labels(corpus)) for name, corpus in corpora.items()},
         )
 
     @property

@@ -9,7 +9,7 @@ from sklearn.naive_bayes import MultinomialNB
 
 from minibert.data import Dataset
 from minibert.workbench.data.corpora import read
-from minibert.workbench.scores.baselines import NaiveBayes, baselines, describe
+from minibert.workbench.scores.baselines import NaiveBayes, baselines, describe, not_above
 
 
 def counts_of(bags, vocab_size):
@@ -22,7 +22,7 @@ def test_naive_bayes_is_that_of_scikit_learn():
     labels = draw.integers(0, 4, 200)
     ours = NaiveBayes(bags, labels, 4, 50)  # ten pieces are never seen
     other = MultinomialNB().fit(counts_of(bags, 50), labels)
-    np.testing.assert_allclose(ours.log_chances, other.feature_log_prob_, rtol=1e-12)
+    np.testing.assert_allclose(ours.log_likelihood, other.feature_log_prob_, rtol=1e-12)
     np.testing.assert_allclose(ours.prior, other.class_log_prior_, rtol=1e-12)
     test = [draw.integers(0, 50, 9) for _ in range(50)]
     expected = other.predict_joint_log_proba(counts_of(test, 50))
@@ -53,6 +53,15 @@ def test_both_baselines_on_data(moods, tokenizer):
         guesses = model.fit(counts["train"], labels["train"]).predict(counts["test"])
         assert found[name]["accuracy"] == np.mean(guesses == labels["test"])
         assert found[name]["macro_f1"] == f1_score(labels["test"], guesses, average="macro")
-    assert describe(found, "test").startswith(
+    line = describe(found, "test")
+    assert line.startswith(
         "without BERT, accuracy on test: majority 0.5000 (macro F1 0.2222), naive bayes "
     )
+    assert describe(found, "test", accuracy=1.0) == line
+
+
+def test_an_accuracy_that_does_not_beat_a_baseline_is_called_that():
+    scores = {"majority": {"accuracy": 0.5}, "naive_bayes": {"accuracy": 0.8}}
+    assert not_above(scores, 0.81) == ""
+    assert "not above that of naive bayes:" in not_above(scores, 0.8)
+    assert "majority or naive bayes" in not_above(scores, 0.5)
