@@ -91,7 +91,7 @@ def describe(scores: dict[str, dict[str, float]], split: str, accuracy: float | 
 def not_above(scores: dict[str, dict[str, float]], accuracy: float) -> str:
     """A sentence if a model's accuracy is not above that of a baseline; otherwise empty."""
     beaten_by = [name for name, score in scores.items() if accuracy <= score["accuracy"]]
-    if not beaten_by:
+    if not beaten_by or accuracy == 1:
         return ""
     names = " or ".join(name.replace("_", " ") for name in beaten_by)
     return (

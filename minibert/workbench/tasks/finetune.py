@@ -78,7 +78,11 @@ class Run:
         return "\n".join(
             [
                 *(report.summary() + "\n" for report in self.reports.values()),
-                *([describe(self.baselines, final.split) + "\n"] if self.baselines else []),
+                *(
+                    [describe(self.baselines, final.split, final.values()["accuracy"]) + "\n"]
+                    if self.baselines
+                    else []
+                ),
                 f"The hardest examples of {final.split} (all in {self.folder / 'errors.csv'}):",
                 final.worst(),
                 "",

@@ -85,6 +85,17 @@ def test_the_numbers_on_the_page_are_those_of_the_run(run, page):
         assert sentence in page.text
 
 
+def test_the_page_says_that_a_baseline_was_not_beaten(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    metrics = json.loads((copy / "metrics.json").read_text())
+    metrics["test"]["accuracy"]["value"] = 0.8
+    for score, said in ((0.7, False), (0.9, True)):
+        metrics["baselines"]["naive_bayes"]["accuracy"] = score
+        (copy / "metrics.json").write_text(json.dumps(metrics))
+        assert ("is not above that of naive bayes" in document(read_run(copy))) == said
+
+
 def test_the_matrix_counts_as_confusion_csv_does(run, page):
     with open(run / "confusion.csv", newline="") as file:
         written = {row["label \\ prediction"]: row for row in csv.DictReader(file)}

@@ -65,3 +65,4 @@ def test_an_accuracy_that_does_not_beat_a_baseline_is_called_that():
     assert not_above(scores, 0.81) == ""
     assert "not above that of naive bayes:" in not_above(scores, 0.8)
     assert "majority or naive bayes" in not_above(scores, 0.5)
+    assert not_above({"majority": {"accuracy": 1.0}}, 1.0) == ""

@@ -26,6 +26,7 @@ from minibert.workbench.reports.error_analysis import Row, Slice
 from minibert.workbench.reports.pictures import known_lengths
 from minibert.workbench.runs.folders import SavedRun
 from minibert.workbench.runs.settings import Settings
+from minibert.workbench.scores.baselines import not_above
 from minibert.workbench.scores.calibration import expected_calibration_error
 from minibert.workbench.scores.metrics import HIGHER_IS_BETTER
 
@@ -90,6 +91,7 @@ def document(run: SavedRun) -> str:
         data=_last_two(run.record["data"]["train"]["source"]),
         chosen=_chosen(run.record),
         tiles=list(_tiles(run, len(rows))),
+        not_above=_not_above(run),
         curves=_curves(run),
         own_loss=_has_own_loss(run.record["settings"]),
         scatter=_scatter(rows) if numbers else None,
@@ -123,10 +125,20 @@ def _tiles(run: SavedRun, examples: int) -> Iterator[dict[str, Any]]:
         if scores[name].get("value") is not None:
             note = f"on {run.split}, {examples:,} examples" if name == names[0] else ""
             yield {"name": name, "low": None, "note": note, **scores[name]}
-    for name, found in (run.metrics.get("baselines") or {}).items():
-        if isinstance(found, Mapping) and names[0] in found:
-            note = f"{names[0]} without BERT"
-            yield {"name": f"baseline: {name}", "value": found[names[0]], "low": None, "note": note}
+    for name, found in _baselines(run).items():
+        note = f"{names[0]} without BERT"
+        yield {"name": f"baseline: {name}", "value": found[names[0]], "low": None, "note": note}
+
+
+def _baselines(run: SavedRun) -> dict[str, dict[str, float]]:
+    found = run.metrics.get("baselines", {})
+    return {name: scores for name, scores in found.items() if name != "split"}
+
+
+def _not_above(run: SavedRun) -> str:
+    """A sentence if a baseline has not been beaten; otherwise empty."""
+    accuracy = run.metrics[run.split].get("accuracy", {}).get("value")
+    return "" if accuracy is None else not_above(_baselines(run), accuracy)
 
 
 def _chosen(record: Mapping[str, Any]) -> str:
