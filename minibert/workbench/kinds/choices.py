@@ -20,17 +20,8 @@ from minibert.io.tables import shorten
 from minibert.workbench.data.choices import Choices
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.examples import ChoiceExample
-from minibert.workbench.kinds.evaluation import Measured, Report
-from minibert.workbench.kinds.kind import (
-    Asked,
-    ErrorRow,
-    Kind,
-    Score,
-    mean_of,
-    ranked,
-    require_strings,
-    share,
-)
+from minibert.workbench.kinds.evaluation import Measured, Report, share
+from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, ranked, require_strings
 
 
 @dataclass(frozen=True)
@@ -97,7 +88,7 @@ class MultipleChoice(Kind):
         return measured.report(self.problem_type, result, rows)
 
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:
-        return {"accuracy": mean_of([row["right"] for row in rows])}
+        return {"accuracy": Score.mean([row["right"] for row in rows])}
 
     def examples(self, texts: Sequence[Any], more: Sequence[Any] | None) -> Iterator[ChoiceExample]:
         """`more` has the choices for each text."""

@@ -15,18 +15,8 @@ from torch.nn import functional as F
 from minibert.heads import BertForSequenceClassification
 from minibert.io.tables import printable, shorten
 from minibert.workbench.data.corpora import Corpus
-from minibert.workbench.kinds.evaluation import Measured, Report
-from minibert.workbench.kinds.kind import (
-    Asked,
-    ErrorRow,
-    Kind,
-    Score,
-    example_rows,
-    mean_of,
-    memberships,
-    ranked,
-    share,
-)
+from minibert.workbench.kinds.evaluation import Measured, Report, share
+from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, memberships, ranked
 from minibert.workbench.scores import metrics
 from minibert.workbench.scores.calibration import expected_calibration_error, reliability
 
@@ -99,18 +89,9 @@ class Classes(Texts):
             "weighted_f1": resampled(lambda a, b: metrics.class_scores(a, b, count).weighted_f1),
             "matthews": resampled(lambda a, b: metrics.matthews(a, b, count)),
             "expected_calibration_error": _calibration_error(chances.tolist(), right.tolist()),
-            "classes": {
-                name: {
-                    "precision": float(scores.precision[number]),
-                    "recall": float(scores.recall[number]),
-                    "f1": float(scores.f1[number]),
-                    "support": int(scores.support[number]),
-                }
-                for number, name in enumerate(names)
-            },
+            "classes": {name: scores.of(number) for number, name in enumerate(names)},
         }
-        rows = example_rows(
-            measured,
+        rows = measured.rows_of(
             losses.tolist(),
             [names[label] for label in truth],
             [names[guess] for guess in predicted],
@@ -124,7 +105,7 @@ class Classes(Texts):
         predicted = memberships([[row["prediction"]] for row in rows], labels)  # (n, C)
         right = (there & predicted).sum(axis=1)  # (n,)
         return {
-            "accuracy": mean_of(right),
+            "accuracy": Score.mean(right),
             "macro_f1": Score(_macro_f1, np.hstack([there & predicted, predicted, there])),
             "matthews": Score(_matthews, np.hstack([right[:, None], there, predicted])),
         }

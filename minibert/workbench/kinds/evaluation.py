@@ -14,7 +14,7 @@ from minibert.data import Rows
 from minibert.io.files import finite, write_json
 from minibert.io.tables import shorten, table, write_csv
 from minibert.workbench.data.corpora import Corpus
-from minibert.workbench.scores.metrics import bootstrap_interval
+from minibert.workbench.scores.metrics import bootstrap_interval, wilson_interval
 
 _BOOTSTRAP_SEED = 0  # the same predictions give the same intervals
 _MOST_CLASSES = 30  # in the summary
@@ -130,7 +130,7 @@ class Measured:
         if not self.intervals:
             return {"value": value}
         interval = bootstrap_interval(metric, truth, predicted, seed=_BOOTSTRAP_SEED)
-        return with_interval(value, interval)
+        return _with_interval(value, interval)
 
     def row(
         self,
@@ -155,6 +155,10 @@ class Measured:
         }
         return row | ({"text_pair": " | ".join(second)} if second else {}) | more
 
+    def rows_of(self, *columns: Sequence[Any]) -> list[dict[str, Any]]:
+        """The lines of errors.csv, of columns: loss, label, prediction, probability."""
+        return [self.row(number, *cells) for number, cells in enumerate(zip(*columns, strict=True))]
+
     def report(
         self,
         problem_type: str,
@@ -170,7 +174,12 @@ class Measured:
         return Report(self.split, problem_type, self.names, metrics, confusion, rows, tables)
 
 
-def with_interval(value: float, interval: tuple[float, float]) -> dict[str, float]:
+def share(right: int, total: int) -> dict[str, float]:
+    """How many of a total are right, with its interval."""
+    return _with_interval(right / total, wilson_interval(right, total))
+
+
+def _with_interval(value: float, interval: tuple[float, float]) -> dict[str, float]:
     return {"value": value, "low": interval[0], "high": interval[1]}
 
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -23,8 +23,7 @@ from minibert.io.errors import DataError
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.examples import AnyExample
-from minibert.workbench.kinds.evaluation import Measured, Report, with_interval
-from minibert.workbench.scores.metrics import wilson_interval
+from minibert.workbench.kinds.evaluation import Measured, Report
 
 ErrorRow = Mapping[str, str]  # a line of errors.csv
 
@@ -35,6 +34,17 @@ class Score:
 
     of_sums: Callable[[NDArray[Any]], NDArray[Any]]
     added: NDArray[Any]
+
+    @classmethod
+    def mean(cls, values: ArrayLike) -> Self:
+        """The mean of one value for each row, (n,)."""
+        added = np.asarray(values, np.float64)[:, None]  # (n, 1)
+        return cls(lambda sums: sums[..., 0] / len(added), added)
+
+    @classmethod
+    def f1(cls, counts: NDArray[Any]) -> Self:
+        """F1 of what is right, predicted, and in the labels of each row, (n, 3)."""
+        return cls(f1_of_sums, counts)
 
 
 @dataclass(frozen=True)
@@ -197,32 +207,14 @@ def require_strings(texts: Sequence[Any], what: str) -> None:
             )
 
 
-def example_rows(measured: Measured, *columns: Sequence[Any]) -> list[dict[str, Any]]:
-    """The lines of errors.csv, of columns: loss, label, prediction, probability."""
-    return [
-        measured.row(number, *values) for number, values in enumerate(zip(*columns, strict=True))
-    ]
-
-
-def share(right: int, total: int) -> dict[str, float]:
-    """How many of a total are right, with its interval."""
-    return with_interval(right / total, wilson_interval(right, total))
+def f1_of_sums(sums: NDArray[Any]) -> NDArray[np.float64]:
+    """F1 of the numbers right, predicted and in the labels, (..., 3); 0 where there are none."""
+    return 2 * sums[..., 0] / np.maximum(1, sums[..., 1] + sums[..., 2])
 
 
 def ranked(names: Sequence[str], probabilities: Sequence[float]) -> list[tuple[str, float]]:
     """(name, probability), the most likely first."""
     return sorted(zip(names, probabilities, strict=True), key=lambda item: -item[1])
-
-
-def mean_of(values: ArrayLike) -> Score:
-    """The mean of one value for each row, (n,)."""
-    added = np.asarray(values, np.float64)[:, None]  # (n, 1)
-    return Score(lambda sums: sums[..., 0] / len(added), added)
-
-
-def f1_of_sums(sums: NDArray[Any]) -> NDArray[np.float64]:
-    """F1 of the numbers right, predicted and in the labels, (..., 3); 0 where there are none."""
-    return 2 * sums[..., 0] / np.maximum(1, sums[..., 1] + sums[..., 2])
 
 
 def memberships(names: Sequence[Sequence[str]], labels: Sequence[str]) -> NDArray[np.bool_]:

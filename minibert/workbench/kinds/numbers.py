@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds.classes import Prediction, Texts
 from minibert.workbench.kinds.evaluation import Measured, Report
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Score, example_rows, mean_of
+from minibert.workbench.kinds.kind import Asked, ErrorRow, Score
 from minibert.workbench.scores import metrics
 
 
@@ -42,8 +42,8 @@ class Numbers(Texts):
         for name in ("pearson", "spearman", "mse"):
             result[name] = measured.resampled(partial(_score, name), truth, predicted)
         losses = (labels - predictions).square()  # (examples,)
-        rows = example_rows(
-            measured, losses.tolist(), truth.tolist(), predicted.tolist(), [None] * len(truth)
+        rows = measured.rows_of(
+            losses.tolist(), truth.tolist(), predicted.tolist(), [None] * len(truth)
         )
         return measured.report(self.problem_type, result, rows)
 
@@ -53,7 +53,7 @@ class Numbers(Texts):
         # Pearson's correlation does not depend on the origin, but its rounding error does.
         x, y = truth - truth.mean(), predicted - truth.mean()
         added = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)  # (n, 6)
-        return {"pearson": Score(_pearson, added), "mse": mean_of((x - y) ** 2)}
+        return {"pearson": Score(_pearson, added), "mse": Score.mean((x - y) ** 2)}
 
     def predictions(self, asked: Asked) -> list[Prediction]:
         return [

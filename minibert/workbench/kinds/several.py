@@ -12,15 +12,7 @@ from torch.nn import functional as F
 
 from minibert.workbench.kinds.classes import Prediction, Texts
 from minibert.workbench.kinds.evaluation import Measured, Report
-from minibert.workbench.kinds.kind import (
-    Asked,
-    ErrorRow,
-    Score,
-    example_rows,
-    f1_of_sums,
-    memberships,
-    ranked,
-)
+from minibert.workbench.kinds.kind import Asked, ErrorRow, Score, memberships, ranked
 from minibert.workbench.scores import metrics
 
 _BETWEEN = ", "  # the labels of one text in errors.csv
@@ -44,8 +36,7 @@ class Several(Texts):
         def joined(holds: np.ndarray) -> str:
             return _BETWEEN.join(name for name, on in zip(measured.names, holds, strict=True) if on)
 
-        rows = example_rows(
-            measured,
+        rows = measured.rows_of(
             losses.tolist(),
             list(map(joined, truth)),
             list(map(joined, predicted)),
@@ -61,7 +52,7 @@ class Several(Texts):
             for key in ("label", "prediction")
         )  # (n, C) each
         counts = [(there & predicted).sum(1), predicted.sum(1), there.sum(1)]  # (n,) each
-        return {"micro_f1": Score(f1_of_sums, np.stack(counts, axis=1))}
+        return {"micro_f1": Score.f1(np.stack(counts, axis=1))}
 
     def predictions(self, asked: Asked) -> list[Prediction]:
         found = []

@@ -27,16 +27,8 @@ from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.examples import QuestionExample
 from minibert.workbench.data.windows import NOT_HERE, Window, Windows
-from minibert.workbench.kinds.evaluation import Measured, Report
-from minibert.workbench.kinds.kind import (
-    Asked,
-    ErrorRow,
-    Kind,
-    Score,
-    mean_of,
-    require_strings,
-    share,
-)
+from minibert.workbench.kinds.evaluation import Measured, Report, share
+from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, require_strings
 from minibert.workbench.scores import metrics
 
 LONGEST = 30  # pieces of an answer, as in Devlin et al.'s code
@@ -149,8 +141,8 @@ class Spans(Kind):
 
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:
         return {
-            "f1": mean_of([row["f1"] for row in rows]),
-            "exact_match": mean_of([row["right"] for row in rows]),
+            "f1": Score.mean([row["f1"] for row in rows]),
+            "exact_match": Score.mean([row["right"] for row in rows]),
         }
 
     def examples(

@@ -21,16 +21,8 @@ from minibert.heads import BertForTokenClassification
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.tag_schemes import is_iob
 from minibert.workbench.kinds.entities import entity_counts, entity_rows
-from minibert.workbench.kinds.evaluation import Measured, Report
-from minibert.workbench.kinds.kind import (
-    Asked,
-    ErrorRow,
-    Kind,
-    Score,
-    example_rows,
-    f1_of_sums,
-    share,
-)
+from minibert.workbench.kinds.evaluation import Measured, Report, share
+from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, f1_of_sums
 from minibert.workbench.kinds.tagged_text import Sentence, TaggedText
 from minibert.workbench.scores import metrics
 
@@ -77,8 +69,7 @@ class Tags(Kind):
             [number_of[guess] for guess in predicted],
             len(measured.names),
         )
-        rows = example_rows(
-            measured,
+        rows = measured.rows_of(
             [each.loss for each in read],
             list(map(" ".join, truth)),
             list(map(" ".join, guesses)),
@@ -93,7 +84,7 @@ class Tags(Kind):
         truth = [row["label"].split() for row in rows]
         guesses = [row["prediction"].split() for row in rows]
         if is_iob(labels):
-            return {"entity_f1": Score(f1_of_sums, entity_counts(truth, guesses))}
+            return {"entity_f1": Score.f1(entity_counts(truth, guesses))}
         added = [
             (sum(tag == guess for tag, guess in zip(tags, guessed, strict=True)), len(tags))
             for tags, guessed in zip(truth, guesses, strict=True)

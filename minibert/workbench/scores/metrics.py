@@ -76,6 +76,15 @@ class ClassScores:
     support: NDArray[np.int64]
     predicted: NDArray[np.int64]
 
+    def of(self, number: int | tuple[()]) -> dict[str, float]:
+        """The scores of one class; () where all are one number."""
+        return {
+            "precision": float(self.precision[number]),
+            "recall": float(self.recall[number]),
+            "f1": float(self.f1[number]),
+            "support": int(self.support[number]),
+        }
+
     @property
     def macro_f1(self) -> float:
         """The unweighted mean of F1 over the classes that occur."""
@@ -202,12 +211,7 @@ def entity_scores(
             predicted=np.int64(len(of_predicted)),
             support=np.int64(len(of_truth)),
         )
-        return {
-            "precision": float(scores.precision),
-            "recall": float(scores.recall),
-            "f1": float(scores.f1),
-            "support": len(of_truth),
-        }
+        return scores.of(())
 
     kinds = sorted({kind for _, (_, _, kind) in truth | predicted})
     return {**{kind: score(kind) for kind in kinds}, "micro": score(None)}
