@@ -1,15 +1,17 @@
 """Checks: what is wrong with labelled text, found before anything is trained on it.
 
 A finding is a warning, or a fault: something that makes every score of a run meaningless, such as
-a validation split of one class or a test split that was trained on. Texts count as the same if they
-differ in white space alone; nothing here takes longer than reading the texts once.
+a validation split with one class or a test split that was trained on. Texts that differ in white
+space alone are the same. To add a check, write a function that yields findings, call it in `check`,
+and add its name to KINDS.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +22,7 @@ from minibert.data import Rows
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
 
-# The worst first.
+# Of findings, the worst first.
 KINDS = (
     "one_class",
     "seen_in_training",
@@ -37,16 +39,15 @@ KINDS = (
     "sorted_labels",
 )
 
-FEW = 10  # a split of fewer examples may lack a class, or repeat a text, by chance or on purpose
-SEEN_IS_A_FAULT = 0.5  # share of a split that was trained on: then most of a score is memory
+FEW = 10  # smaller splits may lack a class, or repeat a text, by chance or on purpose
+SEEN_IS_A_FAULT = 0.5  # share of a split that was trained on: most of a score is then memory
 UNKNOWN_IS_A_FAULT = 0.5  # share of [UNK]: the vocabulary is of another language
 UNKNOWN = 0.01
 CUT = 0.01  # share of texts that are longer than the limit
 RARE = 5  # examples of a class in training
-IMBALANCE = 5.0  # the largest class over the smallest; at 9 (emotion) accuracy misleads already
-# Labels are sorted if each class is one block, where random order would have so many changes.
-CHANGES = 10
-CLASSES_APART = 50  # above it lengths are not told for each class
+IMBALANCE = 5.0  # the largest class over the smallest; at 9 (emotion) accuracy already misleads
+CHANGES = 10  # labels in one block for each class are sorted if random order has more changes
+CLASSES_APART = 50  # with more of them, lengths are not listed by class
 
 _NAMES_LISTED = 6
 
@@ -70,14 +71,17 @@ class Finding:
     sentence: str
 
 
+_Text = tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Split:
     """One part of the data, and how long its texts are.
 
     Attributes:
         name: "train", "test", or the file's name.
-        lengths: of each text: WordPieces with [CLS] and [SEP], before anything is cut off; without
-            a tokenizer words between white space.
+        lengths: of each text: WordPieces with [CLS] and [SEP], before truncation; without a
+            tokenizer words between white space.
         limit: WordPieces that the model takes; None where lengths are in words.
         cut: how many texts were cut to the limit; long contexts are read in windows, not cut.
         pieces, unknown: WordPieces that the model reads, without special ones; how many are [UNK].
@@ -96,9 +100,30 @@ class Split:
         """The share of [UNK]; 0 without a tokenizer."""
         return self.unknown / max(self.pieces, 1)
 
+    @cached_property
+    def rows_of(self) -> dict[_Text, list[int]]:
+        """Each text, with single spaces, and the rows that hold it."""
+        rows: dict[_Text, list[int]] = {}
+        for row, example in enumerate(self.corpus):
+            rows.setdefault(tuple(" ".join(text.split()) for text in example.texts), []).append(row)
+        return rows
+
+    def finding(self, kind: str, sentence: str, *, fault: bool = False, **numbers: Any) -> Finding:
+        severity: Literal["fault", "warning"] = "fault" if fault else "warning"
+        return Finding(kind, severity, self.name, numbers, f"{self.name}: {sentence}")
+
+    def count(self, number: int, what: str) -> str:
+        """Such as "335 of 1,200 texts (27.9%)"."""
+        return _of(number, len(self.corpus), what)
+
+    def first(self, row: int) -> str:
+        """Where to find the first of several examples, such as " (first: dev.tsv:8)"."""
+        guid = self.corpus[row].guid
+        return f" (first: {Path(guid).name})" if guid else ""
+
 
 def in_pieces(name: str, corpus: Corpus, dataset: Rows, tokenizer: BertTokenizer) -> Split:
-    """A split measured in WordPieces, by what was tokenised already."""
+    """A split measured in WordPieces, from rows of ids."""
     ends = [tokenizer.cls_id, tokenizer.sep_id]
     pieces = unknown = 0
     for row in range(len(dataset)):
@@ -117,18 +142,15 @@ def in_words(name: str, corpus: Corpus) -> Split:
 
 def quantiles(lengths: np.ndarray) -> dict[str, float]:
     """Smallest, quartiles, 95% and largest of some lengths, and their mean."""
-    names = ("min", "q1", "median", "q3", "p95", "max")
-    found = np.quantile(lengths, [0, 0.25, 0.5, 0.75, 0.95, 1])
-    return {
-        **{name: round(float(value), 1) for name, value in zip(names, found, strict=True)},
-        "mean": round(float(lengths.mean()), 1),
-    }
+    names = ("min", "q1", "median", "q3", "p95", "max", "mean")
+    found = [*np.quantile(lengths, [0, 0.25, 0.5, 0.75, 0.95, 1]), lengths.mean()]
+    return {name: round(float(value), 1) for name, value in zip(names, found, strict=True)}
 
 
 def quantiles_by_class(split: Split) -> dict[str, dict[str, float]]:
     """The quantiles of the lengths for each class that occurs.
 
-    Empty unless each text has one class, or where there are more than CLASSES_APART.
+    Empty unless each text has one class, or if there are more than CLASSES_APART.
     """
     names = split.corpus.label_names or ()
     if split.corpus.problem_type != "single_label_classification" or len(names) > CLASSES_APART:
@@ -142,133 +164,109 @@ def quantiles_by_class(split: Split) -> dict[str, dict[str, float]]:
 
 
 def check(splits: Sequence[Split]) -> list[Finding]:
-    """Everything that is wrong: faults, then warnings, the worst first.
+    """All findings: faults, then warnings, the worst first.
 
     Args:
         splits: the first is the one that is trained on; labels are read with its names.
     """
     training, *others = splits
-    rows_of = {split.name: _rows_of_texts(split.corpus) for split in splits}
     findings: list[Finding] = []
     for split in splits:
-        findings += _unknown_tokens(split)
-        findings += _cut_texts(split)
-        findings += _duplicates(split, rows_of[split.name])
-        findings += _conflicting_labels(split, rows_of[split.name])
-        findings += _empty_texts(split, rows_of[split.name])
-    findings += _sorted_labels(training)  # the others are read whole: their order plays no part
+        for find in (_unknown_tokens, _cut_texts, _duplicates, _conflicting_labels, _empty_texts):
+            findings += find(split)
+    findings += _sorted_labels(training)  # the others are measured whole, in whatever order
     findings += _rare_classes(training)
     findings += _imbalance(training)
     for split in others:
-        findings += _one_class(split, training) or _missing_labels(split, training)
+        findings += list(_one_class(split, training)) or _missing_labels(split, training)
         findings += _shared_contexts(split, training)
     for earlier, later in combinations(splits, 2):
-        findings += _shared_texts(earlier, later, rows_of, earlier is training)
+        findings += _shared_texts(earlier, later, trained=earlier is training)
     return sorted(findings, key=lambda one: (one.severity != "fault", KINDS.index(one.kind)))
 
 
 # Texts
 
-_Text = tuple[str, ...]
 
-
-def _rows_of_texts(corpus: Corpus) -> dict[_Text, list[int]]:
-    """Each text, with single spaces, and the rows that it stands in."""
-    rows: dict[_Text, list[int]] = {}
-    for row, example in enumerate(corpus):
-        rows.setdefault(tuple(" ".join(text.split()) for text in example.texts), []).append(row)
-    return rows
-
-
-def _empty_texts(split: Split, rows_of: Mapping[_Text, list[int]]) -> Iterator[Finding]:
-    rows = sorted(row for text, rows in rows_of.items() if not all(text) for row in rows)
+def _empty_texts(split: Split) -> Iterator[Finding]:
+    rows = sorted(row for text, rows in split.rows_of.items() if not all(text) for row in rows)
     if rows:
-        yield _warning(
+        yield split.finding(
             "empty_texts",
-            split,
-            {"texts": len(rows), "first": split.corpus[rows[0]].guid},
-            f"{_of(len(rows), len(split.corpus), 'texts')} are empty{_first(split, rows[0])}: "
-            "their label can only be guessed; take them out.",
+            f"{split.count(len(rows), 'texts')} are empty{split.first(rows[0])}: their label can "
+            "only be guessed; remove them.",
+            texts=len(rows),
+            first=split.corpus[rows[0]].guid,
         )
 
 
-def _duplicates(split: Split, rows_of: Mapping[_Text, list[int]]) -> Iterator[Finding]:
-    again = sorted(row for text, rows in rows_of.items() if all(text) for row in rows[1:])
+def _duplicates(split: Split) -> Iterator[Finding]:
+    again = sorted(row for text, rows in split.rows_of.items() if all(text) for row in rows[1:])
     if again:
-        yield _warning(
+        yield split.finding(
             "duplicates",
-            split,
-            {"texts": len(again), "different": len(rows_of), "first": split.corpus[again[0]].guid},
-            f"{_of(len(again), len(split.corpus), 'texts')} repeat an earlier one"
-            f"{_first(split, again[0])}: they count several times.",
+            f"{split.count(len(again), 'texts')} repeat an earlier one{split.first(again[0])}: "
+            "they count several times.",
+            texts=len(again),
+            different=len(split.rows_of),
+            first=split.corpus[again[0]].guid,
         )
 
 
-def _conflicting_labels(split: Split, rows_of: Mapping[_Text, list[int]]) -> Iterator[Finding]:
-    if split.corpus.problem_type in (None, "regression"):  # two raters may give two numbers
-        return
+def _conflicting_labels(split: Split) -> Iterator[Finding]:
     corpus = split.corpus
+    if corpus.problem_type in (None, "regression"):  # two raters may give two numbers
+        return
     questions = corpus.problem_type == "question_answering"
     conflicts = [
         rows
-        for text, rows in rows_of.items()
-        if all(text)
-        and len(rows) > 1
-        and _disagree([corpus[row].target for row in rows], questions)
+        for text, rows in split.rows_of.items()
+        if all(text) and _disagree([corpus[row].target for row in rows], questions)
     ]
     if conflicts:
-        what = "answers" if questions else "labels"
-        yield _warning(
+        first = conflicts[0][0]
+        yield split.finding(
             "conflicting_labels",
-            split,
-            {"texts": len(conflicts), "first": corpus[conflicts[0][0]].guid},
-            f"{_of(len(conflicts), len(rows_of), 'different texts')} occur with different "
-            f"{what}{_first(split, conflicts[0][0])}: no model can get all of them right; look at "
-            "them and keep one of each.",
+            f"{_of(len(conflicts), len(split.rows_of), 'different texts')} occur with different "
+            f"{'answers' if questions else 'labels'}{split.first(first)}: no model can get all of "
+            "them right; check them and keep one of each.",
+            texts=len(conflicts),
+            first=corpus[first].guid,
         )
 
 
 def _disagree(targets: Sequence[Any], questions: bool) -> bool:
-    """Whether no label is right for all; of several answers to a question any will do."""
+    """Whether no label is right for all; of several answers to a question any is right."""
     if questions and len(set(targets)) > 1:
         return not set.intersection(*({answer.text for answer in target} for target in targets))
     return len(set(targets)) > 1
 
 
-def _shared_texts(
-    earlier: Split,
-    later: Split,
-    rows_of: Mapping[str, Mapping[_Text, list[int]]],
-    trained: bool,
-) -> Iterator[Finding]:
-    """Texts of one split that are in another too: the score rewards remembering them."""
-    known = rows_of[earlier.name]
-    groups = [rows for text, rows in rows_of[later.name].items() if all(text) and text in known]
+def _shared_texts(earlier: Split, later: Split, trained: bool) -> Iterator[Finding]:
+    """Leakage: texts in both splits, so that the score rewards remembering them."""
+    groups = [rows for text, rows in later.rows_of.items() if all(text) and text in earlier.rows_of]
     rows = sorted(row for group in groups for row in group)
     if not rows:
         return
     share = len(rows) / len(later.corpus)
     fault = trained and share >= SEEN_IS_A_FAULT and len(later.corpus) >= FEW
     if fault:
-        advice = "a score on it says how well the model remembers, not what it has learned"
+        advice = "a score on it measures what the model remembers, not what it has learned"
     elif trained:
-        advice = "the score leans on texts that were seen; take them out of training"
+        advice = "the score is partly memory; remove them from training"
     else:
-        advice = "a choice made on the one is measured by the other; take them out of one"
+        advice = "what is chosen on one split is measured on the other; remove them from one"
     repeated = f", {len(groups):,} of them different" if len(groups) < len(rows) else ""
-    yield Finding(
+    yield later.finding(
         "seen_in_training" if trained else "shared_texts",
-        "fault" if fault else "warning",
-        later.name,
-        {
-            "texts": len(rows),
-            "different": len(groups),
-            "share": round(share, 4),
-            "in": earlier.name,
-            "first": later.corpus[rows[0]].guid,
-        },
-        f"{later.name}: {_of(len(rows), len(later.corpus), 'texts')} are in {earlier.name} too"
-        f"{repeated}{_first(later, rows[0])}: {advice}.",
+        f"{later.count(len(rows), 'texts')} are in {earlier.name} too{repeated}"
+        f"{later.first(rows[0])}: {advice}.",
+        fault=fault,
+        texts=len(rows),
+        different=len(groups),
+        share=round(share, 4),
+        first=later.corpus[rows[0]].guid,
+        **_in(earlier),
     )
 
 
@@ -282,14 +280,14 @@ def _shared_contexts(split: Split, training: Split) -> Iterator[Finding]:
         if example.group in known and example.texts not in asked
     ]
     if rows:
-        contexts = len({split.corpus[row].group for row in rows})
-        yield _warning(
+        yield split.finding(
             "shared_contexts",
-            split,
-            {"questions": len(rows), "contexts": contexts, "in": training.name},
-            f"{_of(len(rows), len(split.corpus), 'questions')} are about contexts that "
-            f"{training.name} has other questions on{_first(split, rows[0])}: the model has read "
-            "them; keep the questions of one context together.",
+            f"{split.count(len(rows), 'questions')} are about contexts that {training.name} has "
+            f"other questions on{split.first(rows[0])}: the model has read them; keep the "
+            "questions of one context together.",
+            questions=len(rows),
+            contexts=len({split.corpus[row].group for row in rows}),
+            **_in(training),
         )
 
 
@@ -297,23 +295,21 @@ def _shared_contexts(split: Split, training: Split) -> Iterator[Finding]:
 
 
 def _cut_texts(split: Split) -> Iterator[Finding]:
-    count = len(split.corpus)
-    if split.cut > CUT * count and split.corpus.problem_type == "question_answering":
-        yield _warning(
-            "cut_texts",
-            split,
-            {"texts": split.cut, "share": round(split.cut / count, 4)},
-            f"{_of(split.cut, count, 'questions')} are longer than a window has room for beside "
-            "the context: the rest of them is cut off and never read.",
+    if split.cut <= CUT * len(split.corpus):
+        return
+    numbers: dict[str, Any] = {"texts": split.cut, "share": round(split.cut / len(split.corpus), 4)}
+    if split.corpus.problem_type == "question_answering":
+        longer = (
+            f"{split.count(split.cut, 'questions')} are longer than a window has room for beside "
+            "the context"
         )
-    elif split.cut > CUT * count:
-        yield _warning(
-            "cut_texts",
-            split,
-            {"texts": split.cut, "share": round(split.cut / count, 4), "limit": split.limit},
-            f"{_of(split.cut, count, 'texts')} are longer than {split.limit} tokens (the longest "
-            f"has {split.lengths.max():,}): the rest of them is cut off and never read.",
+    else:
+        numbers["limit"] = split.limit
+        longer = (
+            f"{split.count(split.cut, 'texts')} are longer than {split.limit} tokens (the longest "
+            f"has {split.lengths.max():,})"
         )
+    yield split.finding("cut_texts", f"{longer}: the rest is cut off and never read.", **numbers)
 
 
 def _unknown_tokens(split: Split) -> Iterator[Finding]:
@@ -321,48 +317,42 @@ def _unknown_tokens(split: Split) -> Iterator[Finding]:
         return
     fault = split.unknown_share > UNKNOWN_IS_A_FAULT
     advice = (
-        "the vocabulary is not that of this language; take a model that is"
+        "it is the vocabulary of another language; choose a model for this one"
         if fault
         else "the model cannot tell these apart; look at them with minibert tokenize"
     )
-    yield Finding(
+    yield split.finding(
         "unknown_tokens",
-        "fault" if fault else "warning",
-        split.name,
-        {
-            "unknown": split.unknown,
-            "pieces": split.pieces,
-            "share": round(split.unknown_share, 4),
-        },
-        f"{split.name}: {_of(split.unknown, split.pieces, 'pieces')} are [UNK], not in the "
-        f"vocabulary: {advice}.",
+        f"{_of(split.unknown, split.pieces, 'pieces')} are [UNK], not in the vocabulary: {advice}.",
+        fault=fault,
+        unknown=split.unknown,
+        pieces=split.pieces,
+        share=round(split.unknown_share, 4),
     )
 
 
 # Labels
 
 
-def _one_class(split: Split, training: Split) -> list[Finding]:
+def _one_class(split: Split, training: Split) -> Iterator[Finding]:
     """The fault of a split whose labels are all the same, unlike those of training."""
     found, expected = _values(split.corpus), _values(training.corpus)
-    if len(found) != 1 or len(expected) < 2 or len(split.corpus) < FEW:
-        return []
-    [value] = found
-    return [
-        Finding(
+    if len(found) == 1 and len(expected) > 1 and len(split.corpus) >= FEW:
+        [value] = found
+        yield split.finding(
             "one_class",
-            "fault",
-            split.name,
-            {"examples": len(split.corpus), "label": value, "labels_in_training": len(expected)},
-            f"{split.name}: all {len(split.corpus):,} examples have the label {value}, where "
-            f"{training.name} has {len(expected)} different ones: a score on it means nothing; "
-            "was it cut out of sorted data? Draw it at random.",
+            f"all {len(split.corpus):,} examples have the label {value}, but {training.name} has "
+            f"{len(expected)} different ones: a score on it means nothing; was it cut out of "
+            "sorted data? Draw it at random.",
+            fault=True,
+            examples=len(split.corpus),
+            label=value,
+            labels_in_training=len(expected),
         )
-    ]
 
 
 def _values(corpus: Corpus) -> set[str]:
-    """The labels that occur. Of several at once any set may be empty: nothing follows from it."""
+    """The labels that occur; none where a text may have several, since any set of them is fine."""
     if corpus.problem_type == "regression":
         return {str(example.target) for example in corpus}
     if corpus.problem_type in ("single_label_classification", "token_classification"):
@@ -371,51 +361,47 @@ def _values(corpus: Corpus) -> set[str]:
 
 
 def _missing_labels(split: Split, training: Split) -> Iterator[Finding]:
-    if split.corpus.problem_type in (None, "regression") or len(split.corpus) < FEW:
-        return
     counts = split.corpus.label_counts
     missing = [name for name, n in training.corpus.label_counts.items() if n and not counts[name]]
-    if missing:
-        yield _warning(
+    if missing and len(split.corpus) >= FEW:
+        yield split.finding(
             "missing_labels",
-            split,
-            {"labels": missing},
             f"{len(missing)} of {len(counts)} labels never occur ({_listed(missing)}): the score "
             "says nothing about them.",
+            labels=missing,
         )
 
 
 def _rare_classes(training: Split) -> Iterator[Finding]:
     counts = training.corpus.label_counts
-    if training.corpus.problem_type == "token_classification":  # of B-X and I-X one may be absent
-        counts = {name: count for name, count in counts.items() if count}
-    rare = {name: count for name, count in counts.items() if count < RARE}
+    may_be_absent = training.corpus.problem_type == "token_classification"  # one of B-X and I-X
+    rare = {name: n for name, n in counts.items() if n < RARE and (n or not may_be_absent)}
     if rare:
-        listed = _listed([f"{name} {count}" for name, count in rare.items()])
-        yield _warning(
+        yield training.finding(
             "rare_class",
-            training,
-            {"labels": rare},
-            f"{len(rare)} of {len(training.corpus.label_counts)} labels occur fewer than {RARE} "
-            f"times ({listed}): too few to learn from; find more, or join classes.",
+            f"{len(rare)} of {len(counts)} labels occur fewer than {RARE} times "
+            f"({_listed(f'{name} {count}' for name, count in rare.items())}): too few to learn "
+            "from; find more, or merge classes.",
+            labels=rare,
         )
 
 
 def _imbalance(training: Split) -> Iterator[Finding]:
-    """Of words and of several labels at once most are "not this one": that is no fault of data."""
+    """Of one class for each text: most words, and most of several labels, are rightly absent."""
     counts = {name: count for name, count in training.corpus.label_counts.items() if count}
     if training.corpus.problem_type != "single_label_classification" or not counts:
         return
     most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     ratio = counts[most] / counts[least]
     if ratio > IMBALANCE:
-        yield _warning(
+        yield training.finding(
             "imbalance",
-            training,
-            {"ratio": round(ratio, 1), "most": most, "least": least},
             f"the largest class, {most}, has {ratio:.1f} times as many examples as the smallest, "
             f"{least} ({counts[most]:,} and {counts[least]:,}): read macro F1 beside accuracy, and "
             "try --class-weights or --balanced.",
+            ratio=round(ratio, 1),
+            most=most,
+            least=least,
         )
 
 
@@ -427,21 +413,14 @@ def _sorted_labels(split: Split) -> Iterator[Finding]:
     changes = sum(first != second for first, second in pairwise(labels))
     at_random = len(labels) - sum(count**2 for count in counts.values()) / len(labels)
     if len(counts) > 1 and changes == len(counts) - 1 and at_random >= CHANGES:
-        yield _warning(
+        yield split.finding(
             "sorted_labels",
-            split,
-            {"changes": changes, "changes_at_random": round(at_random)},
             f"the labels are sorted: each class is one block, where in random order the class "
             f"would change about {at_random:,.0f} times; a part taken by position would lack a "
             "class, so draw parts at random, as minibert does.",
+            changes=changes,
+            changes_at_random=round(at_random),
         )
-
-
-# Sentences
-
-
-def _warning(kind: str, split: Split, numbers: Mapping[str, Any], text: str) -> Finding:
-    return Finding(kind, "warning", split.name, numbers, f"{split.name}: {text}")
 
 
 def _of(part: int, whole: int, what: str) -> str:
@@ -450,10 +429,10 @@ def _of(part: int, whole: int, what: str) -> str:
     return f"{part:,} of {whole:,} {what} ({percent:.{1 if percent >= 0.1 else 3}f}%)"
 
 
-def _first(split: Split, row: int) -> str:
-    """Where to look for the first of several examples, such as " (first: dev.tsv:8)"."""
-    return f" (first: {Path(split.corpus[row].guid).name})" if split.corpus[row].guid else ""
+def _in(split: Split) -> dict[str, Any]:
+    return {"in": split.name}
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
     return ", ".join(names[:_NAMES_LISTED]) + ", ..." * (len(names) > _NAMES_LISTED)
