@@ -2,7 +2,7 @@
 
 Nothing is dropped silently: what cannot be used is an error that names file, line and column. To
 add a format, write a function of (path, options) that yields records, and add it to FORMATS with
-the ending of its files.
+the ending of its files, and its name to FORMATS in runs/settings.py for the command line.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Pooling: the hidden states of a text's tokens become one vector.
 
-To add a pooling, write a function like those below and give it a name in POOLINGS. It is handed
-hidden states (B, S, D), which are zero at padding, and the mask (B, S), True at real tokens.
+To add a pooling, write a function like those below and give it a name in POOLINGS, and in POOLINGS
+of runs/settings.py for the command line. It is given hidden states (B, S, D), which are zero at
+padding, and the mask (B, S), True at real tokens.
 """
 
 from __future__ import annotations

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from minibert.io.errors import ConfigError
 from minibert.optim import SCHEDULES
-from minibert.workbench.data.corpora import Format
+from minibert.workbench.data.readers import FORMATS
 from minibert.workbench.data.tag_schemes import TAG_SCHEMES
 from minibert.workbench.kinds import KINDS
 from minibert.workbench.runs import settings as declared
@@ -24,7 +23,7 @@ def test_names_are_those_of_what_they_name():
     assert list(declared.POOLINGS) == list(POOLINGS)
     assert list(declared.PROBLEM_TYPES) == list(KINDS)
     assert list(declared.TAG_SCHEMES) == list(TAG_SCHEMES)
-    assert {*declared.FORMATS} == {*get_args(Format)} - {"lines"}  # never said: a .txt has lines
+    assert {*declared.FORMATS} == {*FORMATS} - {"lines"}  # never said: a .txt has lines
 
 
 @pytest.mark.parametrize("kind", [Settings, PretrainSettings])
