@@ -165,8 +165,9 @@ class BertTokenizer:
                 batch; if False they are an error.
             padding, padding_side: to the "longest" row or to "max_length"; on the right or left.
             pad_to_multiple_of: round the number of columns up, as far as the model goes.
-            split_special_tokens: read "[SEP]" in a text as plain characters. If False, as is the
-                default, it is the special token: a stranger's text can begin a second one.
+            split_special_tokens: read "[SEP]" in a text as plain characters. If False it is the
+                special token, so a stranger's text can begin a second one. By default False,
+                unless the tokenizer's settings say otherwise.
 
         Returns:
             int64 tensors on the CPU, each (B, S), named as in `model_inputs`; attention_mask is 1
@@ -189,7 +190,7 @@ class BertTokenizer:
         text_checks.check_padding(padding, pad_to_multiple_of)
         ids = [row.input_ids for row in rows]
         columns = limit if padding == "max_length" else max(map(len, ids), default=0)
-        columns = -(-columns // pad_to_multiple_of) * pad_to_multiple_of
+        columns = -(-columns // pad_to_multiple_of) * pad_to_multiple_of  # rounded up
         columns = min(columns, self.max_length)  # the model has no positions beyond
         values = {
             "input_ids": (ids, self.pad_id),
@@ -222,8 +223,8 @@ class BertTokenizer:
         """
         special = 2 if pairs is None else 3  # [CLS], and a [SEP] after each text
         limit = self.limit(max_length, special)
-        columns = text_checks.columns_of(texts, pairs, words)
-        pieces = [self.pieces(column, words, split_special_tokens, first_row) for column in columns]
+        lists = text_checks.as_lists(texts, pairs, words)  # one, or two of the same length
+        pieces = [self.pieces(each, words, split_special_tokens, first_row) for each in lists]
         rows = []
         for row, of_texts in enumerate(zip(*pieces, strict=True), start=first_row):
             lengths = [len(of_text) for of_text in of_texts]

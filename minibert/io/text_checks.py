@@ -16,7 +16,7 @@ from minibert.io.files import half_a_pair
 MOST_CHARACTERS = 1_000_000
 
 
-def columns_of(texts: Any, pairs: Any, words: bool) -> list[list[Any]]:
+def as_lists(texts: Any, pairs: Any, words: bool) -> list[list[Any]]:
     """The texts, and the second texts if there are any; one text alone is a batch of one.
 
     Raises:

@@ -30,7 +30,7 @@ def train_tokenizer(
     max_length: int = DEFAULT_MAX_LENGTH,
     progress: bool = False,
 ) -> BertTokenizer:
-    """Trains a vocabulary: the characters of the texts, then the pieces that often follow another.
+    """Trains a vocabulary: the characters of the texts, then frequent sequences of them.
 
     The special tokens come first, in the official order, then every character that occurs twice or
     more, alone and, if longer words hold it, as a "##" piece; then pieces, each made of the two
@@ -110,15 +110,15 @@ def _first_pieces(words: Mapping[str, int]) -> list[str]:
 
 @dataclass(frozen=True)
 class VocabularyReport:
-    """What a trained vocabulary does to text that it was not trained on.
+    """How a trained vocabulary cuts text that it was not trained on.
 
     Args:
         folder: where the tokenizer is.
         pieces: how many there are, special tokens included.
-        sentences: trained on.
-        held_out: sentences measured on; 0: the text was too short, and what it was trained on is
-            measured.
-        words: in those; a sign of punctuation counts as one.
+        sentences: how many it was trained on.
+        held_out: how many it was measured on; 0 if the text was too short to hold any out, and
+            the measurements are on the training text.
+        words: how many these have; a punctuation mark counts as one.
         pieces_per_word: how many pieces a word is cut into, on average.
         unknown: the share of words that are [UNK].
         longest: the longest pieces.
@@ -134,11 +134,11 @@ class VocabularyReport:
     longest: tuple[str, ...]
 
     def summary(self) -> str:
-        where = f"{self.held_out:,} sentences kept aside" if self.held_out else "the same sentences"
+        where = f"{self.held_out:,} held-out sentences" if self.held_out else "the same sentences"
         return (
             f"{self.pieces:,} pieces from {self.sentences:,} sentences, in {self.folder}\n"
-            f"On {where} ({self.words:,} words and signs): {self.pieces_per_word:.3f} pieces to a "
-            f"word, {self.unknown:.3%} [UNK]\n"
+            f"On {where} ({self.words:,} words and punctuation marks): "
+            f"{self.pieces_per_word:.3f} pieces per word, {self.unknown:.3%} [UNK]\n"
             f"Longest pieces: {', '.join(self.longest)}"
         )
 
@@ -156,19 +156,19 @@ def train_vocabulary(
 
     Args:
         sources, column: as for `read_documents`.
-        output: a folder, made if it is not there.
+        output: a folder, created if it does not exist.
         size, lowercase: as for `train_tokenizer`.
         progress: show bars.
 
     Raises:
-        ConfigError: the folder holds something; the size is too small for the text's characters.
+        ConfigError: the folder is not empty; the size is too small for the text's characters.
         DataError: a source cannot be used.
         DiskError: the folder cannot be written to.
     """
     output = Path(output)
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise ConfigError(
-            f"{output} is there already, and a model's vocabulary must not change under it.",
+            f"{output} exists, and a vocabulary that a model may use is not overwritten.",
             path=output,
             key="output",
             hint="Name another folder, or remove this one.",
@@ -194,7 +194,7 @@ def train_vocabulary(
 
 
 def _measure(tokenizer: BertTokenizer, texts: Sequence[str]) -> tuple[int, int, int]:
-    """Words, pieces, and words that are [UNK]; of a very long sentence those that are not cut."""
+    """How many words, pieces and [UNK] texts have, up to where truncation cuts them."""
     words = pieces = unknown = 0
     for row in tokenizer.encode(texts, split_special_tokens=True):
         words += len({word for word in row.word_ids if word is not None})

@@ -66,8 +66,8 @@ FAULTS = [
         ("strangers of any length", "sorted(rows, key=lambda row: row.second)", "rows"),
         (
             "strangers end their documents as it comes",
-            "parted[last == end].append",
-            "parted[True].append",
+            "split[last == end].append",
+            "split[True].append",
         ),
         (
             "what stands alone is a stranger",
