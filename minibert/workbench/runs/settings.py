@@ -24,14 +24,6 @@ PROBES = ("linear", "logistic")
 POOLINGS = ("cls", "mean", "max")
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "conll", "squad", "folder")
 TAG_SCHEMES = ("iob1", "iob2")
-PROBLEM_TYPES = (
-    "single_label_classification",
-    "multi_label_classification",
-    "regression",
-    "token_classification",
-    "question_answering",
-    "multiple_choice",
-)
 FAULTS = {
     "double-softmax": "the loss applies a softmax to probabilities",
     "sorted-validation": "validation is the end of the sorted training file",
@@ -216,9 +208,10 @@ class Settings(TrainingSettings):
     )
     problem_type: str | None = reading(
         None,
-        "what the labels are (default: as they look; whole numbers are classes unless this says "
-        "regression)",
-        one_of(PROBLEM_TYPES),
+        "what the labels are: single_label_classification, multi_label_classification, "
+        "regression, token_classification, question_answering or multiple_choice (default: as "
+        "they look; whole numbers are classes unless this says regression)",
+        metavar="KIND",
     )
 
     patience: int | None = training(None, "stop after N epochs without improvement", at_least(1))

@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from minibert import training as loop
+from minibert.base import Model
+from minibert.checkpoint import read_config
 from minibert.data import Rows
 from minibert.fast.precision import Precision, choose_precision
 from minibert.heads import ModelWithHead
+from minibert.io import hub
+from minibert.io.shards import CONFIG
+from minibert.names import SUBCLASS
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.kinds import KINDS, kind_of, require_kind
@@ -88,12 +93,23 @@ def open_classifier(
     if is_probe(source, revision):
         return ProbedModel.from_pretrained(source, revision=revision)
     heads = tuple(dict.fromkeys(kind.head for kind in KINDS.values()))
-    if allow_untrained and model_class(source, revision=revision) not in heads:
-        head: type[Any] = heads[0]
-    else:
+    head: type[Any] | None = _saved_head(source, revision, heads)
+    if head is None and allow_untrained and model_class(source, revision=revision) not in heads:
+        head = heads[0]
+    if head is None:
         hint = f"Fine-tune it first: minibert train --model {source} --train FILE."
         head = require_class(source, revision, *heads, hint=hint)
     return head.from_pretrained(source, revision=revision, fresh_head=allow_untrained)
+
+
+def _saved_head(
+    source: str | Path, revision: str | None, heads: Sequence[type[Model]]
+) -> type[Model] | None:
+    """The head of a kind of task that is a subclass of an official class and saved this model."""
+    folder = hub.resolve(source, (CONFIG,), revision=revision).folder
+    saved_by = read_config(folder).extra.get(SUBCLASS)
+    named = {f"{head.__module__}:{head.__qualname__}": head for head in heads}
+    return named.get(str(saved_by))
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""`minibert predict`: what a fine-tuned model says of texts.
+"""`minibert predict`: the predictions of a fine-tuned model for texts.
 
 predictor = Predictor.from_pretrained("runs/001")
 for prediction in predictor(["what a lovely day", "go away"]):
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from minibert.fast.precision import Precision, choose_precision
+from minibert.fast.precision import choose_precision
 from minibert.io.errors import ConfigError, DataError
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.kinds import kind_of
@@ -22,19 +22,21 @@ from minibert.workbench.tasks.inference import ready_for_inference, run
 
 
 class Predictor:
-    """A fine-tuned model of any kind of task (or a frozen one with a probe)."""
+    """A fine-tuned model of any kind of task (or a frozen one with a probe), with its tokenizer."""
 
     def __init__(
         self,
         model: Classifier,
         tokenizer: BertTokenizer,
-        precision: Precision,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
     ):
         self.kind = kind_of(model)
         self.names = self.kind.names_of(model)
-        self.model, precision = ready_for_inference(model, precision)
         self.tokenizer = tokenizer
-        self.precision = precision
+        chosen = choose_precision(precision, pick_device(device))
+        self.model, self.precision = ready_for_inference(model, chosen)
 
     @classmethod
     def from_pretrained(
@@ -49,14 +51,13 @@ class Predictor:
         """Opens a run folder, a model folder or a Hub id.
 
         Raises:
-            CheckpointError: it holds another kind of model, or (unless `allow_untrained`) a head
-                that was never trained, whose predictions would be noise.
+            CheckpointError: the model does not do any kind of task, or (unless `allow_untrained`)
+                its head was never trained, so that its predictions would be noise.
         """
         revision = commit_of(source, revision)
         model = open_classifier(source, revision, allow_untrained=allow_untrained)
         tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
-        chosen = choose_precision(precision, pick_device(device))
-        return cls(model, tokenizer, chosen)
+        return cls(model, tokenizer, device=device, precision=precision)
 
     def __call__(
         self,
@@ -74,14 +75,14 @@ class Predictor:
         """Predicts each text, in the order given; batches are planned by length.
 
         Args:
-            texts: the texts; for a model that tags words also sequences of words (a text is split
-                at white space and from the punctuation around its words), for one that answers
-                questions the questions.
+            texts: the texts; for token classification also sequences of words (a text is split at
+                white space, and its punctuation from the words); for question answering the
+                questions.
             pairs: a second text for each; for questions the contexts.
-            choices: for a model that chooses, the choices for each text.
+            choices: for multiple choice, the choices for each text.
             overlap: tokens that two windows of a long context share.
-            top: how many answers to give to a question; of each window 20 are looked at.
-            allow_no_answer: let a context hold no answer, where the model finds that likelier.
+            top: how many answers to give to a question, of 20 candidates in each window.
+            allow_no_answer: whether "no answer" may be the answer, where it scores highest.
 
         Returns:
             For each text what its kind of task gives: `Prediction`, `TaggedText`, `Answered`,
@@ -89,8 +90,8 @@ class Predictor:
 
         Raises:
             ConfigError: `top` is below 1.
-            DataError: something among the texts is not what the task takes; second texts or choices
-                of another number than texts, or for a model that takes none.
+            DataError: a text is not what the task takes, or `pairs` or `choices` are not as many as
+                the texts, or the task takes none.
         """
         if top < 1:
             raise ConfigError(f"top is {top}, but it must be 1 or more.", key="top")

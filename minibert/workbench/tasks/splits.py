@@ -64,7 +64,7 @@ def read_splits(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
 def _read(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
     """The splits that the settings name, and the kind of task of their labels."""
     reading: dict[str, Any] = {key: getattr(settings, key) for key in READING}
-    asked = None if settings.problem_type is None else KINDS[settings.problem_type]
+    asked = KINDS.get(settings.problem_type or "")
     if asked is not None:
         reading["problem_type"] = asked.labels
     train = read(settings.train, split="train", **reading)

@@ -1,4 +1,4 @@
-"""A new kind of task: one small class, and every command knows it."""
+"""A new kind of task is one small class that every command knows; subclasses of heads work, too."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ import re
 
 import pytest
 
-from minibert import BertForNextSentencePrediction
+from minibert import (
+    BertForMaskedLM,
+    BertForNextSentencePrediction,
+    BertForSequenceClassification,
+    BertTokenizer,
+)
+from minibert.fast.precision import choose_precision
+from minibert.io.errors import ConfigError
 from minibert.io.files import read_json
 from minibert.workbench.cli import main
-from minibert.workbench.kinds import KINDS
+from minibert.workbench.data.corpora import read
+from minibert.workbench.kinds import KINDS, kind_of
 from minibert.workbench.kinds.classes import Classes
 from minibert.workbench.kinds.kind import Kind
+from minibert.workbench.tasks.evaluate import evaluate, evaluate_file
+from minibert.workbench.tasks.predict import Predictor
 from tests.workbench.conftest import NAMES, sentence, write_table
 
 
@@ -108,3 +118,65 @@ def test_settings_that_it_does_not_support_are_refused(tiny, tmp_path, capsys):
         assert main(["train", *given, *more]) == 2
         assert more[0].strip("-").replace("-", "_")[:5] in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+class MeanPooled(BertForSequenceClassification):
+    """Reads the mean of a text's hidden states in place of the pooled [CLS]."""
+
+    pooler = False
+
+    def answer(self, encoded, labels=None):
+        total = encoded.layout.pad(encoded.hidden).sum(dim=1)  # (B, D)
+        lengths = encoded.layout.mask.sum(dim=1, keepdim=True)  # (B, 1)
+        logits = self.head(encoded, total / lengths)  # (B, C)
+        return logits, self.loss_terms(logits, labels)
+
+
+class Ratings(Classes):
+    """A kind of task whose head is a subclass of an official one."""
+
+    problem_type = "ratings"
+    head = MeanPooled
+    labels_are = Classes.problem_type
+    claims = Kind.claims
+
+
+def test_a_subclass_is_of_the_kind_of_its_nearest_base_class(tiny, tmp_path, monkeypatch):
+    labels = ["follows", "random"]
+    model = MeanPooled.from_pretrained(tiny, labels=labels, problem_type=Classes.problem_type)
+    assert kind_of(model) is KINDS["single_label_classification"]
+    monkeypatch.setitem(KINDS, Ratings.problem_type, Ratings())
+    assert kind_of(model) is KINDS["ratings"]
+    official = BertForSequenceClassification.from_pretrained(tiny, labels=labels)
+    assert kind_of(official) is KINDS["single_label_classification"]
+    with pytest.raises(ConfigError):
+        kind_of(BertForMaskedLM.from_pretrained(tiny))
+
+
+def test_a_subclass_predicts_and_has_the_same_reports(tiny, tmp_path, monkeypatch):
+    write_pairs(tmp_path / "test.csv", 24, random.Random(0))
+    model = MeanPooled.from_pretrained(tiny, labels=["follows", "random"])
+    tokenizer = BertTokenizer.from_pretrained(tiny)
+    corpus = read(tmp_path / "test.csv", text_pair="next", label_names=("follows", "random"))
+    rows = kind_of(model).rows(corpus, tokenizer)
+    fp32 = choose_precision("fp32", "cpu")
+    report = evaluate(model, tokenizer, corpus, rows, split="test", precision=fp32, progress=False)
+    predictor = Predictor(model, tokenizer, precision="fp32", device="cpu")
+    texts, pairs = zip(*((example.text, example.text_pair) for example in corpus), strict=True)
+    predicted = {each.text: each.label for each in predictor(texts, pairs)}
+    assert predicted == {row["text"]: row["prediction"] for row in report.rows}
+    assert set(report.values()) == {*Classes.metrics}
+    # Saved, it is opened again by its own class, once that is the head of a kind.
+    model.save_pretrained(tmp_path / "model", allow_untrained=True)
+    tokenizer.save_pretrained(tmp_path / "model")
+    monkeypatch.setitem(KINDS, Ratings.problem_type, Ratings())
+    again = evaluate_file(
+        tmp_path / "model",
+        tmp_path / "test.csv",
+        reading={"text_pair": "next"},
+        precision="fp32",
+        device="cpu",
+        progress=False,
+    )
+    assert again.problem_type == "ratings"
+    assert again.metrics["accuracy"] == report.metrics["accuracy"]

@@ -11,7 +11,6 @@ from minibert.io.errors import ConfigError
 from minibert.optim import SCHEDULES
 from minibert.workbench.data.readers import FORMATS
 from minibert.workbench.data.tag_schemes import TAG_SCHEMES
-from minibert.workbench.kinds import KINDS
 from minibert.workbench.runs import settings as declared
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
 from minibert.workbench.runs.settings import Settings, as_record, check
@@ -21,7 +20,6 @@ from minibert.workbench.tasks.pooling import POOLINGS
 def test_names_are_those_of_what_they_name():
     assert list(declared.SCHEDULES) == list(SCHEDULES)
     assert list(declared.POOLINGS) == list(POOLINGS)
-    assert list(declared.PROBLEM_TYPES) == list(KINDS)
     assert list(declared.TAG_SCHEMES) == list(TAG_SCHEMES)
     assert {*declared.FORMATS} == {*FORMATS} - {"lines"}  # never said: a .txt has lines
 
@@ -69,7 +67,6 @@ WRONG = [
     ("names", "text"),
     ("faults", ["typo"]),
     ("probe", "cubic"),
-    ("problem_type", "poetry"),
 ]
 
 
