@@ -8,7 +8,7 @@ from it. Unknown keys are kept and written back, but never acted on.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,10 +34,7 @@ class BertConfig:
 
     DistilBERT (Sanh et al. 2019, section 3) is BERT with no segment table (`type_vocab_size` 0),
     no pooler, no dropout after the attention's output projection, and dropouts of its own in the
-    heads.
-
-    Raises:
-        ConfigError: a value of the wrong type or out of range, naming the key and the value.
+    heads. ConfigError names the key and the value that is of the wrong type or out of range.
     """
 
     vocab_size: int = 30522  # V
@@ -66,14 +63,28 @@ class BertConfig:
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
+            holds, wanted = RULES.get(item.name, (lambda value: True, ""))
             if not _has_type(value, str(item.type)):
                 raise _wrong(item.name, value, f"of type {item.type}")
-            holds, wanted = RULES.get(item.name, _ANY)
             if value is not None and not holds(value):
                 raise _wrong(item.name, value, wanted)
-        for key, holds, wanted in RELATIONS:
-            if not holds(self):
-                raise _wrong(key, getattr(self, key), wanted.format(**vars(self)))
+        for key, fits, wanted in self._relations():
+            if not fits:
+                raise _wrong(key, getattr(self, key), wanted)
+
+    def _relations(self) -> Iterator[tuple[str, bool, str]]:
+        """What several keys have to be together: the key to name, whether it fits, what would."""
+        divides = self.hidden_size % self.num_attention_heads == 0
+        yield "num_attention_heads", divides, f"a divisor of hidden_size {self.hidden_size}"
+        fits = not self.is_distilbert or self.type_vocab_size == 0
+        yield "type_vocab_size", fits, "0 for a DistilBERT, which has no segments"
+        fits = self.pad_token_id is None or 0 <= self.pad_token_id < self.vocab_size
+        yield "pad_token_id", fits, f"from 0 to below vocab_size {self.vocab_size}"
+        layers, heads = self.num_hidden_layers, self.num_attention_heads
+        pruned = self.pruned_heads.items()
+        fits = all(layer < layers and max(which, default=0) < heads for layer, which in pruned)
+        fits = fits and all(self.heads_of(layer) > 0 for layer in self.pruned_heads)
+        yield "pruned_heads", fits, "heads that exist, and not all heads of a layer"
 
     @property
     def head_size(self) -> int:
@@ -105,9 +116,8 @@ class BertConfig:
     @property
     def head_dropout(self) -> float:
         """The dropout before a classifier: `classifier_dropout`, or else the general rate."""
-        if self.classifier_dropout is None or self.is_distilbert:
-            return self.hidden_dropout_prob
-        return self.classifier_dropout
+        rate = None if self.is_distilbert else self.classifier_dropout
+        return self.hidden_dropout_prob if rate is None else rate
 
     def replace(self, **changes: Any) -> BertConfig:
         """The same configuration with some values changed, checked again."""
@@ -118,29 +128,27 @@ class BertConfig:
         """Builds a config from the keys of an official `config.json` (BERT's key names).
 
         Raises:
-            ConfigError: a value that is out of range or of the wrong type, or a meaning that this
-                network does not have (a decoder, relative positions, another model type).
+            ConfigError: also for a meaning that this network does not have, such as a decoder.
         """
         for key, supported in _ONLY_SUPPORTED.items():
             if values.get(key, supported) not in (supported, None):
                 message = f"The configuration has {key} = {values[key]!r}, which is not supported."
                 hint = f"minibert builds encoders with {key} = {supported!r} only."
                 raise ConfigError(message, key=key, hint=hint)
-        known = {item.name for item in dataclasses.fields(cls)} - {"extra"}
+        known = {item.name for item in dataclasses.fields(cls)} - {"extra", "id2label"}
         chosen = {key: value for key, value in values.items() if key in known}
         if isinstance(chosen.get("pruned_heads"), Mapping):  # JSON has text for keys
             pruned = chosen["pruned_heads"].items()
             chosen["pruned_heads"] = {int(k) if str(k).isdecimal() else k: v for k, v in pruned}
-        chosen.pop("id2label", None)
         labels = read_labels(values)
-        derived = {"label2id", "num_labels"}
-        extra = {key: value for key, value in values.items() if key not in known | derived}
-        return cls(**chosen, extra=extra, **({} if labels is None else {"id2label": labels}))
+        if labels is not None:
+            chosen["id2label"] = labels
+        apart = known | {"id2label", "label2id", "num_labels"}
+        return cls(**chosen, extra={key: values[key] for key in values if key not in apart})
 
     def to_official(self) -> dict[str, Any]:
         """The keys and values for `config.json`; the inverse of from_official."""
-        own = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        values = {**self.extra, **own, "label2id": self.label2id}
+        values = {**self.extra, **vars(self), "label2id": self.label2id}
         del values["extra"]
         values["id2label"] = {str(number): name for number, name in self.id2label.items()}
         values["pruned_heads"] = {str(n): list(heads) for n, heads in self.pruned_heads.items()}
@@ -158,7 +166,6 @@ def _lists_numbers(heads: Mapping[Any, Any]) -> bool:
     return lists and all(type(number) is int and number >= 0 for number in numbers)
 
 
-_ANY: tuple[Callable[[Any], bool], str] = (lambda value: True, "")
 # Two sizes make the largest table, counted in 64 bits.
 _SIZE = (lambda size: 1 <= size <= 2**30, f"from 1 to {2**30}")
 _RATE = (lambda rate: 0 <= rate < 1, "at least 0 and below 1")
@@ -185,35 +192,6 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "id2label": (_numbers_the_classes, "a mapping of 0, 1, 2, ... to names"),
     "pruned_heads": (_lists_numbers, "a mapping of layers to lists of heads"),
 }
-
-# What several keys have to be together: the key to name, whether it holds, what is wanted.
-RELATIONS: list[tuple[str, Callable[[BertConfig], bool], str]] = [
-    (
-        "num_attention_heads",
-        lambda config: config.hidden_size % config.num_attention_heads == 0,
-        "a divisor of hidden_size {hidden_size}",
-    ),
-    (
-        "type_vocab_size",
-        lambda config: not config.is_distilbert or config.type_vocab_size == 0,
-        "0 for a DistilBERT, which has no segments",
-    ),
-    (
-        "pad_token_id",
-        lambda config: config.pad_token_id is None or 0 <= config.pad_token_id < config.vocab_size,
-        "from 0 to below vocab_size {vocab_size}",
-    ),
-    (
-        "pruned_heads",
-        lambda config: all(
-            layer < config.num_hidden_layers
-            and max(heads, default=0) < config.num_attention_heads
-            and config.heads_of(layer) > 0
-            for layer, heads in config.pruned_heads.items()
-        ),
-        "heads of layers that exist, and not all heads of a layer",
-    ),
-]
 
 
 def _has_type(value: object, annotation: str) -> bool:

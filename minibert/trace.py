@@ -21,8 +21,8 @@ Names and shapes, the same whatever kernel computes the attention:
 Scores and patterns do not exist inside a fused kernel. Asking for one of them, and nothing else,
 makes that layer compute its attention step by step.
 
-A trace is an argument, not a global: gradient checkpointing runs a layer again in the backward pass,
-perhaps in another thread, with the same replacements, and records nothing then.
+A trace is an argument, not a global: gradient checkpointing runs a layer again in the backward
+pass, perhaps in another thread, with the same replacements, and records nothing then.
 """
 
 from __future__ import annotations
