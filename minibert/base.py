@@ -17,7 +17,6 @@ from torch.nn.utils import skip_init
 
 from minibert.config import BertConfig
 from minibert.io.shards import LoadReport
-from minibert.layers import default_generator, initialise
 
 
 class Model(nn.Module):
@@ -192,3 +191,34 @@ def _with_rows_of(old: Tensor, new: Tensor) -> nn.Parameter:
     kept = min(len(new), len(old))
     new[:kept] = old.detach()[:kept]  # (V, ...)
     return nn.Parameter(new, requires_grad=old.requires_grad)
+
+
+def initialise(module: nn.Module, deviation: float, generator: torch.Generator | None) -> None:
+    """Draws new weights: matrices and tables from a normal distribution, zero biases and pad row.
+
+    Layer norms get gains of 1 and biases of 0. Parameters on the meta device, which have no
+    numbers, are left alone.
+
+    Args:
+        deviation: the standard deviation, `config.initializer_range`.
+        generator: the source of randomness; without one, a new one with seed 0.
+
+    NOTE(paper): the paper does not say how. The published code draws from a normal distribution
+    truncated at two deviations, the PyTorch ports from an untruncated one, as here.
+    """
+    generator = default_generator(generator)
+    for part in module.modules():
+        if isinstance(part, nn.LayerNorm):
+            part.reset_parameters()
+        if not isinstance(part, (nn.Linear, nn.Embedding)) or part.weight.is_meta:
+            continue
+        nn.init.normal_(part.weight, 0.0, deviation, generator=generator)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
+        if isinstance(part, nn.Embedding) and part.padding_idx is not None:
+            nn.init.zeros_(part.weight.data[part.padding_idx])
+
+
+def default_generator(generator: torch.Generator | None) -> torch.Generator:
+    """The generator given, or one with seed 0: models built without one are equal."""
+    return torch.Generator().manual_seed(0) if generator is None else generator

@@ -9,15 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from minibert.base import Model
+from minibert.base import Model, initialise
 from minibert.config import BertConfig
 from minibert.embeddings import Embeddings
 from minibert.encoder import Encoder
 from minibert.inputs import pack
-from minibert.layers import initialise
 from minibert.layout import Layout
 from minibert.outputs import BertOutput, Encoded
-from minibert.trace import Scope, Trace, begin
+from minibert.trace import Scope, Trace
 
 
 class Pooler(nn.Module):
@@ -113,7 +112,9 @@ class BertModel(Model):
         if output_attentions:
             asked.read += ("layers.*.attention.pattern",)
         traces = ([] if trace is None else [trace]) + ([asked] if asked.read else [])
-        layout, scope = packed.layout, begin(packed.layout, *traces)
+        layout, scope = packed.layout, Scope(packed.layout, *traces)
+        for looking in traces:
+            looking.forget(layout)
         hidden = self.embeddings(
             packed.words, packed.positions, packed.segments, scope.inside("embeddings")
         )  # (T, D)

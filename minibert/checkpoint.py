@@ -17,13 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from minibert import names
-from minibert.base import Model
+from minibert.base import Model, default_generator, initialise
 from minibert.config import BertConfig
 from minibert.io import shards
 from minibert.io.errors import CheckpointError, ConfigError
 from minibert.io.files import inside, read_object, write_json, write_tensors
 from minibert.io.shards import CONFIG, DTYPES, Entry, LoadReport, Shapes
-from minibert.layers import default_generator, initialise
 
 M = TypeVar("M", bound=Model)
 

@@ -120,7 +120,7 @@ class BertConfig:
         return self.hidden_dropout_prob if rate is None else rate
 
     def replace(self, **changes: Any) -> BertConfig:
-        """The same configuration with some values changed, checked again."""
+        """The same with some values changed, checked again."""
         return dataclasses.replace(self, **changes)
 
     @classmethod

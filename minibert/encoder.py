@@ -5,6 +5,7 @@ Vaswani et al. 2017, section 3.1 and figure 1 (left half).
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain, repeat
 
 import torch
@@ -68,14 +69,10 @@ class Encoder(nn.Module):
     def forward(self, hidden: Tensor, scope: Scope) -> Tensor:
         """hidden (T, D) -> hidden (T, D)."""
         recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
-        run = _recomputed if recompute else _run
         for number, layer in enumerate(self.layers):
-            hidden = run(layer, hidden, scope.inside(f"layers.{number}"))  # (T, D)
+            run = partial(_recomputed, layer) if recompute else layer
+            hidden = run(hidden, scope.inside(f"layers.{number}"))  # (T, D)
         return hidden
-
-
-def _run(layer: nn.Module, hidden: Tensor, scope: Scope) -> Tensor:
-    return layer(hidden, scope)  # (T, D)
 
 
 def _recomputed(layer: nn.Module, hidden: Tensor, scope: Scope) -> Tensor:

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minibert import losses
-from minibert.base import Model
+from minibert.base import Model, default_generator, initialise
 from minibert.bert import BertModel
 from minibert.config import BertConfig
 from minibert.io.errors import ConfigError, InputError
-from minibert.layers import ACTIVATIONS, default_generator, initialise
+from minibert.layers import ACTIVATIONS
 from minibert.layout import Layout
 from minibert.losses import IGNORED, ClassLoss, LossTerms
 from minibert.outputs import Encoded, HeadOutput, PreTrainingOutput, SpanOutput
@@ -381,13 +381,12 @@ class BertForMultipleChoice(ModelWithHead):
         *args: Any,
         **given: Any,
     ) -> Any:
-        """As BertModel, with (B, choices, S) for (B, S), and labels (B,). The body then sees
-        B * choices rows."""
+        """As BertModel, with (B, choices, S) for (B, S), and labels (B,)."""
         words = input_ids if input_ids is not None else inputs_embeds
         if words is None or words.dim() < 3:
             raise InputError("input_ids must be (B, choices, S).", key="input_ids")
         tables = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        flat = [None if table is None else table.flatten(0, 1) for table in tables]
+        flat: Any = [None if table is None else table.flatten(0, 1) for table in tables]
         return super().forward(*flat, *args, **given, choices=words.shape[1])
 
     def answer(self, encoded: Encoded, labels: Tensor | None = None, choices: int = 1) -> Answer:
@@ -402,6 +401,5 @@ class BertForMultipleChoice(ModelWithHead):
 
 
 # The classes that a checkpoint can name.
-MODELS: dict[str, type[Model]] = {
-    model.__name__: model for model in (BertModel, *ModelWithHead.__subclasses__())
-}
+_CLASSES: tuple[type[Model], ...] = (BertModel, *ModelWithHead.__subclasses__())
+MODELS = {model.__name__: model for model in _CLASSES}

@@ -1,4 +1,4 @@
-"""What acts on each position alone: the feed-forward block, its activation, and new weights.
+"""What acts on each position alone: the feed-forward block and its activation.
 
 Feed-forward: Vaswani et al. 2017, section 3.3. GELU: Hendrycks and Gimpel 2016, section 2. Layer
 norm (Ba et al. 2016, equation 4) and dropout (Srivastava et al. 2014, section 4) are torch's own.
@@ -47,34 +47,3 @@ class FeedForward(nn.Module):
         active = scope.tap("activation", active)
         output = self.outer(active)  # (T, D)
         return scope.tap("output", output)
-
-
-def initialise(module: nn.Module, deviation: float, generator: torch.Generator | None) -> None:
-    """Draws new weights: matrices and tables from a normal distribution, zero biases and pad row.
-
-    Layer norms get gains of 1 and biases of 0. Parameters on the meta device, which have no
-    numbers, are left alone.
-
-    Args:
-        deviation: the standard deviation, `config.initializer_range`.
-        generator: the source of randomness; without one, a new one with seed 0.
-
-    NOTE(paper): the paper does not say how. The published code draws from a normal distribution
-    truncated at two deviations, the PyTorch ports from an untruncated one, as here.
-    """
-    generator = default_generator(generator)
-    for part in module.modules():
-        if isinstance(part, nn.LayerNorm):
-            part.reset_parameters()
-        if not isinstance(part, (nn.Linear, nn.Embedding)) or part.weight.is_meta:
-            continue
-        nn.init.normal_(part.weight, 0.0, deviation, generator=generator)
-        if isinstance(part, nn.Linear) and part.bias is not None:
-            nn.init.zeros_(part.bias)
-        if isinstance(part, nn.Embedding) and part.padding_idx is not None:
-            nn.init.zeros_(part.weight.data[part.padding_idx])
-
-
-def default_generator(generator: torch.Generator | None) -> torch.Generator:
-    """The generator given, or one with seed 0: models built without one are equal."""
-    return torch.Generator().manual_seed(0) if generator is None else generator

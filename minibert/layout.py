@@ -6,21 +6,19 @@ A batch of texts is a table of B rows and S columns, short rows filled up with p
     row 1   yes  .                                     1 1 0 0 0
     row 2   it   was  all  right  .                    1 1 1 1 1
 
-Embeddings, layer norms, projections and feed-forward blocks act on each position alone: they need
-no table. So the network drops the padding and lays the T = 11 real tokens in one long line, the
-shortest row first:
+Embeddings, norms, projections and feed-forward blocks act on each position alone: they need no
+table. So the network drops the padding and lays the T = 11 real tokens in one line, the shortest
+row first:
 
     yes . | the cat sat . | it was all right .         (T, D)
 
-Only attention has to know where a row begins and ends, and a Layout holds that knowledge, made once
-from the mask. Rows of equal length lie side by side, so attention can view them as one block
-(rows, length, ...) with no mask at all. What a padded column holds cannot leak into the others: it
-is not there.
+Only attention has to know where a row begins and ends; a Layout, made once from the mask, knows it.
+Rows of equal length lie side by side, so attention can view them as one block (rows, length, ...)
+without a mask. A padded column cannot leak into the others: it is not there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,13 +50,8 @@ class Layout:
 
     @classmethod
     def from_mask(cls, mask: Tensor) -> Layout:
-        """Builds the layout of a mask (B, S), bool or 0/1.
-
-        The mask should be on the CPU: the number of real tokens is read from it at once.
-
-        Raises:
-            InputError: a mask that is not (B, S) or holds anything but 0 and 1.
-        """
+        """Builds the layout of a mask (B, S), bool or 0/1 (else InputError), best on the CPU:
+        the number of real tokens is read from it at once."""
         mask = _as_bool(mask)  # (B, S)
         lengths = mask.sum(dim=1)  # (B,)
         order = lengths.argsort(stable=True)  # (B,)
@@ -77,38 +70,19 @@ class Layout:
             mask=mask,
         )
 
-    @property
-    def batch_size(self) -> int:
-        """B."""
-        return self.mask.shape[0]
-
-    @property
-    def columns(self) -> int:
-        """S."""
-        return self.mask.shape[1]
-
     def __str__(self) -> str:
         groups = ", ".join(f"{rows} of {length}" for rows, length in self.groups) or "none"
         table = f"table {self.batch_size} x {self.columns}, {self.tokens} real tokens"
         return f"{table}; rows by length: {groups}"
 
-    @property
-    def tokens(self) -> int:
-        """T."""
-        return self.cells.shape[0]
+    batch_size = property(lambda self: self.mask.shape[0])  # B
+    columns = property(lambda self: self.mask.shape[1])  # S
+    tokens = property(lambda self: self.cells.shape[0])  # T
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Layout:
+    def to(self, device: torch.device | str) -> Layout:
         """The same layout with its tensors on a device."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> Layout:
-        """The same layout in memory that a GPU copies from while the program goes on."""
-        return self._each(Tensor.pin_memory)
-
-    def _each(self, function: Callable[[Tensor], Tensor]) -> Layout:
-        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        changed: dict[str, Any] = {name: function(tensor) for name, tensor in tensors.items()}
-        return replace(self, **changed)
+        tensors: dict[str, Any] = {n: x for n, x in vars(self).items() if isinstance(x, Tensor)}
+        return replace(self, **{n: x.to(device, non_blocking=True) for n, x in tensors.items()})
 
     def pad(self, packed: Tensor, value: float = 0.0) -> Tensor:
         """Spreads packed values (T, ...) over the table (B, S, ...), with `value` at padding."""

@@ -39,15 +39,9 @@ def check_labels(
 ) -> None:
     """Refuses class labels that do not fit the logits, before a GPU would end the process.
 
-    Args:
-        name: of the argument, for the message.
-        labels: class numbers, or -100.
-        shape: the shape that the labels should have.
-        classes: C.
-        real: (B, S), where labels may count: -100 is wanted elsewhere.
-
     Raises:
-        InputError: another shape, not integers, a class that does not exist, a label at padding.
+        InputError: the argument `name` is not of `shape`, not integers, has a class beyond
+            `classes`, or something other than -100 where `real` (B, S) is False.
     """
     if tuple(labels.shape) != shape or labels.is_floating_point():
         found = f"{tuple(labels.shape)} and {labels.dtype}"
@@ -66,9 +60,8 @@ def check_labels(
 class ClassLoss:
     """Cross-entropy of one class for each row.
 
-    Args:
-        weights: (C,) what a label of each class counts; without them 1. The mean is then that of
-            torch.nn.CrossEntropyLoss(weight=...): sum of weight * loss over sum of weights.
+    With `weights` (C,) a label counts as much as its class, and the mean is that of
+    torch.nn.CrossEntropyLoss(weight=...): sum of weight * loss over sum of weights.
     """
 
     def __init__(self, weights: Tensor | None = None):
@@ -115,13 +108,10 @@ def yes_or_no(name: str, logits: Tensor, labels: Tensor) -> LossTerm:
 def half_of_a_span(name: str, logits: Tensor, positions: Tensor, mask: Tensor) -> LossTerm:
     """Cross-entropy over columns (B, S), halved, since start and end share the loss of a span.
 
-    Args:
-        positions: (B,); columns beyond S, and -100, do not count.
-        mask: (B, S), True = a real token, where an answer can be.
+    Positions (B,) beyond S, and -100, do not count; the others must be real in the mask (B, S).
     """
-    rows, columns = logits.shape
-    positions = inside(positions, columns)  # (B,)
-    check_labels(name, positions, (rows,), columns)
+    positions = inside(positions, logits.shape[1])  # (B,)
+    check_labels(name, positions, tuple(logits.shape[:1]), logits.shape[1])
     counts = positions != IGNORED  # (B,)
     chosen = positions[counts].long()  # (rows that count,)
     if not bool(mask[counts].gather(1, chosen[:, None]).all()):

@@ -29,11 +29,7 @@ class BertOutput:
 
     @property
     def pooler_output(self) -> Tensor:
-        """(B, D): tanh(W h + b) of each row's first token; zeros for a row without tokens.
-
-        Raises:
-            InputError: the model has no pooler.
-        """
+        """(B, D): tanh(W h + b) of each row's first token. InputError without a pooler."""
         if self.pooled is None:
             message = "This model has no pooler: its checkpoint held none, or it is a DistilBERT."
             hint = "Take last_hidden_state[:, 0], the [CLS] vector below the pooler."
@@ -56,26 +52,16 @@ class HeadOutput:
 class SpanOutput(HeadOutput):
     """Logits (B, S, 2), for each column to be the start and the end."""
 
-    @property
-    def start_logits(self) -> Tensor:
-        return self.logits[..., 0]  # (B, S)
-
-    @property
-    def end_logits(self) -> Tensor:
-        return self.logits[..., 1]  # (B, S)
+    start_logits = property(lambda self: self.logits[..., 0])  # (B, S)
+    end_logits = property(lambda self: self.logits[..., 1])  # (B, S)
 
 
 @dataclass(frozen=True)
 class PreTrainingOutput(HeadOutput):
     """Logits of both heads: `logits` is the pair of the two below."""
 
-    @property
-    def prediction_logits(self) -> Tensor:
-        return self.logits[0]  # (B, S, V), of the masked-LM head
-
-    @property
-    def seq_relationship_logits(self) -> Tensor:
-        return self.logits[1]  # (B, 2), of the next-sentence head
+    prediction_logits = property(lambda self: self.logits[0])  # (B, S, V), masked LM
+    seq_relationship_logits = property(lambda self: self.logits[1])  # (B, 2), next sentence
 
 
 @dataclass(frozen=True)

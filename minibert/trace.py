@@ -47,14 +47,12 @@ class Trace:
 
     Args:
         read: names to keep, where `*` stands for anything (`"layers.*.attention.query"`). Values
-            keep their graph, so gradients flow through them; run under `torch.no_grad()` to save
-            the memory.
+            keep their graph; run under `torch.no_grad()` to save the memory.
         replace: name (or pattern) -> a function from the value to the one used in its place, of the
-            same shape and dtype. Under gradient checkpointing it is called twice and has to return
-            the same value twice.
+            same shape and dtype. Under gradient checkpointing it is called twice.
 
     Attributes:
-        values: name -> tensor, for the names that were asked for, of the last forward pass.
+        values: name -> tensor, for the names that were read in the last forward pass.
         names: every name that the last forward pass went through, in order.
         layout: where the tokens of the last forward pass stood in the batch.
     """
@@ -147,13 +145,6 @@ class Scope:
     def replaying(self) -> Scope:
         """The scope of a recomputation: values are replaced as before, nothing is recorded."""
         return Scope(self.layout, *self.traces, prefix=self.prefix, recording=False)
-
-
-def begin(layout: Layout, *traces: Trace) -> Scope:
-    """The scope of a new forward pass."""
-    for trace in traces:
-        trace.forget(layout)
-    return Scope(layout, *traces)
 
 
 def untapped(name: str, value: Tensor) -> Tensor:

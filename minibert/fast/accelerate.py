@@ -56,8 +56,8 @@ def attend_fast(
     spare = len(query) - layout.tokens
     if not spare:
         return attend_by_length(query, key, value, layout, dropout_p)  # (T, N, H)
-    real = (part[: layout.tokens] for part in (query, key, value))  # (T, N, H)
-    context = attend_by_length(*real, layout, dropout_p)  # (T, N, H)
+    q, k, v = (part[: layout.tokens] for part in (query, key, value))  # (T, N, H)
+    context = attend_by_length(q, k, v, layout, dropout_p)  # (T, N, H)
     return F.pad(context, (0, 0, 0, 0, 0, spare))  # (T + spare, N, H)
 
 
@@ -65,4 +65,4 @@ REFERENCES[attend_fast] = attend_padded
 
 
 def _attends_fast(layer: nn.Module) -> bool:
-    return getattr(layer, "attention", None) is not None and layer.attention.attend is attend_fast
+    return getattr(getattr(layer, "attention", None), "attend", None) is attend_fast

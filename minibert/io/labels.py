@@ -27,10 +27,8 @@ def read_labels(values: Mapping[str, Any]) -> dict[int, Any] | None:
         raise _wrong("num_labels", count, f"from 1 to {MOST_LABELS}")
     if names is None and numbers is not None:
         names = _turned_round(numbers)
-    if names is None and count is None:
-        return None
     if names is None:
-        return {number: f"LABEL_{number}" for number in range(count)}
+        return None if count is None else {number: f"LABEL_{number}" for number in range(count)}
     id2label = _in_order(names)
     if id2label is None:
         raise _wrong("id2label", names, "a mapping of 0, 1, 2, ... to names")

@@ -8,12 +8,8 @@ import torch
 from torch import nn
 
 from minibert import BertConfig, config
-from minibert.layers import (
-    ACTIVATIONS,
-    FeedForward,
-    default_generator,
-    initialise,
-)
+from minibert.base import default_generator, initialise
+from minibert.layers import ACTIVATIONS, FeedForward
 from minibert.layout import Layout
 from minibert.trace import Scope
 from tests.conftest import BOUNDS

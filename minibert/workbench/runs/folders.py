@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from minibert.io.version import __version__
 from minibert.io.errors import ConfigError, DataError, DiskError
 from minibert.io.files import read_object
-from minibert.workbench.runs import lock
 from minibert.io.tables import write_csv
-from minibert.workbench.runs.lock import require_unlocked
-from minibert.workbench.data.lines import LONGEST_LINE
+from minibert.io.version import __version__
 from minibert.training import StepRecord
+from minibert.workbench.data.lines import LONGEST_LINE
+from minibert.workbench.runs import lock
+from minibert.workbench.runs.lock import require_unlocked
 
 RECORD = "run.json"
 Row = dict[str, str]  # a line of a table

@@ -19,22 +19,44 @@ from typing import Any, Protocol, TypeVar
 import torch
 from tqdm import tqdm
 
-from minibert.io.files import write_json
 from minibert.base import Model
 from minibert.fast.accelerate import accelerate
-from minibert.workbench.tasks.common import prepare_on, sums_of_files
-from minibert.io.files import finite
+from minibert.fast.precision import Precision
+from minibert.io.files import finite, write_json
+from minibert.optim import Schedule, build_optimizer, describe_groups, parameter_groups
+from minibert.tokenizer import BertTokenizer
+from minibert.training import (
+    Batch,
+    EpochRecord,
+    History,
+    StepRecord,
+    Trainable,
+    Training,
+    count_steps,
+    seed_everything,
+    train,
+)
+from minibert.workbench.runs.folders import (
+    RECORD,
+    make_folder,
+    require_empty,
+    require_free,
+    versions,
+    write_log,
+)
 from minibert.workbench.runs.lock import locked
+from minibert.workbench.runs.ranks import Ranks, joined, launched
 from minibert.workbench.runs.resume import STATE, read_unfinished, way_to_go_on
-from minibert.workbench.runs.folders import RECORD, make_folder, require_empty, require_free, versions, write_log
 from minibert.workbench.runs.settings import TrainingSettings, as_record, check
 from minibert.workbench.runs.signals import HeldSignals
-from minibert.tokenizer import BertTokenizer
-from minibert.training import Batch, EpochRecord, History, StepRecord, Trainable, Training, count_steps, seed_everything, train
-from minibert.optim import Schedule, build_optimizer, describe_groups, parameter_groups
-from minibert.fast.precision import Precision
-from minibert.workbench.runs.ranks import Ranks, joined, launched
-from minibert.workbench.runs.state import random_states_of, remove_damaged, remove_states, restore_state, save_state
+from minibert.workbench.runs.state import (
+    random_states_of,
+    remove_damaged,
+    remove_states,
+    restore_state,
+    save_state,
+)
+from minibert.workbench.tasks.common import prepare_on, sums_of_files
 
 
 class Prepared(Protocol):

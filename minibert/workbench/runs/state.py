@@ -29,7 +29,16 @@ import torch
 from torch import Tensor
 
 from minibert.io.errors import CheckpointError, DiskError
-from minibert.io.files import MANIFEST, atomic_folder, check_manifest, read_object, read_tensors, remove_folder, write_json, write_tensors
+from minibert.io.files import (
+    MANIFEST,
+    atomic_folder,
+    check_manifest,
+    read_object,
+    read_tensors,
+    remove_folder,
+    write_json,
+    write_tensors,
+)
 from minibert.training import EpochRecord, History, LossSums, State, StepRecord, Training
 from minibert.workbench.runs.ranks import Ranks
 

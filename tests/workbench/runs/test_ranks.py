@@ -12,12 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from minibert.io.errors import ConfigError, LostRankError, TrainingError
-from minibert.workbench.runs import ranks as ranks_module
-from minibert.training import evaluate, optimizer_step, seed_everything
 from minibert.fast.precision import choose_precision
+from minibert.io.errors import ConfigError, LostRankError, TrainingError
+from minibert.training import evaluate, optimizer_step, seed_everything
+from minibert.workbench.runs import ranks as ranks_module
 from minibert.workbench.runs.ranks import ALONE, Ranks, joined
-from tests.workbench.runs import processes
 from tests.lesson.test_loop import (
     FP32,
     MaskingTagger,
@@ -28,6 +27,7 @@ from tests.lesson.test_loop import (
     split,
     weights_of,
 )
+from tests.workbench.runs import processes
 
 SHARED = 1e-10  # the bound of PROMISES T12: gradients of two processes against those of one
 

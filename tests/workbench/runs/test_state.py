@@ -13,11 +13,11 @@ import pytest
 import safetensors.torch
 import torch
 
+from minibert.fast.precision import choose_precision
 from minibert.io.errors import CheckpointError, DiskError
 from minibert.io.files import MANIFEST, sha256
-from minibert.workbench.runs import state
 from minibert.training import Training, optimizer_step, seed_everything, train
-from minibert.fast.precision import choose_precision
+from minibert.workbench.runs import state
 from minibert.workbench.runs.state import (
     check_checkpoint,
     checkpoints,

@@ -18,6 +18,7 @@ from minibert import BertModel
 from minibert.data import Example
 from minibert.io.errors import ConfigError, DataError, MinibertError
 from minibert.io.files import finite, read_json, sha256
+from minibert import __version__
 from minibert.workbench import Predictor
 from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.kinds import KINDS
@@ -125,7 +126,7 @@ def test_run_json_says_what_is_needed_to_repeat_the_run(learned, tiny, moods):
     )
     assert record["folder"] == str(learned.folder)
     assert record["threads"] == torch.get_num_threads()
-    assert record["versions"]["minibert"] == minibert.__version__
+    assert record["versions"]["minibert"] == __version__
     assert record["versions"]["torch"] == torch.__version__
     assert record["chosen_by"] == "accuracy on validation"
     assert record["labels"] == MOODS
