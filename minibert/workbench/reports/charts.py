@@ -271,9 +271,9 @@ def reliability(bins: Sequence[Bin], split: str) -> Figure:
 
 
 @chart
-def scatter(labels: Sequence[float], predictions: Sequence[float]) -> Figure:
-    """A dot for each example, at most 1,000 of them, beside the diagonal of perfect predictions."""
-    points = np.array([labels, predictions]).T  # (examples, 2)
+def scatter(pairs: Sequence[tuple[float, float]]) -> Figure:
+    """A dot for each (label, prediction), at most 1,000 of them, beside the diagonal."""
+    points = np.array(pairs)  # (examples, 2)
     points = points[np.isfinite(points).all(axis=1)]
     points = points[:: -(-len(points) // _MOST_POINTS) or 1]
     figure = _figure(height=3.2)

@@ -383,9 +383,9 @@ def test_charts_leave_out_what_is_not_finite(tmp_path):
     training, validation = axes.lines
     assert (list(training.get_xdata()), list(training.get_ydata())) == ([0, 2], [2, 1])
     assert list(validation.get_xdata()) == [3]  # where the epoch ended
-    [axes] = charts.scatter([1, 2, float("nan")], [1, float("inf"), 2]).axes
+    [axes] = charts.scatter([(1, 1), (2, float("inf")), (float("nan"), 2)]).axes
     assert len(axes.lines[-1].get_xdata()) == 1
-    many = charts.scatter(range(5000), range(5000)).axes[0].lines[-1].get_xdata()
+    many = charts.scatter([(n, n) for n in range(5000)]).axes[0].lines[-1].get_xdata()
     assert 500 <= len(many) <= 1000
 
 

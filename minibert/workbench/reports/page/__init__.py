@@ -1,8 +1,8 @@
 """The report of a run as one HTML page that needs no network and no other file.
 
-`document` renders page.html.j2 with what the functions below take from a run. Texts, labels and
-file names come from anywhere: jinja2 escapes everything but the charts, page.css and page.js, and
-the page's content security policy lets it run no other script and load nothing.
+`document` hands what a run holds to the template page.html.j2. Texts, labels and file names come
+from anywhere: jinja2 escapes everything but the charts, page.css and page.js, and the content
+security policy of the page lets it run no other script and load nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from minibert.io.files import finite
 from minibert.workbench.kinds import KINDS
 from minibert.workbench.reports import charts, error_analysis
-from minibert.workbench.reports.error_analysis import Row, Slice
+from minibert.workbench.reports.error_analysis import Row
 from minibert.workbench.reports.pictures import known_lengths
 from minibert.workbench.runs.folders import SavedRun
 from minibert.workbench.runs.settings import Settings
@@ -31,7 +31,6 @@ from minibert.workbench.scores.calibration import expected_calibration_error
 from minibert.workbench.scores.metrics import HIGHER_IS_BETTER
 
 _FOLDER = Path(__file__).parent
-_STATIC_ROWS = 200  # of the examples, where scripts do not run
 _SHOWN = 20  # suspected labels, errors of entities
 _MOST_CLASSES = 40  # of the confusion matrix
 _BETWEEN_TEXTS = " | "
@@ -45,15 +44,6 @@ _OUTCOMES = {  # of an entity
 }
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of the page; all columns but the first hold numbers, unless they are text."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[object]]
-    text: bool = False
-
-
 def document(run: SavedRun) -> str:
     """The whole page.
 
@@ -62,18 +52,6 @@ def document(run: SavedRun) -> str:
         DataError: errors.csv is damaged.
     """
     charts.require_matplotlib()
-    rows = error_analysis.rows_of(run)
-    kind = run.record["problem_type"]
-    numbers, tagged = kind == "regression", kind == "token_classification"
-    one_class = KINDS[kind].one_class
-    labels = list(run.record.get("labels") or ())
-    pairs = (
-        error_analysis.tags_of(rows) if tagged else [(row.label, row.prediction) for row in rows]
-    )
-    matrix = (one_class or tagged) and len(labels) <= _MOST_CLASSES
-    script, style = (
-        (_FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "page.css")
-    )
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -81,75 +59,38 @@ def document(run: SavedRun) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["last_two"] = _last_two
+    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(
         run=run,
         record=run.record,
+        style=(_FOLDER / "page.css").read_text(encoding="utf-8"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        style=style,
-        model=_last_two(run.record["settings"]["model"]),
-        data=_last_two(run.record["data"]["train"]["source"]),
-        chosen=_chosen(run.record),
-        tiles=list(_tiles(run, len(rows))),
-        not_above=_not_above(run),
-        curves=_curves(run),
-        own_loss=_has_own_loss(run.record["settings"]),
-        scatter=_scatter(rows) if numbers else None,
-        opens_examples=one_class,
-        matrix=list(_matrix(pairs, labels)) if matrix else None,
-        confusions=error_analysis.confusions(pairs)[:8] if matrix else (),
-        classes=_classes(run.metrics[run.split].get("classes") or {}),
-        by_label=_slices("label", error_analysis.by_label(rows)) if one_class else None,
-        entities=_entities(run.entities) if run.entities else None,
-        answers=_answers(run.metrics[run.split]),
-        calibration=_calibration(rows, run.split) if one_class else None,
-        by_length=None if numbers or tagged else _slices("tokens", error_analysis.by_length(rows)),
-        suspects=_suspects(rows, kind) if one_class else None,
-        counts=_counts(run.record["data"], labels),
-        lengths=_lengths(run, one_class),
-        examples=_examples(rows, kind, labels if not (numbers or tagged) else ()),
+        **_scores(run),
+        **_predictions(run),
+        **_data(run),
         settings=_settings(run.record["settings"]),
-        versions=Table(("package", "version"), list(run.record["versions"].items()), text=True),
-        data_record=json.dumps(run.record["data"], indent=2, ensure_ascii=False),
     )
 
 
-# --- scores --------------------------------------------------------------------------------------
-
-
-def _tiles(run: SavedRun, examples: int) -> Iterator[dict[str, Any]]:
-    """The scores of the last split, the main one first, and those of the baselines."""
-    scores = run.metrics[run.split]
-    names = [name for name in KINDS[run.record["problem_type"]].metrics if name in scores]
-    for name in names:
-        if scores[name].get("value") is not None:
-            note = f"on {run.split}, {examples:,} examples" if name == names[0] else ""
-            yield {"name": name, "low": None, "note": note, **scores[name]}
-    for name, found in _baselines(run).items():
-        note = f"{names[0]} without BERT"
-        yield {"name": f"baseline: {name}", "value": found[names[0]], "low": None, "note": note}
-
-
-def _baselines(run: SavedRun) -> dict[str, dict[str, float]]:
-    found = run.metrics.get("baselines", {})
-    return {name: scores for name, scores in found.items() if name != "split"}
-
-
-def _not_above(run: SavedRun) -> str:
-    """A sentence if a baseline has not been beaten; otherwise empty."""
-    accuracy = run.metrics[run.split].get("accuracy", {}).get("value")
-    return "" if accuracy is None else not_above(_baselines(run), accuracy)
-
-
-def _chosen(record: Mapping[str, Any]) -> str:
-    best, count, measured_by = record["best_epoch"], len(record["epochs"]), record["chosen_by"]
-    measured = record.get("measured_epoch", best)
-    if measured != best:
-        return (
-            f"These are the scores of epoch {measured} of {count}, although epoch {best} was the "
-            f"best by {measured_by}."
-        )
-    return f"These are the scores of epoch {measured} of {count}, chosen by {measured_by}."
+def _scores(run: SavedRun) -> dict[str, Any]:
+    """The scores of the last split, those of the baselines, and how training went."""
+    scores, settings = run.metrics[run.split], run.record["settings"]
+    known = [name for name in KINDS[run.record["problem_type"]].metrics if name in scores]
+    baselines = dict(run.metrics.get("baselines", {}))
+    baselines.pop("split", None)
+    accuracy = scores.get("accuracy", {}).get("value")
+    weighted, faults = settings.get("class_weights"), settings.get("faults") or ()
+    return {
+        "scores": scores,
+        "metrics": [name for name in known if scores[name].get("value") is not None],
+        "main_metric": known[0],
+        "baselines": baselines,
+        "not_above": "" if accuracy is None else not_above(baselines, accuracy),
+        "curves": _curves(run),
+        "own_loss": bool(weighted) or "double-softmax" in faults,
+    }
 
 
 def _curves(run: SavedRun) -> list[str]:
@@ -165,190 +106,104 @@ def _curves(run: SavedRun) -> list[str]:
     return [charts.svg(charts.curves(run, panel), title) for panel, title in drawn.items()]
 
 
-def _has_own_loss(settings: Mapping[str, Any]) -> bool:
-    """Whether training minimises another loss than validation measures."""
-    return bool(settings.get("class_weights")) or "double-softmax" in (settings.get("faults") or ())
-
-
-def _classes(classes: Mapping[str, Mapping[str, float]]) -> Table | None:
-    keys = ("precision", "recall", "f1")
-    rows = [
-        [name, *(f"{scores[key]:.3f}" for key in keys), f"{scores['support']:,.0f}"]
-        for name, scores in classes.items()
-    ]
-    return Table(("class", "precision", "recall", "F1", "examples"), rows) if rows else None
-
-
-def _answers(scores: Mapping[str, Any]) -> Table | None:
-    """Questions with and without an answer, where there are both."""
-    rows = [
-        [words, f"{part['examples']:,}", f"{part['exact_match']:.4f}", f"{part['f1']:.4f}"]
-        for name, words in (("has_answer", "with an answer"), ("no_answer", "without an answer"))
-        if isinstance(part := scores.get(name), Mapping)
-    ]
-    return Table(("questions", "count", "exact match", "F1"), rows) if rows else None
-
-
-def _slices(what: str, slices: Sequence[Slice]) -> Table | None:
-    rows = [
-        [
-            part.name,
-            f"{part.count:,}",
-            f"{part.accuracy:.3f}",
-            f"{part.low:.3f} to {part.high:.3f}",
-            f"{part.loss:.3f}",
-            _optional(part.confidence),
-        ]
-        for part in slices
-    ]
-    header = (what, "examples", "accuracy", "95% interval", "mean loss", "confidence")
-    return Table(header, rows) if rows else None
-
-
-# --- errors --------------------------------------------------------------------------------------
-
-
-def _matrix(
-    pairs: Sequence[tuple[str, str]], labels: Sequence[str]
-) -> Iterator[tuple[str, list[tuple[str, int, float]]]]:
-    """For each label (prediction, count, share of the label's examples) of all predictions."""
-    counts = error_analysis.confusion_counts(pairs, labels)  # (C, C)
-    for label, row in zip(labels, counts.tolist(), strict=True):
-        total = max(1, sum(row))
-        yield label, [(guess, n, n / total) for guess, n in zip(labels, row, strict=True)]
+def _predictions(run: SavedRun) -> dict[str, Any]:
+    """What each section about the examples shows; None or empty where a kind of task has none."""
+    rows = error_analysis.rows_of(run)
+    kind, labels = run.record["problem_type"], list(run.record.get("labels") or ())
+    one_class = KINDS[kind].one_class
+    found: dict[str, Any] = dict.fromkeys(("scatter", "matrix", "by_label", "bins", "suspects"))
+    pairs, filters = [(row.label, row.prediction) for row in rows], labels
+    if kind == "regression":
+        numbers = [(float(label), float(guess)) for label, guess in pairs]
+        found["scatter"] = charts.svg(charts.scatter(numbers), "Predictions by label")
+    if kind == "token_classification":
+        pairs, filters = error_analysis.tags_of(rows), []
+    if (one_class or kind == "token_classification") and len(labels) <= _MOST_CLASSES:
+        counts = error_analysis.confusion_counts(pairs, labels)  # (C, C)
+        found["matrix"] = dict(zip(labels, counts.tolist(), strict=True))
+    if one_class:
+        suspects = error_analysis.suspects(rows, most=len(rows))
+        found["by_label"] = error_analysis.by_label(rows)
+        found["suspects"] = _examples(suspects[:_SHOWN], kind)
+        found["suspected"], found["sure"] = len(suspects), error_analysis.SURE
+        found["easiest"] = _examples(error_analysis.easiest(rows), kind)
+        if bins := error_analysis.calibration(rows):
+            chart = charts.svg(charts.reliability(bins, run.split), "Accuracy by confidence")
+            found |= {"bins": [each for each in bins if each.count], "reliability": chart}
+            found["calibration_error"] = expected_calibration_error(bins)
+    counted = kind not in ("regression", "token_classification")  # texts that are right or wrong
+    examples = _examples(rows, kind, filters)
+    return found | {
+        "one_class": one_class,
+        "confusions": error_analysis.confusions(pairs)[:8],
+        "entities": _entities(run.entities) if run.entities else None,
+        "by_length": error_analysis.by_length(rows) if counted else [],
+        "examples": examples,
+        "payload": {
+            "kind": kind,
+            "columns": list(examples["rows"][0]) if rows else [],
+            "rows": [list(row.values()) for row in finite(examples["rows"])],
+        },
+    }
 
 
 def _entities(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """What became of the entities, and the errors that cost most."""
+    """What became of the entities of each type, and the errors that cost most."""
     counts = Counter((row["label"] or row["prediction"], row["outcome"]) for row in rows)
-    kinds = sorted({kind for kind, _ in counts})
-    outcomes = [name for name in _OUTCOMES if any(counts[kind, name] for kind in kinds)]
-    wrong = [
-        [
-            f"{float(row['loss']):.3f}",
-            row["outcome"],
-            f"{row['label']}: {row['entity']}" if row["label"] else "",
-            f"{row['prediction']}: {row['predicted_entity']}" if row["prediction"] else "",
-            row["text"],
-        ]
-        for row in rows
-        if row["outcome"] != "right"
-    ]
+    types = sorted({name for name, _ in counts})
+    outcomes = [name for name in _OUTCOMES if any(counts[each, name] for each in types)]
     return {
-        "meanings": "; ".join(f"{name}: {_OUTCOMES[name]}" for name in outcomes),
-        "counts": Table(
-            ("entity", *outcomes),
-            [[kind, *(f"{counts[kind, name]:,}" for name in outcomes)] for kind in kinds],
-        ),
-        "wrong": Table(
-            ("loss", "outcome", "label", "prediction", "sentence"), wrong[:_SHOWN], text=True
-        ),
+        "outcomes": {name: _OUTCOMES[name] for name in outcomes},
+        "counts": {each: [counts[each, name] for name in outcomes] for each in types},
+        "errors": [row for row in rows if row["outcome"] != "right"][:_SHOWN],
     }
 
 
-def _calibration(rows: Sequence[Row], split: str) -> dict[str, Any] | None:
-    bins = error_analysis.calibration(rows)
-    if not bins:
-        return None
-    table = [
-        [
-            f"{each.low:.1f} to {each.high:.1f}",
-            f"{each.count:,}",
-            _optional(each.confidence),
-            _optional(each.accuracy),
-        ]
-        for each in bins
-        if each.count
-    ]
-    return {
-        "error": expected_calibration_error(bins),
-        "chart": charts.svg(charts.reliability(bins, split), "Accuracy by confidence"),
-        "table": Table(("confidence", "predictions", "mean confidence", "accuracy"), table),
-    }
-
-
-def _scatter(rows: Sequence[Row]) -> str:
-    chart = charts.scatter(
-        [float(row.label) for row in rows], [float(row.prediction) for row in rows]
-    )
-    return charts.svg(chart, "Predictions by label")
-
-
-def _suspects(rows: Sequence[Row], kind: str) -> dict[str, Any]:
-    found = error_analysis.suspects(rows, most=len(rows))
-    return {
-        "sure": f"{error_analysis.SURE:.0%}",
-        "count": len(found),
-        "examples": _examples(found[:_SHOWN], kind),
-        "easiest": _examples(error_analysis.easiest(rows), kind),
-    }
-
-
-# --- data and settings ---------------------------------------------------------------------------
-
-
-def _counts(data: Mapping[str, Mapping[str, Any]], labels: Sequence[str]) -> Table:
-    """Examples by class and split."""
-    rows = [
-        [label, *(f"{part['labels'].get(label, 0):,}" for part in data.values())]
-        for label in labels
-        if any(label in part["labels"] for part in data.values())
-    ]
-    header = ("class" if rows else "", *data)
-    rows.append(["all examples", *(f"{part['examples']:,}" for part in data.values())])
-    rows.append(["truncated", *(f"{part.get('cut_texts', 0):,}" for part in data.values())])
-    return Table(header, rows)
-
-
-def _lengths(run: SavedRun, one_class: bool) -> dict[str, Any] | None:
-    """How long the texts of each split are, and of each class of the training split."""
-    known = {
-        name: part["lengths"] for name, part in run.record["data"].items() if "lengths" in part
-    }
-    if not known:
-        return None
-    keys = ("min", "median", "mean", "p95", "max")
-    rows = [[name, *(f"{found['all'][key]:,.0f}" for key in keys)] for name, found in known.items()]
+def _data(run: SavedRun) -> dict[str, Any]:
+    """The classes that occur in the splits, and the lengths of the training texts."""
+    data, labels = run.record["data"], run.record.get("labels") or ()
     chart = None
-    if one_class and "train" in known and len(known_lengths(run)) <= _MOST_CLASSES:
-        chart = charts.svg(charts.lengths(known_lengths(run)), "Lengths by class")
+    if KINDS[run.record["problem_type"]].one_class and "lengths" in data["train"]:
+        by_class = known_lengths(run)
+        if len(by_class) <= _MOST_CLASSES:
+            chart = charts.svg(charts.lengths(by_class), "Lengths by class")
     return {
-        "limit": next(iter(known.values()))["limit"],
-        "table": Table(("tokens", "min", "median", "mean", "95%", "max"), rows),
-        "chart": chart,
+        "data": data,
+        "classes": [
+            name for name in labels if any(name in part["labels"] for part in data.values())
+        ],
+        "lengths": {name: part["lengths"] for name, part in data.items() if "lengths" in part},
+        "lengths_chart": chart,
+        "data_record": json.dumps(data, indent=2, ensure_ascii=False),
     }
 
 
-def _settings(chosen: Mapping[str, Any]) -> dict[str, Table]:
+def _settings(chosen: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """The settings of the run that differ from their defaults, and those that do not."""
     defaults = {item.name: item.default for item in fields(Settings)}
-    tables: dict[str, list[tuple[str, str]]] = {"changed": [], "default": []}
+    found: dict[str, dict[str, str]] = {"changed": {}, "default": {}}
     for key, value in chosen.items():
         usual = defaults.get(key)
         same = value == (list(usual) if isinstance(usual, tuple) else usual)
         shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        tables["default" if same else "changed"].append((key, shown))
-    return {name: Table(("setting", "value"), rows, text=True) for name, rows in tables.items()}
-
-
-# --- examples ------------------------------------------------------------------------------------
+        found["default" if same else "changed"][key] = shown
+    return found
 
 
 def _examples(rows: Sequence[Row], kind: str, labels: Sequence[str] = ()) -> dict[str, Any]:
-    """Examples as the template lists them and as the script reads them.
+    """Examples for a table of the page.
 
     Args:
-        labels: what to filter by; empty where labels are not a few words.
+        labels: what to filter by; empty where labels are not classes.
     """
     numbers = kind == "regression"  # neither right nor wrong
-    known = [
-        name
+    has = {
+        name: any(getattr(row, name) is not None for row in rows[:1])
         for name in ("probability", "tokens")
-        if any(getattr(row, name) is not None for row in rows[:1])
-    ]
+    }
     orders = ["highest loss", "lowest loss"]
-    orders += ["most confident", "least confident"] if "probability" in known else []
-    orders += ["longest", "shortest"] if "tokens" in known else []
+    orders += ["most confident", "least confident"] if has["probability"] else []
+    orders += ["longest", "shortest"] if has["tokens"] else []
     filters = {
         "label": ["", *labels] if labels else [],
         "prediction": ["", *labels] if labels else [],
@@ -369,16 +224,11 @@ def _examples(rows: Sequence[Row], kind: str, labels: Sequence[str] = ()) -> dic
         for row in rows
     ]
     return {
-        "columns": known,
+        "has": has,
         "filters": {name: values for name, values in filters.items() if values},
         "marked": any(row.marks for row in rows),
         "numbers": numbers,
-        "rows": found[:_STATIC_ROWS],
-        "payload": {
-            "columns": list(found[0]) if found else [],
-            "kind": kind,
-            "rows": [list(finite(each).values()) for each in found],
-        },
+        "rows": found,
     }
 
 
@@ -392,10 +242,6 @@ def _parts(row: Row) -> list[tuple[str, str]]:
         (text[start:end], " ".join(kind for low, high, kind in marks if low <= start < high))
         for start, end in itertools.pairwise(edges)
     ]
-
-
-def _optional(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
 
 
 def _last_two(path: object) -> str:
