@@ -7,10 +7,10 @@ written here. Nothing here imports torch, so that --help and a wrong option answ
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 from minibert.io.version import __version__
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
@@ -27,8 +27,7 @@ GROUPS = {
     "run": "run folder and machine",
 }
 
-MODEL = "model folder, run folder, minibert-small or Hub id"
-HUB = "branch, tag or commit of the model on the Hub"
+MACHINE = ("revision", "device", "precision")
 
 EXAMPLES = """\
 to begin with:
@@ -76,32 +75,270 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-V", "--version", action="version", version=f"minibert {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, command in COMMANDS.items():
-        one = commands.add_parser(
-            name,
-            help=command.short,
-            description=command.long,
-            epilog=f"example: minibert {name} {command.example}",
-            # An option of a run that is not given leaves no trace: a recipe may have it.
-            argument_default=argparse.SUPPRESS if name in ("train", "pretrain") else None,
-        )
-        one.set_defaults(command=name, parser=one)
-        one.add_argument(
-            "--debug", action="store_true", default=False, help="show the traceback of an error"
-        )
-        one.add_argument(
-            "--quiet", action="store_true", default=False, help="no progress bars and messages"
-        )
-        command.add(one)
+    for add in (_data, _train, _pretrain, _recipes, _evaluate, _report, _compare):
+        add(commands)
+    for add in (_predict, _fill_mask, _embed, _weights, _tokenize, _vocabulary):
+        add(commands)
     return parser
+
+
+def _command(
+    commands: Any, example: str, short: str, long: str, default: Any = None
+) -> argparse.ArgumentParser:
+    """The parser of one command, which `example` calls; `default` is of options without one."""
+    name = example.split()[1]
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=short,
+        description=long,
+        epilog=f"example: {example}",
+        argument_default=default,
+    )
+    parser.set_defaults(command=name, parser=parser, debug=False, quiet=False)
+    _option(parser, "--debug", "show where an error came from")
+    _option(parser, "--quiet", "no progress bars and messages")
+    return parser
+
+
+# --- the commands -------------------------------------------------------------------------------
+
+
+def _data(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "minibert data --train train.csv --test test.csv --model bert-base-uncased",
+        "check labelled text before training on it",
+        "Prints class counts, lengths, examples and problems, the worst first: sorted labels, a "
+        "split with one class, duplicates, texts that are in two splits (leakage), texts that are "
+        "cut off, unknown pieces. The exit code is 2 if a problem makes results meaningless.",
+    )
+    parser.add_argument(
+        "files", nargs="*", default=[], metavar="DATA", help="the training data first"
+    )
+    for name in ("train", "validation", "test"):
+        _option(parser, f"--{name} DATA", f"the {name} split")
+    _option(parser, "--split NAME", "part of a folder or Hub data set, for DATA")
+    _settings(parser, READING)
+    _option(parser, "--model MODEL", "count tokens of this model (default: count words)")
+    _settings(parser, ["revision"])
+    _option(parser, "--max-length N", "limit in tokens (default: the model's)")
+    _json(parser)
+
+
+def _train(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "minibert train --model bert-base-uncased --train train.csv --test test.csv",
+        "fine-tune a model on labelled text",
+        "Fine-tunes a pre-trained model on labelled text: a table of texts or pairs of texts "
+        "(csv, tsv, jsonl, parquet), a folder like aclImdb, tagged sentences (.conll, or lists of "
+        "words), questions with answers (.json in SQuAD's format), or texts with choices "
+        "(--choices). Writes a run folder with the model, its scores and every example with its "
+        "loss. Without --model and --train it trains minibert-small on sample reviews.",
+        default=argparse.SUPPRESS,  # an option that is not given leaves its value to a recipe
+    )
+    _run(parser, Settings)
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="train N runs that differ only in their seed, from --seed on, and print mean and "
+        "spread of their scores; finished ones are not repeated",
+    )
+
+
+def _pretrain(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "minibert pretrain --corpus installed-docs",
+        "pre-train a BERT on plain text",
+        "Pre-trains a model on plain text by masked language modelling and next-sentence "
+        "prediction: a freshly initialised model with a vocabulary of its own, or an existing one "
+        "(--model), to adapt it to a domain. Writes a run folder with the model and its scores on "
+        "documents that it was not trained on.",
+        default=argparse.SUPPRESS,
+    )
+    _run(parser, PretrainSettings)
+
+
+def _recipes(commands: Any) -> None:
+    _command(
+        commands,
+        "minibert recipes",
+        "list the settings that --recipe can start from",
+        "Lists the recipes for minibert train --recipe NAME and minibert pretrain --recipe NAME: "
+        "what each is, the score of the tutorial that it repeats, and the mistakes of that "
+        "tutorial, which --fault brings back.",
+    )
+
+
+def _evaluate(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "minibert evaluate runs/001 test.csv",
+        "measure a fine-tuned model on labelled text",
+        "Prints the scores of a fine-tuned model on labelled text, with 95% intervals.",
+    )
+    _model(parser)
+    parser.add_argument("data", help="labelled text, with labels that the model knows")
+    _settings(parser, [key for key in READING if key != "problem_type"])
+    _option(parser, "--split NAME", "part of a folder or Hub data set", "test")
+    _option(parser, "--output FOLDER", "also write metrics.json, errors.csv and others there")
+    _batches(parser)
+    _settings(parser, ["overlap", *MACHINE])
+    _json(parser)
+
+
+def _report(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "minibert report runs/001",
+        "make an HTML page about a run",
+        "Writes one HTML page about a finished run, which needs no network and no other file: "
+        "scores beside baselines, learning curves, confusion, calibration, and every example to "
+        "search and filter. If matplotlib is installed, pictures too, in the run folder.",
+    )
+    parser.add_argument("run", help="run folder")
+    _option(parser, "--output FILE", "the page (default: RUN/report.html)")
+    parser.add_argument(
+        "--features",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="run the model on up to 2,000 texts to draw its features (default: %(default)s)",
+    )
+
+
+def _compare(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "minibert compare runs/001 runs/002",
+        "compare runs and test whether they differ",
+        "Prints runs side by side: their different settings, their scores, and whether the scores "
+        "differ by more than chance (McNemar's test and a paired bootstrap for single runs, a "
+        "paired t-test over seeds for folders of train --seeds).",
+    )
+    parser.add_argument("run", nargs="+", help="run folders, or folders of train --seeds")
+    _option(parser, "--examples N", "examples to show that only one of the runs gets right", 5)
+    _json(parser)
+
+
+def _predict(commands: Any) -> None:
+    parser = _command(
+        commands,
+        'minibert predict runs/001 "what a lovely day"',
+        "predict classes, entities, answers or choices",
+        "Predicts with a fine-tuned model: the class of each text with its probability, the tags "
+        "or entities in it, the answer to a question (--pair CONTEXT), or the best of two or more "
+        "choices (--choice TEXT --choice TEXT).",
+    )
+    _model(parser)
+    _texts(parser)
+    _pair(parser)
+    choice = "a text to choose from; give it twice or more"
+    _option(parser, "--choice TEXT", choice, dest="choices", action="append")
+    _option(parser, "--top N", "answers to print for a question, of the 20 best of each window", 1)
+    _option(parser, "--allow-no-answer", "a question may have no answer, as in SQuAD 2.0")
+    _option(parser, "--allow-untrained", "predict with an untrained head; its answers are noise")
+    _batches(parser)
+    _settings(parser, ["overlap", *MACHINE])
+    _json(parser)
+
+
+def _fill_mask(commands: Any) -> None:
+    parser = _command(
+        commands,
+        'minibert fill-mask minibert-small "The acting was [MASK]."',
+        "predict the words behind [MASK]",
+        "Prints the most probable pieces for each [MASK] in a text. The model needs a masked-LM "
+        "head.",
+    )
+    _model(parser)
+    _texts(parser)
+    _option(parser, "--top N", "pieces to print for each [MASK]", 5)
+    _settings(parser, ["revision", "device"])
+    _json(parser)
+
+
+def _embed(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "minibert embed minibert-small --file texts.txt --output vectors.npy",
+        "compute a vector for each text",
+        "Prints or writes one vector per text. For a sentence-transformers model, pooling and "
+        "scaling are those of its modules.json.",
+    )
+    _model(parser)
+    _texts(parser)
+    _option(parser, "--output FILE", "write all vectors to a .npy file")
+    parser.add_argument(
+        "--pooling", choices=POOLINGS, help="default: as in the model's modules.json, else mean"
+    )
+    _settings(parser, ["layer"])
+    parser.add_argument(
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        help="scale vectors to length 1 (default: as in modules.json, else no)",
+    )
+    _batches(parser)
+    _settings(parser, MACHINE, precision="fp32")
+    _json(parser)
+
+
+def _weights(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "minibert weights bert-base-uncased",
+        "list every tensor of a checkpoint",
+        "Prints every tensor of a checkpoint with its official name, its name here, shape and "
+        "dtype, what was left out and why, and parameter counts by part.",
+    )
+    _model(parser, nargs="?")
+    _settings(parser, ["revision"])
+    parser.add_argument(
+        "--verify",
+        nargs="*",
+        metavar="ID",
+        help="instead: download official checkpoints (all, or these) and compare their hashes "
+        "with the table that ships with minibert",
+    )
+    _json(parser)
+
+
+def _tokenize(commands: Any) -> None:
+    parser = _command(
+        commands,
+        'minibert tokenize minibert-small "What a lovely day!"',
+        "show a text as the model reads it",
+        "Prints each piece of a text with its id and its place in the text.",
+    )
+    _model(parser)
+    _texts(parser)
+    _pair(parser)
+    _settings(parser, ["revision"])
+    _json(parser)
+
+
+def _vocabulary(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "minibert vocabulary texts.txt --size 8000 --output my-vocabulary",
+        "train a WordPiece vocabulary on plain text",
+        "Trains a WordPiece vocabulary, saves it as a tokenizer that minibert and transformers "
+        "can open, and measures it on sentences that it was not trained on: pieces per word and "
+        "share of [UNK].",
+    )
+    corpus = next(item for item in fields(PretrainSettings) if item.name == "corpus")
+    parser.add_argument("source", nargs="+", help=corpus.metadata["help"])
+    _option(parser, "--output FOLDER", "where to save the tokenizer", required=True)
+    _option(parser, "--size N", "number of pieces, with special tokens", 8000)
+    _option(parser, "--cased", "keep capitals and accents")
+    _option(parser, "--column KEY", "of the text in .jsonl files", "text")
 
 
 # --- settings as options ------------------------------------------------------------------------
 
 
-def _add_run(
-    parser: argparse.ArgumentParser, kind: type[Settings] | type[PretrainSettings]
-) -> None:
+def _run(parser: argparse.ArgumentParser, kind: type[Settings] | type[PretrainSettings]) -> None:
     """All settings of a run, by group, and --resume."""
     parser.add_argument(
         "--resume",
@@ -114,18 +351,18 @@ def _add_run(
     for name, items in groupby(settings, key=lambda item: item.metadata["group"]):
         group = parser.add_argument_group(GROUPS[name]) if name else parser
         for item in items:
-            _add_setting(group, item, item.default, argparse.SUPPRESS)
+            _setting(group, item, item.default, argparse.SUPPRESS)
 
 
-def _add_settings(parser: argparse.ArgumentParser, keys: Sequence[str], **defaults: Any) -> None:
+def _settings(parser: argparse.ArgumentParser, keys: Sequence[str], **defaults: Any) -> None:
     """Some settings of fine-tuning, for a command that reads data or runs a model as it does."""
     for item in fields(Settings):
         if item.name in keys:
             default = defaults.get(item.name, item.default)
-            _add_setting(parser, item, default, default)
+            _setting(parser, item, default, default)
 
 
-def _add_setting(place: Any, item: Field[Any], shown: Any, default: Any) -> None:
+def _setting(place: Any, item: Field[Any], shown: Any, default: Any) -> None:
     """The option of one setting; --help shows `shown` as its default."""
     rule, kind = item.metadata["rule"], type_of(item)
     how: dict[str, Any] = {"dest": item.name, "default": default, "help": item.metadata["help"]}
@@ -150,334 +387,45 @@ def _written(default: Any) -> str:
     return f"{default:g}".replace("e-0", "e-") if isinstance(default, float) else str(default)
 
 
-# --- the commands -------------------------------------------------------------------------------
-
-
-def _data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "files", nargs="*", default=[], metavar="DATA", help="the training data first"
-    )
-    for name in ("train", "validation", "test"):
-        parser.add_argument(f"--{name}", metavar="DATA", help=f"the {name} split")
-    parser.add_argument(
-        "--split", help="part of a folder or Hub data set, for DATA without an option"
-    )
-    _add_settings(parser, READING)
-    parser.add_argument("--model", help="count tokens of this model (default: count words)")
-    parser.add_argument("--revision", help=HUB)
-    parser.add_argument(
-        "--max-length", type=int, metavar="N", help="limit in tokens (default: the model's)"
-    )
-    _add_json(parser)
-
-
-def _train(parser: argparse.ArgumentParser) -> None:
-    _add_run(parser, Settings)
-    parser.add_argument(
-        "--seeds",
-        type=int,
-        metavar="N",
-        help="train N runs that differ only in their seed, from --seed on, and print mean and "
-        "spread of their scores; finished ones are not repeated",
-    )
-
-
-def _pretrain(parser: argparse.ArgumentParser) -> None:
-    _add_run(parser, PretrainSettings)
-
-
-def _recipes(parser: argparse.ArgumentParser) -> None:
-    """No options."""
-
-
-def _evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help=MODEL)
-    parser.add_argument("data", help="labelled text, with labels that the model knows")
-    _add_settings(parser, [key for key in READING if key != "problem_type"])
-    parser.add_argument(
-        "--split", default="test", help="part of a folder or Hub data set (default: test)"
-    )
-    parser.add_argument(
-        "--output", metavar="FOLDER", help="also write metrics.json, errors.csv and others there"
-    )
-    _add_batches(parser)
-    _add_settings(parser, ["overlap", "revision", "device", "precision"])
-    _add_json(parser)
-
-
-def _report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", help="run folder")
-    parser.add_argument("--output", metavar="FILE", help="the page (default: RUN/report.html)")
-    parser.add_argument(
-        "--features",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="run the model on up to 2,000 texts to draw its features (default: %(default)s)",
-    )
-
-
-def _compare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", nargs="+", help="run folders, or folders of train --seeds")
-    parser.add_argument(
-        "--examples",
-        type=int,
-        default=5,
-        metavar="N",
-        help="examples to show that only one of the runs gets right (default: 5)",
-    )
-    _add_json(parser)
-
-
-def _predict(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help=MODEL)
-    _add_texts(parser)
-    _add_pair(parser)
-    parser.add_argument(
-        "--choice",
-        dest="choices",
-        action="append",
-        metavar="TEXT",
-        help="one of the texts to choose from; give it two times or more",
-    )
-    parser.add_argument(
-        "--top",
-        type=int,
-        default=1,
-        metavar="N",
-        help="answers to print for a question, of the 20 best of each window (default: 1)",
-    )
-    parser.add_argument(
-        "--allow-no-answer",
-        action="store_true",
-        help="a question may have no answer in its context (if the model was trained for that)",
-    )
-    parser.add_argument(
-        "--allow-untrained",
-        action="store_true",
-        help="predict with a head that was never trained; its answers are noise",
-    )
-    _add_batches(parser)
-    _add_settings(parser, ["overlap", "revision", "device", "precision"])
-    _add_json(parser)
-
-
-def _fill_mask(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help=MODEL)
-    _add_texts(parser)
-    parser.add_argument(
-        "--top", type=int, default=5, metavar="N", help="words per [MASK] (default: 5)"
-    )
-    _add_settings(parser, ["revision", "device"])
-    _add_json(parser)
-
-
-def _embed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help=MODEL)
-    _add_texts(parser)
-    parser.add_argument("--output", metavar="FILE", help="write all vectors to a .npy file")
-    parser.add_argument(
-        "--pooling",
-        choices=POOLINGS,
-        help="default: what the modules.json of the model says, else mean",
-    )
-    _add_settings(parser, ["layer"])
-    parser.add_argument(
-        "--normalize",
-        action=argparse.BooleanOptionalAction,
-        help="scale vectors to length 1 (default: what modules.json says, else no)",
-    )
-    _add_batches(parser)
-    _add_settings(parser, ["revision", "device", "precision"], precision="fp32")
-    _add_json(parser)
-
-
-def _weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", help=MODEL)
-    parser.add_argument("--revision", help=HUB)
-    parser.add_argument(
-        "--verify",
-        nargs="*",
-        metavar="ID",
-        help="instead: download official checkpoints (all, or these) and compare their hashes "
-        "with the table that ships with minibert",
-    )
-    _add_json(parser)
-
-
-def _tokenize(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help=MODEL)
-    _add_texts(parser)
-    _add_pair(parser)
-    parser.add_argument("--revision", help=HUB)
-    _add_json(parser)
-
-
-def _vocabulary(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "source",
-        nargs="+",
-        help=".txt or .jsonl files (may be .gz), folders of them, or installed-docs: the "
-        "docstrings of Python, numpy and torch on this machine",
-    )
-    parser.add_argument(
-        "--output", required=True, metavar="FOLDER", help="where to save the tokenizer"
-    )
-    parser.add_argument(
-        "--size",
-        type=int,
-        default=8000,
-        metavar="N",
-        help="number of pieces, with special tokens (default: 8000)",
-    )
-    parser.add_argument("--cased", action="store_true", help="keep capitals and accents")
-    parser.add_argument(
-        "--column", default="text", metavar="NAME", help="of the text in .jsonl (default: text)"
-    )
-
-
-class Command(NamedTuple):
-    """What --help says of a command, and what adds its options."""
-
-    short: str
-    long: str
-    example: str  # what follows `minibert NAME`
-    add: Callable[[argparse.ArgumentParser], None]
-
-
-COMMANDS = {
-    "data": Command(
-        "check labelled text before training on it",
-        "Prints class counts, lengths, examples and problems, the worst first: sorted labels, a "
-        "split with one class, duplicates, texts that are in two splits (leakage), texts that are "
-        "cut off, unknown pieces. The exit code is 2 if a problem makes results meaningless.",
-        "--train train.csv --test test.csv --model bert-base-uncased",
-        _data,
-    ),
-    "train": Command(
-        "fine-tune a model on labelled text",
-        "Fine-tunes a pre-trained model on labelled text: a table of texts or pairs of texts "
-        "(csv, tsv, jsonl, parquet), a folder like aclImdb, tagged sentences (.conll, or lists of "
-        "words), questions with answers (.json in SQuAD's format), or texts with choices "
-        "(--choices). Writes a run folder with the model, its scores and every example with its "
-        "loss. Without --model and --train it trains minibert-small on sample reviews.",
-        "--model bert-base-uncased --train train.csv --test test.csv",
-        _train,
-    ),
-    "pretrain": Command(
-        "pre-train a BERT on plain text",
-        "Pre-trains a model on plain text by masked language modelling and next-sentence "
-        "prediction: a freshly initialised model with a vocabulary of its own, or an existing one "
-        "(--model), to adapt it to a domain. Writes a run folder with the model and its scores on "
-        "documents that it was not trained on.",
-        "--corpus installed-docs",
-        _pretrain,
-    ),
-    "recipes": Command(
-        "list the settings that --recipe can start from",
-        "Lists the recipes for minibert train --recipe NAME and minibert pretrain --recipe NAME: "
-        "what each is, the score of the tutorial that it repeats, and the mistakes of that "
-        "tutorial, which --fault brings back.",
-        "",
-        _recipes,
-    ),
-    "evaluate": Command(
-        "measure a fine-tuned model on labelled text",
-        "Prints the scores of a fine-tuned model on labelled text, with 95% intervals.",
-        "runs/001 test.csv",
-        _evaluate,
-    ),
-    "report": Command(
-        "make an HTML page about a run",
-        "Writes one HTML page about a finished run, which needs no network and no other file: "
-        "scores beside baselines, learning curves, confusion, calibration, and every example to "
-        "search and filter. If matplotlib is installed, pictures too, in the run folder.",
-        "runs/001",
-        _report,
-    ),
-    "compare": Command(
-        "compare runs and test whether they differ",
-        "Prints runs side by side: their different settings, their scores, and whether the scores "
-        "differ by more than chance (McNemar's test and a paired bootstrap for single runs, a "
-        "paired t-test over seeds for folders of train --seeds).",
-        "runs/001 runs/002",
-        _compare,
-    ),
-    "predict": Command(
-        "predict classes, entities, answers or choices",
-        "Predicts with a fine-tuned model: the class of each text with its probability, the tags "
-        "or entities in it, the answer to a question (--pair CONTEXT), or the best of two or more "
-        "choices (--choice TEXT --choice TEXT).",
-        'runs/001 "what a lovely day"',
-        _predict,
-    ),
-    "fill-mask": Command(
-        "predict the words behind [MASK]",
-        "Prints the most probable pieces for each [MASK] in a text. The model needs a masked-LM "
-        "head.",
-        'minibert-small "The acting was [MASK]."',
-        _fill_mask,
-    ),
-    "embed": Command(
-        "compute a vector for each text",
-        "Prints or writes one vector per text. For a sentence-transformers model, pooling and "
-        "scaling are those of its modules.json.",
-        "minibert-small --file texts.txt --output vectors.npy",
-        _embed,
-    ),
-    "weights": Command(
-        "list every tensor of a checkpoint",
-        "Prints every tensor of a checkpoint with its official name, its name here, shape and "
-        "dtype, what was left out and why, and parameter counts by part.",
-        "bert-base-uncased",
-        _weights,
-    ),
-    "tokenize": Command(
-        "show a text as the model reads it",
-        "Prints each piece of a text with its id and its place in the text.",
-        'minibert-small "What a lovely day!"',
-        _tokenize,
-    ),
-    "vocabulary": Command(
-        "train a WordPiece vocabulary on plain text",
-        "Trains a WordPiece vocabulary, saves it as a tokenizer that minibert and transformers "
-        "can open, and measures it on sentences that it was not trained on: pieces per word and "
-        "share of [UNK].",
-        "texts.txt --size 8000 --output my-vocabulary",
-        _vocabulary,
-    ),
-}
-
-
 # --- options of several commands ----------------------------------------------------------------
 
 
-def _add_texts(parser: argparse.ArgumentParser) -> None:
+def _model(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    parser.add_argument(
+        "model", nargs=nargs, help="model folder, run folder, minibert-small or Hub id"
+    )
+
+
+def _texts(parser: argparse.ArgumentParser) -> None:
     # Without a default argparse would call texts required, though they may come from a file.
     parser.add_argument("text", nargs="*", default=[], help="texts (default: read --file)")
-    parser.add_argument(
-        "--file", metavar="FILE", help="a file with one text per line (default: standard input)"
-    )
+    _option(parser, "--file FILE", "one text per line (default: standard input)")
 
 
-def _add_pair(parser: argparse.ArgumentParser) -> None:
+def _pair(parser: argparse.ArgumentParser) -> None:
     second = parser.add_mutually_exclusive_group()
-    second.add_argument("--pair", metavar="TEXT", help="second text, to pair with each text")
-    second.add_argument(
-        "--pairs", action="store_true", help="each text is two texts, separated by a tab"
-    )
+    _option(second, "--pair TEXT", "second text, to pair with each text")
+    _option(second, "--pairs", "each text is two texts, separated by a tab")
 
 
-def _add_batches(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--batch-size", type=int, default=32, metavar="N", help="texts in a batch (default: 32)"
-    )
-    parser.add_argument(
-        "--max-length",
-        type=int,
-        metavar="N",
-        help="cut texts to N tokens (default: the limit of the model)",
-    )
+def _batches(parser: argparse.ArgumentParser) -> None:
+    _option(parser, "--batch-size N", "texts in a batch", 32)
+    _option(parser, "--max-length N", "cut texts to N tokens (default: the model's limit)")
 
 
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON, one object per line")
+def _json(parser: argparse.ArgumentParser) -> None:
+    _option(parser, "--json", "print JSON, one object per line")
+
+
+def _option(
+    parser: Any, usage: str, help: str, default: str | int | None = None, **more: Any
+) -> None:
+    """An option as usage writes it: "--json" is a switch, "--top N" takes a whole number, and any
+    other, such as "--file FILE", a string."""
+    name, _, metavar = usage.partition(" ")
+    if not metavar:
+        parser.add_argument(name, action="store_true", help=help)
+        return
+    help += "" if default is None else f" (default: {default})"
+    kind = int if metavar == "N" else None
+    parser.add_argument(name, metavar=metavar, type=kind, default=default, help=help, **more)
