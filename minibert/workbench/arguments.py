@@ -332,7 +332,7 @@ def _vocabulary(commands: Any) -> None:
     _option(parser, "--output FOLDER", "where to save the tokenizer", required=True)
     _option(parser, "--size N", "number of pieces, with special tokens", 8000)
     _option(parser, "--cased", "keep capitals and accents")
-    _option(parser, "--column KEY", "of the text in .jsonl files", "text")
+    _option(parser, "--column KEY", "key of the text in .jsonl files", "text")
 
 
 # --- settings as options ------------------------------------------------------------------------

@@ -228,7 +228,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.output is not None:
         report.write(Path(options.output))
         print(f"metrics.json and errors.csv are in {options.output}", file=sys.stderr)
-    print(json.dumps(finite(report.metrics)) if options.json else report.summary())
+    print(_json(finite(report.metrics)) if options.json else report.summary())
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -316,7 +316,7 @@ def _weights(options: argparse.Namespace) -> None:
     from minibert.study.ledger import ledger
 
     found = ledger(options.model, revision=options.revision)
-    print(json.dumps(found.as_dict()) if options.json else "\n".join(found.lines()))
+    print(_json(found.as_dict()) if options.json else "\n".join(found.lines()))
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -445,4 +445,6 @@ def _print(result: Any, options: argparse.Namespace) -> None:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """JSON with letters as they are, unless the terminal may lack them: JSON has its own escapes."""
+    in_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    return json.dumps(value, ensure_ascii=not in_unicode)

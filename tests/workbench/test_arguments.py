@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from minibert.workbench.arguments import COMMANDS, _parser, parse
-from minibert.workbench.cli import main
+from minibert.workbench.arguments import _parser, parse
+from minibert.workbench.cli import _COMMANDS, main
 
 OUTPUT = "--debug --quiet"
 READING = (
@@ -51,20 +51,20 @@ OPTIONS = {
 }
 
 
-def parser_of(command: str) -> argparse.ArgumentParser:
+def parsers() -> dict[str, argparse.ArgumentParser]:
     [commands] = [
         action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)
     ]
-    return commands.choices[command]
+    return dict(commands.choices)
 
 
 def test_the_commands():
-    assert list(COMMANDS) == list(OPTIONS)
+    assert list(parsers()) == list(OPTIONS) == list(_COMMANDS)
 
 
 @pytest.mark.parametrize("command", OPTIONS)
 def test_the_options_of_a_command(command):
-    actions = [action for action in parser_of(command)._actions if action.dest != "help"]
+    actions = [action for action in parsers()[command]._actions if action.dest != "help"]
     found = {name for action in actions for name in action.option_strings or [action.dest]}
     assert found == {*OPTIONS[command].split(), *OUTPUT.split()}
     assert all(action.help for action in actions)
@@ -87,7 +87,7 @@ def test_help(command, capsys, monkeypatch):
     output = capsys.readouterr().out
     assert stop.value.code == 0 and "%" not in output.replace("95% ", "")
     assert f"minibert {command}" in output.partition("example")[2] or not command
-    for name in [] if command else COMMANDS:
+    for name in [] if command else OPTIONS:
         assert f"\n    {name} " in output  # on one line with what it does
     if command == "train":
         assert "(default: 5e-5)" in output and "(default: 0)" in output  # of rate and seed
@@ -110,7 +110,7 @@ HEAVY = ["torch", "numpy", "tokenizers", "safetensors", "huggingface_hub", "tqdm
 def test_no_wait_for_torch(arguments, code):
     program = f"""
 import sys
-from minibert.workbench.cli import main
+from minibert.workbench.cli import _COMMANDS, main
 try:
     code = main({arguments})
 except SystemExit as stop:

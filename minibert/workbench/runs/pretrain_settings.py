@@ -67,8 +67,10 @@ class PretrainSettings(TrainingSettings):
         None, f"pieces of a new vocabulary (default: {VOCABULARY_SIZE})", at_least(6)
     )
     cased: bool = network(False, "keep capitals and accents in a new vocabulary")
-    layers: int | None = network(None, f"default: {LAYERS}", at_least(1))
-    hidden_size: int | None = network(None, f"default: {HIDDEN_SIZE}", at_least(1))
+    layers: int | None = network(None, f"number of layers (default: {LAYERS})", at_least(1))
+    hidden_size: int | None = network(
+        None, f"size of a hidden state (default: {HIDDEN_SIZE})", at_least(1)
+    )
     heads: int | None = network(None, f"attention heads (default: {HEADS})", at_least(1))
     intermediate_size: int | None = network(
         None, "of the feed-forward network (default: 4 * hidden size)", at_least(1)
@@ -78,7 +80,7 @@ class PretrainSettings(TrainingSettings):
         "longest text that the model takes (default: --max-length, as positions beyond it are not "
         "trained); with --model, new positions start as copies of its own",
     )
-    dropout: float | None = network(None, "everywhere (default: 0.1)", FRACTION_OR_0)
+    dropout: float | None = network(None, "dropout rate everywhere (default: 0.1)", FRACTION_OR_0)
 
     objective: str = training(
         "mlm+nsp", "masked LM alone, or with next-sentence prediction", one_of(OBJECTIVES)
@@ -89,7 +91,9 @@ class PretrainSettings(TrainingSettings):
         1.0, "share of the batches to train on in each epoch", FRACTION_OR_1
     )
     batch_size: int = training(32, "full rows per batch; more rows if they are short", at_least(1))
-    learning_rate: float = training(5e-4, "its peak; 5e-5 is common with --model", FRACTION)
+    learning_rate: float = training(
+        5e-4, "peak learning rate; with --model, 5e-5 is common", FRACTION
+    )
 
     @property
     def next_sentence(self) -> bool:

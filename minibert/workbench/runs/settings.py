@@ -95,12 +95,12 @@ class TrainingSettings:
     epochs: int = training(3, "passes over the training data", at_least(1))
     batch_size: int = training(32, "texts in a batch", at_least(1))
     accumulate: int = training(1, "batches per update; exact, and saves memory", at_least(1))
-    learning_rate: float = training(5e-5, "its peak; small models like 1e-4", FRACTION)
-    weight_decay: float = training(0.01, "not applied to biases and layer norms", FRACTION_OR_0)
-    warmup: float = training(0.1, "share of all updates in which the rate rises", SHARE)
+    learning_rate: float = training(5e-5, "peak learning rate; small models like 1e-4", FRACTION)
+    weight_decay: float = training(0.01, "not on biases and layer norms", FRACTION_OR_0)
+    warmup: float = training(0.1, "share of all updates in which the learning rate rises", SHARE)
     schedule: str = training(
         "linear",
-        "of the rate after the warm-up; exponential: times 0.95 after each epoch",
+        "learning rate after the warm-up; exponential: times 0.95 after each epoch",
         one_of(SCHEDULES),
     )
     clip_norm: float = training(1.0, "largest norm of a gradient", POSITIVE)
@@ -108,7 +108,7 @@ class TrainingSettings:
     on_nonfinite: str = training(
         "stop", "at a loss that is not finite: stop, or skip the step", one_of(("stop", "skip"))
     )
-    seed: int = training(0, "of new weights, dropout and the order of the data", SEED)
+    seed: int = training(0, "for new weights, dropout and data order", SEED)
 
     output: str | Path | None = machine(
         None, "run folder (default: the next number in runs/)", metavar="FOLDER"
@@ -124,7 +124,7 @@ class TrainingSettings:
         "auto: bf16 where the hardware is fast in it, else fp16 on cuda, else fp32",
         one_of(PRECISIONS),
     )
-    threads: int | None = machine(None, "of the CPU (default: torch's choice)", at_least(1))
+    threads: int | None = machine(None, "CPU threads (default: torch's choice)", at_least(1))
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """(key, reason) of each setting that contradicts another, or has no effect beside it."""
@@ -169,9 +169,7 @@ class Settings(TrainingSettings):
     )
     train_subset: int | None = data(None, "train on N examples, stratified by class")
     test_subset: int | None = data(None, "test on N examples, stratified by class")
-    data_seed: int | None = data(
-        None, "of subsets and the validation split (default: --seed)", SEED
-    )
+    data_seed: int | None = data(None, "seed for subsets and splits (default: --seed)", SEED)
     max_length: int | None = data(
         None,
         "cut texts to N tokens, in training and later use (default: the model's limit); contexts "
@@ -188,13 +186,13 @@ class Settings(TrainingSettings):
         False, "train even if a fault in the data makes the result meaningless (see minibert data)"
     )
 
-    format: str | None = reading(None, "default: by the ending of the file", one_of(FORMATS))
+    format: str | None = reading(None, "default: by the name of the file", one_of(FORMATS))
     sep: str | None = reading(None, "what separates columns, such as ';'", metavar="CHAR")
-    names: Sequence[str] | None = reading(None, "columns of a table without a header line")
-    quoting: bool | None = reading(None, "whether '\"' quotes (default: in .csv files only)")
-    text: str = reading("text", "the text")
-    text_pair: str | None = reading(None, "the second text of a pair")
-    label: str = reading("label", "the label")
+    names: Sequence[str] | None = reading(None, "column names, for a table without a header line")
+    quoting: bool | None = reading(None, 'treat " as a quote character (default: in .csv files)')
+    text: str = reading("text", "column with the text")
+    text_pair: str | None = reading(None, "column with the second text of a pair")
+    label: str = reading("label", "column with the label")
     choices: Sequence[str] | None = reading(
         None,
         "texts to choose from: a column for each, or one with a list of them; the label is the "
@@ -242,8 +240,10 @@ class Settings(TrainingSettings):
         "are cached",
         one_of(PROBES),
     )
-    layer: int = probing(-1, "whose features: 0 the embeddings, -1 the last layer")
-    pooling: str = probing("cls", "of the features of a text", one_of(POOLINGS))
+    layer: int = probing(-1, "0 the embeddings, -1 the last layer")
+    pooling: str = probing(
+        "cls", "the vector of a text: of [CLS], the mean or the maximum", one_of(POOLINGS)
+    )
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.test is not None and self.test_fraction is not None:
