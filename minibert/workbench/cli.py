@@ -445,6 +445,6 @@ def _print(result: Any, options: argparse.Namespace) -> None:
 
 
 def _json(value: Any) -> str:
-    """JSON with letters as they are, unless the terminal may lack them: JSON has its own escapes."""
+    """JSON, with its own escapes where the terminal may lack a letter."""
     in_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
     return json.dumps(value, ensure_ascii=not in_unicode)
