@@ -195,15 +195,18 @@ def _require_reproducible(model: Model, folder: Path) -> None:
 
 
 def _parts(model: nn.Module) -> dict[str, object]:
-    """Module -> its class, and parameter -> its shape.
+    """Module -> its class, attention -> its function if it is a user's, parameter -> its shape.
 
     A class of minibert.fast counts as the one that it is derived from: it computes the same.
     """
-    classes = {
-        name: next(k for k in type(part).__mro__ if not k.__module__.startswith("minibert.fast"))
-        for name, part in model.named_modules()
-    }
-    return classes | {name: tensor.shape for name, tensor in model.named_parameters()}
+    parts: dict[str, object] = {name: tensor.shape for name, tensor in model.named_parameters()}
+    for name, part in model.named_modules():
+        kinds = type(part).__mro__
+        parts[name] = next(k for k in kinds if not k.__module__.startswith("minibert.fast"))
+        attend = getattr(part, "attend", None)
+        if attend and not getattr(attend, "func", attend).__module__.startswith("minibert."):
+            parts[f"{name}.attend"] = attend
+    return parts
 
 
 def _warn_of_subclass(cls: type[Model], config: BertConfig, path: Path) -> None:
@@ -313,7 +316,8 @@ def _with_layers(config: BertConfig, layers: int) -> BertConfig:
             f"num_hidden_layers is {layers}, but the model has {config.num_hidden_layers}.",
             key="num_hidden_layers",
         )
-    return config.replace(num_hidden_layers=layers)
+    pruned = {layer: heads for layer, heads in config.pruned_heads.items() if layer < layers}
+    return config.replace(num_hidden_layers=layers, pruned_heads=pruned)
 
 
 # Matching a model with files.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from minibert import (
@@ -12,9 +15,13 @@ from minibert import (
     BertModel,
     checkpoint,
 )
+from minibert.attention import attend_by_length, attention_by_hand
+from minibert.fast.accelerate import accelerate
 from minibert.io.errors import CheckpointError, ConfigError
-from minibert.io.files import read_json
-from tests.io.conftest import batch_of, config_of, outputs_of, random_model
+from minibert.io.files import read_json, write_json
+from minibert.io.shards import SINGLE
+from tests.conftest import BOUNDS
+from tests.io.conftest import batch_of, config_of, outputs_of, random_model, reference_of
 
 
 class Renamed(BertForSequenceClassification):
@@ -176,6 +183,10 @@ def test_a_replaced_module_is_refused(tmp_path):
             "bert.encoder.layers.1",
         ),
         (lambda model: setattr(model.bert, "pooler", None), "bert.pooler"),
+        (
+            lambda model: setattr(model.bert.encoder.layers[1].attention, "attend", print),
+            "bert.encoder.layers.1.attention.attend",
+        ),
     ],
 )
 def test_what_a_file_would_lose_is_refused(change, key, tmp_path):
@@ -184,6 +195,13 @@ def test_what_a_file_would_lose_is_refused(change, key, tmp_path):
     with pytest.raises(CheckpointError) as caught:
         model.save_pretrained(tmp_path)
     assert key in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_other_forms_of_the_same_attention_are_saved(tmp_path):
+    model = random_model("bert", "BertModel")
+    model.encoder.layers[0].attention.attend = partial(attend_by_length, form=attention_by_hand)
+    model.save_pretrained(tmp_path / "by_hand")
+    accelerate(model).save_pretrained(tmp_path / "fast")
 
 
 def test_two_parameters_with_one_official_name_are_refused(saved):
@@ -253,3 +271,41 @@ def test_too_many_labels_are_refused_before_any_names_are_made(saved):
 def test_a_model_of_a_config_saves(tmp_path):
     Renamed(config_of("bert")).save_pretrained(tmp_path)
     assert not Renamed.from_pretrained(tmp_path).load_report.of("fresh")
+
+
+# Pruned heads
+
+
+def keep(tensor, heads, axis):
+    """The rows (axis 0) or columns (axis 1) of four heads of size 8 that are kept."""
+    return torch.cat([part for n, part in enumerate(tensor.split(8, axis)) if n in heads], axis)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_pruned_heads_load_save_and_compute_as_if_their_contexts_were_zero(family, tmp_path):
+    """In the form in which transformers 4 wrote them; transformers 5 does not open it."""
+    reference = reference_of(random_model(family, "BertForSequenceClassification"))
+    reference.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / SINGLE)
+    pruned, kept = {"1": [0, 3]}, (1, 2)
+    for name in [name for name in tensors if "layer.1.attention" in name]:
+        if "output" in name or "out_lin" in name:
+            if name.endswith("weight") and "LayerNorm" not in name:
+                tensors[name] = keep(tensors[name], kept, 1).contiguous()  # (D, 16)
+                reference.get_parameter(name).data[:, [*range(8), *range(24, 32)]] = 0.0
+        else:
+            tensors[name] = keep(tensors[name], kept, 0)  # (16, D) or (16,)
+    save_file(tensors, tmp_path / SINGLE, {"format": "pt"})
+    values = read_json(tmp_path / "config.json")
+    write_json(tmp_path / "config.json", {**values, "pruned_heads": pruned})
+    model = BertForSequenceClassification.from_pretrained(tmp_path)
+    found, expected = outputs_of(model, batch_of(model)), outputs_of(reference, batch_of(model))
+    bound = BOUNDS["module fp32"]
+    torch.testing.assert_close(found["logits"], expected["logits"], rtol=bound, atol=bound)
+    model.save_pretrained(tmp_path / "again")
+    assert read_json(tmp_path / "again" / "config.json")["pruned_heads"] == pruned
+    assert_same(load_file(tmp_path / "again" / SINGLE), tensors)
+    again = BertForSequenceClassification.from_pretrained(tmp_path / "again")
+    assert_same(again.state_dict(), model.state_dict())
+    short = BertForSequenceClassification.from_pretrained(tmp_path, num_hidden_layers=1)
+    assert short.config.pruned_heads == {}
