@@ -14,13 +14,15 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -32,14 +34,9 @@ from minibert.io.errors import CheckpointError, DiskError, MinibertError
 # 50 KB; what Python makes of a hostile text takes up to 27 times as much memory as the text.
 LARGEST_JSON = 2 * 2**20
 
-# Bytes of one value, by the names that safetensors gives to dtypes.
-_ITEM_SIZES = {
-    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
-    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
-    **dict.fromkeys(("U32", "I32", "F32"), 4),
-    **dict.fromkeys(("U64", "I64", "F64"), 8),
-}
-_MOST_AXES = 8  # no tensor of a BERT has more than two
+# What the header of a safetensors file says of each tensor.
+_FIELDS = {"dtype", "shape", "data_offsets"}
+_NAMED_BY_SAFETENSORS = re.compile(r"""(?:tensor `|InvalidOffset\(")(.*)[`"]""", re.DOTALL)
 
 MANIFEST = "manifest.json"
 
@@ -319,78 +316,68 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def tensor_shapes(path: str | Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Names, shapes and dtypes of a safetensors file, read from its header alone.
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says of itself.
 
-    The header is checked here before the library sees the file: every value of the file belongs to
-    one tensor, whose shape and dtype agree with the place that it has.
+    Attributes:
+        tensors: name -> (shape, dtype as safetensors writes it, such as "F32").
+        metadata: the texts under `__metadata__`.
+        size: the bytes of all tensors.
+    """
 
-    Returns:
-        name -> (shape, dtype as safetensors writes it, such as "F32").
+    tensors: dict[str, tuple[tuple[int, ...], str]]
+    metadata: dict[str, str]
+    size: int
+
+
+def read_header(path: str | Path) -> Header:
+    """Reads and checks the header of a safetensors file.
+
+    The library checks that shapes, dtypes and places agree and that the tensors fill the file from
+    end to end. It accepts a key that is there twice or that nobody knows, so the JSON is read here
+    first.
 
     Raises:
         CheckpointError: the file is missing, is not a whole safetensors file, or its header lies.
     """
     path = Path(path)
-    header, size = _header(path)
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        what = "its __metadata__ is not an object of strings"
-        _damaged(path, what, "__metadata__", "object of strings", metadata)
-    places: list[tuple[int, int, str]] = []
-    shapes: dict[str, tuple[tuple[int, ...], str]] = {}
-    for name, entry in header.items():
-        shape, dtype, start, end = _checked_entry(path, name, entry)
-        places.append((start, end, name))
-        shapes[name] = shape, dtype
-    _check_places(path, places, size)
-    return shapes
+    size = _check_header_json(path)
+    with _opened(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
+        return Header(tensors, file.metadata() or {}, size)
 
 
 def read_tensors(path: str | Path, names: Collection[str] | None = None) -> dict[str, torch.Tensor]:
     """Tensors of a safetensors file, on the CPU, in the file's own dtypes.
 
     Args:
-        path: the file, whose header is checked as by `tensor_shapes`.
-        names: which ones; None: all. No memory is taken for the others.
+        path: the file, whose header is checked as by `read_header`.
+        names: which ones, by default all. No memory is taken for the others.
     """
-    stored = tensor_shapes(path)
-    wanted = stored if names is None else [name for name in stored if name in names]
+    path = Path(path)
+    _check_header_json(path)
     with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in wanted}
-
-
-def read_metadata(path: str | Path) -> dict[str, str]:
-    """The `__metadata__` of a safetensors file, whose header is checked as by `tensor_shapes`."""
-    tensor_shapes(path)
-    return dict(_header(Path(path))[0].get("__metadata__", {}))
-
-
-def tensor_bytes(shape: Iterable[int], dtype: str) -> int:
-    """How many bytes of a safetensors file a tensor takes."""
-    return math.prod(shape) * _ITEM_SIZES[dtype]
+        wanted = set(file.keys()) if names is None else set(file.keys()) & {*names}
+        return {name: file.get_tensor(name) for name in sorted(wanted)}
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
-    path = Path(path)
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
     except OSError as problem:
         raise CheckpointError(f"{path} could not be read: {problem}.", path=path) from problem
     except MemoryError as problem:
-        size = path.stat().st_size
         raise CheckpointError(
-            f"{path} has {size} bytes, which do not fit into the memory.",
-            path=path,
+            f"{path} has {path.stat().st_size} bytes, which do not fit into memory.", path=path
         ) from problem
     except safetensors.SafetensorError as problem:
-        raise CheckpointError(
-            f"{path} is not a whole safetensors file: {problem}.",
-            path=path,
-            hint="Download it again, or convert the model with the tool that made it.",
-        ) from problem
+        what = str(problem).removeprefix("Error while deserializing header: ")
+        named = _NAMED_BY_SAFETENSORS.search(what)
+        raise _damaged(path, what, named.group(1) if named else None) from problem
 
 
 def write_tensors(
@@ -448,73 +435,33 @@ def _is_json(value: object) -> bool:
     return not isinstance(value, list) or all(map(_is_json, value))
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file, and how many bytes of tensors stand after it."""
+def _check_header_json(path: Path) -> int:
+    """Refuses a header that is too large or not plain JSON; gives the bytes of data after it."""
     try:
         whole = size_of_file(path)
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             if whole < 8 or size > whole - 8:
-                what = f"its header needs {8 + size} bytes and the file has {whole}"
-                _damaged(path, what, "header", 8 + size, whole)
+                raise _damaged(path, f"its header needs {8 + size} bytes of {whole}", "header")
             if size > LARGEST_JSON:
-                what = f"its header has {size} bytes and at most {LARGEST_JSON} are read"
-                _damaged(path, what, "header", LARGEST_JSON, size)
+                what = f"its header has {size} bytes, and at most {LARGEST_JSON} are read"
+                raise _damaged(path, what, "header")
             raw = file.read(size)
     except OSError as problem:
         raise CheckpointError(
             f"{path} could not be read: {problem.strerror}.", path=path
         ) from problem
     if not raw.startswith(b"{"):
-        what = f"its header starts with {raw[:1]!r} and not with {{"
-        _damaged(path, what, "header", b"{", raw[:1])
-    return _parse(path, raw, CheckpointError), whole - 8 - size
+        raise _damaged(path, f"its header starts with {raw[:1]!r} and not with {{", "header")
+    for name, entry in _parse(path, raw, CheckpointError).items():
+        if name != "__metadata__" and (not isinstance(entry, dict) or entry.keys() != _FIELDS):
+            what = f"{name} is not described by dtype, shape and data_offsets"
+            raise _damaged(path, what, name)
+    return whole - 8 - size
 
 
-def _checked_entry(path: Path, name: str, entry: Any) -> tuple[tuple[int, ...], str, int, int]:
-    """(shape, dtype, start, end) of one tensor, if they agree with each other."""
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        what = f"{name} is not described by dtype, shape and data_offsets"
-        _damaged(path, what, name, ["dtype", "shape", "data_offsets"], entry)
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _ITEM_SIZES:
-        what = f"{name} has the dtype {dtype!r:.50}, which is not known"
-        _damaged(path, what, name, [*_ITEM_SIZES], dtype)
-    if not _are_counts(shape) or len(shape) > _MOST_AXES:
-        what = f"{name} has the shape {shape!r:.50}"
-        _damaged(path, what, name, f"at most {_MOST_AXES} sizes", shape)
-    if not _are_counts(offsets) or len(offsets) != 2:
-        what = f"{name} has the data_offsets {offsets!r:.50}"
-        _damaged(path, what, name, "[start, end]", offsets)
-    needed, taken = tensor_bytes(shape, dtype), offsets[1] - offsets[0]
-    if needed != taken:
-        what = f"{name} {tuple(shape)} needs {needed} bytes of {dtype} and has {taken}"
-        _damaged(path, what, name, needed, taken)
-    return tuple(shape), dtype, offsets[0], offsets[1]
-
-
-def _are_counts(values: object) -> bool:
-    """Whether this is a list of whole numbers from 0 that a file could hold."""
-    return isinstance(values, list) and all(type(n) is int and 0 <= n < 2**63 for n in values)
-
-
-def _check_places(path: Path, places: list[tuple[int, int, str]], size: int) -> None:
-    """The tensors fill the file from end to end: no hole, where anything could hide, no overlap."""
-    at = 0
-    for start, end, name in sorted(places):
-        if start != at:
-            fault = "overlaps the one before it" if start < at else "leaves a hole before it"
-            what = f"{name} starts at byte {start} where {at} is due, which {fault}"
-            _damaged(path, what, name, at, start)
-        at = end
-    if at != size:
-        last = max(places)[2] if places else None
-        what = f"its tensors end at byte {at} and the file's data at {size}"
-        _damaged(path, what, last, at, size)
-
-
-def _damaged(path: Path, what: str, key: str | None, expected: object, found: object) -> NoReturn:
-    raise CheckpointError(
+def _damaged(path: Path, what: str, key: str | None) -> CheckpointError:
+    return CheckpointError(
         f"{path} is not a whole safetensors file: {what}.",
         path=path,
         key=key,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from minibert.io.errors import CheckpointError
-from minibert.io.files import inside, read_object, read_tensors, tensor_bytes, tensor_shapes
+from minibert.io.files import inside, read_header, read_object, read_tensors
 from minibert.io.hub import Local, is_pickle, resolve
 
 CONFIG = "config.json"
@@ -153,19 +153,20 @@ def stored_shapes(files: Files) -> dict[str, tuple[tuple[int, ...], str]]:
     """
     stored: dict[str, tuple[tuple[int, ...], str]] = {}
     place: dict[str, str] = {}
+    size = 0
     for path in files.paths:
-        shapes = tensor_shapes(path)
-        for name in sorted(stored.keys() & shapes.keys()):
+        header = read_header(path)
+        for name in sorted(stored.keys() & header.tensors.keys()):
             raise CheckpointError(
                 f"{path} holds {name}, and another file of the model does too: {place[name]}.",
                 path=path,
                 key=name,
             )
-        stored.update(shapes)
-        place.update(dict.fromkeys(shapes, path.name))
+        stored.update(header.tensors)
+        place.update(dict.fromkeys(header.tensors, path.name))
+        size += header.size
     if files.index is not None:
         _compare_with_index(files, files.index, place)
-        size = sum(tensor_bytes(*tensor) for tensor in stored.values())
         if files.total_size not in (None, size):
             warnings.warn(
                 f"{files.index} has total_size {files.total_size!r:.50}, and the tensors of its "

@@ -14,10 +14,9 @@ from minibert.io.errors import ConfigError, DiskError, MinibertError
 from minibert.io.files import (
     atomic_path,
     inside,
+    read_header,
     read_json,
     read_tensors,
-    tensor_bytes,
-    tensor_shapes,
     write_json,
     write_tensors,
 )
@@ -32,11 +31,11 @@ DTYPES += [torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2]
 def test_every_tensor_that_the_library_writes_is_read(dtype, shape, tmp_path):
     tensors = {"b": torch.ones(shape).to(dtype), "a": torch.ones(7)}
     save_file(tensors, tmp_path / "x")
-    assert {name: found for name, (found, _) in tensor_shapes(tmp_path / "x").items()} == {
+    header = read_header(tmp_path / "x")
+    assert {name: found for name, (found, _) in header.tensors.items()} == {
         name: tuple(tensor.shape) for name, tensor in tensors.items()
     }
-    stored_shape, stored_dtype = tensor_shapes(tmp_path / "x")["b"]
-    assert tensor_bytes(stored_shape, stored_dtype) == tensors["b"].nbytes
+    assert header.size == sum(tensor.nbytes for tensor in tensors.values())
     found = read_tensors(tmp_path / "x")
     for name, tensor in tensors.items():
         assert found[name].dtype == tensor.dtype

@@ -89,6 +89,6 @@ config = {{ vocab_size = {len(VOCABULARY)}, hidden_size = 32, num_hidden_layers 
 
 
 def _shapes(folder):
-    from minibert.io.files import tensor_shapes
+    from minibert.io.files import read_header
 
-    return [shape for shape, _ in tensor_shapes(folder / "model.safetensors").values()]
+    return [shape for shape, _ in read_header(folder / "model.safetensors").tensors.values()]

@@ -23,7 +23,7 @@ from minibert.bert import BertModel
 from minibert.data import Example
 from minibert.fast.precision import choose_precision
 from minibert.io.errors import CheckpointError, DataError, DiskError
-from minibert.io.files import read_metadata, read_tensors, write_tensors
+from minibert.io.files import read_header, read_tensors, write_tensors
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.tasks.common import commit_of, pick_device, sums_of_files
@@ -143,7 +143,7 @@ def _read(path: Path, made_of: dict[str, Any], rows: int) -> np.ndarray | None:
         return None
     try:
         features = read_tensors(path)["features"].numpy()  # (texts, D)
-        if len(features) == rows and read_metadata(path) == _metadata(made_of, features):
+        if len(features) == rows and read_header(path).metadata == _metadata(made_of, features):
             return features
         problem = "its content is not what was written"
     except (CheckpointError, KeyError) as error:

@@ -22,6 +22,7 @@ from tests.programs.hostile.case import (
     remove,
     replace,
     set_json,
+    warned,
     write,
 )
 
@@ -162,7 +163,12 @@ MEANINGS = [
     value("add_cross_attention", True),
     value("position_embedding_type", "relative_key"),
     value("position_embedding_type", "rotary"),
-    value("pruned_heads", {"0": [1]}),
+    value("pruned_heads", {"0": [99]}),
+    Case(
+        "pruned_heads, with the weights of all heads",
+        set_json(CONFIG, {"pruned_heads": {"0": [1]}}),
+        refused(WEIGHTS, "bert.encoder.layer.0.attention.self.query.weight"),
+    ),
     value("quantization_config", {"load_in_8bit": True}),
     value("model_type", "roberta"),
     value("model_type", "../bert"),
@@ -181,6 +187,16 @@ MEANINGS = [
 ]
 HARMLESS = [
     Case("unknown keys", set_json(CONFIG, {"note": [1], "extra": {}, "self": 1}), LOADED),
+    Case(
+        "the name of a subclass",
+        set_json(CONFIG, {"minibert_class": "evil:Model"}),
+        warned(CONFIG, "evil:Model"),
+    ),
+    Case(
+        "the name of a subclass that is none",
+        set_json(CONFIG, {"minibert_class": [1]}),
+        warned(CONFIG, Words("[1]")),
+    ),
     Case("not one key", write(CONFIG, json.dumps({})), refused(CONFIG, "num_hidden_layers")),
 ]
 

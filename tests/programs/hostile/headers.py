@@ -24,8 +24,10 @@ from tests.programs.hostile.case import (
 )
 
 BIAS = "classifier.bias"  # 3 values of F32
+# The library maps the whole file into memory, which a cage of 200 MB has no room for.
+NO_ROOM = Words("do not fit into memory")
 NEEDS, STARTS = Words("its header needs"), Words("its header starts with")
-END = Words("its tensors end at byte")
+END = Words("is not a whole safetensors file")
 
 
 def header(name: str, change: Callable[[dict[str, Any]], object], key: str = BIAS) -> Case:
@@ -33,14 +35,14 @@ def header(name: str, change: Callable[[dict[str, Any]], object], key: str = BIA
     return Case(name, edit_header(change), refused(WEIGHTS, key))
 
 
-def entry(name: str, says: str, **changes: Any) -> Case:
+def entry(name: str, key: str = Words("is not a whole safetensors file"), **changes: Any) -> Case:
     """Fields of one tensor of the header, changed; None takes a field away."""
 
     def change(tensors: dict[str, Any]) -> None:
         fields = {**tensors[BIAS], **changes}
         tensors[BIAS] = {field: value for field, value in fields.items() if value is not None}
 
-    return header(name, change, Words(f"{BIAS} {says}"))
+    return header(name, change, key)
 
 
 def text(name: str, change: Callable[[str], str | bytes], key: str) -> Case:
@@ -118,19 +120,19 @@ SIZES = [
     for size in (2**31, 2**63 - 1, 2**64 - 1)
 ]
 DTYPES = [
-    entry(f"a dtype {dtype!r}", "has the dtype", dtype=dtype)
+    entry(f"a dtype {dtype!r}", dtype=dtype)
     for dtype in ("F33", "f32", "", "torch.float32", 32, ["F32"], {"F32": 1}, True)
 ]
 SHAPES = [
-    entry(f"a shape {shape!r:.40}", "has the shape", shape=shape)
+    entry(f"a shape {shape!r:.40}", shape=shape)
     for shape in ([-3], [3.0], ["3"], [True, 3], 3, "3", {"3": 3}, [[3]], [2**64, 3], [10**300])
 ]
 OFFSETS = [
-    entry(f"data_offsets {offsets!r:.40}", "has the data_offsets", data_offsets=offsets)
+    entry(f"data_offsets {offsets!r:.40}", data_offsets=offsets)
     for offsets in ([], [0], [0, 12, 24], [-12, 0], [0.0, 12.0], ["0", "12"], [0, 2**70])
 ]
 METADATA = [
-    header(f"__metadata__ {value!r}", lambda h, v=value: h.update(__metadata__=v), "__metadata__")
+    header(f"__metadata__ {value!r}", lambda h, v=value: h.update(__metadata__=v), END)
     for value in ([], "pt", {"format": 1}, {"format": {"x": "pt"}}, {"format": None})
 ]
 NESTED = '{"x":' * 100_000
@@ -147,7 +149,7 @@ GROUPS = (
             *CUT,
             Case("the last byte cut off", cut(WEIGHTS, -1), refused(WEIGHTS, END)),
             raw("a byte too many at the end", lambda whole: whole + b"\0", END),
-            Case("a hole of 100 GB at the end", sparse(100 * 2**30), refused(WEIGHTS, END)),
+            Case("a hole of 100 GB at the end", sparse(100 * 2**30), refused(WEIGHTS, NO_ROOM)),
             *SIZES,
             raw("a header of 0 bytes", says_size(0), STARTS),
             raw("a header one byte short", lambda w: says_size(w[0] + 256 * w[1] - 1)(w), END),
@@ -192,26 +194,25 @@ GROUPS = (
             *METADATA,
             *DTYPES,
             *SHAPES,
-            entry("a shape of 100,000 axes", "has the shape", shape=[1] * 100_000),
-            entry("a shape that needs more bytes than it has", "(4,) needs 16 bytes", shape=[4]),
-            entry("a shape that needs fewer bytes than it has", "(2,) needs 8 bytes", shape=[2]),
-            entry("a dtype that needs more bytes than it has", "(3,) needs 24 bytes", dtype="F64"),
+            entry("a shape of 100,000 axes", shape=[1] * 100_000),
+            entry("a shape that needs more bytes than it has", shape=[4]),
+            entry("a shape that needs fewer bytes than it has", shape=[2]),
+            entry("a dtype that needs more bytes than it has", dtype="F64"),
             *OFFSETS,
-            entry("an end before the start", "(3,) needs 12 bytes", data_offsets=[12, 0]),
-            entry("no dtype", "is not described by", dtype=None),
-            entry("no shape", "is not described by", shape=None),
-            entry("no data_offsets", "is not described by", data_offsets=None),
-            entry("a field that nobody knows", "is not described by", code="import os"),
+            entry("an end before the start", BIAS, data_offsets=[12, 0]),
+            entry("no dtype", BIAS, dtype=None),
+            entry("no shape", BIAS, shape=None),
+            entry("no data_offsets", BIAS, data_offsets=None),
+            entry("a field that nobody knows", BIAS, code="import os"),
             header("a list in place of a tensor", lambda h: h.update({BIAS: ["F32", [3], 0, 12]})),
             header("null in place of a tensor", lambda h: h.update({BIAS: None})),
             header(
                 "a tensor that overlaps the one before",
                 move(-4),
-                Words("overlaps the one before it"),
             ),
-            header("a hole before a tensor", move(+4), Words("leaves a hole before it")),
-            header("a tensor beyond the end", move(10**9), Words("leaves a hole before it")),
-            header("two tensors in one place", lambda h: h.update(twin=dict(h[BIAS])), "twin"),
+            header("a hole before a tensor", move(+4)),
+            header("a tensor beyond the end", move(10**9), "classifier.weight"),
+            header("two tensors in one place", lambda h: h.update(twin=dict(h[BIAS])), END),
             header("bytes at the end that belong to no tensor", without_the_last, END),
             header("no tensors", lambda h: [h.pop(n) for n in [*h]] and None, END),
             header("25,000 empty tensors", with_empty_tensors, "x0"),

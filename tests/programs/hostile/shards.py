@@ -202,7 +202,7 @@ INDEXES = [
     Case(
         "a shard that was cut",
         both(shard, cut(SECOND, -5)),
-        refused(SECOND, Words("its tensors end at byte")),
+        refused(SECOND, Words("is not a whole safetensors file")),
     ),
     Case("an empty shard", both(shard, cut(SECOND, 0)), refused(SECOND, Words("its header needs"))),
     *(

@@ -128,7 +128,7 @@ NAN, INF = math.nan, math.inf
 ADAPTER = "bert.adapter.weight"
 DIGITS = f"bert.encoder.layer.{'9' * 5000}.x"
 STEERS = "\x1b[2J\x07\r\n"
-NO_ROOM = Words("do not fit into the memory")
+NO_ROOM = Words("do not fit into memory")
 FIT = [
     tensors("a tensor missing", without(NORM), NORM),
     tensors("a tensor that nobody knows", put(ADAPTER, torch.zeros(2)), ADAPTER),
@@ -161,7 +161,7 @@ FIT = [
         for dtype in (torch.int64, torch.int32, torch.int8, torch.uint8, torch.bool)
     ),
     tensors("a tensor of float8", put(BIAS, torch.zeros(3).to(torch.float8_e4m3fn)), BIAS),
-    Case("16 GB under an unknown name", huge("unknown"), refused(WEIGHTS, "unknown")),
+    Case("16 GB under an unknown name", huge("unknown"), refused(WEIGHTS, NO_ROOM)),
     Case("16 GB under another head's name", huge("qa_outputs.weight"), refused(WEIGHTS, NO_ROOM)),
     Case("a table larger than the memory", huge_table, refused(WEIGHTS, NO_ROOM)),
     Case(
