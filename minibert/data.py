@@ -115,7 +115,7 @@ class Rows(torch.utils.data.Dataset):
         self.lengths.append(len(ids))
 
     def item(self, ids: Sequence[int], token_types: Sequence[int], **labels: Any) -> dict[str, Any]:
-        """A row as it is stored: compact arrays, of what the model takes."""
+        """A row as it is stored, in small integers: a corpus of these is in memory as a whole."""
         item: dict[str, Any] = {"input_ids": np.array(ids, dtype=np.int32)}  # (tokens,)
         if self._token_types:
             item["token_type_ids"] = np.array(token_types, dtype=np.int8)  # (tokens,)
@@ -160,53 +160,58 @@ class Dataset(Rows):
         progress: bool = False,
     ):
         super().__init__(tokenizer)
-        rows: list[Any] = list(examples)
-        if not rows:
+        every: list[Any] = list(examples)
+        if not every:
             raise DataError("There are no examples to make a data set of.")
-        tagged = isinstance(rows[0], TaggedExample)
+        tagged = isinstance(every[0], TaggedExample)
         self.word_ids = [] if tagged else None
-        for start, chunk in chunks(rows, progress=progress):
+        for start, chunk in chunks(every, progress=progress):
             encoded = tokenizer.encode(
-                *([[example.words for example in chunk]] if tagged else _columns(chunk, start)),
+                *(_words(chunk) if tagged else _texts_and_pairs(chunk, start)),
                 max_length=max_length,
                 truncation=truncation,
                 words=tagged,
                 first_row=start,
             )
-            for example, row in zip(chunk, encoded, strict=True):
-                self._add_example(example, row)
+            for example, text in zip(chunk, encoded, strict=True):
+                self._add_example(example, text)
         cuts = [full - kept for full, kept in zip(self.full_lengths, self.lengths, strict=True)]
         self.cut = sum(cut > 0 for cut in cuts)
         warn_of_cuts(cuts, tokenizer.limit(max_length), stacklevel=2)
         if self.cut_labels:
-            tags = sum(len(example.tags or ()) for example in rows)
+            tags = sum(len(example.tags or ()) for example in every)
             warnings.warn(
                 f"{self.cut_labels} of {tags} word tags have no piece to carry them and do not "
                 "count: their words were cut off, or cleaning left nothing of them.",
                 stacklevel=2,
             )
 
-    def _add_example(self, example: Example | TaggedExample, row: EncodedText) -> None:
-        labels: Any = example.target
+    def _add_example(self, example: Example | TaggedExample, text: EncodedText) -> None:
+        labels = {} if example.target is None else {"labels": example.target}
         if self.word_ids is not None:
-            self.word_ids.append(row.word_ids)
-            if labels is not None:
-                self.cut_labels += len(labels) - len({*row.word_ids} - {None})
-                labels = np.array(piece_labels(labels, row.word_ids), dtype=np.int64)  # (tokens,)
-        self.add(
-            row.input_ids, row.token_type_ids, **({} if labels is None else {"labels": labels})
-        )
-        self.full_lengths.append(len(row.input_ids) + row.cut)
+            self.word_ids.append(text.word_ids)
+            if labels:
+                with_a_piece = {*text.word_ids} - {None}
+                self.cut_labels += len(example.target) - len(with_a_piece)
+                labels["labels"] = np.array(
+                    piece_labels(example.target, text.word_ids)
+                )  # (tokens,)
+        self.add(text.input_ids, text.token_type_ids, **labels)
+        self.full_lengths.append(len(text.input_ids) + text.cut)
 
 
-def _columns(examples: Sequence[Example], first_row: int) -> list[tuple[str, ...]]:
-    """The first texts, and the second texts if these examples have them."""
+def _words(examples: Sequence[TaggedExample]) -> list[list[tuple[str, ...]]]:
+    return [[example.words for example in examples]]
+
+
+def _texts_and_pairs(examples: Sequence[Example], first_row: int) -> list[tuple[str, ...]]:
+    """All first texts, and all second texts if these examples have them."""
     texts = [example.texts for example in examples]
-    for row, of_one in enumerate(texts, start=first_row):
-        if len(of_one) != len(texts[0]):
+    for row, one_or_two in enumerate(texts, start=first_row):
+        if len(one_or_two) != len(texts[0]):
             raise DataError(
-                f"Row {row} has {'no' if len(of_one) == 1 else 'a'} second text, unlike the rows "
-                "before it.",
+                f"Row {row} has {'no' if len(one_or_two) == 1 else 'a'} second text, unlike the "
+                "rows before it.",
                 key=str(row),
             )
     return list(zip(*texts, strict=True))
