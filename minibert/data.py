@@ -166,8 +166,9 @@ class Dataset(Rows):
         tagged = isinstance(every[0], TaggedExample)
         self.word_ids = [] if tagged else None
         for start, chunk in chunks(every, progress=progress):
+            words = [[example.words for example in chunk]] if tagged else None
             encoded = tokenizer.encode(
-                *(_words(chunk) if tagged else _texts_and_pairs(chunk, start)),
+                *(words or _texts_and_pairs(chunk, start)),
                 max_length=max_length,
                 truncation=truncation,
                 words=tagged,
@@ -193,15 +194,10 @@ class Dataset(Rows):
             if labels:
                 with_a_piece = {*text.word_ids} - {None}
                 self.cut_labels += len(example.target) - len(with_a_piece)
-                labels["labels"] = np.array(
-                    piece_labels(example.target, text.word_ids)
-                )  # (tokens,)
+                tags = piece_labels(example.target, text.word_ids)
+                labels["labels"] = np.array(tags, dtype=np.int64)  # (tokens,)
         self.add(text.input_ids, text.token_type_ids, **labels)
         self.full_lengths.append(len(text.input_ids) + text.cut)
-
-
-def _words(examples: Sequence[TaggedExample]) -> list[list[tuple[str, ...]]]:
-    return [[example.words for example in examples]]
 
 
 def _texts_and_pairs(examples: Sequence[Example], first_row: int) -> list[tuple[str, ...]]:
