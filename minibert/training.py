@@ -3,55 +3,50 @@
 Nothing in this file is about BERT. It trains any `Trainable`: a module whose forward pass returns
 the terms of its loss as sums and counts, and which can count its labels beforehand.
 
-Read `optimizer_step` first: one update, in the order that mixed precision asks for, with the reason
-for each line (Micikevicius et al. 2018, section 3). `train` repeats it; `evaluate` only measures.
+Read `optimizer_step` first: one update, in the order that mixed precision requires, with the reason
+for each line (Micikevicius et al. 2018, section 3). `train` repeats it and yields a record after
+each step and each epoch; whoever iterates logs, saves, evaluates and stops. `evaluate` measures.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from minibert.fast.precision import Precision
 from minibert.io.errors import TrainingError
 from minibert.optim import Schedule, trained_parameters
-from minibert.workbench.runs.ranks import ALONE, Ranks
 
-# So many skipped updates in a row halve the fp16 loss scale from 65536 to below 0.002: no scale
-# will help then.
+# This many skipped updates in a row halve the fp16 loss scale from 65536 to below 0.002. No scale
+# will help after that.
 MAX_SKIPS_IN_A_ROW = 25
 
-Inputs = Mapping[str, Any]  # what the model's forward pass takes, by name
-Prepare = Callable[[Inputs], Inputs]
+Inputs = Mapping[str, Any]  # the keyword arguments of the model's forward pass
+Place = Callable[[Inputs, torch.device], Inputs]
 
 
 class Trainable(Protocol):
-    """What the loop asks of a model, over being an `nn.Module`.
+    """What the loop requires of a model, besides being an `nn.Module`.
 
-    `model(**inputs)` returns an object with `loss_terms`, name -> (sum over labels, count of
-    labels), and `logits`, a tensor of one row for each example.
+    `model(**inputs)` returns an object with `loss_terms`, name -> (sum over labels, number of
+    labels), and `logits`, a tensor with one row per example.
     """
 
     def __call__(self, **inputs: Any) -> Any: ...
 
     def count_labels(self, inputs: Inputs, /) -> Mapping[str, float]:
-        """The counts that `loss_terms` will have, told from the labels alone.
+        """The counts that `loss_terms` will have, computed from the labels alone.
 
-        Whole numbers, or sums of weights where labels weigh more and less.
+        They are whole numbers, or sums of weights where labels are weighted.
         """
 
     def train(self, mode: bool = True) -> Any: ...
 
-    def eval(self) -> Any: ...
-
-    def modules(self) -> Iterator[nn.Module]: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
 
@@ -62,12 +57,12 @@ class Trainable(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch that is planned: it is loaded when its turn comes.
+    """A planned batch, which is loaded when its turn comes.
 
     Args:
-        indices: which examples it holds, by their number in the data set, in the order of its rows.
+        indices: the examples it holds, by their index in the data set, in the order of its rows.
         load: makes the model's inputs, on the CPU.
-        tokens: how much work it is, for the log and the progress bar.
+        tokens: the amount of work, for the log and the progress bar.
     """
 
     indices: Sequence[int]
@@ -75,381 +70,270 @@ class Batch:
     tokens: int = 0
 
 
-def seed_everything(seed: int) -> None:
-    """Seeds torch's default generators, of every device, from which dropout draws.
-
-    Nothing else in a run is random in secret: data order, masking and new weights take generators
-    of their own.
-    """
-    torch.manual_seed(seed)
-
-
 @dataclass
 class LossSums:
-    """Sums and counts of a loss's terms over many batches. Sums add up; means do not."""
+    """Sums and counts of the loss terms over many batches. Sums add up; means do not."""
 
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
 
     def add(self, other: LossSums) -> None:
-        """Adds the terms of another stretch of data."""
+        """Adds the terms of other batches."""
         for name in other.sums:
             self.sums[name] = self.sums.get(name, 0.0) + other.sums[name]
             self.counts[name] = self.counts.get(name, 0) + other.counts[name]
 
     def means(self) -> dict[str, float]:
-        """Each term's mean over its labels. A term without labels is 0."""
+        """The mean of each term over its labels; 0 for a term without labels."""
         return {name: total / (self.counts[name] or 1) for name, total in self.sums.items()}
 
     def mean(self) -> float:
-        """The loss: the means of its terms, added up."""
-        return sum(self.means().values())
-
-
-@dataclass
-class State:
-    """Where a run stands, in plain numbers."""
-
-    epoch: int = 0  # epochs finished, their evaluation among it
-    batches: int = 0  # batches done of the epoch that runs
-    terms: LossSums = field(default_factory=LossSums)  # of the epoch that runs
-    tokens: int = 0  # of the epoch that runs
-    epoch_started: float = 0.0  # what `seconds` was when the epoch began
-    seconds: float = 0.0  # of the run, all its sittings added up
-    step: int = 0  # optimizer steps tried, the skipped ones among them
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-    best_epoch: int | None = None
-    best_value: float | None = None
-    best_loss: float = math.inf
-    epochs_without_gain: int = 0
+        """The loss: the sum of the means of its terms."""
+        return sum(self.means().values(), 0.0)
 
 
 @dataclass(frozen=True)
-class StepRecord:
-    """One line of the log. `loss` is the mean over the labels of the whole accumulated batch."""
+class Step:
+    """One optimizer step. `terms` are the loss over the labels of the whole accumulated batch."""
 
-    step: int
-    epoch: int
-    loss: float
+    step: int  # from 1, skipped ones included
+    epoch: int  # from 1
+    terms: LossSums
     learning_rate: float
     gradient_norm: float  # before clipping
     tokens: int
-    tokens_per_second: float
-    skipped: bool  # the fp16 gradients overflowed, or a loss was not finite: no update
-    terms: dict[str, float] = field(default_factory=dict)  # of the loss, by name
+    skipped: bool  # no update: the fp16 gradients overflowed, or the loss was not finite
 
 
 @dataclass(frozen=True)
-class EpochRecord:
-    """One epoch. `loss` is the mean over all its labels, taken while the weights moved."""
+class Epoch:
+    """One epoch. `terms` were measured while the weights moved; skipped steps are left out."""
 
-    epoch: int
-    loss: float
-    seconds: float
+    epoch: int  # from 1
+    terms: LossSums
     tokens: int
-    metrics: dict[str, float]  # what `evaluate` gave
-    best: bool  # better than all epochs before
 
 
 @dataclass
-class History:
-    """What a run went through."""
+class Position:
+    """Where a training stands between two steps, in plain numbers that a checkpoint can hold."""
 
-    state: State = field(default_factory=State)
-    steps: list[StepRecord] = field(default_factory=list)
-    epochs: list[EpochRecord] = field(default_factory=list)
-    stopped_early: bool = False
+    epoch: int = 0  # finished epochs
+    batches: int = 0  # finished batches of the current epoch
+    left: int = 0  # its remaining batches; 0 after the step that ends it
+    step: int = 0  # optimizer steps tried, skipped ones included
+    skipped_in_a_row: int = 0
+    terms: LossSums = field(default_factory=LossSums)  # of the current epoch
+    tokens: int = 0  # of the current epoch
+
+
+def move(inputs: Inputs, device: torch.device) -> dict[str, Any]:
+    """Moves everything in the inputs that has a device. A copy to a GPU is not waited for."""
+
+    def moved(value: Any) -> Any:
+        if device.type == "cuda" and isinstance(value, Tensor) and value.device.type == "cpu":
+            return value.pin_memory().to(device, non_blocking=True)
+        return value.to(device) if hasattr(value, "to") else value
+
+    return {name: moved(value) for name, value in inputs.items()}
 
 
 @dataclass
 class Training:
-    """Everything that decides the steps to come, but for torch's random state.
+    """Everything that decides the steps to come, except torch's random state.
 
-    This is what a checkpoint holds (see state.py). Gradients are no part of it: between two steps
-    there are none.
+    A checkpoint has to hold all of it that changes. Gradients do not belong to it: between two
+    steps there are none.
+
+    Args:
+        model: already on its device.
+        optimizer, schedule: over the model's parameters.
+        dtype: of matrix products in the forward pass; None for the model's own. Weights, gradients
+            and optimizer state stay in the model's own dtype.
+        clip_norm: the largest norm of the gradient of all parameters together; None for no limit.
+        skip_nonfinite: skip a step whose loss or gradient is not finite, as fp16's scaler does
+            anyway, instead of raising.
+        place: prepares loaded inputs for the model, on its device.
     """
 
     model: Trainable
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    scaler: torch.amp.GradScaler
-    history: History = field(default_factory=History)
-    best_weights: dict[str, Tensor] | None = None  # of the best epoch so far, on the CPU
+    dtype: torch.dtype | None = None
+    clip_norm: float | None = 1.0
+    skip_nonfinite: bool = False
+    place: Place = move
+    position: Position = field(default_factory=Position)
+
+    def __post_init__(self) -> None:
+        self.device = next(self.model.parameters()).device
+        # fp16 has no gradients below 6e-8 and nothing above 65504; only fp16 needs a scaler.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+
+    def autocast(self) -> torch.autocast:
+        """The context for a forward pass."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
 
 
-class Stopped(Exception):
-    """The run was asked to stop, and did so between two steps, after its state was saved."""
+def seed_everything(seed: int) -> None:
+    """Seeds torch's default generators, of every device, from which dropout draws.
+
+    Data order, masking and new weights take generators of their own.
+    """
+    torch.manual_seed(seed)
+
+
+def optimizer_step(training: Training, window: Sequence[Batch]) -> Step:
+    """One update of the weights from one accumulated batch.
+
+    Args:
+        window: the batches whose gradients are added up.
+
+    Raises:
+        TrainingError: the loss or the gradient is not finite, there is no scaler to handle it, and
+            `skip_nonfinite` is off. The weights are those before the step.
+    """
+    model, optimizer, scaler = training.model, training.optimizer, training.scaler
+    learning_rate = training.schedule.learning_rate
+    loaded = [batch.load() for batch in window]
+    # The loss is a mean over the labels of the whole window, so their number has to be known before
+    # the first backward pass. It is counted on the CPU, so that a GPU does not wait for it.
+    counts: dict[str, float] = {}
+    for inputs in loaded:
+        for name, count in model.count_labels(inputs).items():
+            counts[name] = counts.get(name, 0) + count
+    sums: dict[str, Tensor] = {}
+    for inputs in loaded:
+        # Autocast wraps the forward pass alone: matrix products in 16 bits, sums in 32. The
+        # backward pass runs each operation in the dtype that its forward pass had.
+        with training.autocast():
+            output = model(**training.place(inputs, training.device))
+        terms = {name: total for name, (total, _) in output.loss_terms.items()}
+        loss = sum(total / (counts[name] or 1) for name, total in terms.items())
+        # Scaled up, so that small fp16 gradients do not vanish on their way back. Gradients add up
+        # in `parameter.grad` from one batch of the window to the next.
+        scaler.scale(loss).backward()
+        for name, total in terms.items():
+            sums[name] = sums[name] + total.detach() if name in sums else total.detach()
+    # Unscaled before clipping, which would otherwise compare the scaled gradient with the limit.
+    scaler.unscale_(optimizer)
+    parameters = trained_parameters(optimizer)
+    norm = nn.utils.get_total_norm([part.grad for part in parameters if part.grad is not None])
+    gradient_norm = norm.item()
+    if training.clip_norm is not None and gradient_norm > training.clip_norm:
+        nn.utils.clip_grads_with_norm_(parameters, training.clip_norm, norm)
+    losses = LossSums({name: total.item() for name, total in sums.items()}, counts)
+    # With a scaler, infinite gradients are routine, and it handles them itself below. Without one
+    # they would ruin the weights, and this is the last moment at which the weights are still good.
+    finite = math.isfinite(losses.mean() + gradient_norm)
+    if finite or scaler.is_enabled():
+        # The scaler skips the update if it found infinite gradients, then lowers the scale; after
+        # many good steps it raises it. Only a lower scale tells that it skipped.
+        scale = scaler.get_scale()
+        scaler.step(optimizer)
+        scaler.update()
+        skipped = scaler.get_scale() < scale
+    elif training.skip_nonfinite:
+        skipped = True
+    else:
+        raise _not_finite(training, window, losses.mean())
+    # The schedule counts updates that were made, or the warm-up could pass without any.
+    if not skipped:
+        training.schedule.step()
+    # Only now: the next window starts from nothing. None instead of zeros frees the memory, too.
+    optimizer.zero_grad(set_to_none=True)
+    return Step(
+        step=training.position.step + 1,
+        epoch=training.position.epoch + 1,
+        terms=losses,
+        learning_rate=learning_rate,
+        gradient_norm=gradient_norm,
+        tokens=sum(batch.tokens for batch in window),
+        skipped=skipped,
+    )
+
+
+def train(
+    training: Training,
+    batches_of_epoch: Callable[[int], Sequence[Batch]],
+    epochs: int,
+    accumulate: int = 1,
+) -> Iterator[Step | Epoch]:
+    """Trains a model in place, from where `training.position` says it stands.
+
+    Between two records the caller may do anything: save, evaluate, or stop by leaving the loop. A
+    training that was saved after a step and restored takes the same steps as one that was never
+    interrupted; on a CPU, bit for bit.
+
+    Args:
+        batches_of_epoch: epoch, from 0 -> its batches. The order of the data must be a function of
+            the epoch alone, so that an interrupted epoch can be planned again.
+        epochs: how often to go through the data.
+        accumulate: batches per update. Exact: 4 batches of 8 give the gradient of 1 of 32, despite
+            padding and unequal numbers of labels, since the loss is divided by the labels of all 4.
+
+    Yields:
+        A `Step` after each step and an `Epoch` after each epoch.
+
+    Raises:
+        TrainingError: an argument is below 1, an epoch has no batches, or a step failed; the
+            weights are then those before that step.
+    """
+    for key, value in (("epochs", epochs), ("accumulate", accumulate)):
+        if value < 1:
+            raise TrainingError(f"{key} is {value}, but it must be at least 1.", key=key)
+    return _train(training, batches_of_epoch, epochs, accumulate)  # a generator checks too late
+
+
+def _train(
+    training: Training,
+    batches_of_epoch: Callable[[int], Sequence[Batch]],
+    epochs: int,
+    accumulate: int,
+) -> Iterator[Step | Epoch]:
+    while training.position.epoch < epochs:
+        position = training.position
+        batches = batches_of_epoch(position.epoch)
+        if not batches:
+            raise TrainingError(f"Epoch {position.epoch + 1} has no batches.", key="batches")
+        while position.batches < len(batches):
+            window = batches[position.batches : position.batches + accumulate]
+            training.model.train()  # dropout on: the caller may have evaluated since the last step
+            step = optimizer_step(training, window)
+            position.step += 1
+            position.batches += len(window)
+            position.left = len(batches) - position.batches
+            position.tokens += step.tokens
+            position.skipped_in_a_row = position.skipped_in_a_row + 1 if step.skipped else 0
+            if not step.skipped:
+                position.terms.add(step.terms)
+            if position.skipped_in_a_row >= MAX_SKIPS_IN_A_ROW:
+                raise TrainingError(
+                    f"Step {position.step}: the loss or the gradient was not finite "
+                    f"{position.skipped_in_a_row} times in a row.",
+                    key="loss",
+                    hint="Look for NaN in the data and the weights, or train in bf16 or fp32.",
+                )
+            yield step
+        training.position = Position(
+            position.epoch + 1, step=position.step, skipped_in_a_row=position.skipped_in_a_row
+        )
+        yield Epoch(position.epoch + 1, position.terms, position.tokens)
 
 
 def count_steps(
     batches_of_epoch: Callable[[int], Sequence[Batch]], epochs: int, accumulate: int = 1
 ) -> int:
-    """The optimizer steps of a whole run, which a `Schedule` wants to know."""
+    """The optimizer steps of a whole run, which a `Schedule` needs to know."""
     return sum(math.ceil(len(batches_of_epoch(epoch)) / accumulate) for epoch in range(epochs))
-
-
-def train(
-    model: Trainable,
-    batches_of_epoch: Callable[[int], Sequence[Batch]],
-    *,
-    optimizer: torch.optim.Optimizer,
-    schedule: Schedule,
-    precision: Precision,
-    epochs: int,
-    accumulate: int = 1,
-    clip_norm: float | None = 1.0,
-    prepare: Prepare | None = None,
-    evaluate: Callable[[], dict[str, float]] | None = None,
-    watch: str = "loss",
-    patience: int | None = None,
-    restore_best: bool = True,
-    on_step: Callable[[StepRecord], None] | None = None,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
-    skip_nonfinite: bool = False,
-    restore: Callable[[Training], None] | None = None,
-    save: Callable[[Training], None] | None = None,
-    save_every: int | None = None,
-    stop: Callable[[], bool] | None = None,
-    progress: bool = True,
-    ranks: Ranks = ALONE,
-) -> History:
-    """Trains a model in place.
-
-    With `evaluate`, the weights of the best epoch are kept in a copy on the CPU and put back at the
-    end, so that the model returned from is the best one, not the last. Of two epochs with the same
-    score the lower "loss" wins, then the earlier.
-
-    A run can be saved between any two steps, and one that starts from what was saved takes the same
-    steps, bit for bit on a CPU, as if it had never been away.
-
-    Args:
-        model: already on the device of `precision`.
-        batches_of_epoch: epoch, from 0 -> its batches. The order of the data is a function of the
-            epoch alone, so that an epoch can be planned again.
-        optimizer, schedule: over the model's parameters.
-        epochs: how often to go through the data, at most.
-        accumulate: batches to an update. Exact: 4 batches of 8 give the gradient of 1 of 32, with
-            padding and unequal numbers of labels, since the loss is divided by the labels of all 4.
-        clip_norm: the greatest norm of the gradient of all parameters together; None for no limit.
-        prepare: makes loaded inputs ready for the model; by default moves them to the device.
-        evaluate: measures the model, at the end of every epoch.
-        watch: which of its measurements decides; lower is better for names that end in "loss" or
-            "mse", else higher.
-        patience: stop after so many epochs without a gain; None to go through all.
-        restore_best: False leaves the model as the last epoch left it.
-        on_step, on_epoch: are handed each record, for a log.
-        skip_nonfinite: leave a step out whose loss or gradient is not finite, as the scaler of fp16
-            does anyway, instead of ending the run.
-        restore: puts the training where a run that was saved stood.
-        save: keeps the training: at the end of every epoch, before its evaluation (so that a run
-            that ends during an evaluation loses no step), and every `save_every` steps.
-        stop: asked after every step; once it says True, the training is saved and the run ends.
-        progress: a progress bar on standard error, if that is a terminal.
-        ranks: the processes that train together; each calls this with the same arguments.
-
-    Raises:
-        TrainingError: settings that no run can have, no batches, or a loss or gradient that is no
-            longer finite; the weights are then those before the step that failed.
-        Stopped: `stop` said so.
-    """
-    _check_settings(epochs, accumulate, patience, evaluate)
-    prepare = prepare or (lambda inputs: move(inputs, precision.device))
-    training = Training(model, optimizer, schedule, precision.make_scaler())
-    if restore is not None:
-        restore(training)
-    scaler, history = training.scaler, training.history
-    replica = ranks.replicate(model)
-    state = history.state
-    optimizer.zero_grad(set_to_none=True)
-    total = count_steps(batches_of_epoch, epochs, accumulate)
-    run_started = time.perf_counter() - state.seconds
-    with tqdm(
-        total=total,
-        initial=state.step,
-        unit="step",
-        disable=None if progress else True,
-        dynamic_ncols=True,
-    ) as bar:
-        for epoch in range(state.epoch, epochs):
-            model.train()  # dropout on, but for the parts that a model keeps frozen
-            batches = batches_of_epoch(epoch)
-            if not batches:
-                raise TrainingError(f"Epoch {epoch + 1} has no batches.", key="batches")
-            step_started = time.perf_counter()
-            for first in range(state.batches, len(batches), accumulate):
-                window = batches[first : first + accumulate]
-                learning_rate = schedule.learning_rate
-                step = optimizer_step(
-                    replica,
-                    window,
-                    optimizer=optimizer,
-                    scaler=scaler,
-                    schedule=schedule,
-                    precision=precision,
-                    prepare=prepare,
-                    clip_norm=clip_norm,
-                    skip_nonfinite=skip_nonfinite,
-                    name=f"Step {state.step + 1}",
-                    ranks=ranks,
-                )
-                step_ended = time.perf_counter()
-                state.seconds = step_ended - run_started
-                state.step += 1
-                state.batches += len(window)
-                _count_skips(state, step.skipped)
-                if not step.skipped:
-                    state.terms.add(step.terms)
-                state.tokens += step.tokens
-                record = StepRecord(
-                    step=state.step,
-                    epoch=epoch + 1,
-                    loss=step.terms.mean(),
-                    learning_rate=learning_rate,
-                    gradient_norm=step.gradient_norm,
-                    tokens=step.tokens,
-                    tokens_per_second=step.tokens / (step_ended - step_started),
-                    skipped=step.skipped,
-                    terms=step.terms.means(),
-                )
-                step_started = step_ended
-                history.steps.append(record)
-                if on_step is not None:
-                    on_step(record)
-                bar.set_postfix(
-                    epoch=epoch + 1,
-                    loss=f"{state.terms.mean():.4f}",
-                    lr=f"{learning_rate:.1e}",
-                    tokens_s=f"{state.tokens / (state.seconds - state.epoch_started):.0f}",
-                    refresh=False,  # the bar redraws itself, ten times a second at most
-                )
-                bar.update()
-                stopping = stop is not None and stop()
-                last = state.batches == len(batches)
-                if save is not None and (stopping or last or _is_due(state.step, save_every)):
-                    save(training)
-                if stopping:
-                    raise Stopped
-            seconds = state.seconds - state.epoch_started
-            metrics = evaluate() if evaluate is not None else {}
-            state.epoch += 1
-            best = evaluate is not None and _is_best(state, metrics, watch)
-            if best:
-                training.best_weights = _copy_of_weights(model)
-            summary = EpochRecord(
-                epoch + 1, state.terms.mean(), seconds, state.tokens, metrics, best
-            )
-            state.seconds = state.epoch_started = time.perf_counter() - run_started
-            state.batches, state.tokens, state.terms = 0, 0, LossSums()
-            history.epochs.append(summary)
-            if on_epoch is not None:
-                on_epoch(summary)
-            if patience is not None and state.epochs_without_gain >= patience:
-                history.stopped_early = epoch + 1 < epochs
-                break
-    if training.best_weights is not None and restore_best:
-        model.load_state_dict(training.best_weights)
-    return history
-
-
-def _is_due(step: int, every: int | None) -> bool:
-    return every is not None and step % every == 0
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one optimizer step came to."""
-
-    terms: LossSums
-    gradient_norm: float
-    tokens: int
-    skipped: bool
-
-
-def optimizer_step(
-    model: Trainable,
-    window: Sequence[Batch],
-    *,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    schedule: Schedule,
-    precision: Precision,
-    prepare: Prepare,
-    clip_norm: float | None,
-    name: str,
-    skip_nonfinite: bool = False,
-    ranks: Ranks = ALONE,
-) -> Step:
-    """One update of the weights from one accumulated batch.
-
-    Args:
-        window: the batches whose gradients are added up.
-        name: what to call this step in an error.
-        skip_nonfinite: leave the step out where it would raise.
-        ranks: the processes that take this step together; `model` is then what their `replicate`
-            gave. What is returned is of them all.
-
-    Raises:
-        TrainingError: the loss or the gradient is not finite, and no scaler stands by.
-    """
-    loaded = [batch.load() for batch in window]
-    # The loss is a mean over the labels of the whole window, so their number has to be known before
-    # the first backward pass. It is counted on the CPU, where it keeps no device waiting. If there
-    # are several processes, each loads the whole window and so knows the number without asking.
-    counts = _add_counts([model.count_labels(inputs) for inputs in loaded])
-    sums: dict[str, Tensor] = {}
-    for number, batch in enumerate(loaded, start=1):
-        # Of several processes each takes its rows, and the last backward pass adds gradients up.
-        inputs, counted = ranks.share(batch)
-        with ranks.keep_gradients(model, until_last=number == len(loaded)):
-            # Autocast around the forward pass alone: matrix products in 16 bits, sums in 32. The
-            # backward pass takes over the dtype of each operation by itself.
-            with precision.autocast():
-                output = model(**prepare(inputs))
-            totals = {term: counted * total for term, (total, _) in output.loss_terms.items()}
-            loss = sum(total / (counts[term] or 1) for term, total in totals.items())
-            # Scaled up, so that small fp16 gradients do not vanish on their way back. Gradients add
-            # up in `parameter.grad` from one batch of the window to the next. Times the number of
-            # processes, since DDP takes the mean of their gradients and the loss needs the sum.
-            scaler.scale(ranks.size * loss).backward()
-        for term, total in totals.items():
-            sums[term] = sums[term] + total.detach() if term in sums else total.detach()
-    # Unscaled before clipping, which would otherwise clip the scale and not the gradient.
-    scaler.unscale_(optimizer)
-    parameters = trained_parameters(optimizer)
-    norm = nn.utils.get_total_norm([part.grad for part in parameters if part.grad is not None])
-    gradient_norm = norm.item()
-    if clip_norm is not None and gradient_norm > clip_norm:  # else there is nothing to scale
-        nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
-    terms = LossSums(ranks.add({term: total.item() for term, total in sums.items()}), counts)
-    # With a scaler, infinite gradients are an everyday event that it answers itself. Without one
-    # they are the end, and now is the last moment at which the weights are still good.
-    tokens = sum(batch.tokens for batch in window)
-    if not scaler.is_enabled() and not math.isfinite(terms.mean() + gradient_norm):
-        if not skip_nonfinite:
-            raise _not_finite(name, window, terms.mean(), model)
-        optimizer.zero_grad(set_to_none=True)
-        return Step(terms, gradient_norm, tokens, skipped=True)
-    # The scaler leaves the update out where it found infinite gradients, then lowers the scale;
-    # after many good steps it raises it. A lower scale is how it tells that it skipped.
-    scale = scaler.get_scale()
-    scaler.step(optimizer)
-    scaler.update()
-    skipped = scaler.get_scale() < scale
-    # The schedule counts updates that were made, or the warm-up would pass without any.
-    if not skipped:
-        schedule.step()
-    # Only now: the next window starts from nothing. Setting to None frees the memory, too.
-    optimizer.zero_grad(set_to_none=True)
-    return Step(terms, gradient_norm, tokens, skipped)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model said about some data.
+    """The loss and the logits of a model on some data.
 
-    `logits` holds one tensor an example, fp32 on the CPU, ordered by the example's index; rows of
-    token-level heads keep the columns that their batch had.
+    `logits` holds one fp32 tensor per example on the CPU, in the order of the examples' indices;
+    rows of token-level heads keep the columns of their batch.
     """
 
     sums: LossSums
@@ -462,150 +346,56 @@ class Evaluation:
 
 
 def evaluate(
-    model: Trainable,
-    batches: Sequence[Batch],
-    *,
-    precision: Precision,
-    prepare: Prepare | None = None,
-    progress: str | None = None,
-    ranks: Ranks = ALONE,
+    model: Any,
+    batches: Iterable[Batch],
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    place: Place = move,
 ) -> Evaluation:
-    """Runs a model over data without training it: dropout off, nothing kept for gradients.
+    """Runs a model over data in eval mode: dropout off, nothing kept for gradients.
 
-    Afterwards every module is back in the mode that it was in.
+    Afterwards every module is back in the mode it was in.
 
     Args:
-        batches: in any order; the rows of the result are sorted by the examples' indices.
-        progress: the title of a progress bar on standard error (a terminal); None for none.
-        ranks: the processes that share the batches; each is told the whole result.
+        model: a `Trainable`, or another callable with `eval()`. Without labels in the batches it
+            need not return `loss_terms`.
+        batches: in any order.
+        dtype: of matrix products; None for the model's own.
+        place: prepares loaded inputs for the model.
     """
-    prepare = prepare or (lambda inputs: move(inputs, precision.device))
-    modules = model.modules() if isinstance(model, nn.Module) else ()  # none of a prepared model
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
     modes = [(module, module.training) for module in modules]
-    model.eval()
-    terms = LossSums()
+    losses = LossSums()
     rows: dict[int, Tensor] = {}
     try:
-        mine = batches[ranks.rank :: ranks.size]
-        for batch in tqdm(
-            mine, progress, disable=None if progress else True, leave=False, unit="batch"
-        ):
-            with torch.inference_mode(), precision.autocast():
-                output = model(**prepare(batch.load()))
-            logits = output.logits.float().cpu()
-            rows.update(zip(batch.indices, logits, strict=True))
-            for term, (total, count) in (output.loss_terms or {}).items():
-                terms.add(LossSums({term: total.item()}, {term: count}))
+        model.eval()
+        for batch in batches:
+            with torch.inference_mode(), torch.autocast(device.type, dtype, dtype is not None):
+                output = model(**place(batch.load(), device))
+            rows.update(zip(batch.indices, output.logits.float().cpu(), strict=True))
+            for name, (total, count) in (output.loss_terms or {}).items():
+                losses.add(LossSums({name: total.item()}, {name: count}))
     finally:
         for module, mode in modes:
             module.training = mode
-    everything = LossSums()
-    for part in ranks.gather_json(asdict(terms)):
-        everything.add(LossSums(**part))
-    rows = ranks.gather_rows(rows)
-    return Evaluation(everything, [rows[index] for index in sorted(rows)])
+    return Evaluation(losses, [rows[index] for index in sorted(rows)])
 
 
-def move(inputs: Inputs, device: torch.device) -> dict[str, Any]:
-    """The inputs with everything that can be moved to a device on that device.
-
-    A GPU is handed them through pinned memory, and is not waited for.
-    """
-    return {
-        name: _moved(value, device) if hasattr(value, "to") else value
-        for name, value in inputs.items()
-    }
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    on_a_gpu = isinstance(value, Tensor) and value.device.type != "cpu"
-    if device.type != "cuda" or on_a_gpu or not hasattr(value, "pin_memory"):
-        return value.to(device)
-    return value.pin_memory().to(device, non_blocking=True)
-
-
-def _check_settings(
-    epochs: int, accumulate: int, patience: int | None, evaluate: object | None
-) -> None:
-    for key, value in (("epochs", epochs), ("accumulate", accumulate), ("patience", patience)):
-        if value is not None and value < 1:
-            raise TrainingError(
-                f"{key} is {value}, but must be at least 1.",
-                key=key,
-            )
-    if patience is not None and evaluate is None:
-        raise TrainingError(
-            "Early stopping needs something to watch, but nothing is evaluated.",
-            key="patience",
-            hint="Give a validation split, or leave patience out.",
-        )
-
-
-def _add_counts(counts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for terms in counts:
-        for name, count in terms.items():
-            total[name] = total.get(name, 0) + count
-    return total
-
-
-def _count_skips(state: State, skipped: bool) -> None:
-    state.skipped += skipped
-    state.skipped_in_a_row = state.skipped_in_a_row + 1 if skipped else 0
-    if state.skipped_in_a_row >= MAX_SKIPS_IN_A_ROW:
-        raise TrainingError(
-            f"Step {state.step}: loss or gradients were not finite {state.skipped_in_a_row} times "
-            "in a row, at ever lower loss scales where there is one.",
-            key="loss",
-            hint="Look for NaN in the data and weights, or train in bf16 or fp32.",
-        )
-
-
-def _is_best(state: State, metrics: Mapping[str, float], watch: str) -> bool:
-    """Compares with the best so far and takes note. A NaN is never better."""
-    if watch not in metrics:
-        raise TrainingError(
-            f"There is no measurement {watch!r} to watch; there are {', '.join(metrics)}.",
-            key="watch",
-        )
-    value, loss = metrics[watch], metrics.get("loss", math.inf)
-    sign = -1 if watch.endswith(("loss", "mse")) else 1
-    # An easy validation split gives many epochs the same accuracy; its loss still tells them apart.
-    better = state.best_value is None or (sign * value, -loss) > (
-        sign * state.best_value,
-        -state.best_loss,
-    )
-    if math.isnan(value) or not better:
-        state.epochs_without_gain += 1
-        return False
-    state.best_epoch, state.best_value, state.best_loss = state.epoch, value, loss
-    state.epochs_without_gain = 0
-    return True
-
-
-def _copy_of_weights(model: Trainable) -> dict[str, Tensor]:
-    return {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
-
-
-def _not_finite(name: str, window: Sequence[Batch], loss: float, model: Trainable) -> TrainingError:
-    """The error for a step that must not be taken, naming the first thing that went wrong."""
+def _not_finite(training: Training, window: Sequence[Batch], loss: float) -> TrainingError:
+    """The error for a step that must not be taken, naming the first tensor that went wrong."""
     indices = [index for batch in window for index in batch.indices]
     shown = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
-    key = "loss"
-    what = f"the loss is {loss}"
-    for parameter_name, parameter in model.named_parameters():
+    key, what = "loss", f"the loss is {loss}"
+    for name, parameter in training.model.named_parameters():
         if not parameter.isfinite().all():
-            key, what = parameter_name, f"{what} and the weights of {parameter_name} are not finite"
+            key, what = name, f"{what} and the weights of {name} are not finite"
             break
-        if (
-            math.isfinite(loss)
-            and parameter.grad is not None
-            and not parameter.grad.isfinite().all()
-        ):
-            key, what = parameter_name, f"the gradient of {parameter_name} is not finite"
+        gradient = parameter.grad
+        if math.isfinite(loss) and gradient is not None and not gradient.isfinite().all():
+            key, what = name, f"the gradient of {name} is not finite"
             break
     return TrainingError(
-        f"{name}: {what} (examples {shown}); the weights were left as they were.",
+        f"Step {training.position.step + 1}: {what} (examples {shown}). The weights are unchanged.",
         key=key,
         hint="Lower the learning rate, or look at these examples.",
     )

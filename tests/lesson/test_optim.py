@@ -58,7 +58,7 @@ def test_frozen_parameters_and_empty_groups_are_left_out(reference_model):
     groups = parameter_groups(reference_model.named_parameters(), weight_decay=0.01)
     assert names_of(groups) == {"decay": ["classifier.weight"]}
     reference_model.requires_grad_(False)
-    with pytest.raises(TrainingError, match="every parameter is frozen"):
+    with pytest.raises(TrainingError):
         parameter_groups(reference_model.named_parameters(), weight_decay=0.01)
 
 

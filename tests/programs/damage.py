@@ -10,6 +10,7 @@ all on one slow core.
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import sys
 import tempfile
@@ -25,15 +26,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minibert.data import plan_batches
-from minibert.fast.precision import choose_precision
 from minibert.heads import HeadOutput
 from minibert.io.tables import table
 from minibert.optim import Schedule, build_optimizer, parameter_groups
-from minibert.training import Batch, History, count_steps, evaluate, train
+from minibert.training import Batch, Epoch, Training, count_steps, evaluate, train
 from minibert.workbench import recipes
 from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.data.drawing import split, subset
 from minibert.workbench.kinds.evaluation import Report
+from minibert.workbench.runs.history import EpochRecord, History, Watched
 from minibert.workbench.runs.settings import Settings
 from minibert.workbench.scores.metrics import wilson_interval
 from minibert.workbench.tasks.embed import Embedder
@@ -43,7 +44,6 @@ from tests.programs.benchmarks.material import data_folder, official_minilm
 
 Row = tuple[str, str, str, str]  # fault, what is measured, right, with the fault
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, float]]
-FP32 = choose_precision("fp32", "cpu")
 
 
 def main() -> None:
@@ -135,7 +135,7 @@ def sorted_validation_and_batch_means(model: str | Path) -> list[Row]:
     ):
         parts = [texts.take([place[id(one)] for one in part]) for part in (train_part, validation)]
         probe, history = train_probe(*parts, loss=cross_entropy, epochs=10)
-        best = history.epochs[(history.state.best_epoch or 1) - 1]
+        best = history.epochs[(history.best_epoch or 1) - 1]
         share = " and ".join(str(count) for count in validation.label_counts.values())
         cells.append(
             [
@@ -213,7 +213,7 @@ def last_epoch(model: str | Path) -> list[Row]:
         (
             "last-epoch",
             "emotion, fine-tuned on 300 tweets, 6 epochs: epoch tested",
-            str(runs[0].history.state.best_epoch),
+            str(runs[0].history.best_epoch),
             str(len(runs[1].history.epochs)),
         )
     ]
@@ -279,29 +279,27 @@ def train_probe(
 
     total = count_steps(planned, epochs)
 
-    def measure() -> dict[str, float]:
-        right, count = score(probe, validation)
-        return {"accuracy": right / count}
-
-    history = train(
-        probe,
-        planned,
-        optimizer=optimizer,
-        schedule=Schedule(optimizer, "constant", warmup=0, total=total),
-        precision=FP32,
-        epochs=epochs,
-        evaluate=measure,
-        watch="accuracy",
-        progress=False,
-    )
+    schedule = Schedule(optimizer, "constant", warmup=0, total=total)
+    history, best_weights = History(), probe.state_dict()
+    for record in train(Training(probe, optimizer, schedule), planned, epochs):
+        if isinstance(record, Epoch):
+            right, count = score(probe, validation)
+            metrics = {"accuracy": right / count}
+            best = history.is_best(record.epoch, metrics, Watched("accuracy", True))
+            loss = record.terms.mean()
+            history.epochs.append(
+                EpochRecord(record.epoch, loss, 0.0, record.tokens, metrics, best)
+            )
+            if best:
+                best_weights = copy.deepcopy(probe.state_dict())
+    probe.load_state_dict(best_weights)
     return probe, history
 
 
 def score(probe: Probe, features: Features) -> tuple[int, int]:
     """How many are right, of how many."""
-    logits = torch.stack(
-        evaluate(probe, features.batches(shuffle=False), precision=FP32).logits
-    )  # (examples, C)
+    batches = features.batches(shuffle=False)
+    logits = torch.stack(evaluate(probe, batches, torch.device("cpu")).logits)  # (examples, C)
     return int((logits.argmax(dim=1) == features.labels).sum()), len(features.labels)
 
 

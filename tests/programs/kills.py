@@ -23,7 +23,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,10 @@ import safetensors.torch
 import torch
 import torch._dynamo  # noqa: F401 (the first optimizer imports it: once here, not once a fork)
 
-from minibert import training as loop
 from minibert.io.files import check_manifest, read_json, sha256
 from minibert.io.tables import table
-from minibert.workbench.runs import session as sittings
+from minibert.training import Epoch, Step, train
+from minibert.workbench.runs import session as sessions
 from minibert.workbench.runs.state import checkpoints
 from minibert.workbench.tasks import finetune as task
 from minibert.workbench.tasks.finetune import Settings, finetune, resume
@@ -97,7 +97,7 @@ def main() -> int:
         "run",
         "kills",
         "of them in saves",
-        "went on from a checkpoint",
+        "resumed from a checkpoint",
         "different",
         "seconds",
     ]
@@ -224,15 +224,14 @@ def _watch(log: Any, kill_at: int | None) -> Callable[[], int]:
     for name in FILE_OPERATIONS:
         setattr(os, name, counting(getattr(os, name)))
     safetensors.torch.save_file = counting(safetensors.torch.save_file)
-    real = loop.train
 
-    def logged(*arguments: Any, **options: Any) -> Any:
-        def note(record: loop.StepRecord) -> None:
-            log.write(f"{record.step} {record.loss.hex()}\n")
+    def logged(*arguments: Any) -> Iterator[Step | Epoch]:
+        for record in train(*arguments):
+            if isinstance(record, Step):
+                log.write(f"{record.step} {record.terms.mean().hex()}\n")
+            yield record
 
-        return real(*arguments, **{**options, "on_step": note})
-
-    sittings.train = logged
+    sessions.train = logged
     task.pictures = lambda *_: []
     return lambda: counted
 

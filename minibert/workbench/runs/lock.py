@@ -1,13 +1,12 @@
 """The lock of a run folder: one process writes to it at a time.
 
-The lock is the kernel's (flock), so it goes with its process however that ends. The file says who
-holds it, for people. On network disks flock may not reach other machines.
+The lock is the operating system's, so it ends with its process, however that ends. A file beside it
+says who holds it, for people.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -16,59 +15,32 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from minibert.io.errors import DiskError, TrainingError
 
-NAME = "run.lock"
+LOCK, HOLDER = "run.lock", "run.lock.json"
+_PATIENCE = 0.2  # seconds; a process that is just releasing the lock needs a moment
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the lock of a run folder; the file is gone afterwards.
+    """Holds the lock of a run folder. Both files are removed afterwards.
 
-    A file that a dead process left is taken over, with a warning.
+    A lock that a dead process left behind is taken over with a warning.
 
     Raises:
-        TrainingError: a living process holds it, named by pid and host.
+        TrainingError: a living process holds it; names its pid and host.
         DiskError: the folder cannot be written to.
     """
-    path = folder / NAME
-    handle = _take(path)
+    lock = FileLock(folder / LOCK, timeout=_PATIENCE)
+    holder = folder / HOLDER
     try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            path.unlink()  # while it is held: nobody else can have it
-        os.close(handle)
-
-
-def require_unlocked(folder: Path) -> None:
-    """Raises TrainingError if a living process holds the lock of a folder."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        handle = os.open(folder / NAME, os.O_RDWR)
-        try:
-            if not _flock(handle):
-                raise _in_use(folder / NAME)
-        finally:
-            os.close(handle)
-
-
-def _take(path: Path) -> int:
-    try:
-        while True:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            if not _flock(handle):
-                os.close(handle)
-                raise _in_use(path)
-            # Whoever held the lock may have removed the file between the two lines above; this
-            # lock would then be one of a file that nobody else can see.
-            with contextlib.suppress(FileNotFoundError):
-                if os.fstat(handle).st_ino == path.stat().st_ino:
-                    break
-            os.close(handle)
-        before = os.pread(handle, 1000, 0)
-        if before:
+        lock.acquire()
+        if holder.exists():
             warnings.warn(
-                f"{path} was left by a process that is no more ({_who(before)}); it is taken over.",
+                f"{folder} was in use by a process that has died ({_who(holder)}); its lock is "
+                "taken over.",
                 stacklevel=4,
             )
         facts = {
@@ -76,43 +48,50 @@ def _take(path: Path) -> int:
             "host": socket.gethostname(),
             "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(facts).encode(), 0)
-        return handle
+        holder.write_text(json.dumps(facts), encoding="utf-8")
+    except Timeout:
+        raise _in_use(folder) from None
     except OSError as error:
+        lock.release()
         raise DiskError(
-            f"{path} could not be locked: {error.strerror}.",
-            path=path,
+            f"{folder} could not be locked: {error.strerror}.",
+            path=folder,
             hint="Check the permissions of the folder.",
         ) from error
-
-
-def _flock(handle: int) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        yield
+    finally:
+        for path in (holder, folder / LOCK):  # while it is held, so that nobody else has it
+            with contextlib.suppress(OSError):
+                path.unlink()
+        lock.release()
 
 
-def _in_use(path: Path) -> TrainingError:
-    holder = ""
+def require_unlocked(folder: Path) -> None:
+    """Raises TrainingError if a living process holds the lock of a folder."""
+    if (folder / LOCK).exists():
+        try:
+            with FileLock(folder / LOCK, timeout=_PATIENCE):
+                pass
+        except Timeout:
+            raise _in_use(folder) from None
+
+
+def _in_use(folder: Path) -> TrainingError:
     for _ in range(100):  # it may be about to write its name
-        with contextlib.suppress(OSError):
-            holder = path.read_text(encoding="utf-8", errors="replace")
-        if holder:
+        if (folder / HOLDER).exists():
             break
         time.sleep(0.01)
     return TrainingError(
-        f"{path.parent} is in use by another process ({_who(holder.encode())}).",
-        path=path.parent,
+        f"{folder} is in use by another process ({_who(folder / HOLDER)}).",
+        path=folder,
         key="output",
         hint="Wait for it to end, or choose another --output.",
     )
 
 
-def _who(content: bytes) -> str:
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-        facts = json.loads(content)
+def _who(holder: Path) -> str:
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        facts = json.loads(holder.read_text(encoding="utf-8"))
         return f"pid {facts['pid']} on {facts['host']}, since {facts['started']}"
-    return "which did not say who it is"
+    return "unknown"

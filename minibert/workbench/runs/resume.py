@@ -1,4 +1,4 @@
-"""Going on with a run: its settings, proof that nothing has changed, its newest checkpoint."""
+"""Resuming a run: its settings, proof that nothing has changed, its newest checkpoint."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, Generic, TypeVar
 
 from minibert.io.errors import ConfigError, DataError, DiskError, TrainingError
 from minibert.io.files import read_object
+from minibert.workbench.runs.differences import differences
+from minibert.workbench.runs.folders import RECORD, STATE
 from minibert.workbench.runs.settings import TrainingSettings, check
 from minibert.workbench.runs.state import check_checkpoint, newest_checkpoint
 
-STATE = "state"  # the folder of a run's checkpoints
-
-# What has to be now as it was when the run began, of its run.json.
+# The parts of run.json that must be the same when the run is resumed.
 _SAME = ("problem_type", "labels", "model", "precision", "device", "threads", "processes", "data")
 
 S = TypeVar("S", bound=TrainingSettings)
@@ -31,7 +31,7 @@ class Unfinished(Generic[S]):
         folder: the run folder.
         record: its run.json.
         settings: those it was started with.
-        chosen: the checkpoint that was asked for; None: the newest.
+        chosen: the checkpoint that was asked for; None for the newest.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class Unfinished(Generic[S]):
     chosen: Path | None
 
     def checkpoint(self) -> Path | None:
-        """Where to go on from; None: from the beginning.
+        """The checkpoint to resume from; None to start from the beginning.
 
         Raises:
             CheckpointError: the checkpoint that was asked for is damaged.
@@ -51,49 +51,49 @@ class Unfinished(Generic[S]):
         return newest_checkpoint(self.folder / STATE)
 
     def require_same(self, record: Mapping[str, Any]) -> None:
-        """Compares what the run is made of with what it was made of.
+        """Compares data, model, device and the like with those the run was started with.
 
-        Other versions of the packages are a warning.
+        Other versions of the packages are only a warning.
 
         Raises:
-            ConfigError: data, labels, model, device or the like are not the same, naming each.
+            ConfigError: something is not the same; names everything that differs.
         """
-        now = json.loads(json.dumps(record, default=str))
+        now = _as_json(record)
         old = {key: self.record.get(key) for key in _SAME}
-        _refuse(self.folder, _differences(old, {key: now.get(key) for key in _SAME}))
-        changed = _differences(self.record.get("versions"), now.get("versions"))
+        _refuse(self.folder, differences(old, {key: now.get(key) for key in _SAME}))
+        changed = differences(self.record.get("versions"), now.get("versions"))
         if changed:
             warnings.warn(
-                f"The run in {self.folder} was started with other versions, which may change its "
-                f"last bits: {_listed(changed)}.",
+                f"The run in {self.folder} was started with other versions, which may change the "
+                f"last bits of its numbers: {_listed(changed)}.",
                 stacklevel=2,
             )
 
 
 def read_unfinished(folder: str | Path, given: Mapping[str, Any], kind: type[S]) -> Unfinished[S]:
-    """Reads the run that is to be gone on with.
+    """Reads the run that is to be resumed.
 
     Args:
         folder: the run folder, or one checkpoint in it (RUN/state/step-N).
-        given: settings that the caller takes the run to have.
+        given: settings that the caller expects the run to have.
         kind: of its settings.
 
     Raises:
-        DataError: it is no run folder.
+        DataError: it is not a run folder of this command.
         TrainingError: the run is finished.
-        ConfigError: a setting that is given is not that of the run.
+        ConfigError: a given setting is not that of the run.
     """
     folder, chosen = Path(folder), None
     if folder.parent.name == STATE and folder.name.startswith("step-"):
         folder, chosen = folder.parent.parent, folder
-    path = folder / "run.json"
+    path = folder / RECORD
     record = read_object(path, DataError)
     if record.get("status") == "finished":
         raise TrainingError(
-            f"The run in {folder} is finished: there is nothing to go on with.",
+            f"The run in {folder} is finished, so it cannot be resumed.",
             path=path,
             key="status",
-            hint=f"Train it further as a run of its own: minibert {kind.command} --model {folder}.",
+            hint=f"Train its model further in a new run: minibert {kind.command} --model {folder}.",
         )
     command = record.get("command", "train")
     if command != kind.command:
@@ -101,47 +101,41 @@ def read_unfinished(folder: str | Path, given: Mapping[str, Any], kind: type[S])
             f"The run in {folder} was started by minibert {command}, not {kind.command}.",
             path=path,
             key="command",
-            hint=f"Go on with it: minibert {command} --resume {folder}.",
+            hint=f"Resume it: minibert {command} --resume {folder}.",
         )
     stored = record.get("settings")
     known = {item.name for item in fields(kind)}
-    needed = {
+    optional = {
         item.name
         for item in fields(kind)
-        if item.default is MISSING and item.default_factory is MISSING
+        if item.default is not MISSING or item.default_factory is not MISSING
     }
-    if not isinstance(stored, dict) or not needed <= stored.keys() <= known:
+    if not isinstance(stored, dict) or not known - optional <= stored.keys() <= known:
         raise DataError(
-            f"{path} has no settings that a run can be gone on with.", path=path, key="settings"
+            f"The settings in {path} are not those of a run.", path=path, key="settings"
         )
-    # Where the run was left to torch's choice of threads, that choice holds.
+    # If the number of threads was left to torch, its choice then holds now.
     before = {**stored, "threads": record.get("threads"), "output": str(folder)}
-    now = json.loads(json.dumps(given, default=str))
-    _refuse(folder, _differences({key: before.get(key) for key in now}, now))
+    now = _as_json(given)
+    _refuse(folder, differences({key: before.get(key) for key in now}, now))
     settings = kind(**stored)
     check(settings)
     return Unfinished(folder, record, settings, chosen)
 
 
 @contextlib.contextmanager
-def way_to_go_on(folder: Path, command: str) -> Iterator[None]:
-    """Adds to what ends a run from outside, a signal or a full disk, how to go on with it."""
+def hint_at_resuming(folder: Path, command: str) -> Iterator[None]:
+    """Adds to whatever ends a run from outside, a signal or a full disk, how to resume it."""
     try:
         yield
     except BaseException as error:
         if isinstance(error, DiskError) or not isinstance(error, Exception):
-            error.add_note(f"Go on with it: minibert {command} --resume {folder}")
+            error.add_note(f"Resume it: minibert {command} --resume {folder}")
         raise
 
 
-def _differences(old: Any, new: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
-    """Where two values differ -> (old, new)."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        found = {}
-        for name in {**old, **new}:
-            found.update(_differences(old.get(name), new.get(name), f"{key}.{name}".strip(".")))
-        return found
-    return {} if old == new else {key: (old, new)}
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
 
 
 def _listed(changed: Mapping[str, tuple[Any, Any]]) -> str:
@@ -152,11 +146,9 @@ def _listed(changed: Mapping[str, tuple[Any, Any]]) -> str:
 
 def _refuse(folder: Path, changed: Mapping[str, tuple[Any, Any]]) -> None:
     if changed:
-        key, (old, new) = next(iter(changed.items()))
         raise ConfigError(
-            f"The run in {folder} cannot be gone on with, since not all is as it was: "
-            f"{_listed(changed)}.",
+            f"The run in {folder} cannot be resumed: {_listed(changed)}.",
             path=folder,
-            key=key,
-            hint="Put that back as it was, or start another run.",
+            key=next(iter(changed)),
+            hint="Undo the change, or start another run.",
         )

@@ -1,18 +1,18 @@
-"""What fine-tuning and pre-training have in common: a run begun, or gone on with, in its folder.
+"""A session: the stretch of a run that one process works on, from its start or a checkpoint.
 
-A run has one sitting, or several if it was stopped in between. `begin` and `go_on` open one: they
-check, lock the folder and hand a `Sitting` to the work itself, whose `train` is the training with
-checkpoints and signals. On a CPU every loss and weight is, bit for bit, that of a run in one.
+A run has one session, or several if it was interrupted. `begin` and `resume` open one: they check
+the inputs, lock the folder and pass a `Session` to the task. `Session.train` is the lesson's loop
+with everything that a run needs around it: logging, saving, stopping, and the best epoch. On a CPU
+every loss and weight has, bit for bit, the value it has in an uninterrupted run.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -24,47 +24,34 @@ from minibert.fast.accelerate import accelerate
 from minibert.fast.precision import Precision
 from minibert.io.files import finite, write_json
 from minibert.optim import Schedule, build_optimizer, describe_groups, parameter_groups
-from minibert.tokenizer import BertTokenizer
-from minibert.training import (
-    Batch,
-    EpochRecord,
-    History,
-    StepRecord,
-    Trainable,
-    Training,
-    count_steps,
-    seed_everything,
-    train,
-)
+from minibert.training import Step, Training, count_steps, seed_everything, train
+from minibert.workbench.runs import together
 from minibert.workbench.runs.folders import (
     RECORD,
+    STATE,
     make_folder,
     require_empty,
     require_free,
-    versions,
     write_log,
 )
+from minibert.workbench.runs.history import EpochRecord, History, StepRecord, Watched
 from minibert.workbench.runs.lock import locked
-from minibert.workbench.runs.ranks import Ranks, joined, launched
-from minibert.workbench.runs.resume import STATE, read_unfinished, way_to_go_on
-from minibert.workbench.runs.settings import TrainingSettings, as_record, check
-from minibert.workbench.runs.signals import HeldSignals
+from minibert.workbench.runs.ranks import Ranks, joined
+from minibert.workbench.runs.resume import hint_at_resuming, read_unfinished
+from minibert.workbench.runs.settings import TrainingSettings, check
+from minibert.workbench.runs.signals import HeldSignals, Stopped
 from minibert.workbench.runs.state import (
+    RunState,
     random_states_of,
     remove_damaged,
     remove_states,
     restore_state,
     save_state,
 )
-from minibert.workbench.tasks.common import prepare_on, sums_of_files
 
 
 class Prepared(Protocol):
-    """All that a run needs, read and checked.
-
-    Attributes:
-        record: run.json, but for the outcome.
-    """
+    """The inputs of a run, read and checked. `record` is run.json without the outcome."""
 
     @property
     def record(self) -> dict[str, Any]: ...
@@ -78,13 +65,13 @@ Prepare = Callable[[S, bool], P]  # the settings, and whether to show progress
 
 
 @dataclass(frozen=True)
-class Sitting:
+class Session:
     """The stretch of a run that one process works on.
 
     Attributes:
         settings: of the run.
-        folder: of the run; nobody else writes there meanwhile.
-        checkpoint: where to go on from; None: from the beginning.
+        folder: of the run; nobody else writes to it meanwhile.
+        checkpoint: where to resume from; None to start from the beginning.
         progress: whether to show bars and messages.
         ranks: the processes that work on it together.
     """
@@ -102,123 +89,169 @@ class Sitting:
 
     def train(
         self,
-        model: Trainable,
-        batches_of_epoch: Callable[[int], Sequence[Batch]],
+        model: Any,
+        batches_of_epoch: together.BatchesOfEpoch,
         measure: Callable[[], dict[str, float]],
         *,
-        watch: str,
+        watched: Watched,
         precision: Precision,
         patience: int | None = None,
         rate_of: Callable[[str], float] = lambda name: 1.0,
         restore_best: bool = True,
         on_step: Callable[[StepRecord, int], None] | None = None,
+        on_epoch: Callable[[EpochRecord], None] | None = None,
     ) -> History:
-        """The training itself; at the end the model has the best epoch's weights.
+        """Trains a model; at the end it has the weights of the best epoch.
+
+        The state is saved after the last step of each epoch, before its evaluation, so that a run
+        that ends during an evaluation loses no step; and every `save_every` steps.
 
         Args:
-            measure: the validation scores, of which `watch` chooses the epoch.
-            rate_of: the name of a parameter -> its share of the learning rate.
-            on_step: is handed each step and the number of steps of the whole run.
-            others: as for `training.loop.train`.
+            batches_of_epoch: see `minibert.training.train`.
+            measure: the validation metrics, taken after each epoch.
+            watched: the metric that chooses the epoch.
+            patience: stop after this many epochs without a gain; None to train all epochs.
+            rate_of: name of a parameter -> its learning rate as a fraction of the run's.
+            restore_best: False leaves the weights of the last epoch.
+            on_step: called with each step and the number of steps of the whole run.
+            on_epoch: called with each epoch.
+
+        Raises:
+            TrainingError: see `minibert.training.train`.
         """
-        settings, ranks, folder = self.settings, self.ranks, self.folder
+        settings, ranks = self.settings, self.ranks
         if isinstance(model, Model):
             accelerate(model)
+        total = count_steps(batches_of_epoch, settings.epochs, settings.accumulate)
         groups = parameter_groups(
             model.named_parameters(), weight_decay=settings.weight_decay, rate_of=rate_of
         )
-        optimizer = build_optimizer(groups, learning_rate=settings.learning_rate)
-        updates = count_steps(batches_of_epoch, settings.epochs, settings.accumulate)
-        warmup = round(settings.warmup * updates)
-        schedule = Schedule(
-            optimizer, settings.schedule, warmup=warmup, total=updates, epochs=settings.epochs
-        )
         self.say(describe_groups(groups))
-        names = _names_on_disk(model)
-        held = HeldSignals()
-
-        def stopping() -> bool:
-            if not ranks.any(held.received()):
-                return False
-            held.receive(max(ranks.gather_json(held.number)))  # what came to one came to all
-            return True
-
-        def restore(training: Training) -> None:
-            if self.checkpoint is not None:
-                restore_state(self.checkpoint, training, names, rank=ranks.rank)
-                if ranks.is_first:  # a kill may have come between the checkpoint and its log
-                    write_log(folder, training.history.steps)
-                    remove_damaged(folder / STATE, self.checkpoint)
-                self.say(f"goes on from {self.checkpoint}")
-
-        def save(training: Training) -> None:
-            random = random_states_of(ranks)
-            if ranks.is_first:
-                save_state(folder / STATE, training, names, keep=settings.keep, random=random)
-                write_log(folder, training.history.steps)
-
-        def measure_at_once() -> dict[str, float]:
-            with held.at_once():  # all is saved: who interrupts need not wait for the evaluation
-                return measure()
-
-        # Dropout draws from this one; data order, masks and new weights have generators of their
-        # own.
+        optimizer = build_optimizer(groups, learning_rate=settings.learning_rate)
+        schedule = Schedule(
+            optimizer,
+            settings.schedule,
+            warmup=round(settings.warmup * total),
+            total=total,
+            epochs=settings.epochs,
+        )
+        shared, batches_of_epoch = together.share(
+            model, batches_of_epoch, settings.accumulate, ranks
+        )
+        training = Training(
+            shared,
+            optimizer,
+            schedule,
+            precision.dtype,
+            settings.clip_norm,
+            skip_nonfinite=settings.on_nonfinite == "skip",
+            place=together.lay_out,
+        )
+        state = RunState(model, training, _names_on_disk(model))
+        # Dropout draws from this generator; data order, masks and new weights have their own.
         seed_everything(ranks.seed(settings.seed))
-        with held:
-            return train(
-                model,
-                batches_of_epoch,
-                optimizer=optimizer,
-                schedule=schedule,
-                precision=precision,
-                epochs=settings.epochs,
-                accumulate=settings.accumulate,
-                clip_norm=settings.clip_norm,
-                prepare=prepare_on(precision.device),
-                evaluate=measure_at_once,
-                watch=watch,
-                patience=patience,
-                restore_best=restore_best,
-                on_step=None if on_step is None else lambda record: on_step(record, updates),
-                on_epoch=lambda record: self.say(_epoch_line(record)),
-                skip_nonfinite=settings.on_nonfinite == "skip",
-                restore=restore,
-                save=save,
-                save_every=settings.save_every,
-                stop=stopping,
-                progress=self.progress,
-                ranks=ranks,
-            )
+        if self.checkpoint is not None:
+            self._restore(self.checkpoint, state)
+        history = state.history
+        started = time.perf_counter() - history.seconds
+        last = time.perf_counter()
+        with HeldSignals() as held, self._bar(total, done=len(history.steps)) as bar:
+            for event in train(training, batches_of_epoch, settings.epochs, settings.accumulate):
+                now = time.perf_counter()
+                history.seconds = now - started
+                if isinstance(event, Step):
+                    step = _step_record(event, seconds=now - last)
+                    history.steps.append(step)
+                    if on_step is not None:
+                        on_step(step, total)
+                    _show(bar, step, training, history)
+                    stopping = self._is_stopping(held)
+                    ends_epoch = training.position.left == 0
+                    if stopping or ends_epoch or self._is_due(event.step):
+                        self._save(state)
+                    if stopping:
+                        raise Stopped
+                else:
+                    seconds = history.seconds - history.epoch_started
+                    with held.at_once():  # all is saved: a signal need not wait for the evaluation
+                        metrics = measure()
+                    best = history.is_best(event.epoch, metrics, watched)
+                    if best:
+                        state.best_weights = _copy_of_weights(model)
+                    epoch = EpochRecord(
+                        event.epoch, event.terms.mean(), seconds, event.tokens, metrics, best
+                    )
+                    history.epochs.append(epoch)
+                    self.say(_epoch_line(epoch))
+                    if on_epoch is not None:
+                        on_epoch(epoch)
+                    history.seconds = history.epoch_started = time.perf_counter() - started
+                    if patience is not None and history.epochs_without_gain >= patience:
+                        history.stopped_early = event.epoch < settings.epochs
+                        break
+                last = time.perf_counter()
+        if state.best_weights is not None and restore_best:
+            model.load_state_dict(state.best_weights)
+        return history
 
     def finish(self, record: Mapping[str, Any]) -> None:
-        """Writes the record that says the run is finished, after all other results."""
+        """Writes the record of a finished run, after all other results, and drops its state."""
         write_json(self.folder / RECORD, finite({"status": "finished", **record}))
-
-    def remove_states(self) -> None:
-        """Removes the checkpoints, once the results are whole."""
         remove_states(self.folder / STATE)
+
+    def _restore(self, checkpoint: Path, state: RunState) -> None:
+        restore_state(checkpoint, state, rank=self.ranks.rank)
+        if self.ranks.is_first:  # a kill may have come between the checkpoint and its log
+            write_log(self.folder, state.history.steps)
+            remove_damaged(self.folder / STATE, checkpoint)
+        self.say(f"resumes from {checkpoint}")
+
+    def _save(self, state: RunState) -> None:
+        random = random_states_of(self.ranks)
+        if self.ranks.is_first:
+            save_state(self.folder / STATE, state, keep=self.settings.keep, random=random)
+            write_log(self.folder, state.history.steps)
+
+    def _is_due(self, step: int) -> bool:
+        every = self.settings.save_every
+        return every is not None and step % every == 0
+
+    def _is_stopping(self, held: HeldSignals) -> bool:
+        """Whether any process received a signal, which then counts as received by all."""
+        if not self.ranks.any(bool(held.number)):
+            return False
+        held.receive(max(self.ranks.gather_json(held.number)))
+        return True
+
+    def _bar(self, total: int, done: int) -> tqdm:
+        return tqdm(
+            total=total,
+            initial=done,
+            unit="step",
+            disable=None if self.progress else True,
+            dynamic_ncols=True,
+        )
 
 
 def begin(
     settings: S,
     prepare: Prepare[S, P],
-    work: Callable[[P, Sitting], R],
+    work: Callable[[P, Session], R],
     *,
     progress: bool,
 ) -> R:
-    """Begins a run. All inputs are read and checked before anything is written.
+    """Starts a run. All inputs are read and checked before anything is written.
 
-    Ctrl-C and SIGTERM wait for the step that runs and for its checkpoint; a second one does not
-    wait. Under torchrun all processes train together (see `training/ranks.py`), and the first one
-    writes and speaks.
+    Ctrl-C and SIGTERM wait for the current step and its checkpoint; a second signal does not wait.
+    Under torchrun all processes train together, and the first one writes and prints.
 
     Args:
         prepare: reads and checks the inputs.
-        work: trains, measures, and writes the results.
+        work: trains, evaluates, and writes the results.
 
     Raises:
-        MinibertError: a setting, a file or a model that cannot be used, a folder that is taken, or
-            a loss that is no longer finite.
+        MinibertError: a setting, a file or a model that cannot be used, an output folder that is
+            not empty, or a loss that is not finite.
     """
     with joined(settings.device) as ranks:
         progress = progress and ranks.is_first
@@ -227,101 +260,53 @@ def begin(
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         prepared = prepare(settings, progress)
-        ranks.wait()  # every process has read and checked its inputs: only now is anything written
+        ranks.wait()  # every process has checked its inputs: only now is anything written
         folder = _make_folder(settings, ranks)
         prepared.record["folder"] = str(folder)
-        with way_to_go_on(folder, settings.command), _alone_in(folder, ranks):
+        with hint_at_resuming(folder, settings.command), _alone_in(folder, ranks):
             if ranks.is_first:
                 require_empty(folder)  # once more, now that nobody else can fill it
                 write_json(folder / RECORD, {"status": "unfinished", **prepared.record})
-            return work(prepared, Sitting(settings, folder, None, progress, ranks))
+            return work(prepared, Session(settings, folder, None, progress, ranks))
 
 
-def go_on(
+def resume(
     folder: str | Path,
     given: Mapping[str, Any],
     kind: type[S],
     prepare: Prepare[S, P],
-    work: Callable[[P, Sitting], R],
+    work: Callable[[P, Session], R],
     *,
     progress: bool,
 ) -> R:
-    """Goes on with a run that was stopped or killed, as if it had never been.
+    """Resumes a run that was stopped or killed, as if it had never been interrupted.
 
-    It goes on from the newest checkpoint that is whole, with a warning for each that is not; where
-    there is none it begins anew, with the same settings.
+    It resumes from the newest undamaged checkpoint, with a warning for each damaged one; without
+    any it starts from the beginning, with the same settings.
 
     Args:
-        folder: the run folder; or one checkpoint in it, RUN/state/step-N, to go on from that one.
-        given: settings that the caller takes the run to have.
+        folder: the run folder, or one checkpoint in it, RUN/state/step-N, to resume from that one.
+        given: settings that the caller expects the run to have.
         kind: of its settings.
         prepare, work: as for `begin`.
 
     Raises:
-        MinibertError: the run is finished, another process is at work on it, something is no longer
-            as it was when the run began (a setting given here, the data, the model), the
-            checkpoint asked for is damaged; or as for `begin`.
+        MinibertError: the run is finished, another process is working on it, something differs from
+            when the run was started (a setting given here, the data, the model), the checkpoint
+            asked for is damaged; or as for `begin`.
     """
     run = read_unfinished(folder, given, kind)
     with joined(run.settings.device) as ranks:
         progress = progress and ranks.is_first
-        with way_to_go_on(run.folder, kind.command), _alone_in(run.folder, ranks):
-            # Once more, now that nobody else can finish it.
-            run = read_unfinished(folder, given, kind)
+        with hint_at_resuming(run.folder, kind.command), _alone_in(run.folder, ranks):
+            run = read_unfinished(folder, given, kind)  # once more, now that nobody else writes
             torch.set_num_threads(run.record["threads"])
             prepared = prepare(run.settings, progress)
             run.require_same(prepared.record)
             prepared.record["folder"] = str(run.folder)
             checkpoint = run.checkpoint()
-            ranks.wait()  # every process has found the same one: only now is any written
-            return work(prepared, Sitting(run.settings, run.folder, checkpoint, progress, ranks))
-
-
-def facts(
-    settings: TrainingSettings, model: Any, tokenizer: BertTokenizer, precision: Precision
-) -> dict[str, Any]:
-    """What run.json says of every run: what a reader needs to know, or to repeat it."""
-    source = getattr(settings, "model", None)  # None: drawn anew
-    commit = model.load_report.revision if model.load_report else None
-    return {
-        "settings": as_record(settings),
-        "model": {
-            "class": type(model).__name__,
-            "commit": commit,
-            "parameters": count_parameters(model),
-            "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "vocabulary": len(tokenizer),
-            "files": None if source is None else sums_of_files(source, commit),
-            "config": model.config.to_official(),
-        },
-        "precision": {"name": precision.name, "reason": precision.reason},
-        "device": str(precision.device),
-        "threads": torch.get_num_threads(),
-        "processes": launched().size,
-        "versions": versions(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
-    }
-
-
-def outcome(history: History, seconds: float, measured_epoch: int | None) -> dict[str, Any]:
-    """What run.json says of every run that is finished.
-
-    Args:
-        measured_epoch: whose weights were measured and saved.
-    """
-    return {
-        "seconds": round(seconds, 1),
-        "steps": history.state.step,
-        "skipped_steps": history.state.skipped,
-        "best_epoch": history.state.best_epoch,
-        "measured_epoch": measured_epoch,
-        "stopped_early": history.stopped_early,
-        "epochs": [asdict(epoch) for epoch in history.epochs],
-    }
-
-
-def count_parameters(model: Any) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+            ranks.wait()  # every process has found the same checkpoint: only now is any written
+            return work(prepared, Session(run.settings, run.folder, checkpoint, progress, ranks))
 
 
 def _make_folder(settings: TrainingSettings, ranks: Ranks) -> Path:
@@ -335,18 +320,48 @@ def _alone_in(folder: Path, ranks: Ranks) -> contextlib.AbstractContextManager[o
     return locked(folder) if ranks.is_first else contextlib.nullcontext()
 
 
-def _names_on_disk(model: Trainable) -> dict[str, str]:
-    """What each tensor is called in a checkpoint: its official name, if it has one."""
+def _names_on_disk(model: Any) -> dict[str, str]:
+    """The name of each tensor in a checkpoint: its official name, if it has one."""
     if isinstance(model, Model):
         return model.official_names()
     return {name: name for name in model.state_dict()}
 
 
-def _epoch_line(record: EpochRecord) -> str:
-    scores = "  ".join(f"{name} {value:.4f}" for name, value in record.metrics.items())
-    star = "  (best so far)" if record.best else ""
-    rate = record.tokens / max(record.seconds, 1e-9)
+def _copy_of_weights(model: Any) -> dict[str, torch.Tensor]:
+    return {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+
+
+def _step_record(step: Step, seconds: float) -> StepRecord:
+    return StepRecord(
+        step=step.step,
+        epoch=step.epoch,
+        loss=step.terms.mean(),
+        learning_rate=step.learning_rate,
+        gradient_norm=step.gradient_norm,
+        tokens=step.tokens,
+        tokens_per_second=step.tokens / seconds,
+        skipped=step.skipped,
+        terms=step.terms.means(),
+    )
+
+
+def _show(bar: tqdm, step: StepRecord, training: Training, history: History) -> None:
+    position, seconds = training.position, history.seconds - history.epoch_started
+    bar.set_postfix(
+        epoch=step.epoch,
+        loss=f"{position.terms.mean():.4f}",
+        lr=f"{step.learning_rate:.1e}",
+        tokens_s=f"{position.tokens / seconds:.0f}",
+        refresh=False,  # the bar redraws itself, at most ten times a second
+    )
+    bar.update()
+
+
+def _epoch_line(epoch: EpochRecord) -> str:
+    scores = "  ".join(f"{name} {value:.4f}" for name, value in epoch.metrics.items())
+    star = "  (best so far)" if epoch.best else ""
+    rate = epoch.tokens / max(epoch.seconds, 1e-9)
     return (
-        f"epoch {record.epoch}: training loss {record.loss:.4f}, {record.seconds:.0f} s, "
+        f"epoch {epoch.epoch}: training loss {epoch.loss:.4f}, {epoch.seconds:.0f} s, "
         f"{rate:.0f} tokens/s; validation: {scores}{star}"
     )

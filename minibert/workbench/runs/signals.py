@@ -9,45 +9,39 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-from minibert.training import Stopped
-
+# Windows has both, but nothing there sends SIGTERM to another process.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class HeldSignals:
-    """Holds signals back from the step or the save that runs.
+class Stopped(Exception):
+    """The run was asked to stop, and did so between two steps, after its state was saved."""
 
-    A context: the first signal is remembered, for the loop to ask after with `received`; once it
-    has saved and raised `Stopped`, the signal is sent again, to whoever handled it before. A second
-    signal is not held back. In other threads than the main one, which cannot handle signals, this
-    does nothing; nor is a signal touched that the process ignores.
+
+class HeldSignals:
+    """Holds signals back from the step or the save in progress.
+
+    A context manager. The first signal is remembered, and the session asks for it with `received`.
+    Once it has saved and raised `Stopped`, the signal is sent again, to its previous handler. A
+    second signal is not held back. Outside the main thread, which alone can handle signals, this
+    does nothing; nor does it touch a signal that the process ignores.
     """
 
     def __init__(self) -> None:
-        self._number: int | None = None
+        self.number = 0  # of the signal that waits; 0 if there is none
         self._at_once = False
         self._before: dict[int, Any] = {}
 
-    @property
-    def number(self) -> int:
-        """Of the signal that waits; 0 if there is none."""
-        return self._number or 0
-
-    def received(self) -> bool:
-        """Whether a signal waits."""
-        return self._number is not None
-
     def receive(self, number: int) -> None:
-        """Takes over a signal that came to another process, unless one waits already."""
-        self._number = self._number or number
+        """Adopts a signal that another process received, unless one waits already."""
+        self.number = self.number or number
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """For stretches before which everything was saved: signals are not held back in them."""
+        """For code before which everything was saved: signals are not held back in it."""
         self._at_once = True
         try:
-            if self._number is not None:
-                self._send_on(self._number)
+            if self.number:
+                self._send_on(self.number)
             yield
         finally:
             self._at_once = False
@@ -65,21 +59,21 @@ class HeldSignals:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._give_back()
-        if self._number is not None and (kind is None or issubclass(kind, Stopped)):
-            self._send_on(self._number)
+        self._restore_handlers()
+        if self.number and (kind is None or issubclass(kind, Stopped)):
+            self._send_on(self.number)
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
-        if self._at_once or self._number is not None:
+        if self._at_once or self.number:
             self._send_on(number)
-        self._number = number
+        self.number = number
 
     def _send_on(self, number: int) -> None:
-        self._give_back()
+        self._restore_handlers()
         signal.raise_signal(number)
-        raise KeyboardInterrupt  # the handler before us let it pass, but the run has ended
+        raise KeyboardInterrupt  # the previous handler ignored it, but the run has ended
 
-    def _give_back(self) -> None:
+    def _restore_handlers(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,8 @@ from minibert.io import hub, shards
 from minibert.io.errors import CheckpointError, ConfigError
 from minibert.io.files import inside, sha256
 from minibert.io.tokenizer_files import FILES as TOKENIZER_FILES
-from minibert.layout import Layout
 from minibert.tokenizer import BertTokenizer
-from minibert.training import Batch, move
+from minibert.training import Batch
 from minibert.workbench.data.choices import collate
 
 
@@ -111,21 +110,6 @@ def shorten_to(tokenizer: BertTokenizer, max_length: int | None) -> None:
             key="max_length",
         )
     tokenizer.max_length = max_length
-
-
-def prepare_on(device: torch.device) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """A function that lays a batch out and moves it to the device.
-
-    The layout is made while the mask is still on the CPU, where its lengths can be read at once.
-    """
-
-    def prepare(inputs: Mapping[str, Any]) -> dict[str, Any]:
-        if "attention_mask" not in inputs:  # features have no layout
-            return move(inputs, device)
-        mask = inputs["attention_mask"].flatten(0, -2)  # (B, S); of choices (B * choices, S)
-        return move({**inputs, "layout": Layout.from_mask(mask)}, device)
-
-    return prepare
 
 
 def planned(

@@ -14,10 +14,10 @@ from minibert.io.errors import ConfigError, DataError
 from minibert.io.tables import shorten
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.checks import UNKNOWN_IS_A_FAULT
+from minibert.workbench.runs.together import lay_out
 from minibert.workbench.tasks.common import (
     commit_of,
     pick_device,
-    prepare_on,
     require_class,
 )
 
@@ -86,7 +86,7 @@ class MaskFiller:
         self._require_masks(text, len(masks))
         self._warn_of_unknown(text, inputs["input_ids"])
         with torch.inference_mode():
-            output = self.model(**prepare_on(self.device)(inputs))
+            output = self.model(**lay_out(inputs, self.device))
         both_heads = isinstance(self.model, BertForPreTraining)
         logits = output.prediction_logits if both_heads else output.logits  # (1, S, V)
         chances = logits[0, masks].float().softmax(dim=-1).cpu()  # (masks, V)

@@ -26,19 +26,29 @@ from minibert.heads import BertForSequenceClassification
 from minibert.io.errors import ConfigError
 from minibert.io.files import finite, write_json
 from minibert.tokenizer import BertTokenizer
-from minibert.training import Batch, History, Trainable
+from minibert.training import Batch, Trainable
 from minibert.workbench.data import checks
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds import kind_of
 from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.kinds.kind import Kind
 from minibert.workbench.reports.pictures import pictures
+from minibert.workbench.runs import session as sessions
+from minibert.workbench.runs.history import History, Watched
 from minibert.workbench.runs.ranks import launched
-from minibert.workbench.runs.session import Sitting, begin, count_parameters, facts, go_on, outcome
+from minibert.workbench.runs.record import count_parameters, facts, outcome
+from minibert.workbench.runs.session import Session
 from minibert.workbench.runs.settings import Settings
 from minibert.workbench.scores.baselines import baselines, describe
+from minibert.workbench.scores.metrics import HIGHER_IS_BETTER
 from minibert.workbench.tasks import faults
-from minibert.workbench.tasks.common import commit_of, pick_device, planned, shorten_to
+from minibert.workbench.tasks.common import (
+    commit_of,
+    pick_device,
+    planned,
+    shorten_to,
+    sums_of_files,
+)
 from minibert.workbench.tasks.data import check_before_training, lengths_for_the_record
 from minibert.workbench.tasks.evaluate import Classifier, evaluate
 from minibert.workbench.tasks.layerwise import freeze_lower_layers, rate_by_layer
@@ -74,7 +84,7 @@ class Run:
     def summary(self) -> str:
         """The result as text for people, with what to do next."""
         final = list(self.reports.values())[-1]
-        best = self.history.state.best_epoch
+        best = self.history.best_epoch
         return "\n".join(
             [
                 *(report.summary() + "\n" for report in self.reports.values()),
@@ -113,7 +123,7 @@ class _Prepared:
     tokenizer: BertTokenizer
     splits: dict[str, _Split]
     precision: Precision
-    watch: str
+    watched: Watched
     record: dict[str, Any]
 
 
@@ -128,20 +138,20 @@ def finetune(settings: Settings, *, progress: bool = True) -> Run:
         MinibertError: a setting, a data file or a model that cannot be used (see the classes in
             errors.py), or a loss that is no longer finite.
     """
-    return begin(settings, _prepare, _run, progress=progress)
+    return sessions.begin(settings, _prepare, _run, progress=progress)
 
 
 def resume(folder: str | Path, *, progress: bool = True, **given: Any) -> Run:
-    """Goes on with a run that was stopped or killed, as if it had never been (see `go_on`).
+    """Resumes a run that was stopped or killed, as if it had never been interrupted.
 
     Args:
-        folder: the run folder; or one checkpoint in it, RUN/state/step-N, to go on from that one.
-        given: settings that the caller takes the run to have.
+        folder: the run folder; or one checkpoint in it, RUN/state/step-N, to resume from that one.
+        given: settings that the caller expects the run to have.
 
     Raises:
-        MinibertError: as for `go_on`.
+        MinibertError: as for `sessions.resume`.
     """
-    return go_on(folder, given, Settings, _prepare, _run, progress=progress)
+    return sessions.resume(folder, given, Settings, _prepare, _run, progress=progress)
 
 
 def _prepare(settings: Settings, progress: bool) -> _Prepared:
@@ -164,7 +174,7 @@ def _prepare(settings: Settings, progress: bool) -> _Prepared:
         )
         for name, corpus in corpora.items()
     }
-    watch = _watched(settings, kind, corpora["train"])
+    watched = _watched(settings, kind, corpora["train"])
     measured = [
         checks.in_pieces(name, part.corpus, part.rows, tokenizer) for name, part in splits.items()
     ]
@@ -173,24 +183,24 @@ def _prepare(settings: Settings, progress: bool) -> _Prepared:
         settings.allow_data_faults,
         on_purpose=("one_class",) if "sorted-validation" in settings.faults else (),
     )
-    record = _record(settings, kind, model, tokenizer, precision, splits, watch)
+    record = _record(settings, kind, revision, model, tokenizer, precision, splits, watched)
     record["data_findings"] = [asdict(finding) for finding in findings]
     for part in measured:
         record["data"][part.name]["lengths"] = lengths_for_the_record(part)
-    return _Prepared(settings, kind, revision, model, tokenizer, splits, precision, watch, record)
+    return _Prepared(settings, kind, revision, model, tokenizer, splits, precision, watched, record)
 
 
-def _run(prepared: _Prepared, sitting: Sitting) -> Run:
+def _run(prepared: _Prepared, session: Session) -> Run:
     """Trains from the beginning or from a checkpoint, then measures and writes the results."""
-    folder, progress = sitting.folder, sitting.progress
+    folder, progress = session.folder, session.progress
     settings, model, tokenizer = prepared.settings, prepared.model, prepared.tokenizer
     splits, precision = prepared.splits, prepared.precision
-    sitting.say(f"{folder}: {prepared.record['summary']}")
+    session.say(f"{folder}: {prepared.record['summary']}")
 
     last = list(splits)[-1]
     floor = _baselines(prepared.kind, splits["train"], splits[last], tokenizer)
     if floor:
-        sitting.say(describe(floor, last))
+        session.say(describe(floor, last))
     probing = None
     if isinstance(model, ProbedModel):
         corpora = {name: part.corpus for name, part in splits.items()}
@@ -209,7 +219,7 @@ def _run(prepared: _Prepared, sitting: Sitting) -> Run:
             batch_size=settings.batch_size,
             progress=progress,
             intervals=intervals,
-            ranks=sitting.ranks,
+            ranks=session.ranks,
         )
         return shown(name, report)
 
@@ -220,20 +230,20 @@ def _run(prepared: _Prepared, sitting: Sitting) -> Run:
         batches = plan_batches(lengths, batch_size=settings.batch_size, shuffle=False)
         return faults.batch_means(report, splits[name].corpus, batches)
 
-    def watched() -> dict[str, float]:
+    def on_validation() -> dict[str, float]:
         return measure("validation", intervals=False).values()
 
     if settings.probe == "logistic" and probing is not None:
-        history = probing.fit(watched, folder)
+        history = probing.fit(on_validation, folder)
     else:
         trained_model: Trainable = model if probing is None else probing.probe
-        history = sitting.train(
+        history = session.train(
             trained_model,
             partial(_batches_of_epoch, splits["train"], tokenizer, settings)
             if probing is None
             else probing.batches_of_epoch,
-            watched,
-            watch=prepared.watch,
+            on_validation,
+            watched=prepared.watched,
             precision=precision if probing is None else probing.precision,
             patience=settings.patience,
             rate_of=rate_by_layer(_depth(trained_model), settings.layer_decay),
@@ -241,14 +251,13 @@ def _run(prepared: _Prepared, sitting: Sitting) -> Run:
         )
     trained = time.perf_counter()
     reports = {name: measure(name) for name in splits if name != "train"}
-    seconds = history.state.seconds + time.perf_counter() - trained
+    seconds = history.seconds + time.perf_counter() - trained
     last_epoch = "last-epoch" in settings.faults
-    best = history.state.best_epoch  # None: of no epoch is the score a number
+    best = history.best_epoch  # None: of no epoch is the score a number
     epoch = history.epochs[-1].epoch if last_epoch or best is None else best
     run = Run(folder, model.eval(), epoch, tokenizer, history, reports, seconds, floor)
-    if sitting.ranks.is_first:
-        _write(run, prepared.record, sitting)
-        sitting.remove_states()
+    if session.ranks.is_first:
+        _write(run, prepared.record, session)
         pictures(run.folder)
     return run
 
@@ -290,7 +299,7 @@ def _freeze_body(model: Model) -> None:
     model.freeze(*parts, *([] if pooler is None or fresh else [pooler]))
 
 
-def _watched(settings: Settings, kind: Kind, corpus: Corpus) -> str:
+def _watched(settings: Settings, kind: Kind, corpus: Corpus) -> Watched:
     """The validation metric that chooses the epoch."""
     known = kind.metrics
     if settings.watch not in (None, *known):
@@ -298,7 +307,8 @@ def _watched(settings: Settings, kind: Kind, corpus: Corpus) -> str:
             f"watch is {settings.watch!r}, but what is measured here is {', '.join(known)}.",
             key="watch",
         )
-    return settings.watch or kind.watched(corpus)
+    name = settings.watch or kind.watched(corpus)
+    return Watched(name, HIGHER_IS_BETTER[name])
 
 
 def _batches_of_epoch(
@@ -326,7 +336,7 @@ def _depth(model: Trainable) -> int:
     return model.config.num_hidden_layers if isinstance(model, Model) else 0
 
 
-def _write(run: Run, record: dict[str, Any], sitting: Sitting) -> None:
+def _write(run: Run, record: dict[str, Any], session: Session) -> None:
     """Writes the results: the model first, last the record that says the run is finished."""
     final = list(run.reports.values())[-1]
     metrics = {name: report.metrics for name, report in run.reports.items()}
@@ -336,7 +346,7 @@ def _write(run: Run, record: dict[str, Any], sitting: Sitting) -> None:
     run.model.save_pretrained(run.folder / "model")
     write_json(run.folder / "metrics.json", finite(metrics))
     final.write_tables(run.folder)
-    sitting.finish(
+    session.finish(
         {
             **record,
             **outcome(run.history, run.seconds, run.epoch),
@@ -348,21 +358,22 @@ def _write(run: Run, record: dict[str, Any], sitting: Sitting) -> None:
 def _record(
     settings: Settings,
     kind: Kind,
+    revision: str | None,
     model: Classifier,
     tokenizer: BertTokenizer,
     precision: Precision,
     splits: dict[str, _Split],
-    watch: str,
+    watched: Watched,
 ) -> dict[str, Any]:
     """What a reader needs to know, or to repeat the run."""
     counts = ", ".join(f"{name} {len(part.corpus)}" for name, part in splits.items())
     return {
         "summary": f"{settings.model} ({count_parameters(model):,} parameters), {counts} examples, "
         f"{precision.name} on {precision.device} ({precision.reason})",
-        **facts(settings, model, tokenizer, precision),
+        **facts(settings, model, tokenizer, precision, sums_of_files(settings.model, revision)),
         "problem_type": kind.problem_type,
         "labels": splits["train"].corpus.label_names,
-        "chosen_by": f"{watch} on validation",
+        "chosen_by": f"{watched.name} on validation",
         "data": {
             name: {
                 **part.corpus.fingerprint(),

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from minibert import training as loop
 from minibert.base import Model
 from minibert.data import Rows
 from minibert.fast.accelerate import accelerate
 from minibert.fast.precision import Precision
 from minibert.fast.prepare import prepare
 from minibert.tokenizer import BertTokenizer
+from minibert.training import Evaluation
+from minibert.workbench.runs import together
 from minibert.workbench.runs.ranks import ALONE, Ranks
-from minibert.workbench.tasks.common import planned, prepare_on
+from minibert.workbench.tasks.common import planned
 from minibert.workbench.tasks.pooling import SentenceEncoder
 from minibert.workbench.tasks.probes import ProbedModel
 
@@ -45,18 +46,17 @@ def run(
     batch_size: int = 32,
     progress: str | None = None,
     ranks: Ranks = ALONE,
-) -> loop.Evaluation:
+) -> Evaluation:
     """Runs a model over rows of ids, texts of similar length together.
 
     Args:
         progress: the title of a progress bar; without one there is no bar.
         ranks: the processes that share the work; each gets the whole result.
     """
-    return loop.evaluate(
+    return together.evaluate(
         model,
         planned(rows, tokenizer, batch_size=batch_size, shuffle=False),
-        precision=precision,
-        prepare=prepare_on(precision.device),
+        precision,
         progress=progress,
         ranks=ranks,
     )

@@ -33,17 +33,20 @@ from minibert.io.errors import ConfigError, DataError, MinibertError
 from minibert.io.files import finite, inside, read_object, write_json
 from minibert.io.tables import table
 from minibert.tokenizer import BertTokenizer
-from minibert.training import Batch, History, StepRecord
+from minibert.training import Batch
 from minibert.workbench.data import passages
 from minibert.workbench.data.checks import UNKNOWN, UNKNOWN_IS_A_FAULT
 from minibert.workbench.data.documents import Document, fingerprint, read_documents
 from minibert.workbench.data.masking import Masking
 from minibert.workbench.data.passages import Passages, Pieces
 from minibert.workbench.reports.pictures import picture_of_pretraining
+from minibert.workbench.runs import session as sessions
 from minibert.workbench.runs.folders import RECORD, begun
+from minibert.workbench.runs.history import History, StepRecord, Watched
 from minibert.workbench.runs.pretrain_settings import VOCABULARY_SIZE, PretrainSettings
-from minibert.workbench.runs.session import Sitting, begin, count_parameters, facts, go_on, outcome
-from minibert.workbench.tasks.common import pick_device
+from minibert.workbench.runs.record import count_parameters, facts, outcome
+from minibert.workbench.runs.session import Session
+from minibert.workbench.tasks.common import pick_device, sums_of_files
 from minibert.workbench.tasks.pretrain_model import (
     PreTrained,
     build_model,
@@ -90,7 +93,7 @@ class Pretraining:
             )
             for name in self.scores
         ]
-        best = self.history.state.best_epoch
+        best = self.history.best_epoch
         return "\n".join(
             [
                 "On the held-out documents, beside guesses that look at no context:",
@@ -137,26 +140,26 @@ def pretrain(settings: PretrainSettings, *, progress: bool = True) -> Pretrainin
     """Trains, measures on held-out documents, and writes the run folder.
 
     Everything is read and checked before anything is written; for signals and several processes see
-    `sittings.begin`.
+    `sessions.begin`.
 
     Raises:
         MinibertError: a setting, a text or a model that cannot be used, or a loss that is no longer
             finite.
     """
-    return begin(settings, _prepare, _run, progress=progress)
+    return sessions.begin(settings, _prepare, _run, progress=progress)
 
 
 def resume_pretraining(folder: str | Path, *, progress: bool = True, **given: Any) -> Pretraining:
-    """Goes on with a run that was stopped or killed, as if it had never been (see `go_on`).
+    """Resumes a run that was stopped or killed, as if it had never been interrupted.
 
     Args:
-        folder: the run folder; or one checkpoint in it, RUN/state/step-N, to go on from that one.
-        given: settings that the caller takes the run to have.
+        folder: the run folder; or one checkpoint in it, RUN/state/step-N, to resume from that one.
+        given: settings that the caller expects the run to have.
 
     Raises:
-        MinibertError: as for `go_on`.
+        MinibertError: as for `sessions.resume`.
     """
-    return go_on(folder, given, PretrainSettings, _prepare, _run, progress=progress)
+    return sessions.resume(folder, given, PretrainSettings, _prepare, _run, progress=progress)
 
 
 # --- preparing ------------------------------------------------------------------------------------
@@ -219,6 +222,7 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
         shuffle=False,
     )
     first = batches_of_epoch(0)
+    files = None if settings.model is None else sums_of_files(settings.model, revision)
     summary = (
         f"{settings.model or 'a model drawn anew'} ({count_parameters(model):,} parameters), "
         f"{sum(batch.tokens for batch in first):,} tokens in {len(first):,} batches an epoch, "
@@ -230,7 +234,7 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
     record = {
         "command": settings.command,
         "summary": summary,
-        **facts(settings, model, tokenizer, precision),
+        **facts(settings, model, tokenizer, precision, files),
         "chosen_by": "loss on validation",
         "data": data | {"vocabulary": _fingerprint_of_vocabulary(tokenizer)},
     }
@@ -369,38 +373,37 @@ def _characters(data: Mapping[str, Any]) -> int:
 # --- the run --------------------------------------------------------------------------------------
 
 
-def _run(prepared: _Prepared, sitting: Sitting) -> Pretraining:
+def _run(prepared: _Prepared, session: Session) -> Pretraining:
     """Trains from the beginning or from a checkpoint, then measures and writes the results."""
     model, precision, batches = prepared.model, prepared.precision, prepared.validation
-    sitting.say(f"{sitting.folder}: {prepared.record['summary']}")
+    session.say(f"{session.folder}: {prepared.record['summary']}")
     floor = baselines(prepared.train.pieces.ids, batches, prepared.masking)
     guess = floor["unigram"]
-    sitting.say(
+    session.say(
         f"to beat: masked-LM loss {guess['masked_lm_loss']:.4f} (how often each piece occurs), "
         f"accuracy {guess['masked_lm_accuracy']:.4f} (always the commonest)"
     )
 
     def held_out() -> dict[str, float]:
-        title = "held-out documents" if sitting.progress else None
-        return measure(model, batches, precision, progress=title, ranks=sitting.ranks)
+        title = "held-out documents" if session.progress else None
+        return measure(model, batches, precision, progress=title, ranks=session.ranks)
 
-    history = sitting.train(
+    history = session.train(
         model,
         prepared.batches_of_epoch,
         held_out,
-        watch="loss",
+        watched=Watched("loss", higher_is_better=False),
         precision=precision,
-        on_step=_Pace(sitting.say),
+        on_step=_Pace(session.say),
     )
     trained = time.perf_counter()
     scores = held_out()
-    seconds = history.state.seconds + time.perf_counter() - trained
+    seconds = history.seconds + time.perf_counter() - trained
     run = Pretraining(
-        sitting.folder, model.eval(), prepared.tokenizer, history, scores, floor, seconds
+        session.folder, model.eval(), prepared.tokenizer, history, scores, floor, seconds
     )
-    if sitting.ranks.is_first:
-        _write(run, prepared.record, sitting)
-        sitting.remove_states()
+    if session.ranks.is_first:
+        _write(run, prepared.record, session)
         picture_of_pretraining(run.folder)
     return run
 
@@ -429,10 +432,10 @@ class _Pace:
         self._since = time.perf_counter()
 
 
-def _write(run: Pretraining, record: Mapping[str, Any], sitting: Sitting) -> None:
+def _write(run: Pretraining, record: Mapping[str, Any], session: Session) -> None:
     """Writes the results: the model first, last the record that says the run is finished."""
     run.tokenizer.save_pretrained(run.folder / "model")
     run.model.save_pretrained(run.folder / "model")
     metrics = {"validation": run.scores, "baselines": run.baselines}
     write_json(run.folder / "metrics.json", finite(metrics))
-    sitting.finish({**record, **outcome(run.history, run.seconds, run.history.state.best_epoch)})
+    session.finish({**record, **outcome(run.history, run.seconds, run.history.best_epoch)})

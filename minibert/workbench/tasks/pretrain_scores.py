@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minibert import training as loop
 from minibert.data import IGNORED_LABEL, mixed_seed
 from minibert.fast.precision import Precision
 from minibert.tokenizer import BertTokenizer
-from minibert.training import Batch
+from minibert.training import Batch, Inputs
 from minibert.workbench.data.masking import Masking
 from minibert.workbench.data.passages import FOLLOWS, STRANGER, Passages
-from minibert.workbench.tasks.common import planned, prepare_on
+from minibert.workbench.runs import together
+from minibert.workbench.tasks.common import planned
 from minibert.workbench.tasks.pretrain_model import PreTrained
 
 
@@ -59,7 +59,7 @@ class Scored(nn.Module):
         super().__init__()
         self.model = model
 
-    def count_labels(self, inputs: loop.Inputs) -> Mapping[str, float]:
+    def count_labels(self, inputs: Inputs) -> Mapping[str, float]:
         return self.model.count_labels(inputs)
 
     def forward(self, **inputs: Any) -> Any:
@@ -92,7 +92,7 @@ def measure(
     """Scores of a model on batches whose masks are fixed.
 
     Args:
-        options: go to `loop.evaluate`.
+        options: go to `together.evaluate`.
 
     Returns:
         loss, the sum of masked_lm_loss and next_sentence_loss (in nats, a mean over all hidden
@@ -100,13 +100,7 @@ def measure(
         masked_lm_accuracy and next_sentence_accuracy. Those of the next sentence are missing where
         rows have no such label.
     """
-    result = loop.evaluate(
-        Scored(model),
-        batches,
-        precision=precision,
-        prepare=prepare_on(precision.device),
-        **options,
-    )
+    result = together.evaluate(Scored(model), batches, precision, **options)
     means = result.sums.means()
     names = [name for name in ("masked_lm", "next_sentence") if name in means]
     scores = {"loss": sum(means[name] for name in names)}
@@ -151,7 +145,7 @@ def baselines(
     return found
 
 
-def _hide(load: Callable[[], loop.Inputs], masking: Masking, seed: int) -> dict[str, Any]:
+def _hide(load: Callable[[], Inputs], masking: Masking, seed: int) -> dict[str, Any]:
     """A batch with tokens hidden, and what is asked of it."""
     inputs = dict(load())
     ids, labels = masking(inputs["input_ids"].numpy(), np.random.default_rng(seed))  # (B, S)

@@ -10,12 +10,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from minibert import training as loop
 from minibert.fast.precision import Precision, choose_precision
-from minibert.training import Batch, History
+from minibert.training import Batch, evaluate
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.runs.folders import write_log
+from minibert.workbench.runs.history import History
 from minibert.workbench.runs.settings import Settings
 from minibert.workbench.scores.baselines import class_labels
 from minibert.workbench.tasks.evaluate import score
@@ -104,11 +104,11 @@ class Probing:
 
     def measure(self, split: str, lengths: Sequence[int], intervals: bool) -> Report:
         """The report of the probe as it is now; `lengths` are tokens of the split's texts."""
-        result = loop.evaluate(
+        result = evaluate(
             self.probe,
             feature_batches(
                 self.features[split], self.labels[split], batch_size=4096, shuffle=False
             ),
-            precision=self.precision,
+            self.precision.device,
         )
         return score(self.model, self.corpora[split], result, split, lengths, intervals=intervals)

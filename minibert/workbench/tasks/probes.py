@@ -26,9 +26,10 @@ from minibert.heads import ClassLoss
 from minibert.io import hub
 from minibert.io.errors import CheckpointError, ConfigError, TrainingError
 from minibert.io.files import inside, read_object, read_tensors, write_json, write_tensors
-from minibert.training import Batch, EpochRecord, History, State, StepRecord
+from minibert.training import Batch
 from minibert.workbench.kinds.classes import Classes
 from minibert.workbench.kinds.kind import Kind
+from minibert.workbench.runs.history import EpochRecord, History, StepRecord
 from minibert.workbench.tasks.pooling import SentenceEncoder
 
 RECORD, NUMBERS = "probe.json", "probe.safetensors"
@@ -237,7 +238,7 @@ def fit_logistic(
         evaluations.append((loss.item(), slope))
         return loss
 
-    history = History(State())
+    history = History(best_epoch=1)
     started = step_started = time.perf_counter()
     for step in range(1, most_steps + 1):
         evaluations.clear()
@@ -265,10 +266,9 @@ def fit_logistic(
         linear.weight.div_(spread)  # (C, D)
         linear.bias.sub_(linear.weight @ centre)  # (C,)
     probe.float()
-    seconds = time.perf_counter() - started
-    epoch = EpochRecord(1, loss, seconds, step * size, measure(), best=True)
+    history.seconds = time.perf_counter() - started
+    epoch = EpochRecord(1, loss, history.seconds, step * size, measure(), best=True)
     history.epochs.append(epoch)
-    history.state = State(epoch=1, step=step, best_epoch=1)
     return history
 
 

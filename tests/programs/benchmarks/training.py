@@ -17,9 +17,10 @@ from minibert import BertForMaskedLM, BertForSequenceClassification
 from minibert.data import Dataset
 from minibert.fast.precision import choose_precision
 from minibert.optim import Schedule, build_optimizer, parameter_groups
-from minibert.training import Batch, optimizer_step, seed_everything, train
+from minibert.training import Batch, Training, optimizer_step, seed_everything, train
 from minibert.workbench.data.corpora import Example
-from minibert.workbench.tasks.common import planned, prepare_on
+from minibert.workbench.runs.together import lay_out
+from minibert.workbench.tasks.common import planned
 from tests.programs.benchmarks import agreement
 from tests.programs.benchmarks.clock import Stopwatch
 from tests.programs.benchmarks.material import SEED, Material, padding, scratch
@@ -150,25 +151,22 @@ def minibert_steps(name: str, what: str, model: Any, batches: list[Inputs], dtyp
     model.train()
     groups = parameter_groups(model.named_parameters(), weight_decay=WEIGHT_DECAY)
     optimizer = build_optimizer(groups, learning_rate=LEARNING_RATE)
-    precision = choose_precision(dtype, "cpu")
-    rest: dict[str, Any] = {
-        "optimizer": optimizer,
-        "scaler": precision.make_scaler(),
-        "schedule": Schedule(optimizer, "linear", warmup=0, total=MANY),
-        "precision": precision,
-        "prepare": prepare_on(precision.device),
-        "clip_norm": CLIP_NORM,
-        "name": "a step",
-    }
+    training = _training(model, optimizer, dtype)
 
     def run(timed: Stopwatch) -> None:
         seed_everything(SEED)
         with timed:
             for batch in batches:
                 window = [Batch(range(len(batch["input_ids"])), lambda batch=batch: batch)]
-                optimizer_step(model, window, **rest)
+                optimizer_step(training, window)
 
     return Variant(name, what, run)
+
+
+def _training(model: Any, optimizer: torch.optim.Optimizer, precision: str) -> Training:
+    schedule = Schedule(optimizer, "linear", warmup=0, total=MANY)
+    dtype = choose_precision(precision, "cpu").dtype
+    return Training(model, optimizer, schedule, dtype, CLIP_NORM, place=lay_out)
 
 
 def _alone_reference(folder: Path, batches: list[Inputs], dtype: str) -> Variant:
@@ -261,8 +259,6 @@ def _finetuning(name: str, what: str, material: Material, precision_name: str) -
     dataset = Dataset(examples, material.tokenizer)
     groups = parameter_groups(model.named_parameters(), weight_decay=WEIGHT_DECAY)
     optimizer = build_optimizer(groups, learning_rate=LEARNING_RATE)
-    schedule = Schedule(optimizer, "linear", warmup=0, total=MANY)
-    precision = choose_precision(precision_name, "cpu")
 
     def batches_of_epoch(epoch: int) -> list[Batch]:
         return planned(
@@ -272,17 +268,8 @@ def _finetuning(name: str, what: str, material: Material, precision_name: str) -
     def run(timed: Stopwatch) -> None:
         seed_everything(SEED)
         with timed:
-            train(
-                model,
-                batches_of_epoch,
-                optimizer=optimizer,
-                schedule=schedule,
-                precision=precision,
-                epochs=1,
-                clip_norm=CLIP_NORM,
-                prepare=prepare_on(precision.device),
-                progress=False,
-            )
+            for _ in train(_training(model, optimizer, precision_name), batches_of_epoch, epochs=1):
+                pass
 
     return Variant(name, what, run)
 

@@ -9,13 +9,11 @@ import torch
 from torch import nn
 
 from minibert import BertConfig, BertForSequenceClassification
-from minibert.fast.precision import choose_precision
 from minibert.heads import ClassLoss
 from minibert.io.errors import ConfigError
 from minibert.optim import Schedule
-from minibert.training import Batch, optimizer_step
+from minibert.training import Batch, Training, optimizer_step
 from minibert.workbench.data.balance import balanced_rows, balanced_weights
-from minibert.workbench.tasks.common import prepare_on
 from minibert.workbench.tasks.finetune import finetune
 from tests.conftest import BOUNDS
 from tests.workbench.conftest import write_table
@@ -82,18 +80,9 @@ def test_accumulated_gradients_are_those_of_the_whole_batch():
         model.class_loss = ClassLoss(weights)
         optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        precision = choose_precision("fp32", "cpu")
-        step = optimizer_step(
-            model,
-            [batch(rows) for rows in windows],
-            optimizer=optimizer,
-            scaler=precision.make_scaler(),
-            schedule=Schedule(optimizer, "constant", warmup=0, total=1),
-            precision=precision,
-            prepare=prepare_on(precision.device),
-            clip_norm=None,
-            name="Step",
-        )
+        schedule = Schedule(optimizer, "constant", warmup=0, total=1)
+        training = Training(model, optimizer, schedule, clip_norm=None)
+        step = optimizer_step(training, [batch(rows) for rows in windows])
         return {name: before[name] - now for name, now in model.state_dict().items()}, step
 
     splits = (

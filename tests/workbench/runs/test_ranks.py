@@ -14,21 +14,26 @@ from torch import nn
 
 from minibert.fast.precision import choose_precision
 from minibert.io.errors import ConfigError, LostRankError, TrainingError
-from minibert.training import evaluate, optimizer_step, seed_everything
+from minibert.training import optimizer_step, seed_everything
 from minibert.workbench.runs import ranks as ranks_module
+from minibert.workbench.runs.history import Watched
 from minibert.workbench.runs.ranks import ALONE, Ranks, joined
+from minibert.workbench.runs.session import Session
+from minibert.workbench.runs.settings import TrainingSettings
+from minibert.workbench.runs.together import evaluate, share
 from tests.lesson.test_loop import (
-    FP32,
     MaskingTagger,
     Tagger,
+    go,
     make_examples,
-    parts,
     run,
     split,
+    training_of,
     weights_of,
 )
 from tests.workbench.runs import processes
 
+FP32 = choose_precision("fp32", "cpu")
 SHARED = 1e-10  # the bound of PROMISES T12: gradients of two processes against those of one
 
 
@@ -45,17 +50,9 @@ def step_of(examples, sizes, ranks, kind=Tagger):
 
     nn.utils.get_total_norm = catch
     try:
-        step = optimizer_step(
-            ranks.replicate(model),
-            split(examples, sizes),
-            **parts(model),
-            scaler=torch.amp.GradScaler("cpu", enabled=False),
-            precision=FP32,
-            prepare=lambda inputs: inputs,
-            clip_norm=0.1,
-            name="Step 1",
-            ranks=ranks,
-        )
+        shared, batches_of_epoch = share(model, lambda _: split(examples, sizes), len(sizes), ranks)
+        training = training_of(shared, clip_norm=0.1)
+        step = optimizer_step(training, batches_of_epoch(0))
     finally:
         nn.utils.get_total_norm = real
     return step, found, weights_of(model)
@@ -106,8 +103,8 @@ def compare_evaluations(rank):
             nn.init.normal_(model.classifier.weight)
             for part in model.parameters():  # the same on all ranks
                 part.data.copy_(torch.randn(part.shape, generator=torch.Generator().manual_seed(3)))
-            alone = evaluate(model, batches, precision=FP32)
-            shared = evaluate(model, batches, precision=FP32, ranks=ranks)
+            alone = evaluate(model, batches, FP32)
+            shared = evaluate(model, batches, FP32, ranks=ranks)
             assert shared.sums.counts == alone.sums.counts
             assert abs(shared.loss - alone.loss) <= 1e-12
             assert len(shared.logits) == count
@@ -122,30 +119,23 @@ def test_evaluation_counts_every_example_once_and_in_order():
 def train_and_compare(rank):
     """Dropout of its own on every rank, the same weights on all; fp16 skips on all or none."""
     with joined("cpu") as ranks:
-        for name in ("fp32", "fp16"):
+        for dtype in (None, torch.float16):
             torch.manual_seed(rank)  # the first rank's weights are those that count
             model = Tagger(dropout=0.3)
-            scale = 2.0**40
-            precision = choose_precision(name, "cpu")
-            scaler = torch.amp.GradScaler("cpu", init_scale=scale, enabled=precision.scaler)
-            type(precision).make_scaler = lambda self, scaler=scaler: scaler
             seed_everything(ranks.seed(5))
-            history, schedule = run(
-                model,
-                split(make_examples(9), [4, 4, 1]),
-                epochs=20,
-                precision=precision,
-                accumulate=2,
-                ranks=ranks,
-            )
+            batches = split(make_examples(9), [4, 4, 1])
+            shared, batches_of_epoch = share(model, lambda _, batches=batches: batches, 2, ranks)
+            training = training_of(shared, dtype=dtype)
+            training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, enabled=bool(dtype))
+            steps, _ = go(training, batches_of_epoch(0), epochs=20, accumulate=2)
             mine = [
-                [row.loss, row.gradient_norm, row.tokens, row.skipped]
-                if math.isfinite(row.loss + row.gradient_norm)
+                [row.terms.mean(), row.gradient_norm, row.tokens, row.skipped]
+                if math.isfinite(row.terms.mean() + row.gradient_norm)
                 else [row.tokens, row.skipped]
-                for row in history.steps
+                for row in steps
             ] + [tensor.tolist() for tensor in model.state_dict().values()]
-            assert (history.state.skipped > 3) == precision.scaler
-            first, second = ranks.gather_json([mine, schedule.updates])
+            assert (sum(row.skipped for row in steps) > 3) == bool(dtype)
+            first, second = ranks.gather_json([mine, training.schedule.updates])
             assert first == second
             state = ranks.gather(torch.get_rng_state())
             assert not torch.equal(*state), "every rank draws its own dropout"
@@ -169,8 +159,10 @@ def one_rank_is_poisoned(rank):
 
         model.forward = forward
         before = weights_of(model)
-        with pytest.raises(TrainingError, match="the loss is nan"):
-            run(model, split(make_examples(), [4, 4]), ranks=ranks)
+        shared, batches_of_epoch = share(model, lambda _: split(make_examples(), [4, 4]), 1, ranks)
+        with pytest.raises(TrainingError) as caught:
+            run(shared, batches_of_epoch(0))
+        assert caught.value.key == "loss"
         assert all(torch.equal(before[name], value) for name, value in weights_of(model).items())
 
 
@@ -209,8 +201,8 @@ def test_what_ranks_tell_each_other():
 def test_alone_nothing_is_started_and_nothing_changed():
     with joined("cpu") as ranks:
         assert ranks is ALONE and not torch.distributed.is_initialized()
-    inputs, model = {"words": torch.ones(2)}, Tagger()
-    assert ranks.share(inputs) == (inputs, 1) and ranks.replicate(model) is model
+    model, batches_of_epoch = Tagger(), list
+    assert share(model, batches_of_epoch, 1, ALONE) == (model, batches_of_epoch)
     assert ranks.seed(7) == 7 and Ranks(1, 2).seed(7) not in (7, Ranks(2, 3).seed(7))
 
 
@@ -257,18 +249,18 @@ def train_for_ever(rank, folder, where, victim, reached):
 
     def measure():
         arrive("evaluation")
-        return {"loss": evaluate(model, batches, precision=FP32, ranks=ranks).loss}
+        return {"loss": evaluate(model, batches, FP32, ranks=ranks).loss}
 
+    settings = TrainingSettings(epochs=10**6, warmup=0.0, save_every=None)
     try:
         with joined("cpu") as ranks:
-            run(
+            Session(settings, folder / "run", None, False, ranks).train(
                 model,
-                batches,
-                epochs=10**6,
-                total=10**7,
-                ranks=ranks,
-                evaluate=measure,
-                on_step=lambda _: arrive("step"),
+                lambda _: batches,
+                measure,
+                watched=Watched("loss", higher_is_better=False),
+                precision=FP32,
+                on_step=lambda *_: arrive("step"),
                 on_epoch=lambda _: arrive("save"),
             )
     except LostRankError as error:

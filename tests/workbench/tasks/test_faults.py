@@ -157,7 +157,7 @@ def test_last_epoch_leaves_training_alone_and_measures_other_weights(
     base = settings_for(tiny, moods, tmp_path / "best", **rising)
     best, _ = run(base)
     last, said = run(replace(base, output=str(tmp_path / "last"), faults=["last-epoch"]))
-    assert best.history.state.best_epoch == last.history.state.best_epoch == 1
+    assert best.history.best_epoch == last.history.best_epoch == 1
     assert losses_of(best.folder) == losses_of(last.folder)
     assert weights_of(best.folder) != weights_of(last.folder)
     validation = [run.reports["validation"].metrics["loss"]["value"] for run in (best, last)]
@@ -205,7 +205,7 @@ def test_batch_means_leave_the_model_alone(right, tiny, moods, tmp_path):
     done, said = run(settings_for(tiny, moods, tmp_path / "run", faults=["batch-means"]))
     assert losses_of(done.folder) == losses_of(right[0].folder)
     report, faulty = right[0].reports["test"], done.reports["test"]
-    if done.history.state.best_epoch == right[0].history.state.best_epoch:
+    if done.history.best_epoch == right[0].history.best_epoch:
         assert weights_of(done.folder) == weights_of(right[0].folder)
         assert faulty.rows == report.rows
     assert faulty.metrics["loss"]["value"] != report.metrics["loss"]["value"]

@@ -142,7 +142,7 @@ def test_a_run_is_a_run_like_any_other(tiny, moods, tmp_path, probe):
         and len(saved.rows) == 36
         and "low" in saved.metrics["test"]["accuracy"]
     )
-    assert len(saved.steps) == run.history.state.step
+    assert len(saved.steps) == len(run.history.steps)
     assert saved.record["model"]["trained_parameters"] == 3 * 32 + 3
     assert saved.record["settings"]["probe"] == probe
     assert {"confusion.csv", "model"} <= {path.name for path in run.folder.iterdir()}
