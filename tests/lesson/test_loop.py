@@ -162,7 +162,13 @@ def test_one_step_runs_in_the_order_of_mixed_precision(monkeypatch):
 
     monkeypatch.setattr(nn.utils, "get_total_norm", noting("norm", real_norm))
     monkeypatch.setattr(nn.utils, "clip_grads_with_norm_", noting("clip", real_clip))
-    monkeypatch.setattr(torch.Tensor, "backward", noting("backward", real_backward))
+
+    def backward(tensor):
+        assert not torch.is_autocast_enabled("cpu")  # the forward pass alone runs under it
+        calls.append("backward")
+        return real_backward(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "backward", backward)
     training.optimizer.register_step_pre_hook(lambda *_: calls.append("optimizer.step"))
     assert type(training.optimizer).step is real_step
     monkeypatch.setattr(Tagger, "forward", noting("forward", Tagger.forward))

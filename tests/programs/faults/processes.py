@@ -2,24 +2,31 @@
 
 from tests.programs.faults.fault import faults
 
-FAULTS = [
-    *faults(
-        "training.py",
-        "workbench/runs/test_ranks",
-        ("a mean where the sum is meant", "ranks.size * loss", "loss"),
-        (
-            "labels of this rank alone",
-            "model.count_labels(inputs) for inputs in loaded",
-            "model.count_labels(ranks.share(inputs)[0]) for inputs in loaded",
-        ),
-        ("a stand-in row counts", "counted * total for", "total for"),
-        ("the loss of this rank alone", "ranks.add({term: ", "dict({term: "),
-        ("all evaluate everything", "batches[ranks.rank :: ranks.size]", "batches"),
+FAULTS = faults(
+    "workbench/runs",
+    "workbench/runs/test_ranks",
+    ("a mean where the sum is meant", "dist.get_world_size() * gradient", "gradient"),
+    (
+        "labels of this rank alone",
+        "_Share(model.count_labels(inputs),",
+        "_Share(\n        model.count_labels({n: v[own] for n, v in tensors.items()}),",
     ),
-    *faults(
-        "workbench/runs",
-        "workbench/runs/test_ranks",
-        ("one dropout for all", "if self.is_first:", "if self.size:"),
-        ("all tell the same", 'add("told", 1) > 1', 'add("told", 1) > 9'),
+    ("a stand-in row counts", "share.weight * total", "total"),
+    (
+        "the loss of this rank alone",
+        "        dist.all_reduce(total)\n        return total",
+        "        return total",
     ),
-]
+    (
+        "gradients averaged before the window ends",
+        "if share.ends_window else self.no_sync()",
+        "if True else self.no_sync()",
+    ),
+    ("all evaluate everything", "batches[ranks.rank :: ranks.size]", "batches"),
+    (
+        "one dropout for all",
+        "seed if self.is_first else mixed_seed",
+        "seed if self.size else mixed_seed",
+    ),
+    ("all tell the same", 'add("reported", 1) > 1', 'add("reported", 1) > 9'),
+)

@@ -12,12 +12,16 @@ FAULTS = [
         (
             "optimizer by position",
             'if key.rpartition("/")[0] == name]',
-            'if key.rpartition("/")[0] == sorted(name for name, _ in parameters)[position]]',
+            'if key.rpartition("/")[0] == sorted(n for n, _ in _named_parameters(state))[position]]',
         ),
-        ("best weights forgotten", "training.best_weights = best", "pass"),
+        (
+            "best weights forgotten",
+            "state.history, state.best_weights = history, best",
+            "state.history = history",
+        ),
         (
             "groups not compared",
-            '_compare(path / STATE, numbers["groups"], _groups(training, names))',
+            '_compare(path / STATE, stored["groups"], _groups(state))',
             "pass",
         ),
         (
@@ -40,8 +44,8 @@ FAULTS = [
         "workbench/runs/test_resume",
         (
             "the epoch begun anew",
-            "range(state.batches, len(batches), accumulate)",
-            "range(0, len(batches), accumulate)",
+            "        position = training.position\n",
+            "        position = training.position\n        position.batches = 0\n",
         ),
     ),
     *faults(
@@ -49,12 +53,12 @@ FAULTS = [
         "workbench/runs/test_resume",
         (
             "the epoch's loss begun anew",
-            '"terms": LossSums(**state["terms"])',
+            '"terms": LossSums(**stored["terms"])',
             '"terms": LossSums()',
         ),
         (
             "the log not brought back",
-            "if ranks.is_first:  # a kill may have come",
+            "if self.ranks.is_first:  # a kill may have come",
             "if False:  # a kill may have come",
         ),
     ),
