@@ -12,7 +12,7 @@ FAULTS = [
         (
             "optimizer by position",
             'if key.rpartition("/")[0] == name]',
-            'if key.rpartition("/")[0] == sorted(n for n, _ in _named_parameters(state))[position]]',
+            'if key.startswith(sorted(n for n, _ in _named_parameters(state))[position] + "/")]',
         ),
         (
             "best weights forgotten",

@@ -17,16 +17,10 @@ import torch
 from minibert import BertForMaskedLM
 from minibert.io.errors import ConfigError, MinibertError, TrainingError
 from minibert.io.files import read_json, write_json
-from minibert import BertForMaskedLM
-from minibert.workbench.tasks import finetune as finetune_module
-from minibert.workbench.runs import lock, session as sessions
-from minibert.workbench.tasks.finetune import finetune, resume
-from minibert.workbench.runs.folders import require_free
-from minibert.workbench.runs import state as state_module
 from minibert.training import optimizer_step
 from minibert.workbench import cli
 from minibert.workbench.runs import lock
-from minibert.workbench.runs import session as sittings
+from minibert.workbench.runs import session as sessions
 from minibert.workbench.runs import state as state_module
 from minibert.workbench.runs.folders import require_free
 from minibert.workbench.tasks import finetune as finetune_module

@@ -13,7 +13,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from minibert.fast.precision import choose_precision
 from minibert.io.errors import CheckpointError, DiskError
 from minibert.io.files import MANIFEST, sha256
 from minibert.training import Step, optimizer_step, seed_everything, train
