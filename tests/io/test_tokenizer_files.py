@@ -98,7 +98,7 @@ def test_two_files_that_disagree(folder):
     assert read_folder(folder)["vocabulary"] == VOCABULARY
 
 
-def test_what_stands_at_the_end_of_lines(folder):
+def test_byte_order_marks_and_line_ends(folder):
     for start, end in (("\ufeff", "\n"), ("", "\r\n"), ("\ufeff", "\r\n")):
         raw = (start + "".join(piece + end for piece in PIECES)).encode()
         (folder / "vocab.txt").write_bytes(raw)
@@ -137,7 +137,7 @@ ALIKE += ["DPRContextEncoderTokenizerFast", "LayoutLMTokenizer", "LxmertTokenize
 
 
 @pytest.mark.parametrize("name", [*ALIKE, "PreTrainedTokenizerFast", "TokenizersBackend"])
-def test_classes_that_cut_as_bert_does_and_those_of_any_kind(name, folder):
+def test_classes_that_tokenize_as_bert_does_and_generic_ones(name, folder):
     set_json(folder / "tokenizer_config.json", tokenizer_class=name)
     ours = BertTokenizer.from_pretrained(folder)
     text = "A bb \u00e9 [SEP] \u4e00b,B"
@@ -148,7 +148,7 @@ def test_classes_that_cut_as_bert_does_and_those_of_any_kind(name, folder):
 
 
 @pytest.mark.parametrize("name", ["BertJapaneseTokenizer", "RoFormerTokenizer", "MyTokenizer", 3])
-def test_classes_that_may_cut_otherwise(name, folder):
+def test_classes_that_may_tokenize_differently(name, folder):
     set_json(folder / "tokenizer_config.json", tokenizer_class=name)
     with refused(TokenizerError, "tokenizer_class") as caught:
         BertTokenizer.from_pretrained(folder)
@@ -192,7 +192,7 @@ def test_official_files_are_as_they_say(minilm, data):
         ["tokenize", "MODEL", "good"],
     ],
 )
-def test_every_command_says_it_before_it_begins(tmp_path, monkeypatch, capsys, command):
+def test_every_command_refuses_a_wrong_vocabulary_before_it_begins(tmp_path, monkeypatch, capsys, command):
     monkeypatch.chdir(tmp_path)
     write_good_folder(tmp_path / "model")
     (tmp_path / "model/tokenizer.json").unlink()

@@ -144,7 +144,7 @@ def test_too_long_where_truncation_is_off(tokenizer):
         Dataset([Example("a " * 9)], tokenizer, truncation=False)
 
 
-def test_rows_that_cannot_be(tokenizer):
+def test_no_examples_and_a_missing_second_text(tokenizer):
     with refused(DataError, None):
         Dataset([], tokenizer)
     with refused(DataError, "1"):
@@ -193,7 +193,7 @@ def test_long_texts_come_in_smaller_chunks(tokenizer, monkeypatch, examples):
     assert sizes == [1, 1, 1]
 
 
-def test_a_fault_is_named_by_its_row_in_the_whole(tokenizer, monkeypatch):
+def test_an_error_names_the_row_of_the_whole_data_set(tokenizer, monkeypatch):
     monkeypatch.setattr("minibert.data._CHUNK", 2)
     rows = [Example("a")] * 5
     with refused(DataError, "4"):
@@ -244,7 +244,7 @@ def test_the_plan_depends_on_seed_and_epoch_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_batches_have_rows_of_like_length(data):
+def test_batches_have_rows_of_similar_length(data):
     lengths = [len(example.text.split()) + 2 for example in read_emotion(data)]
 
     def padding(batches):
@@ -284,12 +284,12 @@ def test_sorted_batches_begin_with_the_longest():
         ({"token_budget": 8}, "token_budget"),
     ],
 )
-def test_plans_that_cannot_be(options, key):
+def test_plans_with_impossible_sizes(options, key):
     with refused(ConfigError, key):
         plan_batches([3, 9], **options)
 
 
-def test_no_warning_where_nothing_was_cut(tokenizer):
+def test_nothing_warns_if_nothing_was_cut(tokenizer):
     with warnings.catch_warnings(action="error"):
         Dataset([Example("a b c")], tokenizer)
         Dataset([TaggedExample(("a", "b"), (0, 1))], tokenizer)

@@ -180,12 +180,12 @@ def test_the_settings_can_read_them_as_text(tmp_path, careful):
     assert theirs.split_special_tokens and theirs(TEXT)["input_ids"] == ids[0]
 
 
-def test_a_call_counts_over_the_settings(careful):
+def test_a_call_overrides_the_settings(careful):
     ids = careful.encode(TEXT, split_special_tokens=False)[0].input_ids
     assert mask_and_sep(careful, ids) == [careful.sep_id, careful.mask_id]
 
 
-def test_data_sets_follow_the_settings(uncased, careful):
+def test_a_dataset_follows_the_settings(uncased, careful):
     for tokenizer, special in ((uncased, 2), (careful, 0)):
         for example in (Example(TEXT), TaggedExample(tuple(TEXT.split()))):
             ids = Dataset([example], tokenizer)[0]["input_ids"].tolist()
@@ -200,7 +200,7 @@ def test_the_settings_are_saved(tmp_path, careful):
 # What goes wrong inside the library
 
 
-def test_a_panic_in_rust_is_an_error_of_ours(monkeypatch, uncased):
+def test_a_panic_in_rust_becomes_a_tokenizer_error(monkeypatch, uncased):
     class PanicException(BaseException):
         """As pyo3 makes it: not an Exception, and in no module."""
 
@@ -287,7 +287,7 @@ def test_a_million_characters_of_every_kind(data):
         assert seconds < SECONDS, name
 
 
-def test_a_million_characters_are_the_most(uncased):
+def test_a_million_characters_are_the_limit(uncased):
     with warnings.catch_warnings(action="ignore"):
         assert uncased("a" * MOST_CHARACTERS)["input_ids"].shape == (1, 3)
     with refused(DataError, "0"):

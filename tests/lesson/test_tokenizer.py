@@ -1,6 +1,6 @@
 """The tokenizer against transformers, the tutorials' golden ids, and every way to misuse it.
 
-Full form (every text, four vocabularies): pytest -m full tests/text
+Full form (every text, four vocabularies): pytest -m full tests/lesson
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from minibert.io.tokenizer_files import read_vocab
 from minibert.tokenizer import BertTokenizer, _kept
 from tests.texts import VOCABULARIES, all_texts, refused
 
-LONG = 10**6  # no text of the sets has more tokens
+LONG = 10**6  # more tokens than any text of the sets has
 
 
 def reference(path, lowercase: bool) -> transformers.BertTokenizer:
@@ -73,7 +73,7 @@ def test_tokens_equal_transformers_on_every_text(data, name):
 def test_random_unicode_equals_transformers(data, name):
     """400 strings: half of any characters at all, half of a few blocks, with blanks among them."""
     draw = random.Random(name)
-    halves = range(0xD800, 0xE000)  # of surrogate pairs, which no text has
+    halves = range(0xD800, 0xE000)  # of surrogate pairs, which are not text
     texts = []
     for number in range(400):
         starts = draw.choices(range(0, 0x30000, 0x100), k=3)
@@ -392,7 +392,7 @@ def test_ids_with_a_gap_stay_what_they_are(tmp_path):
     )
 
 
-def test_the_settings_file_counts_and_says_so(tmp_path, minilm):
+def test_the_settings_file_overrides_with_a_warning(tmp_path, minilm):
     shutil.copy(minilm / "tokenizer.json", tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     with pytest.warns(UserWarning, match="says do_lower_case False, tokenizer.json beside it"):
@@ -407,7 +407,7 @@ def test_the_settings_file_counts_and_says_so(tmp_path, minilm):
     ("settings_says", "config_says", "expected"),
     [(128, 512, 128), (10**30, 512, 512), (1e30, 40, 40), (None, None, 512), (256, None, 256)],
 )
-def test_the_smaller_limit_counts(tmp_path, uncased, settings_says, config_says, expected):
+def test_the_smaller_limit_holds(tmp_path, uncased, settings_says, config_says, expected):
     uncased.save_pretrained(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": settings_says}))
     (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": config_says}))

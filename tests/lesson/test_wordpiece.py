@@ -1,6 +1,6 @@
 """The plain-Python WordPiece against the library: each is the other's witness.
 
-Full form (every text, four vocabularies): pytest -m full tests/text
+Full form (every text, four vocabularies): pytest -m full tests/lesson
 """
 
 from __future__ import annotations
@@ -122,3 +122,16 @@ def test_ids_of_a_pair(data, uncased):
     assert by_hand.ids("Tokenizing text", "is a task") == (
         uncased.encode("Tokenizing text", "is a task")[0].input_ids
     )
+
+
+def test_words_equal_the_library(data, sample):
+    library, by_hand = both(data, "bert-base-multilingual-cased", False)
+    for text in sample[::40]:
+        assert library.words(text) == [word for word, _ in by_hand._words(text)]
+
+
+def test_pieces_and_frame_make_a_row(uncased):
+    pieces = uncased.pieces(["A long text", "a pair"], offsets=False)
+    ids, types = uncased.frame(*(text.ids for text in pieces))
+    [row] = uncased.encode("A long text", "a pair")
+    assert (ids, types) == (row.input_ids, row.token_type_ids)

@@ -79,7 +79,7 @@ def test_a_sentence_too_long_becomes_several_between_words(tokenizer):
     assert all(1 <= len(part) <= 4 and part[0] != "##x" for part in parts)
 
 
-def test_a_word_longer_than_a_part_is_cut_all_the_same(tokenizer):
+def test_a_word_longer_than_a_part_is_cut(tokenizer):
     found = tokenise([Document("wa" + 10 * "x", "")], tokenizer, most=4)
     assert np.diff(found.sentences).tolist() == [4, 4, 3]
 
@@ -149,7 +149,7 @@ def test_half_of_the_labels_are_strangers(drawn):
         assert 0.48 < labels.mean() <= 0.5
 
 
-def test_what_a_row_looks_like_does_not_give_its_label_away(pieces, drawn):
+def test_the_form_of_a_row_does_not_give_its_label_away(pieces, drawn):
     """The best guess from lengths, and from whether either text begins or ends its document."""
     rows = np.concatenate(drawn)
     rows = rows[rows[:, 4] >= 0]

@@ -119,7 +119,7 @@ def test_windows_share_the_overlap_and_read_everything(letters):
         assert seen == {(2 * piece, 2 * piece + 1) for piece in range(24)}
 
 
-def test_an_overlap_that_cannot_be(letters):
+def test_an_overlap_or_a_length_without_room(letters):
     for overlap in (12, 13, -1):
         with refused(ConfigError, "overlap"):
             Windows([asked("a " * 40)], letters, overlap=overlap)
@@ -128,7 +128,7 @@ def test_an_overlap_that_cannot_be(letters):
     assert len(Windows([asked("a b")], letters, max_length=5)) == 2
 
 
-def test_rows_that_cannot_be(letters):
+def test_questions_that_are_missing_or_not_text(letters):
     with refused(DataError, None):
         Windows([], letters)
     examples = [asked("a")] * 101
@@ -152,7 +152,7 @@ def test_a_long_question_is_cut_and_counted():
     assert small.cut == 1 and small.windows[0].first == 8
 
 
-def test_a_context_of_nothing_has_one_row_without_pieces(letters):
+def test_an_empty_context_has_one_row_without_pieces(letters):
     rows = Windows([asked(" ", question="a b")], letters)
     assert rows.lengths == [5] and rows.windows[0].offsets.shape == (0, 2)
     assert (rows[0]["start_positions"], rows[0]["end_positions"]) == NOT_HERE
@@ -208,7 +208,7 @@ def test_an_answer_inside_a_piece_is_widened_to_it(letters):
     assert stretch(rows, 0) == (3, 4)
 
 
-def test_questions_without_an_answer_or_without_a_word_on_it(letters):
+def test_questions_that_are_unanswerable_or_unlabelled(letters):
     unsaid = QuestionExample("a", "b c")
     rows = Windows([asked("b " * 30), unsaid], letters)
     assert len(rows.rows_of[0]) > 2

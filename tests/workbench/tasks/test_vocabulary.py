@@ -92,20 +92,20 @@ def test_cased_text_keeps_its_capitals_and_accents():
     assert "É" not in train(texts).vocabulary and train(texts).lowercase
 
 
-def test_pieces_that_occur_once_are_no_pieces():
+def test_what_occurs_once_does_not_become_a_piece():
     found = pieces(train(["ab cd", "ab"], size=100))
     assert "ab" in found and "cd" not in found and "c" not in found
 
 
 @pytest.mark.parametrize("size", [0, 17])
-def test_a_size_below_the_alphabet_is_refused_with_numbers(size):
+def test_a_size_below_the_alphabet_is_refused(size):
     with refused(ConfigError, "size") as error:
         train(["the then there the, a b b"] * 3, size=size)
     assert str(size) in str(error.value) and "18" in str(error.value)
     assert len(train(["the then there the, a b b"] * 3, size=18)) == 18
 
 
-def test_texts_that_are_none():
+def test_texts_without_words_and_values_that_are_not_text():
     for texts in ([], [""], [" \n"]):
         with refused(DataError, None):
             train(texts)
