@@ -54,8 +54,7 @@ def subset(corpus: Corpus, count: int, *, seed: int, stratify: bool = True) -> C
     """
     if not 0 < count <= len(corpus):
         raise ConfigError(
-            f"A subset of {count} cannot be drawn from {len(corpus)} examples.",
-            key="count",
+            f"A subset of {count} cannot be drawn from {len(corpus)} examples.", key="count"
         )
     return _take(corpus, _draw(corpus, count, seed, stratify))
 

@@ -62,8 +62,7 @@ def _number(record: Record) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise DataError(
-            f"{record.where} has the label {record.label!r:.50} among numbers.",
-            key=record.where,
+            f"{record.where} has the label {record.label!r:.50} among numbers.", key=record.where
         )
     return number
 

@@ -78,8 +78,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     if name.partition(":")[0] not in ("auto", "cuda", "mps", "cpu"):
         raise ConfigError(
-            f"The device {name!r} cannot be used: it must be auto, cuda, mps or cpu.",
-            key="device",
+            f"The device {name!r} cannot be used: it must be auto, cuda, mps or cpu.", key="device"
         )
     if name != "auto":
         try:

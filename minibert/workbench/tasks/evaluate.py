@@ -20,12 +20,7 @@ from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.kinds import KINDS, kind_of, require_kind
 from minibert.workbench.kinds.evaluation import Measured, Report
 from minibert.workbench.runs.ranks import ALONE, Ranks
-from minibert.workbench.tasks.common import (
-    commit_of,
-    model_class,
-    pick_device,
-    require_class,
-)
+from minibert.workbench.tasks.common import commit_of, model_class, pick_device, require_class
 from minibert.workbench.tasks.inference import ready_for_inference, run
 from minibert.workbench.tasks.probes import ProbedModel, is_probe
 
@@ -59,24 +54,22 @@ def evaluate_file(
     tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
     kind = kind_of(model)
     corpus = read(
-        data,
-        label_names=kind.names_of(model) or None,
-        problem_type=kind.labels,
-        **(reading or {}),
+        data, label_names=kind.names_of(model) or None, problem_type=kind.labels, **(reading or {})
     )
     require_kind(corpus, kind, "the model")
-    ready, chosen = ready_for_inference(model, choose_precision(precision, pick_device(device)))
     rows = kind.rows(corpus, tokenizer, max_length=max_length, overlap=overlap, progress=progress)
-    split = Path(data).name
-    result = run(
-        ready,
-        rows,
+    chosen = choose_precision(precision, pick_device(device))
+    return evaluate(
+        model,
         tokenizer,
-        chosen,
+        corpus,
+        rows,
+        split=Path(data).name,
+        precision=chosen,
         batch_size=batch_size,
-        progress=f"evaluating {split}" if progress else None,
+        progress=progress,
+        prepared=True,
     )
-    return score(model, corpus, result, split, rows.tokens_read(), rows)
 
 
 def open_classifier(
@@ -124,6 +117,7 @@ def evaluate(
     progress: bool = True,
     intervals: bool = True,
     ranks: Ranks = ALONE,
+    prepared: bool = False,
 ) -> Report:
     """Evaluates a model on a corpus and its tokenised form.
 
@@ -131,15 +125,12 @@ def evaluate(
         split: what to call the data.
         intervals: whether to compute the intervals that need a thousand resamples.
         ranks: the processes that share the work; each gets the whole report.
+        prepared: prepare a copy of the model for inference, for speed.
     """
+    ready, precision = ready_for_inference(model, precision) if prepared else (model, precision)
+    title = f"evaluating {split}" if progress else None
     result = run(
-        model,
-        rows,
-        tokenizer,
-        precision,
-        batch_size=batch_size,
-        progress=f"evaluating {split}" if progress else None,
-        ranks=ranks,
+        ready, rows, tokenizer, precision, batch_size=batch_size, progress=title, ranks=ranks
     )
     return score(model, corpus, result, split, rows.tokens_read(), rows, intervals=intervals)
 

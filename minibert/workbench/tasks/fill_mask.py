@@ -15,11 +15,7 @@ from minibert.io.tables import shorten
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.checks import UNKNOWN_IS_A_FAULT
 from minibert.workbench.runs.together import lay_out
-from minibert.workbench.tasks.common import (
-    commit_of,
-    pick_device,
-    require_class,
-)
+from minibert.workbench.tasks.common import commit_of, pick_device, require_class
 
 
 @dataclass(frozen=True)

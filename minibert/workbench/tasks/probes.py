@@ -119,10 +119,7 @@ class ProbedModel(nn.Module):
         labels, layer, pooling = (record.get(key) for key in ("labels", "layer", "pooling"))
         names = labels if isinstance(labels, list) else []
         if not names or not all(isinstance(name, str) for name in names) or type(layer) is not int:
-            raise CheckpointError(
-                f"{path} does not name layer and labels.",
-                path=path,
-            )
+            raise CheckpointError(f"{path} does not name layer and labels.", path=path)
         model = BertModel.from_pretrained(source, revision=revision)
         probe = LinearProbe(model.config.hidden_size, len(names), torch.Generator())
         tensors = read_tensors(inside(folder, NUMBERS))
@@ -245,10 +242,7 @@ def fit_logistic(
         optimizer.step(objective)
         loss, slope = evaluations[0]
         if not math.isfinite(loss + slope):
-            raise TrainingError(
-                f"Step {step}: the loss is {loss}.",
-                key="loss",
-            )
+            raise TrainingError(f"Step {step}: the loss is {loss}.", key="loss")
         now = time.perf_counter()
         speed = size / max(now - step_started, 1e-9)
         record = StepRecord(step, 1, loss, 1.0, slope, size, speed, skipped=False)
