@@ -165,10 +165,10 @@ def read(
         format: a name in FORMATS: "csv", "tsv", "jsonl", "parquet", "conll" (a word and its tag on
             each line, a blank line after each sentence), "squad" (JSON as SQuAD has it), "lines" (a
             text on each line, no labels) or "folder" (a text in each file, its folder its label).
-            None: by the file's ending; a `.txt` is "lines" unless `sep` or `names` is given.
-        sep: what separates the columns; None: "," in csv, a tab in tsv and conll.
+            The default is by the file's ending; a `.txt` is "lines" unless `sep` or `names` is given.
+        sep: what separates the columns; by default "," in csv, a tab in tsv and conll.
         names: the columns of a csv or tsv file that has no header line.
-        quoting: whether a '"' in a csv or tsv file quotes. None: in `.csv` files only, so that
+        quoting: whether a '"' in a csv or tsv file quotes; by default in `.csv` files only, so that
             a '"' in a tab-separated review is just a '"'.
         text, text_pair, label: the columns to read. `label=None` reads texts without labels. A
             text that is a list of words (jsonl, parquet) has a list of tags for a label. With
@@ -179,12 +179,12 @@ def read(
             hold one each; `label` is then the place of the right one, from 0, or its text.
         tag_scheme: "iob2": B-X begins an entity, I-X continues it, and an I-X that continues
             nothing is an error. "iob1", as in CoNLL-2003: I-X begins one too, B-X only right after
-            another X; such tags are turned into iob2. None: "iob2" where tags look like it.
-        label_names: the classes in their order, as when validation data follow training data.
-            None: the labels of the file, sorted. Whole numbers are taken as indices into names
+            another X; such tags are turned into iob2. The default is "iob2" where tags look like it.
+        label_names: the classes in their order, as when validation data follow training data; by
+            default the labels of the file, sorted. Whole numbers are taken as indices into names
             that are not numbers themselves, with a warning.
         problem_type: what the labels are, one of PROBLEM_TYPES. "regression" takes them as numbers
-            even if all are whole (ratings from 1 to 5), the others as names of classes. None:
+            even if all are whole (ratings from 1 to 5), the others as names of classes. By default
             labels are for regression if they are numbers and not all of them whole.
         split: which part of a folder or Hub data set: "train", "test", or with a folder's name
             before it where there are several ("unsplit/train"). A source may name its part itself,

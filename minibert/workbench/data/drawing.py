@@ -50,7 +50,7 @@ def subset(corpus: Corpus, count: int, *, seed: int, stratify: bool = True) -> C
     """`count` examples drawn at random, with each class's share kept, in random order.
 
     Raises:
-        ConfigError: there are not so many.
+        ConfigError: the corpus has fewer.
     """
     if not 0 < count <= len(corpus):
         raise ConfigError(

@@ -33,8 +33,8 @@ def in_iob2(records: Sequence[Record], scheme: str | None) -> list[Record]:
     """Tagged sentences with their tags in IOB2; other records, and other tags, as they are.
 
     Args:
-        scheme: one of TAG_SCHEMES, which every tag has to follow; None: IOB2, if most tags look
-            like it, or all look like tags of some such scheme.
+        scheme: one of TAG_SCHEMES, which every tag has to follow; by default IOB2, if most tags
+            look like it, or all look like tags of some such scheme.
 
     Raises:
         DataError: a tag is of another scheme, or an I-X continues nothing.

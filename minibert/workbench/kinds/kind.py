@@ -76,12 +76,12 @@ class Kind(ABC):
         dataset: what makes rows of ids of its examples.
         metrics: what is measured, the main one first; `scores.metrics.HIGHER_IS_BETTER` has the
             direction of each.
-        labels_are: the `Corpus.problem_type` of its data; None: the same as `problem_type`.
+        labels_are: the `Corpus.problem_type` of its data, if it is not `problem_type`.
         named: whether labels are classes with names.
         one_class: whether each text has one class, and the head a `class_loss`: the condition for
             class weights, balanced epochs, probes and baselines.
-        fewest_classes: with fewer there is nothing to learn.
-        takes: what may accompany each text: "pairs", "choices" or "" for nothing.
+        fewest_classes: the smallest number of classes that can be learned.
+        takes: what may come with each text: "pairs", "choices" or "" for nothing.
         asks: what to type after `minibert predict RUN`.
     """
 
@@ -190,7 +190,7 @@ class Kind(ABC):
         return Corpus(examples)
 
     def examples(self, texts: Sequence[Any], more: Sequence[Any] | None) -> Iterable[AnyExample]:
-        """Texts as examples without labels; `more` is what accompanies each of them."""
+        """Texts as examples without labels; `more` is what comes with each of them."""
         return map(Example, texts, [None] * len(texts) if more is None else more)
 
     @abstractmethod

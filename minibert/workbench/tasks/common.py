@@ -23,15 +23,12 @@ from minibert.workbench.data.choices import collate
 
 
 def commit_of(source: str | Path, revision: str | None) -> str | None:
-    """The commit that a branch or tag names now, so that all files come from one version.
-
-    None for a folder.
-    """
+    """The commit of a branch or tag, so that all files come from one version; None for a folder."""
     return hub.resolve(source, ("config.json",), revision=revision).revision
 
 
 def sums_of_files(source: str | Path, revision: str | None) -> dict[str, list[str]]:
-    """The sha256 sums of what decides a model's numbers: its weights, and its tokenizer's files."""
+    """The sha256 sums of what determines a model's outputs: weights and tokenizer files."""
     folder = hub.resolve(source, TOKENIZER_FILES, revision=revision).folder
     texts = [inside(folder, name) for name in sorted(TOKENIZER_FILES) if (folder / name).exists()]
     return {
@@ -44,7 +41,7 @@ def model_class(source: str | Path, *, revision: str | None = None) -> type[Mode
     """The class that the `architectures` of a checkpoint's config.json name; BertModel if none do.
 
     Raises:
-        CheckpointError: config.json is missing, is no JSON object, or names other classes.
+        CheckpointError: config.json is missing, is not a JSON object, or names other classes.
     """
     local = hub.resolve(source, (shards.CONFIG,), revision=revision)
     return MODELS[checkpoint.class_name(local.folder)]
@@ -74,7 +71,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """cuda if there is one, else mps, else cpu; or the device that is named.
 
     Raises:
-        ConfigError: the device is not there.
+        ConfigError: the device is not available.
     """
     if name.partition(":")[0] not in ("auto", "cuda", "mps", "cpu"):
         raise ConfigError(
@@ -96,10 +93,10 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def shorten_to(tokenizer: BertTokenizer, max_length: int | None) -> None:
-    """Gives the tokenizer the run's limit, which is saved with it: texts are cut so ever after.
+    """Sets the tokenizer's limit, which is saved with it.
 
     Raises:
-        ConfigError: the model does not take so many.
+        ConfigError: the model does not take that many tokens.
     """
     if max_length is None:
         return
@@ -114,9 +111,10 @@ def shorten_to(tokenizer: BertTokenizer, max_length: int | None) -> None:
 def planned(
     dataset: Rows, tokenizer: BertTokenizer, rows: Sequence[int] | None = None, **plan: Any
 ) -> list[Batch]:
-    """Batches of a data set, made when their turn comes; `plan` goes to `plan_batches`.
+    """Batches of a data set, collated when they are loaded; `plan` goes to `plan_batches`.
 
-    Of all rows, or of those named, which may hold a row several times.
+    Args:
+        rows: which rows, some perhaps several times; by default each of them once.
     """
     rows = range(len(dataset)) if rows is None else rows
 

@@ -56,8 +56,8 @@ def extract_features(
         texts: strings or examples; labels are ignored.
         layer: which hidden state: 0 the embeddings, L or -1 the last layer.
         pooling: how the hidden states of a text become one vector: a name in POOLINGS.
-        cache: a folder; True: the one of `cache_folder`; False: nothing is read or written.
-        max_length: texts are cut to this many tokens; None: as many as the model takes.
+        cache: a folder; True for `cache_folder()`; False to read and write nothing.
+        max_length: texts are cut to this many tokens; by default as many as the model takes.
         batch_size: texts in a batch; it changes the numbers by rounding alone.
 
     Raises:
@@ -138,7 +138,7 @@ def _metadata(made_of: dict[str, Any], features: np.ndarray) -> dict[str, str]:
 
 
 def _read(path: Path, made_of: dict[str, Any], rows: int) -> np.ndarray | None:
-    """The cached features (texts, D); None if there is no file, or with a warning a damaged one."""
+    """The cached features (texts, D); None without a file, or with a warning if it is damaged."""
     if not os.path.lexists(path):
         return None
     try:
