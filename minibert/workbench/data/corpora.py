@@ -165,7 +165,7 @@ def read(
         format: a name in FORMATS: "csv", "tsv", "jsonl", "parquet", "conll" (a word and its tag on
             each line, a blank line after each sentence), "squad" (JSON as SQuAD has it), "lines" (a
             text on each line, no labels) or "folder" (a text in each file, its folder its label).
-            The default is by the file's ending; a `.txt` is "lines" unless `sep` or `names` is given.
+            The default is by the file's ending; `.txt` is "lines" unless `sep` or `names` is given.
         sep: what separates the columns; by default "," in csv, a tab in tsv and conll.
         names: the columns of a csv or tsv file that has no header line.
         quoting: whether a '"' in a csv or tsv file quotes; by default in `.csv` files only, so that
@@ -179,7 +179,7 @@ def read(
             hold one each; `label` is then the place of the right one, from 0, or its text.
         tag_scheme: "iob2": B-X begins an entity, I-X continues it, and an I-X that continues
             nothing is an error. "iob1", as in CoNLL-2003: I-X begins one too, B-X only right after
-            another X; such tags are turned into iob2. The default is "iob2" where tags look like it.
+            another X; such tags become iob2. The default is "iob2" where tags look like it.
         label_names: the classes in their order, as when validation data follow training data; by
             default the labels of the file, sorted. Whole numbers are taken as indices into names
             that are not numbers themselves, with a warning.
