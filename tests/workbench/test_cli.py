@@ -75,7 +75,7 @@ def train_arguments(tiny, moods, **changes) -> list[str]:
 # Help
 
 
-def test_a_run_that_is_not_there_is_told_from_a_hub_id(tmp_path, monkeypatch, capsys):
+def test_a_missing_run_is_not_taken_for_a_hub_id(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     assert main(["predict", "runs/007", "a text"]) == 1
@@ -181,7 +181,7 @@ def test_everything_after_two_dashes_is_text(command, classifier, options):
         command("predict", classifier, "--json", "--bogus", "--", "-5 degrees")
 
 
-def test_progress_bars_are_for_terminals_alone(command, classifier, moods, monkeypatch):
+def test_progress_bars_are_only_for_terminals(command, classifier, moods, monkeypatch):
     _, _, messages = command("evaluate", classifier, moods / "test.csv")
     assert messages == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -191,7 +191,7 @@ def test_progress_bars_are_for_terminals_alone(command, classifier, moods, monke
     assert messages == ""
 
 
-def test_every_line_of_a_file_has_a_result_blank_ones_too(command, classifier, tmp_path):
+def test_every_line_of_a_file_has_a_result_even_a_blank_one(command, classifier, tmp_path):
     lines = ["", "one day", " ", "", "so angry", ""]
     (tmp_path / "texts.txt").write_text("\n".join(lines) + "\n")
     code, output, _ = command("predict", classifier, "--file", "texts.txt", "--json")
@@ -254,7 +254,7 @@ def test_embed_prints_or_writes_vectors(command, tiny, tmp_path):
     assert np.linalg.norm(json.loads(output)["embedding"]) == pytest.approx(1)
 
 
-def test_vocabulary_makes_a_tokenizer_and_gives_an_account(command, tmp_path):
+def test_vocabulary_makes_a_tokenizer_and_measures_it(command, tmp_path):
     lines = [f"The {word} sat on the mat, Émile." for word in ("cat", "dog", "cow")] * 50
     (tmp_path / "a.txt").write_text("\n".join(lines[:-1] + ["We saw Zürich."]), encoding="utf-8")
     code, output, _ = command("vocabulary", "a.txt", "--size", 60, "--output", "made", "--quiet")
@@ -443,7 +443,7 @@ def test_a_very_long_text_is_cut_counted_and_warned_about_once(
     )
 
 
-# Signals, pipes, and what nobody foresaw
+# Signals, pipes, unexpected errors
 
 
 def run_process(arguments: list[str], **options) -> tuple[int, str, str]:
@@ -483,7 +483,7 @@ def test_signals_stop_a_run_with_their_own_exit_codes(tiny, moods, tmp_path, num
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_a_reader_that_goes_away_is_no_error(tiny, tmp_path):
+def test_a_reader_that_stops_is_not_an_error(tiny, tmp_path):
     (tmp_path / "texts.txt").write_text("one happy day\n" * 5000)
     command = f"{sys.executable} -m minibert tokenize {tiny} --file texts.txt"
     done = subprocess.run(
@@ -495,9 +495,7 @@ def test_a_reader_that_goes_away_is_no_error(tiny, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "one happy day (5 pieces)\n", "")
 
 
-def test_what_nobody_foresaw_is_one_line_and_a_traceback_only_for_debugging(
-    command, tiny, monkeypatch
-):
+def test_an_unexpected_error_is_one_line_and_debug_adds_the_traceback(command, tiny, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("the sky fell")
 
@@ -511,7 +509,7 @@ def test_what_nobody_foresaw_is_one_line_and_a_traceback_only_for_debugging(
     assert code == 2 and "Traceback" in messages and "CheckpointError" in messages
 
 
-def test_a_disk_that_cannot_be_written_to_gives_1(command, tiny, moods, tmp_path):
+def test_a_failed_write_gives_1(command, tiny, moods, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, messages = command("embed", tiny, "one", "--output", "file/v.npy")
     assert code == 1 and messages.startswith("minibert: file/v.npy could not be written")

@@ -42,7 +42,7 @@ class PretrainSettings(TrainingSettings):
 
     corpus: Sequence[str | Path] = text(
         MISSING,
-        "files (.txt: one document, .jsonl: one per line, either may be .gz), folders of them, or "
+        "files (.txt: one document, .jsonl: one per line; both also .gz), folders of them, or "
         "installed-docs: the docstrings of Python, numpy and torch on this machine",
     )
     validation: Sequence[str | Path] | None = text(
@@ -51,10 +51,7 @@ class PretrainSettings(TrainingSettings):
     validation_fraction: float = data(0.02, "share of the documents to measure on", FRACTION)
     column: str = data("text", "key of the text in .jsonl files", metavar="KEY")
     max_length: int = data(
-        128,
-        "tokens per row, packed full; a new model learns faster in rows of 64 and can continue in "
-        "longer ones",
-        at_least(8),
+        128, "tokens per row, packed full; 64 is better for a new model at first", at_least(8)
     )
 
     model: str | Path | None = network(
@@ -76,9 +73,7 @@ class PretrainSettings(TrainingSettings):
         None, "of the feed-forward network (default: 4 * hidden size)", at_least(1)
     )
     max_positions: int | None = network(
-        None,
-        "longest text that the model takes (default: --max-length, as positions beyond it are not "
-        "trained); with --model, new positions start as copies of its own",
+        None, "longest text of the model (default: --max-length, or that of --model)"
     )
     dropout: float | None = network(None, "dropout rate everywhere (default: 0.1)", FRACTION_OR_0)
 

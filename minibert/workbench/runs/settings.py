@@ -99,9 +99,7 @@ class TrainingSettings:
     weight_decay: float = training(0.01, "not on biases and layer norms", FRACTION_OR_0)
     warmup: float = training(0.1, "share of all updates in which the learning rate rises", SHARE)
     schedule: str = training(
-        "linear",
-        "learning rate after the warm-up; exponential: times 0.95 after each epoch",
-        one_of(SCHEDULES),
+        "linear", "after the warm-up; exponential: times 0.95 after each epoch", one_of(SCHEDULES)
     )
     clip_norm: float = training(1.0, "largest norm of a gradient", POSITIVE)
     gradient_checkpointing: bool = training(False, "less memory for a third more time")
@@ -120,9 +118,7 @@ class TrainingSettings:
     revision: str | None = machine(None, "branch, tag or commit of the model on the Hub")
     device: str = machine("auto", "auto, cuda, mps or cpu")
     precision: str = machine(
-        "auto",
-        "auto: bf16 where the hardware is fast in it, else fp16 on cuda, else fp32",
-        one_of(PRECISIONS),
+        "auto", "auto: bf16 where it is fast, else fp16 on cuda, else fp32", one_of(PRECISIONS)
     )
     threads: int | None = machine(None, "CPU threads (default: torch's choice)", at_least(1))
 
@@ -153,37 +149,29 @@ class Settings(TrainingSettings):
     model: str | Path = general(MISSING, "model folder, run folder or Hub id")
 
     train: str | Path = data(
-        MISSING,
-        "file, folder, data set on the Hub (owner/name or owner/name:part), or samples, the "
-        "reviews that ship with minibert",
+        MISSING, "file, folder, Hub data set (owner/name or owner/name:part), or samples"
     )
     validation: str | Path | None = data(
         None, "chooses the best epoch (default: a share of --train)"
     )
     test: str | Path | None = data(None, "measured once, at the end")
     validation_fraction: float = data(
-        0.1, "share of --train to validate on; of questions, a share of the contexts", FRACTION
+        0.1, "share of --train to validate on; whole contexts of questions", FRACTION
     )
     test_fraction: float | None = data(
-        None, "share of --train to test on; of questions, a share of the contexts", FRACTION
+        None, "share of --train to test on; whole contexts of questions", FRACTION
     )
     train_subset: int | None = data(None, "train on N examples, stratified by class")
     test_subset: int | None = data(None, "test on N examples, stratified by class")
     data_seed: int | None = data(None, "seed for subsets and splits (default: --seed)", SEED)
     max_length: int | None = data(
-        None,
-        "cut texts to N tokens, in training and later use (default: the model's limit); contexts "
-        "of questions are not cut, but read in windows",
-        at_least(3),
+        None, "tokens per text or window of a context (default: the model's limit)", at_least(3)
     )
     overlap: int | None = data(
-        None,
-        "tokens in common between two windows of a long context (default: 128, or a third of the "
-        "window, whichever is less)",
-        at_least(0),
+        None, "tokens in common between windows of a context (default: 128 or less)", at_least(0)
     )
     allow_data_faults: bool = data(
-        False, "train even if a fault in the data makes the result meaningless (see minibert data)"
+        False, "train even if minibert data says that results would be meaningless"
     )
 
     format: str | None = reading(None, "default: by the name of the file", one_of(FORMATS))
@@ -194,30 +182,20 @@ class Settings(TrainingSettings):
     text_pair: str | None = reading(None, "column with the second text of a pair")
     label: str = reading("label", "column with the label")
     choices: Sequence[str] | None = reading(
-        None,
-        "texts to choose from: a column for each, or one with a list of them; the label is the "
-        "number of the right one, from 0, or its text",
+        None, "one column with a list, or several; the label is an index from 0, or the text"
     )
     tag_scheme: str | None = reading(
-        None,
-        "how tags of words encode entities (default: iob2 if they look like it); CoNLL-2003 has "
-        "iob1",
-        one_of(TAG_SCHEMES),
+        None, "how tags encode entities (default: iob2 if they look like it)", one_of(TAG_SCHEMES)
     )
     problem_type: str | None = reading(
         None,
-        "what the labels are: single_label_classification, multi_label_classification, "
-        "regression, token_classification, question_answering or multiple_choice (default: as "
-        "they look; whole numbers are classes unless this says regression)",
+        "such as regression (default: as labels look; whole numbers are classes)",
         metavar="KIND",
     )
 
     patience: int | None = training(None, "stop after N epochs without improvement", at_least(1))
     watch: str | None = training(
-        None,
-        "validation metric that chooses the best epoch (default: accuracy, micro_f1, pearson, "
-        "entity_f1 or f1, depending on the task)",
-        metavar="METRIC",
+        None, "metric that chooses the epoch (default: the task's main one)", metavar="METRIC"
     )
     freeze: bool = training(False, "train the head only")
     freeze_layers: int = training(0, "freeze the embeddings and the N lowest layers", at_least(0))
@@ -228,17 +206,14 @@ class Settings(TrainingSettings):
     balanced: bool = training(False, "draw every class equally often, repeating rare examples")
     faults: Sequence[str] = training(
         (),
-        "a mistake to make on purpose, to measure what it costs; can be given several times. "
+        "a mistake to make on purpose, to measure what it costs; can be repeated. "
         + "; ".join(f"{name}: {what}" for name, what in FAULTS.items()),
         one_of(tuple(FAULTS)),
         metavar="NAME",
     )
 
     probe: str | None = probing(
-        None,
-        "train on features of the frozen model: a linear layer, or logistic regression; features "
-        "are cached",
-        one_of(PROBES),
+        None, "train on features of the frozen model, in steps or by regression", one_of(PROBES)
     )
     layer: int = probing(-1, "0 the embeddings, -1 the last layer")
     pooling: str = probing(

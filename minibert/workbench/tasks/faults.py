@@ -77,11 +77,11 @@ class DoubleSoftmax(ClassLoss):
 
 
 def cut_off_the_end(corpus: Corpus, fraction: float, whole: Corpus) -> tuple[Corpus, Corpus]:
-    """The first part of the examples and the last, which holds `fraction` of them; no shuffling.
+    """Splits off the last `fraction` of the examples, without shuffling.
 
     Args:
-        corpus: the examples to part, in any order.
-        whole: what they were drawn from, in the order of the file, which is put back first.
+        corpus: the examples to split, in any order.
+        whole: the corpus that they come from, in the order of the file, which is restored first.
     """
     places = {id(example): place for place, example in enumerate(whole)}
     ordered = sorted(corpus, key=lambda example: places[id(example)])

@@ -41,7 +41,7 @@ def test_it_trains_reports_and_says_what_is_next(shipped, tmp_path, capsys):
     assert settings["epochs"] == 1 and (tmp_path / "runs/001/report.html").is_file()
 
 
-def test_a_run_that_was_stopped_and_gone_on_with_reports_as_well(shipped, tmp_path, capsys):
+def test_a_resumed_run_reports_as_well(shipped, tmp_path, capsys):
     how = ["--epochs", "1", "--precision", "fp32", "--max-length", "12", "--quiet"]
     with pytest.MonkeyPatch.context() as patch:
         break_at(patch, 2, KeyboardInterrupt)
@@ -51,7 +51,7 @@ def test_a_run_that_was_stopped_and_gone_on_with_reports_as_well(shipped, tmp_pa
     assert "written:\n" in capsys.readouterr().out and (tmp_path / "run/report.html").is_file()
 
 
-def test_the_samples_are_looked_at_by_their_name(capsys):
+def test_data_takes_the_samples_by_name(capsys):
     assert main(["data", "samples", "--quiet"]) == 0
     by_option = main(["data", "--train", "samples", "--quiet"])
     shown = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Faults on purpose: what each does, by hand; where it makes no sense; what it leaves alone."""
+"""Faults on purpose: what each does, by hand; where it is impossible; what it leaves alone."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def weights_of(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def right(tiny, moods, tmp_path_factory):
-    """The run without a fault, beside which the others are held."""
+    """The run without a fault, that the others are compared with."""
     return run(settings_for(tiny, moods, tmp_path_factory.mktemp("right")))
 
 
@@ -244,35 +244,36 @@ def test_without_a_fault_nothing_changes(right, tiny, moods, tmp_path):
     assert again.reports["test"].metrics == right[0].reports["test"].metrics
 
 
-# Where a fault makes no sense
+# Faults that a run cannot have
 
-NO_SENSE = {
+IMPOSSIBLE = {
     "double-softmax": ({"problem_type": "regression", "label": "number"}, "one class"),
     "sorted-validation": ({}, "validation.csv"),
     "batch-means": ({"problem_type": "regression", "label": "number"}, "one class"),
 }
 
 
-@pytest.mark.parametrize("fault", NO_SENSE)
-def test_a_fault_that_makes_no_sense_is_refused(fault, tiny, moods, tmp_path):
-    changes, word = NO_SENSE[fault]
+@pytest.mark.parametrize("fault", IMPOSSIBLE)
+def test_a_fault_that_the_run_cannot_have_is_refused(fault, tiny, moods, tmp_path):
+    changes, word = IMPOSSIBLE[fault]
     if changes:
         rows = [(f"day {number}", number / 2) for number in range(20)]
         path = write_table(tmp_path / "numbers.csv", ["text", "number"], rows)
         changes = {**changes, "train": str(path), "validation": None, "test": None}
-    with pytest.raises(ConfigError, match=word) as caught:
+    with pytest.raises(ConfigError) as caught:
         finetune(
             settings_for(tiny, moods, tmp_path / "run", faults=[fault], **changes), progress=False
         )
-    assert caught.value.key == "faults"
+    assert caught.value.key == "faults" and word in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("fault", ["double-softmax", "last-epoch"])
 def test_a_logistic_probe_has_no_steps_to_make_a_fault_in(fault):
     settings = Settings("m", "t", probe="logistic", faults=[fault])
-    with pytest.raises(ConfigError, match=fault):
+    with pytest.raises(ConfigError) as caught:
         faults.require_sense(settings, one_class=True)
+    assert caught.value.key == "faults" and fault in str(caught.value)
 
 
 def test_sorted_validation_is_cut_off_beside_a_share_that_is_tested(tiny, tmp_path):
