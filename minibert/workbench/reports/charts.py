@@ -10,10 +10,11 @@ import io
 import itertools
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from html import escape
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from minibert.workbench.scores.metrics import HIGHER_IS_BETTER
 Figure = Any  # matplotlib.figure.Figure
 Axes = Any  # matplotlib.axes.Axes
 Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 # The page's colours in light mode by the name of their CSS variable.
 COLOURS = {
@@ -68,11 +70,11 @@ def require_matplotlib() -> None:
         ) from error
 
 
-def chart(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
-    """Gives the figure that a function draws the style that all charts share."""
+def _styled(draw: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Runs a function that draws or saves a figure with the style that all charts share."""
 
     @wraps(draw)
-    def styled(*args: Parameters.args, **options: Parameters.kwargs) -> Figure:
+    def styled(*args: Parameters.args, **options: Parameters.kwargs) -> Result:
         import matplotlib
 
         with matplotlib.rc_context(_STYLE):
@@ -81,7 +83,7 @@ def chart(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
     return styled
 
 
-@chart
+@_styled
 def png(figure: Figure) -> bytes:
     """A figure as a PNG file."""
     buffer = io.BytesIO()
@@ -89,7 +91,7 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-@chart
+@_styled
 def svg(figure: Figure, title: str) -> str:
     """A figure as an SVG element for a page whose style sheet has the variables of COLOURS.
 
@@ -98,7 +100,9 @@ def svg(figure: Figure, title: str) -> str:
     """
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the browser draws what our font lacks
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
     [box] = re.findall(r'viewBox="[\d. ]+"', text)
     body = text[text.index("</defs>") + len("</defs>") :]  # after the head and its style sheet
@@ -109,10 +113,15 @@ def svg(figure: Figure, title: str) -> str:
     return f'<svg {box} role="img" aria-label="{escape(title)}">{body}'
 
 
-def _figure(width: float = _WIDTH, height: float = _HEIGHT) -> Figure:
+def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _panels(count: int) -> Sequence[Axes]:
+    """Axes beside each other, in a figure of their own."""
+    return _figure(_WIDTH * count, _HEIGHT).subplots(1, count, squeeze=False)[0]
 
 
 def _legend(axes: Axes, columns: int = 3) -> None:
@@ -123,31 +132,29 @@ def _legend(axes: Axes, columns: int = 3) -> None:
 # --- training ------------------------------------------------------------------------------------
 
 
-@chart
+@_styled
 def curves(run: SavedRun, *panels: str) -> Figure:
     """How training went, with a panel for each name: "loss", "scores" or "rate"."""
     draw = {"loss": _loss, "scores": _scores, "rate": _rate}
-    figure = _figure(_WIDTH * len(panels))
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    row = _panels(len(panels))
+    for axes, panel in zip(row, panels, strict=True):
         draw[panel](axes, run)
-    return figure
+    return row[0].figure
 
 
-@chart
+@_styled
 def pretraining(run: SavedRun) -> Figure:
     """A panel for each loss, with a line at the loss of a guess that sees no context."""
     guess = run.metrics["baselines"]["unigram"]["masked_lm_loss"]
     panels = {"masked_lm": ("masked LM", guess, "unigram frequencies")}
     if "next_sentence_loss" in run.metrics["validation"]:
         panels["next_sentence"] = ("next sentence", math.log(2), "coin flip")
-    figure = _figure(_WIDTH * len(panels))
-    for axes, (name, (title, floor, label)) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-    ):
+    row = _panels(len(panels))
+    for axes, (name, (title, floor, label)) in zip(row, panels.items(), strict=True):
         axes.axhline(floor, linestyle="--", color=_QUIET, linewidth=1, label=label)
         _loss(axes, run, name if len(panels) > 1 else "loss", f"{name}_loss")
         axes.set(ylabel=f"{title} loss")
-    return figure
+    return row[0].figure
 
 
 def _loss(axes: Axes, run: SavedRun, of_step: str = "loss", of_epoch: str = "loss") -> None:
@@ -166,6 +173,8 @@ def _loss(axes: Axes, run: SavedRun, of_step: str = "loss", of_epoch: str = "los
     values = [_number(epoch["metrics"].get(of_epoch)) for epoch in epochs]
     axes.plot(ends, values, "o-", color=_SECOND, label="validation")
     _label(axes, "step", "loss")
+    axes.update_datalim([(0, 0)], updatex=False)  # from zero, with a margin above
+    axes.autoscale_view()
     axes.set_ylim(bottom=0)
     _legend(axes)
 
@@ -212,7 +221,7 @@ def _label(axes: Axes, x: str, y: str) -> None:
 # --- predictions ---------------------------------------------------------------------------------
 
 
-@chart
+@_styled
 def confusion(counts: np.ndarray, labels: Sequence[str], split: str) -> Figure:
     """A confusion matrix: labels down, predictions across, coloured by the share of each label.
 
@@ -221,8 +230,7 @@ def confusion(counts: np.ndarray, labels: Sequence[str], split: str) -> Figure:
     """
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)  # (C, C)
     size = 2.6 + 0.55 * len(labels)
-    figure = _figure(size + 1, size)
-    axes = figure.subplots()
+    axes = _figure(size + 1, size).subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
     axes.set_yticks(range(len(labels)), labels)
@@ -237,15 +245,14 @@ def confusion(counts: np.ndarray, labels: Sequence[str], split: str) -> Figure:
             fontsize=8,
             color="white" if share > 0.5 else "black",
         )
-    return figure
+    return axes.figure
 
 
-@chart
+@_styled
 def reliability(bins: Sequence[Bin], split: str) -> Figure:
     """Accuracy in each bin of confidence, beside the diagonal of a calibrated model."""
     known = [each for each in bins if each.count]
-    figure = _figure(height=3.2)
-    axes = figure.subplots()
+    axes = _figure(_WIDTH, 3.2).subplots()
     axes.bar(
         [each.low for each in known],
         [each.accuracy for each in known],
@@ -267,43 +274,41 @@ def reliability(bins: Sequence[Bin], split: str) -> Figure:
     axes.set(xlabel="confidence", ylabel=f"accuracy on {split}", xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(axis="y")
     _legend(axes)
-    return figure
+    return axes.figure
 
 
-@chart
+@_styled
 def scatter(pairs: Sequence[tuple[float, float]]) -> Figure:
     """A dot for each (label, prediction), at most 1,000 of them, beside the diagonal."""
     points = np.array(pairs)  # (examples, 2)
     points = points[np.isfinite(points).all(axis=1)]
     points = points[:: -(-len(points) // _MOST_POINTS) or 1]
-    figure = _figure(height=3.2)
-    axes = figure.subplots()
+    axes = _figure(_WIDTH, 3.2).subplots()
     if len(points):
         ends = [points.min(), points.max()]
         axes.plot(ends, ends, "--", color=_QUIET, linewidth=1)
     axes.plot(*points.T, "o", color=_FIRST, alpha=0.45, markersize=4, markeredgewidth=0)
     axes.set(xlabel="label", ylabel="prediction")
     axes.grid()
-    return figure
+    return axes.figure
 
 
 # --- data ----------------------------------------------------------------------------------------
 
 
-@chart
+@_styled
 def frequencies(counts: dict[str, int]) -> Figure:
     """The number of training examples of each class, the largest class at the top."""
     ordered = sorted(reversed(counts.items()), key=lambda item: item[1])  # ties keep their order
-    figure = _figure(7, 0.9 + 0.32 * len(counts))
-    axes = figure.subplots()
+    axes = _figure(7, 0.9 + 0.32 * len(counts)).subplots()
     bars = axes.barh([name for name, _ in ordered], [n for _, n in ordered], color=_FIRST)
     axes.bar_label(bars, [f"{count:,}" for _, count in ordered], padding=3)
     axes.set(xlabel="training examples")
     axes.margins(x=0.12)
-    return figure
+    return axes.figure
 
 
-@chart
+@_styled
 def lengths(by_class: dict[str, Mapping[str, float]]) -> Figure:
     """A box plot of text lengths by class: quartiles, whiskers from the shortest to 95%.
 
@@ -322,17 +327,16 @@ def lengths(by_class: dict[str, Mapping[str, float]]) -> Figure:
         for name, found in reversed(by_class.items())
     ]
     lines = dict.fromkeys(("boxprops", "whiskerprops", "capprops"), {"color": _QUIET})
-    figure = _figure(_WIDTH, 0.8 + 0.3 * len(boxes))
-    axes = figure.subplots()
+    axes = _figure(_WIDTH, 0.8 + 0.3 * len(boxes)).subplots()
     axes.bxp(
         boxes, orientation="horizontal", showfliers=False, medianprops={"color": _SECOND}, **lines
     )
     axes.set(xlabel="tokens of a training text (whiskers: shortest to 95%)")
     axes.grid(axis="x")
-    return figure
+    return axes.figure
 
 
-@chart
+@_styled
 def features(
     vectors: np.ndarray, classes: Sequence[str], labels: Sequence[str], title: str
 ) -> Figure:
