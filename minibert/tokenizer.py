@@ -279,11 +279,8 @@ class BertTokenizer:
         """The most tokens of a row: `max_length`, by default what the model takes."""
         limit = self.max_length if max_length is None else max_length
         if not least <= limit <= self.max_length:
-            raise InputError(
-                f"max_length is {limit}, but must be from {least} (special tokens included) to "
-                f"{self.max_length} (what the model takes).",
-                key="max_length",
-            )
+            bounds = f"{least} (special tokens included) to {self.max_length} (the model's maximum)"
+            raise InputError(f"max_length is {limit}, but must be {bounds}.", key="max_length")
         return limit
 
     def words(self, text: str) -> list[str]:

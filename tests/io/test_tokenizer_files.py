@@ -192,7 +192,9 @@ def test_official_files_are_as_they_say(minilm, data):
         ["tokenize", "MODEL", "good"],
     ],
 )
-def test_every_command_refuses_a_wrong_vocabulary_before_it_begins(tmp_path, monkeypatch, capsys, command):
+def test_every_command_refuses_a_wrong_vocabulary_before_it_begins(
+    tmp_path, monkeypatch, capsys, command
+):
     monkeypatch.chdir(tmp_path)
     write_good_folder(tmp_path / "model")
     (tmp_path / "model/tokenizer.json").unlink()

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from minibert.data import IGNORED_LABEL
 from minibert.io.errors import ConfigError
 
-IGNORED = -100  # torch.nn.functional.cross_entropy's own ignore_index
 MASKED, REPLACED = 0.8, 0.1  # of the chosen; the rest stays as it is
 
 
@@ -83,7 +83,7 @@ class Masking:
         draws[~ordinary] = 1.0  # above every share
         lowest = draws.min(axis=1, keepdims=True)  # (B, 1), for a row of which nothing is chosen
         chosen = ordinary & ((draws < self.share) | (draws == lowest))  # (B, S)
-        labels = np.where(chosen, ids, IGNORED)  # (B, S)
+        labels = np.where(chosen, ids, IGNORED_LABEL)  # (B, S)
         fate = generator.random(ids.shape)  # (B, S)
         others = generator.integers(len(self._replacements), size=ids.shape)  # (B, S)
         drawn = self._replacements[others]  # (B, S)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from minibert.data import IGNORED_LABEL
 from minibert.io.errors import ConfigError
-from minibert.workbench.data.masking import IGNORED, Masking
+from minibert.workbench.data.masking import Masking
 
 SPECIAL = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
 PIECES = [*(f"w{number}" for number in range(20)), *(f"##{number}" for number in range(20))]
@@ -48,7 +49,7 @@ def test_the_shares_are_those_of_the_paper(share, whole_words):
     ids = batch()
     hidden, labels = hide(ids, share=share, whole_words=whole_words)
     ordinary = ids >= WORD
-    chosen = labels != IGNORED
+    chosen = labels != IGNORED_LABEL
     if not whole_words:  # words are as many draws as there are beginnings, see below
         assert_share(chosen.sum(), ordinary.sum(), share)
     masked, same = chosen & (hidden == MASK), chosen & (hidden == ids)
@@ -61,7 +62,7 @@ def test_the_shares_are_those_of_the_paper(share, whole_words):
 def test_every_place_is_as_likely_as_every_other():
     ids = np.full((20_000, 6), WORD)
     ids[:, 0], ids[:, -1] = CLS, SEP
-    rows = hide(ids, share=0.5)[1] != IGNORED
+    rows = hide(ids, share=0.5)[1] != IGNORED_LABEL
     none = 0.5**4  # of the rows have no place chosen at first, and get one
     for column in range(1, 5):
         assert_share(rows[:, column].sum(), len(rows), 0.5 + none / 4)
@@ -72,7 +73,7 @@ def test_labels_are_what_stood_there_and_nothing_else_is_changed():
     ids = batch()
     before = ids.copy()
     hidden, labels = hide(ids)
-    chosen = labels != IGNORED
+    chosen = labels != IGNORED_LABEL
     assert np.array_equal(ids, before)
     assert np.array_equal(labels[chosen], ids[chosen])
     assert np.array_equal(hidden[~chosen], ids[~chosen])
@@ -83,8 +84,8 @@ def test_labels_are_what_stood_there_and_nothing_else_is_changed():
 def test_special_tokens_are_never_chosen_and_never_put_in_a_place(whole_words):
     ids = batch()
     hidden, labels = hide(ids, share=0.9, whole_words=whole_words)
-    assert (labels[ids < WORD] == IGNORED).all()
-    put = hidden[(labels != IGNORED) & (hidden != MASK)]
+    assert (labels[ids < WORD] == IGNORED_LABEL).all()
+    put = hidden[(labels != IGNORED_LABEL) & (hidden != MASK)]
     assert put.min() == WORD and put.max() == SIZE - 1  # both ends of what there is to draw
 
 
@@ -94,7 +95,7 @@ def test_every_row_has_a_label_if_it_has_a_token(whole_words):
     ids[:, 0], ids[:, 1], ids[:, 2] = CLS, WORD, SEP
     ids[0, 1] = UNK
     _, labels = hide(ids, whole_words=whole_words)
-    assert np.array_equal((labels != IGNORED).sum(axis=1), [0] + [1] * 1999)
+    assert np.array_equal((labels != IGNORED_LABEL).sum(axis=1), [0] + [1] * 1999)
 
 
 def words_of(row: np.ndarray) -> list[list[int]]:
@@ -114,7 +115,7 @@ def test_whole_words_are_hidden_together(share):
     ids[:, 1] = MORE  # a row may begin in the middle of a word
     _, labels = hide(ids, share=share, whole_words=True)
     hidden = total = 0
-    for row, chosen in zip(ids, labels != IGNORED, strict=True):
+    for row, chosen in zip(ids, labels != IGNORED_LABEL, strict=True):
         of_words = [set(chosen[columns]) for columns in words_of(row)]
         assert all(len(seen) == 1 for seen in of_words)
         hidden += sum(True in seen for seen in of_words)
@@ -126,7 +127,7 @@ def test_whole_words_are_hidden_together(share):
 def test_without_whole_words_the_pieces_of_a_word_are_each_for_itself():
     ids = np.full((2000, 4), WORD)
     ids[:, 0], ids[:, 2], ids[:, 3] = CLS, MORE, SEP
-    chosen = hide(ids, share=0.5)[1] != IGNORED
+    chosen = hide(ids, share=0.5)[1] != IGNORED_LABEL
     assert_share((chosen[:, 1] & chosen[:, 2]).sum(), 2000, 0.25)
 
 
