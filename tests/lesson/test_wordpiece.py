@@ -74,7 +74,9 @@ def test_every_old_character_equals_the_library(lowercase, accents, chinese):
         assert ours == normalizer.normalize_str(character).replace(" ", ""), hex(ord(character))
     if accents is not None and chinese:
         # Does it end a word, vanish, or belong to the word?
-        assert_same_pieces(library, by_hand, [f"a{character}a" for character in characters])
+        words = [f"a{character}a" for character in characters]
+        texts = [" ".join(words[start : start + 100]) for start in range(0, len(words), 100)]
+        assert_same_pieces(library, by_hand, texts)
 
 
 OLD_LETTERS = st.characters(max_codepoint=0x3000, exclude_categories=("Cs", "Cn"))
