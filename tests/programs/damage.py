@@ -1,10 +1,10 @@
-"""What the faults on purpose cost, each measured beside the right version.
+"""What the tutorials' mistakes cost, each measured beside the correct version.
 
     MINIBERT_DATA=... python -m tests.programs.damage [MODEL]
 
 prints a table. MODEL is a folder, by default the MiniLM weights of the `test` extra. The numbers of
-the double softmax are exact; the others are of small runs, on real data, of about ten minutes in
-all on one slow core.
+the double softmax are exact; the others come from small runs on real data, about ten minutes in all
+on one slow core.
 """
 
 from __future__ import annotations

@@ -2,16 +2,15 @@
 
     python -m tests.programs.sidebyside MINILM_FOLDER wnut17 rte cola xquad --output FOLDER
 
-Ours is `minibert.finetune`. Theirs is transformers' own model with a loop of its own, as short as
-people write it: its forward pass with labels, its loss, torch's AdamW and gradient clipping. What
-is the same on both sides: the checkpoint, the splits, which texts are in which batch, the order of
-the batches, learning rates and weight decay, the epoch that validation chooses, and how logits are
-scored (tags by seqeval, too), float32 on one thread of the CPU. What is not: the numbers of the
-fresh head, dropout, and in questions that are padded transformers' softmax, which runs over padding
-as well.
+Ours is `minibert.workbench.finetune`. Theirs is transformers' own model in the short loop that
+people write: forward pass with labels, its loss, torch's AdamW, gradient clipping. Both sides share
+the checkpoint, the splits, which texts are in which batch, the order of batches, learning rates and
+weight decay, the epoch that validation chooses, how logits are scored (tags by seqeval too), and
+float32 on one CPU thread. They differ in the numbers of the fresh head, in dropout, and in padded
+questions, where transformers' softmax runs over the padding.
 
-Each finished run is written down in FOLDER at once, with its settings, and is not run again; one of
-ours that was stopped is gone on with.
+Each finished run is recorded in FOLDER with its settings and is not repeated; one of ours that was
+interrupted is resumed. MINIBERT_DATA names the folder of data sets.
 """
 
 from __future__ import annotations

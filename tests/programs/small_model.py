@@ -1,16 +1,16 @@
-"""What the card of weights/minibert-small states, measured.
+"""Measures what the card of weights/minibert-small states.
 
-    MINIBERT_DATA=... python -m tests.programs.small_model ship RUN --output FOLDER
+    python -m tests.programs.small_model ship RUN --output FOLDER
     python -m tests.programs.small_model masks MODEL
-    MINIBERT_DATA=... python -m tests.programs.small_model pays MODEL --output FOLDER
+    python -m tests.programs.small_model pays MODEL --output FOLDER
 
-`ship` writes the model of a finished run of pre-training in half precision, and measures it and the
-run's own on the documents that the run held out. `masks` fills the [MASK] of sentences that were
-written down, with the words that a reader would call sensible, before there was a model to try them
-on. `pays` fine-tunes the pre-trained model and one of the same sizes with random weights on the
-same IMDB reviews, with the same settings and seeds, and tests the difference; runs that are
-finished in FOLDER are not trained again, so that it can be stopped and gone on with, and two sizes
-can be trained side by side (`--sizes`).
+`ship` saves the model of a finished pre-training run in half precision and measures it, and the
+run's own, on the documents that the run held out. `masks` fills the [MASK] of sentences that were
+written down, with the words a reader would call sensible, before there was a model to try them on.
+`pays` fine-tunes the pre-trained model and one of the same sizes with random weights on the same
+IMDB reviews, with the same settings and seeds, and tests the difference. Runs that are finished in
+FOLDER are not repeated, so it can be interrupted and run again, and two sizes can be trained side
+by side (`--sizes`). `ship` and `pays` need MINIBERT_DATA.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _without(pieces: torch.Tensor, batch: Batch) -> Batch:
 
 
 def masks(model: str) -> str:
-    """A table of the sentences, whether the likeliest word is sensible, and the five likeliest."""
+    """A table of the sentences, whether the most likely word is sensible, and the five most likely."""
     fill = MaskFiller.from_pretrained(model)
     rows, right = [], 0
     for sentence, sensible in MASKS:

@@ -10,7 +10,7 @@ Run from the root of the repository, with the `bench` extra installed and MINIBE
 
 How it is made fair:
 
-- every variant of a case runs once in each round, the order is drawn anew for each round, and the
+- every variant of a case runs once in each round, in a new random order each time, and the
   reference runs twice: the ratio of its two copies says how much of any ratio is noise;
 - both sides open the same model folder and read the same texts; their outputs are compared in the
   same run, and a case in which they disagree has no result and fails the run;

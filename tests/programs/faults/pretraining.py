@@ -6,7 +6,11 @@ FAULTS = [
     *faults(
         "workbench/tasks",
         "workbench/tasks/test_pretrain",
-        ("going on says nothing of what it was trained on", "same and before", "False and before"),
+        (
+            "continuing a model does not warn about its own training text",
+            "same and before",
+            "False and before",
+        ),
         ("always 15%", "share=settings.mask_share", "share=0.15"),
         ("never whole words", "whole_words=settings.whole_words", "whole_words=False"),
         ("never cased", "lowercase=not settings.cased", "lowercase=True"),
@@ -56,21 +60,21 @@ FAULTS = [
     *faults(
         "workbench/data",
         "workbench/data/test_passages",
-        ("strangers of the same document", "other.document != row.document and ", ""),
+        ("random second texts of the same document", "other.document != row.document and ", ""),
         ("the labels of pairs exchanged", "FOLLOWS, STRANGER = 0, 1", "FOLLOWS, STRANGER = 1, 0"),
         (
-            "what a stranger displaced is lost",
+            "the text that was replaced is lost",
             "ours[2:4], theirs[2:4] = theirs[2:4], ours[2:4]",
             "ours[2:4] = theirs[2:4]",
         ),
-        ("strangers of any length", "sorted(rows, key=lambda row: row.second)", "rows"),
+        ("random second texts of any length", "sorted(rows, key=lambda row: row.second)", "rows"),
         (
-            "strangers end their documents as it comes",
+            "random second texts end their documents more or less often",
             "split[last == end].append",
             "split[True].append",
         ),
         (
-            "what stands alone is a stranger",
+            "a lone text is labelled as random",
             "rows.append([begin, stop, stop, stop, IGNORED_LABEL])",
             "rows.append([begin, stop, stop, stop, STRANGER])",
         ),
