@@ -37,38 +37,36 @@ BOUNDS = {
 }
 
 
+TESTS = Path(__file__).parent
+
 # Where a shell script runs pytest in the background, SIGINT is ignored and every process that a
 # test starts would inherit that; the tests that interrupt a run need the default.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Marker -> the folder or file whose tests carry it.
+# Marker -> the folder or file whose tests carry it. A plain `python -m pytest` leaves them out.
 MARKED = {"workbench": "workbench", "programs": "programs", "course": "test_notebooks.py"}
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leaves out what takes long unless `-m` is given or a path names it."""
+    named = {part for argument in config.args for part in Path(argument.split("::")[0]).parts}
+    left_out = set() if config.option.markexpr else set(MARKED.values()) - named
+    return True if collection_path.parent == TESTS and collection_path.name in left_out else None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Marks tests by folder and leaves out what takes long unless `-m` or a path names it."""
-    tests = Path(__file__).parent
+    """Marks tests by their folder; the long forms run only where `-m` asks for them."""
+    markers = {place: marker for marker, place in MARKED.items()}
     for item in items:
-        first = item.path.relative_to(tests).parts[0]
-        for marker, place in MARKED.items():
-            if first == place:
-                item.add_marker(marker)
-    expression = config.option.markexpr
-    left_out = set() if "full" in expression else {"full"}
-    if not expression:
-        left_out |= {
-            marker
-            for marker, place in MARKED.items()
-            if not any(place in Path(argument.split("::")[0]).parts for argument in config.args)
-        }
-    kept, dropped = [], []
-    for item in items:
-        marked = left_out & {mark.name for mark in item.iter_markers()}
-        (dropped if marked else kept).append(item)
-    config.hook.pytest_deselected(items=dropped)
-    items[:] = kept
+        place = item.path.relative_to(TESTS).parts[0]
+        if place in markers:
+            item.add_marker(markers[place])
+    if "full" not in config.option.markexpr:
+        full = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=full)
+        items[:] = [item for item in items if item not in full]
 
 
 def missing(what: str) -> None:

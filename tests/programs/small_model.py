@@ -165,7 +165,7 @@ def _without(pieces: torch.Tensor, batch: Batch) -> Batch:
 
 
 def masks(model: str) -> str:
-    """A table of the sentences, whether the most likely word is sensible, and the five most likely."""
+    """A table of sentences, whether the most likely word is sensible, and the five likeliest."""
     fill = MaskFiller.from_pretrained(model)
     rows, right = [], 0
     for sentence, sensible in MASKS:
