@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,18 +111,29 @@ def shorten_to(tokenizer: BertTokenizer, max_length: int | None) -> None:
 def planned(
     dataset: Rows, tokenizer: BertTokenizer, rows: Sequence[int] | None = None, **plan: Any
 ) -> list[Batch]:
-    """Batches of a data set, collated when they are loaded; `plan` goes to `plan_batches`.
+    """Batches of a data set, collated when they are loaded; see `batches_of`."""
+
+    def load(chosen: Sequence[int]) -> dict[str, torch.Tensor]:
+        return collate([dataset[row] for row in chosen], pad_id=tokenizer.pad_id)
+
+    return batches_of(dataset.lengths, load, rows, **plan)
+
+
+def batches_of(
+    lengths: Sequence[int],
+    load: Callable[[Sequence[int]], dict[str, torch.Tensor]],
+    rows: Sequence[int] | None = None,
+    **plan: Any,
+) -> list[Batch]:
+    """Batches of rows of these lengths; `plan` goes to `plan_batches`.
 
     Args:
+        load: the tensors of some rows.
         rows: which rows, some perhaps several times; by default each of them once.
     """
-    rows = range(len(dataset)) if rows is None else rows
-
-    def load(rows: Sequence[int]) -> dict[str, torch.Tensor]:
-        return collate([dataset[row] for row in rows], pad_id=tokenizer.pad_id)
-
+    rows = range(len(lengths)) if rows is None else rows
     return [
-        Batch(chosen, partial(load, chosen), sum(dataset.lengths[row] for row in chosen))
-        for places in plan_batches([dataset.lengths[row] for row in rows], **plan)
+        Batch(chosen, partial(load, chosen), sum(lengths[row] for row in chosen))
+        for places in plan_batches([lengths[row] for row in rows], **plan)
         for chosen in [[rows[place] for place in places]]
     ]

@@ -42,11 +42,11 @@ POOLINGS: dict[str, Pooling] = {"cls": first_token, "mean": mean, "max": maximum
 
 
 @dataclass(frozen=True)
-class Vectors:
-    """In the form that the evaluation loop reads: one row of `logits` for each text."""
+class Output:
+    """What the evaluation loop reads: a row of `logits` for each text, and the terms of a loss."""
 
     logits: Tensor
-    loss_terms: dict[str, Any] = field(default_factory=dict)
+    loss_terms: dict[str, tuple[Tensor, float]] = field(default_factory=dict)
 
 
 class SentenceEncoder(nn.Module):
@@ -74,14 +74,14 @@ class SentenceEncoder(nn.Module):
         self.normalize = normalize
         self.layer = layer_number(layer, model.config.num_hidden_layers)
 
-    def forward(self, layout: Layout, **inputs: Any) -> Vectors:
+    def forward(self, layout: Layout, **inputs: Any) -> Output:
         """Inputs as for BertModel -> (B, D); padding has no part in it."""
         below_last = self.layer < self.model.config.num_hidden_layers
         output = self.model(layout=layout, output_hidden_states=below_last, **inputs)
         states = output.hidden_states
         hidden = states[self.layer] if below_last else output.last_hidden_state  # (B, S, D)
         pooled = POOLINGS[self.pooling](hidden.float(), layout.mask)  # (B, D)
-        return Vectors(F.normalize(pooled, dim=-1) if self.normalize else pooled)
+        return Output(F.normalize(pooled, dim=-1) if self.normalize else pooled)
 
     def count_labels(self, inputs: Any) -> dict[str, int]:
         return {}

@@ -20,7 +20,8 @@ from minibert.workbench.runs.settings import Settings
 from minibert.workbench.scores.baselines import class_labels
 from minibert.workbench.tasks.evaluate import score
 from minibert.workbench.tasks.features import extract_features
-from minibert.workbench.tasks.probes import LinearProbe, ProbedModel, feature_batches, fit_logistic
+from minibert.workbench.tasks.logistic import fit_logistic
+from minibert.workbench.tasks.probes import LinearProbe, ProbedModel, feature_batches
 from minibert.workbench.tasks.unequal_classes import rows_of_epoch
 
 
@@ -94,7 +95,8 @@ class Probing:
         """Logistic regression on all training features; rates, batches and epochs play no part."""
         rows = rows_of_epoch(self.corpora["train"], self.settings, 0) or slice(None)
         history = fit_logistic(
-            self.probe,
+            self.probe.linear,
+            self.probe.class_loss,
             self.features["train"][rows].to(self.precision.device),
             self.labels["train"][rows].to(self.precision.device),
             measure=measure,

@@ -20,8 +20,9 @@ from minibert.workbench.runs.ranks import Ranks
 from minibert.workbench.tasks.evaluate import evaluate_file
 from minibert.workbench.tasks.features import extract_features
 from minibert.workbench.tasks.finetune import Settings, finetune
+from minibert.workbench.tasks.logistic import fit_logistic
 from minibert.workbench.tasks.predict import Predictor
-from minibert.workbench.tasks.probes import LinearProbe, ProbedModel, fit_logistic
+from minibert.workbench.tasks.probes import LinearProbe, ProbedModel
 from tests.conftest import BOUNDS
 from tests.workbench.conftest import refused, write_table
 from tests.workbench.tasks.test_finetune import log_without_speed, settings_for
@@ -39,7 +40,13 @@ def points(count: int, seed: int = 0, spread: float = 1.0):
 def fitted(features, labels, classes=3, weights=None, **options):
     probe = LinearProbe(features.shape[1], classes, torch.Generator().manual_seed(0))
     probe.class_loss = ClassLoss(weights)
-    history = fit_logistic(probe, torch.from_numpy(features), torch.from_numpy(labels), **options)
+    history = fit_logistic(
+        probe.linear,
+        probe.class_loss,
+        torch.from_numpy(features),
+        torch.from_numpy(labels),
+        **options,
+    )
     return probe, history
 
 
