@@ -111,6 +111,7 @@ class Rows(torch.utils.data.Dataset):
         return self._items[index]
 
     def add(self, ids: Sequence[int], token_types: Sequence[int], **labels: Any) -> None:
+        """Appends a row."""
         self._items.append(self.item(ids, token_types, **labels))
         self.lengths.append(len(ids))
 

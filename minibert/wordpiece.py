@@ -72,11 +72,8 @@ class WordPiece:
         chinese_characters: bool = True,
     ):
         self.vocabulary = vocabulary
-        self._flags = (
-            lowercase,
-            lowercase if strip_accents is None else strip_accents,
-            chinese_characters,
-        )
+        strip_accents = lowercase if strip_accents is None else strip_accents
+        self._flags = (lowercase, strip_accents, chinese_characters)
 
     def __call__(self, text: str) -> list[Piece]:
         """The pieces of a text, without [CLS] and [SEP] around them."""
@@ -116,23 +113,26 @@ class WordPiece:
         if word:
             yield word, places
 
-    def _cut(self, word: str) -> Iterator[tuple[str, int, int]]:
-        """Step 3: pieces with their first and last character, each the longest that fits.
+    def _cut(self, word: str) -> list[tuple[str, int, int]]:
+        """Step 3: pieces, each the longest that fits, with their first and last character.
 
         A word that cannot be cut to its end is [UNK] as a whole.
         """
+        unknown = [("[UNK]", 0, len(word) - 1)]
+        if len(word) > _LONGEST_WORD:
+            return unknown
         pieces = []
         start = 0
-        while start < len(word) <= _LONGEST_WORD:
-            for end in range(len(word), start, -1):
-                token = word[start:end] if start == 0 else "##" + word[start:end]
-                if token in self.vocabulary:
-                    pieces.append((token, start, end - 1))
-                    start = end
-                    break
-            else:  # not even one character fits
-                break
-        yield from pieces if start == len(word) else [("[UNK]", 0, len(word) - 1)]
+        while start < len(word):
+            prefix = "##" if start > 0 else ""
+            ends = range(len(word), start, -1)  # the longest piece first
+            fitting = (end for end in ends if prefix + word[start:end] in self.vocabulary)
+            end = next(fitting, None)
+            if end is None:
+                return unknown
+            pieces.append((prefix + word[start:end], start, end - 1))
+            start = end
+        return pieces
 
 
 @functools.lru_cache(maxsize=2**16)
