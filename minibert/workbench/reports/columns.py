@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,21 +109,17 @@ def _seeds(runs: Sequence[SavedRun]) -> list[int]:
 
 def require_comparable(first: SavedRun, other: SavedRun) -> None:
     """Raises DataError if two runs were not measured on the same examples with the same labels."""
-    for what, of in (
-        ("problem type", lambda run: run.record["problem_type"]),
-        ("labels", lambda run: sorted(run.record["labels"] or [])),
-        ("split", lambda run: run.split),
-        ("number of examples", lambda run: len(run.rows)),
-        ("data files (sha256)", lambda run: sums_of(run, run.split)),
-    ):
-        ours, theirs = of(first), of(other)
-        if ours != theirs:
-            raise DataError(
-                f"{first.folder} and {other.folder} cannot be compared, as they differ in {what}: "
-                f"{ours} and {theirs}.",
-                path=other.folder,
-                key=what,
-            )
+    require_same(
+        first,
+        other,
+        {
+            "problem type": lambda run: run.record["problem_type"],
+            "labels": lambda run: sorted(run.record["labels"] or []),
+            "split": lambda run: run.split,
+            "number of examples": lambda run: len(run.rows),
+            "data files (sha256)": lambda run: sums_of(run, run.split),
+        },
+    )
     ours, theirs = (sorted(map(_key, run.rows)) for run in (first, other))
     if ours != theirs:
         raise DataError(
@@ -133,6 +129,23 @@ def require_comparable(first: SavedRun, other: SavedRun) -> None:
             key="examples",
             hint="The validation split and subsets depend on --seed unless --data-seed is given.",
         )
+
+
+def require_same(
+    first: SavedRun,
+    other: SavedRun,
+    facts: Mapping[str, Callable[[SavedRun], object]],
+    hint: str | None = None,
+) -> None:
+    """Raises DataError at the first of some facts that two runs differ in."""
+    for what, of in facts.items():
+        if of(first) != of(other):
+            raise DataError(
+                f"{first.folder} and {other.folder} differ in {what}: {of(first)} and {of(other)}.",
+                path=other.folder,
+                key=what,
+                hint=hint,
+            )
 
 
 def sums_of(run: SavedRun, split: str) -> list[str]:

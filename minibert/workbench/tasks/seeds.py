@@ -1,11 +1,11 @@
-"""Runs that differ in nothing but the seed: how much of a score is luck.
+"""Runs that differ only in the seed: how much of a score is luck.
 
-The order of the data, the fresh weights of the head and dropout follow the seed, which alone can
-move a score by points (Dodge et al. 2020). The subsets and the validation split are drawn by the
-first seed for all, so that every run trains, validates and tests on the same examples: the spread
-is that of training, not that of the data.
+The order of the data, the fresh weights of the head and dropout depend on the seed, which alone can
+move a score by points (Dodge et al. 2020). All runs draw subsets and the validation split with the
+first seed, so that they train, validate and test on the same examples: the spread is that of
+training, not of the data.
 
-The folder holds a run folder seed-K for each seed, and seeds.json.
+The folder of such a group holds a run folder seed-K for each seed, and seeds.json.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -23,14 +22,13 @@ from minibert.io.errors import ConfigError, DataError
 from minibert.io.files import finite, read_object, write_json
 from minibert.io.tables import table
 from minibert.workbench.kinds import KINDS
-from minibert.workbench.reports.columns import require_comparable, sums_of
+from minibert.workbench.reports.columns import require_comparable, require_same, sums_of
 from minibert.workbench.runs.folders import SavedRun, begun, make_folder, read_run
 from minibert.workbench.runs.ranks import launched
 from minibert.workbench.runs.settings import Settings, as_record, check
 from minibert.workbench.scores.significance import mean_interval
 from minibert.workbench.tasks.finetune import finetune, resume
 
-_MODEL = ("commit", "files")
 _VARIES = "order of the data, fresh weights, dropout"
 
 
@@ -40,7 +38,7 @@ class Spread:
 
     Attributes:
         values: one for each seed.
-        deviation: the sample's standard deviation, over n - 1.
+        deviation: the sample standard deviation, over n - 1.
         low, high: the 95% interval of the mean, by Student's t.
     """
 
@@ -56,9 +54,9 @@ class Seeds:
     """The finished runs of a group.
 
     Attributes:
-        folder: that holds a folder for each.
-        runs: by seed.
-        trained: how many of them were trained now; the others were finished already.
+        folder: the folder with a run folder for each seed.
+        runs: in the order of the seeds.
+        trained: how many of them were trained now; the others were finished before.
     """
 
     folder: Path
@@ -73,8 +71,8 @@ class Seeds:
         return {name: _spread(values) for name, values in found.items() if None not in values}
 
     def summary(self) -> str:
-        """The scores of each seed, their mean and spread, as text for people."""
-        split = self.runs[0].split
+        """The scores of each seed, their means and spreads, as text."""
+        split, count = self.runs[0].split, len(self.runs)
         spreads = self.spreads(split)
         rows = [
             (
@@ -85,60 +83,55 @@ class Seeds:
             )
             for place, run in enumerate(self.runs)
         ]
-        known = len(self.runs) - self.trained
-        return "\n".join(
-            [
-                f"{split}: {len(self.runs[0].rows)} examples, {len(self.runs)} seeds "
-                f"({self.trained} trained now, {known} finished before)",
-                "",
-                table(rows, ("seed", *spreads, "best epoch", "seconds")),
-                "",
-                *(
-                    f"  {name:<16} {spread.mean:.4f} +- {spread.deviation:.4f}"
-                    f"  (95% interval of the mean {spread.low:.4f} to {spread.high:.4f})"
-                    for name, spread in spreads.items()
-                ),
-                "",
-                f"+- is the standard deviation over seeds ({_VARIES}); the examples are the same.",
-                f"the runs are in {self.folder}",
-                f"compare:  minibert compare {self.folder} OTHER",
-            ]
-        )
+        lines = [
+            f"{split}: {len(self.runs[0].rows)} examples, {count} seeds ({self.trained} trained "
+            f"now, {count - self.trained} finished before)",
+            "",
+            table(rows, ("seed", *spreads, "best epoch", "seconds")),
+            "",
+            *(
+                f"  {name:<16} {spread.mean:.4f} +- {spread.deviation:.4f}"
+                f"  (95% interval of the mean {spread.low:.4f} to {spread.high:.4f})"
+                for name, spread in spreads.items()
+            ),
+            "",
+            f"+- is the standard deviation over seeds ({_VARIES}); the examples are the same.",
+            f"the runs are in {self.folder}",
+            f"compare:  minibert compare {self.folder} OTHER",
+        ]
+        return "\n".join(lines)
 
 
 def train_seeds(settings: Settings, count: int, *, progress: bool = True) -> Seeds:
     """Trains runs with `count` seeds from `settings.seed` on, and writes seeds.json.
 
-    A run that is finished in its folder, with the same settings, is taken as it is, and one that
-    was stopped is gone on with, so that a group can be stopped, or be given more seeds later.
+    A run with the same settings that is finished in its folder is kept, and an unfinished one is
+    resumed, so that a group can be stopped, or get more seeds later.
 
     Raises:
-        ConfigError: fewer than 2 seeds, a folder holds a run with other settings, or torchrun
-            started several processes, which train one run together.
-        DataError: the files of the data are no longer those that a finished run was trained on.
+        ConfigError: fewer than 2 seeds, a folder that holds a run with other settings, or several
+            processes started by torchrun, which train one run together.
+        DataError: the model or the data have changed since a run of the group was trained.
         MinibertError: as `finetune`.
     """
     if count < 2:
-        raise ConfigError(
-            f"seeds is {count}, but a spread needs 2 or more.",
-            key="seeds",
-        )
+        raise ConfigError(f"seeds is {count}, but a spread needs 2 or more.", key="seeds")
     if launched().size > 1:
         raise ConfigError(
-            "Several processes train one run together, and seeds asks for several runs.",
+            "Several processes train one run together, but seeds asks for several runs.",
             key="seeds",
-            hint="Leave torchrun out, or give each run a command of its own.",
+            hint="Leave torchrun out, or start each run with a command of its own.",
         )
-    first = settings.seed if settings.data_seed is None else settings.data_seed
+    data_seed = settings.seed if settings.data_seed is None else settings.data_seed
     check(settings)
-    wanted = [replace(settings, seed=settings.seed + k, data_seed=first) for k in range(count)]
+    wanted = [replace(settings, seed=settings.seed + k, data_seed=data_seed) for k in range(count)]
     check(wanted[-1])
     folder = _folder(settings)
     wanted = [replace(each, output=folder / f"seed-{each.seed}") for each in wanted]
-    finished = [_is_finished(each) for each in wanted]  # all refusals before any training
+    finished = [_is_finished(each) for each in wanted]  # refuses before anything is trained
     for place, (each, done) in enumerate(zip(wanted, finished, strict=True), start=1):
         if progress:
-            what = "finished already" if done else "training"
+            what = "finished before" if done else "training"
             tqdm.write(f"seed {each.seed} ({place} of {count}): {what}", file=sys.stderr)
         if done:
             continue
@@ -146,76 +139,61 @@ def train_seeds(settings: Settings, count: int, *, progress: bool = True) -> See
             resume(str(each.output), progress=progress)
         else:
             finetune(each, progress=progress)
-    runs = tuple(read_run(str(each.output)) for each in wanted)
-    for run in runs[1:]:
-        _require_same_training(runs[0], run)
-        require_comparable(runs[0], run)
-    seeds = Seeds(folder, runs, trained=finished.count(False))
-    _write(seeds, first)
+    first, *others = runs = [read_run(str(each.output)) for each in wanted]
+    for other in others:
+        require_same(
+            first,
+            other,
+            {
+                "model": lambda run: [run.record["model"].get(key) for key in ("commit", "files")],
+                "training files (sha256)": lambda run: sums_of(run, "train"),
+            },
+            hint="They have changed since; choose another --output.",
+        )
+        require_comparable(first, other)
+    seeds = Seeds(folder, tuple(runs), trained=finished.count(False))
+    _write(seeds, data_seed)
     return seeds
 
 
 def _folder(settings: Settings) -> Path:
-    """The folder of the group: a free one, or one that holds such runs and nothing else."""
+    """The folder of the group: a new one, or one that holds such runs and nothing else."""
     if settings.output is None:
         return make_folder(None)
     folder = Path(settings.output)
-    if folder.is_dir():
-        others = sorted(
-            item.name
-            for item in folder.iterdir()
-            if item.name != "seeds.json" and not item.name.startswith("seed-")
+    others = sorted(
+        item.name
+        for item in (folder.iterdir() if folder.is_dir() else ())
+        if item.name != "seeds.json" and not item.name.startswith("seed-")
+    )
+    if others:
+        raise ConfigError(
+            f"{folder} holds something other than runs of --seeds: {', '.join(others[:5])}.",
+            path=folder,
+            key="output",
+            hint="Choose another --output.",
         )
-        if others:
-            raise ConfigError(
-                f"{folder} holds something else than runs of --seeds: {', '.join(others[:5])}.",
-                path=folder,
-                key="output",
-                hint="Choose another --output.",
-            )
     return make_folder(folder)
 
 
 def _is_finished(settings: Settings) -> bool:
-    """Whether the run is there already, and finished; one with other settings is refused."""
+    """Whether the run is there and finished; a run with other settings is refused."""
     folder = Path(str(settings.output))
     if not begun(folder):
         return False
     record = read_object(folder / "run.json", DataError)
-    found, wanted = record.get("settings"), as_record(settings)
+    found = record.get("settings")
     if not isinstance(found, dict):
         raise DataError(f"{folder / 'run.json'} has no settings.", path=folder, key="settings")
-    for key, value in wanted.items():
+    for key, value in as_record(settings).items():
         if key != "output" and found.get(key) != value:
             raise ConfigError(
-                f"{folder} holds a run with {key} {found.get(key)!r}, and this one is to have "
-                f"{value!r}.",
+                f"{folder} holds a run with {key} {found.get(key)!r}, not {value!r}.",
                 path=folder,
                 key=key,
-                hint="Choose another --output, or give the same settings.",
+                hint="Choose another --output, or use the same settings.",
             )
     return record.get("status") == "finished"
-
-
-def _require_same_training(first: SavedRun, other: SavedRun) -> None:
-    models = [{key: run.record["model"].get(key) for key in _MODEL} for run in (first, other)]
-    if models[0] != models[1]:
-        raise DataError(
-            f"{other.folder} was trained from another model than {first.folder}: its files are no "
-            "longer the same.",
-            path=other.folder,
-            key="model",
-            hint="The model changed since; choose another --output.",
-        )
-    ours, theirs = sums_of(first, "train"), sums_of(other, "train")
-    if ours != theirs:
-        raise DataError(
-            f"{other.folder} was trained on other files than {first.folder}: their sha256 sums are "
-            f"{', '.join(theirs)} and {', '.join(ours)}.",
-            path=other.folder,
-            key="train",
-            hint="The data changed since; choose another --output.",
-        )
 
 
 def _spread(values: Sequence[float]) -> Spread:
@@ -224,15 +202,15 @@ def _spread(values: Sequence[float]) -> Spread:
 
 
 def _write(seeds: Seeds, data_seed: int) -> None:
-    splits = [name for name in ("validation", "test") if name in seeds.runs[0].metrics]
-    record: dict[str, Any] = {
+    record = {
         "seeds": [run.record["settings"]["seed"] for run in seeds.runs],
         "runs": [run.folder.name for run in seeds.runs],
         "varies": _VARIES,
         "data_seed": data_seed,
         "metrics": {
             split: {name: asdict(spread) for name, spread in seeds.spreads(split).items()}
-            for split in splits
+            for split in ("validation", "test")
+            if split in seeds.runs[0].metrics
         },
     }
     write_json(seeds.folder / "seeds.json", finite(record))

@@ -111,9 +111,7 @@ def test_a_finished_group_is_not_trained_again(group, tiny, moods, no_training):
     assert "(0 trained now, 3 finished before)" in again.summary()
 
 
-def test_a_group_that_was_stopped_goes_on_with_the_missing_seeds(
-    tiny, moods, tmp_path, monkeypatch
-):
+def test_a_group_that_was_stopped_trains_the_missing_seeds(tiny, moods, tmp_path, monkeypatch):
     trained = []
 
     def stopped(settings, **options):
@@ -136,7 +134,7 @@ def test_a_group_that_was_stopped_goes_on_with_the_missing_seeds(
 
 def test_other_settings_in_the_folder_are_refused_by_name(group, tiny, moods, no_training):
     other = settings_for(tiny, moods, group.folder, learning_rate=1e-3)
-    with pytest.raises(ConfigError, match=r"learning_rate 0.003.*0.001") as caught:
+    with pytest.raises(ConfigError) as caught:
         train_seeds(other, 3, progress=False)
     assert caught.value.key == "learning_rate"
 
@@ -148,8 +146,9 @@ def test_data_that_changed_since_is_refused(group, tiny, moods, tmp_path, no_tra
     [path] = record["data"]["train"]["files"]
     record["data"]["train"]["files"][path] = "cd34"
     (folder / "seed-1" / "run.json").write_text(json.dumps(record))
-    with pytest.raises(DataError, match="seed-1 was trained on other files .* cd34"):
+    with pytest.raises(DataError) as caught:
         train_seeds(settings_for(tiny, moods, folder), 3, progress=False)
+    assert (caught.value.path, caught.value.key) == (folder / "seed-1", "training files (sha256)")
 
 
 def test_a_model_that_changed_since_is_refused(group, tiny, moods, tmp_path, no_training):
@@ -158,11 +157,12 @@ def test_a_model_that_changed_since_is_refused(group, tiny, moods, tmp_path, no_
     record = json.loads((folder / "seed-2" / "run.json").read_text())
     record["model"]["files"]["weights"] = ["cd34"]
     (folder / "seed-2" / "run.json").write_text(json.dumps(record))
-    with pytest.raises(DataError, match="seed-2 was trained from another model"):
+    with pytest.raises(DataError) as caught:
         train_seeds(settings_for(tiny, moods, folder), 3, progress=False)
+    assert (caught.value.path, caught.value.key) == (folder / "seed-2", "model")
 
 
-def test_a_half_finished_run_is_gone_on_with(group, tiny, moods, tmp_path, monkeypatch):
+def test_a_half_finished_run_is_resumed(group, tiny, moods, tmp_path, monkeypatch):
     folder = tmp_path / "runs"
     shutil.copytree(group.folder, folder)
     record = json.loads((folder / "seed-1" / "run.json").read_text())
@@ -174,7 +174,7 @@ def test_a_half_finished_run_is_gone_on_with(group, tiny, moods, tmp_path, monke
         (folder / "seed-1" / "run.json").write_text(json.dumps(record))
 
     monkeypatch.setattr(module, "resume", go_on)
-    monkeypatch.setattr(module, "finetune", lambda *_, **__: pytest.fail("trained anew"))
+    monkeypatch.setattr(module, "finetune", lambda *_, **__: pytest.fail("trained again"))
     train_seeds(settings_for(tiny, moods, folder), 2, progress=False)
     assert asked == [str(folder / "seed-1")]
 
@@ -185,7 +185,7 @@ def test_a_folder_with_something_else_in_it_is_refused(tiny, moods, tmp_path, no
         train_seeds(settings_for(tiny, moods, tmp_path), 2, progress=False)
 
 
-def test_a_run_that_is_gone_on_with_is_one_run(group, capsys):
+def test_a_run_that_is_resumed_is_one_run(group, capsys):
     folder = group.folder / "seed-1"
     assert main(["train", "--resume", str(folder), "--seeds", "3"]) == 2
     assert "seeds asks for several" in capsys.readouterr().err
