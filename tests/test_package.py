@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import re
 import subprocess
@@ -9,7 +10,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import minibert
+import minibert.workbench
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,6 +22,17 @@ def test_the_public_names_exist_and_are_documented():
     assert len(set(minibert.__all__)) == len(minibert.__all__)
     for name in minibert.__all__:
         assert getattr(minibert, name).__doc__, name
+
+
+@pytest.mark.parametrize("package", [minibert, minibert.workbench])
+def test_type_checkers_see_the_public_names(package):
+    """The imports for them name the same modules as the table that `import` uses."""
+    tree = ast.parse(Path(package.__file__).read_text(encoding="utf-8"))
+    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    imported = {alias.asname: node.module for node in block.body for alias in node.names}
+    assert imported == package._HOME
+    assert {*package.__all__} <= {*dir(package)}
+    assert not hasattr(package, "nothing")
 
 
 def test_the_version_is_the_same_everywhere():

@@ -2,18 +2,30 @@
 
     from minibert.workbench import Predictor, Settings, finetune
 
-A name is imported when it is first asked for, so `minibert --help` need not wait for torch.
+Each name is imported when it is first used, as in `minibert` itself.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for type checkers: the names of the table below
+    from minibert.workbench.runs.pretrain_settings import PretrainSettings as PretrainSettings
+    from minibert.workbench.runs.settings import Settings as Settings
+    from minibert.workbench.tasks.embed import Embedder as Embedder
+    from minibert.workbench.tasks.features import extract_features as extract_features
+    from minibert.workbench.tasks.fill_mask import MaskFiller as MaskFiller
+    from minibert.workbench.tasks.finetune import finetune as finetune
+    from minibert.workbench.tasks.finetune import resume as resume
+    from minibert.workbench.tasks.predict import Predictor as Predictor
+    from minibert.workbench.tasks.pretrain import pretrain as pretrain
+    from minibert.workbench.tasks.pretrain import resume_pretraining as resume_pretraining
 
 _HOME = {
     "Embedder": "minibert.workbench.tasks.embed",
     "MaskFiller": "minibert.workbench.tasks.fill_mask",
     "Predictor": "minibert.workbench.tasks.predict",
     "PretrainSettings": "minibert.workbench.runs.pretrain_settings",
-    "Settings": "minibert.workbench.tasks.finetune",
+    "Settings": "minibert.workbench.runs.settings",
     "extract_features": "minibert.workbench.tasks.features",
     "finetune": "minibert.workbench.tasks.finetune",
     "pretrain": "minibert.workbench.tasks.pretrain",
@@ -21,10 +33,14 @@ _HOME = {
     "resume_pretraining": "minibert.workbench.tasks.pretrain",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [*_HOME]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"minibert.workbench has no {name!r}")
+        raise AttributeError(f"module 'minibert.workbench' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
