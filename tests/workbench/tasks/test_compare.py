@@ -217,43 +217,42 @@ def test_a_file_that_lay_elsewhere_is_the_same_file(two, tmp_path, labels):
 
 
 REFUSED = {
-    "problem type": ({"problem_type": "regression", "labels": None}, "regression"),
-    "labels": ({"labels": [*MOODS, "sad"]}, "sad"),
-    "split": ({"errors_and_confusion_are_of": "validation"}, "validation"),
-    "files": (
-        {
-            "data": {
-                "test": {"examples": 400, "files": {"/data/test.csv": "cd34"}},
-                "train": {"examples": 400, "files": {}},
-            }
-        },
-        "cd34",
-    ),
-    "unfinished": ({"status": "unfinished"}, "not finished"),
-    "no seconds": ({"seconds": None, "settings": {}}, "seed"),
-    "no data": ({"data": {}}, "train"),
+    "problem type": {"problem_type": "regression", "labels": None},
+    "labels": {"labels": [*MOODS, "sad"]},
+    "split": {"errors_and_confusion_are_of": "validation"},
+    "data files (sha256)": {
+        "data": {
+            "test": {"examples": 400, "files": {"/data/test.csv": "cd34"}},
+            "train": {"examples": 400, "files": {}},
+        }
+    },
+    "status": {"status": "unfinished"},
+    "'seed'": {"seconds": None, "settings": {}},
+    "'train'": {"data": {}},
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_runs_that_cannot_be_compared(two, tmp_path, labels, what):
-    changes, word = REFUSED[what]
+@pytest.mark.parametrize("key", REFUSED)
+def test_runs_that_cannot_be_compared(two, tmp_path, labels, key):
     rows = example_rows(labels, guesses(labels, 0.8, 3))
-    other = write_run(tmp_path / "c", rows, changes=changes)
-    with pytest.raises(DataError, match=word) as caught:
+    other = write_run(tmp_path / "c", rows, changes=REFUSED[key])
+    with pytest.raises(DataError) as caught:
         compare([two[0], other])
-    assert str(other) in str(caught.value)
+    assert caught.value.key == key and str(other) in str(caught.value)
 
 
 def test_other_examples_are_refused_with_both_counts(two, tmp_path, labels):
     fewer = write_run(tmp_path / "c", example_rows(labels[:399], guesses(labels[:399], 0.8, 3)))
-    with pytest.raises(DataError, match="400.*399"):
+    with pytest.raises(DataError) as caught:
         compare([two[0], fewer])
+    assert caught.value.key == "number of examples"
+    assert "400" in str(caught.value) and "399" in str(caught.value)
     rows = example_rows(labels, guesses(labels, 0.8, 3))
     rows[0]["text"] = "another text"
     other = write_run(tmp_path / "d", rows)
-    with pytest.raises(DataError, match="of 400 and 400, 399 are in both"):
+    with pytest.raises(DataError) as caught:
         compare([two[0], other])
+    assert caught.value.key == "examples" and "399" in str(caught.value)
 
 
 DAMAGES = {
@@ -268,9 +267,9 @@ DAMAGES = {
 def test_damaged_tables_are_refused_by_name(two, word):
     path = two[1] / "errors.csv"
     path.write_text(DAMAGES[word](path.read_text()))
-    with pytest.raises(DataError, match=word) as caught:
+    with pytest.raises(DataError) as caught:
         compare(two)
-    assert caught.value.path == path
+    assert caught.value.path == path and word in str(caught.value)
 
 
 def test_too_few_runs_and_examples(two):
@@ -336,8 +335,9 @@ def test_seeds_that_differ_by_the_same_are_no_proof(tmp_path):
 def test_a_group_reads_no_folder_but_its_own(tmp_path, labels, two):
     group = write_group(tmp_path / "g", labels, [0.6, 0.7])
     (group / "seeds.json").write_text(json.dumps({"runs": ["seed-0", "../a"]}))
-    with pytest.raises(DataError, match=r"\.\./a"):
+    with pytest.raises(DataError) as caught:
         compare([group, two[0]])
+    assert "../a" in str(caught.value)
 
 
 def test_the_command_prints_for_people_and_for_programs(two, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ def test_a_fault_gives_2_after_everything_was_printed(command, moods, tmp_path):
     code, out, err = command("data", "--train", train, "--validation", one)
     assert code == 2
     assert "fault: validation: all 12 examples have the label happy" in out
-    assert "would make a result meaningless" in err
+    assert "meaningless" in err
     code, out, _ = command("data", train, one, "--json")
     assert code == 2
     first = json.loads(out)["findings"][0]
@@ -171,13 +172,15 @@ def test_wrong_input(command, arguments, words):
 
 def test_a_label_that_training_does_not_have_is_an_error(moods, tmp_path):
     other = write_table(tmp_path / "test.csv", ["text", "label"], [("a day", "furious")])
-    with pytest.raises(DataError, match="furious"):
+    with pytest.raises(DataError) as caught:
         inspect({"train": moods / "train.csv", "test": other})
+    assert "furious" in str(caught.value)
 
 
 def test_a_limit_above_that_of_the_model(tiny, moods):
-    with pytest.raises(ConfigError, match="takes 30 tokens"):
+    with pytest.raises(ConfigError) as caught:
         inspect({"train": moods / "train.csv"}, model=tiny, max_length=31)
+    assert caught.value.key == "max_length"
 
 
 def test_a_shorter_limit_is_counted_without_a_warning(tiny, moods, recwarn):
@@ -199,7 +202,7 @@ def settings_for(tiny: Path, folder: Path, output: Path, **changes) -> Settings:
 def test_a_fault_stops_a_run_before_anything_is_written(tiny, moods, tmp_path):
     one = write_one_class(tmp_path / "validation.csv")
     settings = settings_for(tiny, moods, tmp_path / "run", validation=one)
-    with pytest.raises(DataError, match="validation: all 12 examples.*--allow-data-faults") as stop:
+    with pytest.raises(DataError) as stop:
         finetune(settings, progress=False)
     assert (stop.value.path, stop.value.key) == (one, "one_class")
     assert not (tmp_path / "run").exists()
@@ -216,8 +219,10 @@ def test_testing_on_the_training_data_is_a_fault_though_validation_is_taken_from
         validation_fraction=0.3,
         test=moods / "train.csv",
     )
-    with pytest.raises(DataError, match="test: 8. of 120 texts .* are in train too"):
+    with pytest.raises(DataError) as caught:
         finetune(settings, progress=False)
+    assert caught.value.key == "seen_in_training"
+    assert re.search(r"8. of 120 texts", str(caught.value))
 
 
 def test_a_fault_can_be_allowed(command, tiny, moods, tmp_path):

@@ -181,8 +181,9 @@ def test_a_half_finished_run_is_resumed(group, tiny, moods, tmp_path, monkeypatc
 
 def test_a_folder_with_something_else_in_it_is_refused(tiny, moods, tmp_path, no_training):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ConfigError, match=r"thesis\.txt"):
+    with pytest.raises(ConfigError) as caught:
         train_seeds(settings_for(tiny, moods, tmp_path), 2, progress=False)
+    assert caught.value.key == "output" and "thesis.txt" in str(caught.value)
 
 
 def test_a_run_that_is_resumed_is_one_run(group, capsys):
@@ -193,8 +194,9 @@ def test_a_run_that_is_resumed_is_one_run(group, capsys):
 
 @pytest.mark.parametrize("count", [1, 0, -3])
 def test_one_seed_has_no_spread(tiny, moods, tmp_path, count):
-    with pytest.raises(ConfigError, match=f"seeds is {count}"):
+    with pytest.raises(ConfigError) as caught:
         train_seeds(settings_for(tiny, moods, tmp_path / "runs"), count, progress=False)
+    assert caught.value.key == "seeds"
     assert not (tmp_path / "runs").exists()
 
 
