@@ -45,6 +45,13 @@ def kind_of(model: Any) -> Kind:
     )
 
 
+def kind_for(corpus: Corpus) -> Kind:
+    """The kind of task of a corpus's labels; without labels, the first one for its examples."""
+    if corpus.problem_type is not None:
+        return KINDS[corpus.problem_type]
+    return next(kind for kind in KINDS.values() if kind.form is type(corpus[0]))
+
+
 def require_kind(corpus: Corpus, kind: Kind, whose: str) -> None:
     """Raises DataError if the labels of a corpus are of another kind than those of `whose`."""
     if corpus.problem_type is None:

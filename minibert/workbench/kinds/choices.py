@@ -48,6 +48,7 @@ class Chosen:
 class MultipleChoice(Kind):
     problem_type = "multiple_choice"
     head = BertForMultipleChoice
+    form = ChoiceExample
     dataset = Choices
     metrics = ("accuracy", "loss")
     takes = "choices"

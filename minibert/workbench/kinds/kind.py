@@ -73,13 +73,16 @@ class Kind(ABC):
     Attributes:
         problem_type: its name: the one in the official config where there is one.
         head: the model class; subclasses of it do this kind of task, too.
-        dataset: what makes rows of ids of its examples.
+        form: the class of its examples.
+        dataset: what turns them into rows of ids.
         metrics: what is measured, the main one first; `scores.metrics.HIGHER_IS_BETTER` has the
             direction of each.
         labels_are: the `Corpus.problem_type` of its data, if it is not `problem_type`.
         named: whether labels are classes with names.
         one_class: whether each text has one class, and the head a `class_loss`: the condition for
             class weights, balanced epochs, probes and baselines.
+        numeric: whether labels are numbers, so that a prediction is neither right nor wrong.
+        of_words: whether each word of a text has a label.
         fewest_classes: the smallest number of classes that can be learned.
         takes: what may come with each text: "pairs", "choices" or "" for nothing.
         asks: what to type after `minibert predict RUN`.
@@ -87,11 +90,14 @@ class Kind(ABC):
 
     problem_type: ClassVar[str]
     head: ClassVar[type[ModelWithHead]]
+    form: ClassVar[type[Any]] = Example
     dataset: ClassVar[type[Any]] = Dataset
     metrics: ClassVar[tuple[str, ...]]
     labels_are: ClassVar[str | None] = None
     named: ClassVar[bool] = False
     one_class: ClassVar[bool] = False
+    numeric: ClassVar[bool] = False
+    of_words: ClassVar[bool] = False
     fewest_classes: ClassVar[int] = 2
     takes: ClassVar[str] = "pairs"
     asks: ClassVar[str] = '"your text"'

@@ -21,6 +21,7 @@ class Numbers(Texts):
     problem_type = "regression"
     metrics = ("pearson", "spearman", "mse", "loss")
     named = False
+    numeric = True
 
     def head_for(self, corpus: Corpus) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": self.problem_type}

@@ -81,6 +81,7 @@ class Answered:
 class Spans(Kind):
     problem_type = "question_answering"
     head = BertForQuestionAnswering
+    form = QuestionExample
     dataset = Windows
     metrics = ("f1", "exact_match", "loss")
     asks = '"a question" --pair "the context"'

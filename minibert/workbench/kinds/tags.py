@@ -30,8 +30,10 @@ from minibert.workbench.scores import metrics
 class Tags(Kind):
     problem_type = "token_classification"
     head = BertForTokenClassification
+    form = TaggedExample
     metrics = ("entity_f1", "entity_precision", "entity_recall", "word_accuracy", "loss")
     named = True
+    of_words = True
     takes = ""
 
     def watched(self, corpus: Corpus) -> str:

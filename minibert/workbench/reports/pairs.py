@@ -156,7 +156,7 @@ def _compare_runs(first: Column, second: Column, examples: int) -> Pair:
     rows = list(zip(rows_of(ours), rows_of(theirs), strict=True))
     gains = np.array([other.loss - one.loss for one, other in rows])
     counts = None
-    if ours.record["problem_type"] == "regression":
+    if KINDS[ours.record["problem_type"]].numeric:
         alone = (gains > 0, gains < 0)
     else:
         right, too = np.array([[one.right, other.right] for one, other in rows]).T

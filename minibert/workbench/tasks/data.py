@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minibert.data import Rows
 from minibert.io.errors import ConfigError, DataError
 from minibert.io.tables import shorten, table
 from minibert.tokenizer import BertTokenizer
@@ -22,8 +21,7 @@ from minibert.workbench.data.checks import (
     quantiles_by_class,
 )
 from minibert.workbench.data.corpora import Corpus, read
-from minibert.workbench.data.examples import ChoiceExample, QuestionExample
-from minibert.workbench.kinds import KINDS, require_kind
+from minibert.workbench.kinds import kind_for, require_kind
 from minibert.workbench.tasks.common import commit_of, shorten_to
 
 _CLASSES_SHOWN = 30
@@ -128,8 +126,9 @@ def inspect(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # truncated texts are a finding
             splits = [
-                in_pieces(name, corpus, _rows(corpus, tokenizer, progress), tokenizer)
+                in_pieces(name, corpus, rows, tokenizer)
                 for name, corpus in corpora.items()
+                for rows in [kind_for(corpus).rows(corpus, tokenizer, progress=progress)]
             ]
     return Inspection(tuple(splits), tuple(check(splits)))
 
@@ -181,15 +180,9 @@ def _read(
         corpora[name] = read(source, split=part or name, **options)
         first, *others = corpora.values()
         if others and first.problem_type is not None:
-            require_kind(corpora[name], KINDS[first.problem_type], first.source)
+            require_kind(corpora[name], kind_for(first), first.source)
         options.update(first.reading())
     return corpora
-
-
-def _rows(corpus: Corpus, tokenizer: BertTokenizer, progress: bool) -> Rows:
-    forms = {QuestionExample: "question_answering", ChoiceExample: "multiple_choice"}
-    form = forms.get(type(corpus[0]), "single_label_classification")  # texts without labels
-    return KINDS[corpus.problem_type or form].rows(corpus, tokenizer, progress=progress)
 
 
 # --- text ----------------------------------------------------------------------------------------
@@ -197,17 +190,15 @@ def _rows(corpus: Corpus, tokenizer: BertTokenizer, progress: bool) -> Rows:
 
 def _labels(splits: Sequence[Split]) -> str:
     """A row for each class, with its count and its share in each split; or what its kind says."""
-    problem_type = splits[0].corpus.problem_type
-    if problem_type is None:
+    if splits[0].corpus.problem_type is None:
         return "There are no labels."
-    kind = KINDS[problem_type]
+    kind = kind_for(splits[0].corpus)
     sentences = [f"{split.name}: {kind.describe_labels(split.corpus)}" for split in splits]
     if kind.describe_labels(splits[0].corpus):
         return "\n".join(sentences)
-    tagged = problem_type == "token_classification"
     counts = [split.corpus.label_counts for split in splits]
     totals = [
-        sum(count.values()) if tagged else len(split.corpus)
+        sum(count.values()) if kind.of_words else len(split.corpus)
         for count, split in zip(counts, splits, strict=True)
     ]
     names = sorted(counts[0], key=lambda name: -counts[0][name])
@@ -217,7 +208,7 @@ def _labels(splits: Sequence[Split]) -> str:
         for count, total in zip(counts, totals, strict=True):
             row += [count[name], round(100 * count[name] / total, 1)]
         rows.append(row)
-    header = ["tag of a word" if tagged else "class"]
+    header = ["tag of a word" if kind.of_words else "class"]
     header += [title for split in splits for title in (split.name, "%")]
     more = len(names) - _CLASSES_SHOWN
     return table(rows, header) + (f"\nand {more} more" if more > 0 else "")

@@ -22,7 +22,6 @@ from typing import Any
 from minibert.base import Model
 from minibert.data import Rows, plan_batches
 from minibert.fast.precision import Precision, choose_precision
-from minibert.heads import BertForSequenceClassification
 from minibert.io.errors import ConfigError
 from minibert.io.files import finite, write_json
 from minibert.tokenizer import BertTokenizer
@@ -281,8 +280,8 @@ def _build_model(
         )
         probed.probe.class_loss = loss
         return probed
-    model = kind.fresh(settings.model, corpus, revision=revision, seed=settings.seed)
-    if isinstance(model, BertForSequenceClassification):
+    model: Any = kind.fresh(settings.model, corpus, revision=revision, seed=settings.seed)
+    if kind.one_class:
         model.class_loss = loss
     freeze_lower_layers(model, settings.freeze_layers)
     if settings.freeze:

@@ -21,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from minibert.io.files import finite
 from minibert.workbench.kinds import KINDS
+from minibert.workbench.kinds.kind import Kind
 from minibert.workbench.reports import charts, error_analysis
 from minibert.workbench.reports.error_analysis import Row
 from minibert.workbench.reports.pictures import known_lengths
@@ -109,19 +110,18 @@ def _curves(run: SavedRun) -> list[str]:
 def _predictions(run: SavedRun) -> dict[str, Any]:
     """What each section about the examples shows; None or empty where a kind of task has none."""
     rows = error_analysis.rows_of(run)
-    kind, labels = run.record["problem_type"], list(run.record.get("labels") or ())
-    one_class = KINDS[kind].one_class
+    kind, labels = KINDS[run.record["problem_type"]], list(run.record.get("labels") or ())
     found: dict[str, Any] = dict.fromkeys(("scatter", "matrix", "by_label", "bins", "suspects"))
     pairs, filters = [(row.label, row.prediction) for row in rows], labels
-    if kind == "regression":
+    if kind.numeric:
         numbers = [(float(label), float(guess)) for label, guess in pairs]
         found["scatter"] = charts.svg(charts.scatter(numbers), "Predictions by label")
-    if kind == "token_classification":
+    if kind.of_words:
         pairs, filters = error_analysis.tags_of(rows), []
-    if (one_class or kind == "token_classification") and len(labels) <= _MOST_CLASSES:
+    if (kind.one_class or kind.of_words) and len(labels) <= _MOST_CLASSES:
         counts = error_analysis.confusion_counts(pairs, labels)  # (C, C)
         found["matrix"] = dict(zip(labels, counts.tolist(), strict=True))
-    if one_class:
+    if kind.one_class:
         suspects = error_analysis.suspects(rows, most=len(rows))
         found["by_label"] = error_analysis.by_label(rows)
         found["suspects"] = _examples(suspects[:_SHOWN], kind)
@@ -131,16 +131,16 @@ def _predictions(run: SavedRun) -> dict[str, Any]:
             chart = charts.svg(charts.reliability(bins, run.split), "Accuracy by confidence")
             found |= {"bins": [each for each in bins if each.count], "reliability": chart}
             found["calibration_error"] = expected_calibration_error(bins)
-    counted = kind not in ("regression", "token_classification")  # texts that are right or wrong
+    counted = not (kind.numeric or kind.of_words)  # texts that are right or wrong
     examples = _examples(rows, kind, filters)
     return found | {
-        "one_class": one_class,
+        "one_class": kind.one_class,
         "confusions": error_analysis.confusions(pairs)[:8],
         "entities": _entities(run.entities) if run.entities else None,
         "by_length": error_analysis.by_length(rows) if counted else [],
         "examples": examples,
         "payload": {
-            "kind": kind,
+            "kind": kind.problem_type,
             "columns": list(examples["rows"][0]) if rows else [],
             "rows": [list(row.values()) for row in finite(examples["rows"])],
         },
@@ -190,13 +190,12 @@ def _settings(chosen: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _examples(rows: Sequence[Row], kind: str, labels: Sequence[str] = ()) -> dict[str, Any]:
+def _examples(rows: Sequence[Row], kind: Kind, labels: Sequence[str] = ()) -> dict[str, Any]:
     """Examples for a table of the page.
 
     Args:
         labels: what to filter by; empty where labels are not classes.
     """
-    numbers = kind == "regression"  # neither right nor wrong
     has = {
         name: any(getattr(row, name) is not None for row in rows[:1])
         for name in ("probability", "tokens")
@@ -207,14 +206,14 @@ def _examples(rows: Sequence[Row], kind: str, labels: Sequence[str] = ()) -> dic
     filters = {
         "label": ["", *labels] if labels else [],
         "prediction": ["", *labels] if labels else [],
-        "kind": [] if numbers else ["", "wrong", "right"],
+        "kind": [] if kind.numeric else ["", "wrong", "right"],
         "order": orders,
     }
     found = [
         {
             "loss": row.loss,
-            "label": f"{float(row.label):.4g}" if numbers else row.label,
-            "prediction": f"{float(row.prediction):.4g}" if numbers else row.prediction,
+            "label": f"{float(row.label):.4g}" if kind.numeric else row.label,
+            "prediction": f"{float(row.prediction):.4g}" if kind.numeric else row.prediction,
             "probability": row.probability,
             "tokens": row.tokens,
             "parts": _parts(row),
@@ -227,7 +226,7 @@ def _examples(rows: Sequence[Row], kind: str, labels: Sequence[str] = ()) -> dic
         "has": has,
         "filters": {name: values for name, values in filters.items() if values},
         "marked": any(row.marks for row in rows),
-        "numbers": numbers,
+        "numbers": kind.numeric,
         "rows": found,
     }
 
