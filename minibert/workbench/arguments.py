@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields
+from difflib import get_close_matches
 from itertools import groupby
-from typing import Any
+from typing import Any, NoReturn
 
 from minibert.io.version import __version__
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
@@ -60,14 +61,23 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     end = rest.index("--") if "--" in rest else len(rest)
     wrong = [item for item in rest[:end] if item.startswith("-")]
     if wrong or (rest and not hasattr(options, "file")):
-        options.parser.error(f"unrecognized arguments: {' '.join(wrong or rest)}")
+        known = options.parser._option_string_actions
+        close = get_close_matches((wrong or rest)[0].partition("=")[0], known, n=1, cutoff=0.8)
+        near = f" (did you mean {close[0]}?)" if close else ""
+        options.parser.error(f"unrecognized arguments: {' '.join(wrong or rest)}{near}")
     if rest:
         options.text = [*options.text, *rest[:end], *rest[end + 1 :]]
     return options
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence, as for all errors; usage would be a screenful before it."""
+        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help.\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="minibert",
         description="A from-scratch BERT: fine-tune it, use it, look inside.",
         epilog=EXAMPLES,

@@ -79,6 +79,12 @@ def test_an_option_can_be_shortened_and_only_given_ones_reach_a_run():
         parse(["train", "--test-s", "3", "--va", "x"])  # --validation or --validation-fraction
 
 
+def test_a_misspelt_option_is_answered_with_the_nearest(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(["train", "--learning_rate=1e-3"])
+    assert stop.value.code == 2 and "(did you mean --learning-rate?)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["", *OPTIONS])
 def test_help(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")

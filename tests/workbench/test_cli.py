@@ -93,14 +93,16 @@ def test_the_version_and_a_command_that_does_not_exist(capsys):
         with pytest.raises(SystemExit) as stop:
             main(wrong)
         assert stop.value.code == 2
-        assert capsys.readouterr().err.startswith("usage: minibert")
+        message = capsys.readouterr().err
+        assert message.startswith("minibert") and message.endswith(" --help.\n")
+        assert message.count("\n") == 1
 
 
 def test_texts_are_not_required_as_they_may_come_from_a_file(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["predict"])
     assert stop.value.code == 2
-    assert capsys.readouterr().err.endswith("are required: model\n")
+    assert "are required: model. See minibert predict --help." in capsys.readouterr().err
 
 
 # The commands
