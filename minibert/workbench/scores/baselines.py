@@ -11,6 +11,8 @@ from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.scores import metrics
 
+_IN_WORDS = {"majority": "the majority class", "naive_bayes": "naive Bayes"}
+
 
 def baselines(
     train: tuple[Corpus, Rows], final: tuple[Corpus, Rows], tokenizer: BertTokenizer
@@ -93,7 +95,7 @@ def not_above(scores: dict[str, dict[str, float]], accuracy: float) -> str:
     beaten_by = [name for name, score in scores.items() if accuracy <= score["accuracy"]]
     if not beaten_by or accuracy == 1:
         return ""
-    names = " or ".join(name.replace("_", " ") for name in beaten_by)
+    names = " or ".join(_IN_WORDS[name] for name in beaten_by)
     return (
         f"The model's accuracy, {accuracy:.4f}, is not above that of {names}: try more epochs, "
         "another learning rate or more training examples, and check the data (minibert data)."

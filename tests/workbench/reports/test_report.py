@@ -93,7 +93,7 @@ def test_the_page_says_that_a_baseline_was_not_beaten(run, tmp_path):
     for score, said in ((0.7, False), (0.9, True)):
         metrics["baselines"]["naive_bayes"]["accuracy"] = score
         (copy / "metrics.json").write_text(json.dumps(metrics))
-        assert ("is not above that of naive bayes" in document(read_run(copy))) == said
+        assert ("is not above that of naive Bayes" in document(read_run(copy))) == said
 
 
 def test_the_matrix_counts_as_confusion_csv_does(run, page):

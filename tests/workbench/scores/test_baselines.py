@@ -63,6 +63,6 @@ def test_both_baselines_on_data(moods, tokenizer):
 def test_an_accuracy_that_does_not_beat_a_baseline_is_called_that():
     scores = {"majority": {"accuracy": 0.5}, "naive_bayes": {"accuracy": 0.8}}
     assert not_above(scores, 0.81) == ""
-    assert "not above that of naive bayes:" in not_above(scores, 0.8)
-    assert "majority or naive bayes" in not_above(scores, 0.5)
+    assert "not above that of naive Bayes:" in not_above(scores, 0.8)
+    assert "the majority class or naive Bayes" in not_above(scores, 0.5)
     assert not_above({"majority": {"accuracy": 1.0}}, 1.0) == ""
