@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -70,18 +70,22 @@ class Unfinished(Generic[S]):
             )
 
 
-def read_unfinished(folder: str | Path, given: Mapping[str, Any], kind: type[S]) -> Unfinished[S]:
+def read_unfinished(
+    folder: str | Path, given: Mapping[str, Any], kind: type[S], objects: Sequence[str] = ()
+) -> Unfinished[S]:
     """Reads the run that is to be resumed.
 
     Args:
         folder: the run folder, or one checkpoint in it (RUN/state/step-N).
         given: settings that the caller expects the run to have.
         kind: of its settings.
+        objects: what the caller gives as objects, such as "model".
 
     Raises:
         DataError: it is not a run folder of this command.
         TrainingError: the run is finished.
-        ConfigError: a given setting is not that of the run.
+        ConfigError: a given setting is not that of the run, or it was started with objects that are
+            not given now.
     """
     folder, chosen = Path(folder), None
     if folder.parent.name == STATE and folder.name.startswith("step-"):
@@ -102,6 +106,15 @@ def read_unfinished(folder: str | Path, given: Mapping[str, Any], kind: type[S])
             path=path,
             key="command",
             hint=f"Resume it: minibert {command} --resume {folder}.",
+        )
+    started_with = record.get("objects", [])
+    if started_with != list(objects):
+        raise ConfigError(
+            f"The run in {folder} was started with these objects: {_names(started_with)}; it is "
+            f"resumed with {_names(objects)}.",
+            path=path,
+            key="objects",
+            hint="Call minibert.workbench.resume(folder, model=..., ...) with the same objects.",
         )
     stored = record.get("settings")
     known = {item.name for item in fields(kind)}
@@ -132,6 +145,10 @@ def hint_at_resuming(folder: Path, command: str) -> Iterator[None]:
         if isinstance(error, DiskError) or not isinstance(error, Exception):
             error.add_note(f"Resume it: minibert {command} --resume {folder}")
         raise
+
+
+def _names(objects: Sequence[str]) -> str:
+    return ", ".join(objects) or "none"
 
 
 def _as_json(value: Any) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -278,6 +278,7 @@ def resume(
     work: Callable[[P, Session], R],
     *,
     progress: bool,
+    objects: Sequence[str] = (),
 ) -> R:
     """Resumes a run that was stopped or killed, as if it had never been interrupted.
 
@@ -289,17 +290,20 @@ def resume(
         given: settings that the caller expects the run to have.
         kind: of its settings.
         prepare, work: as for `begin`.
+        objects: what was given as objects.
 
     Raises:
         MinibertError: the run is finished, another process is working on it, something differs from
             when the run was started (a setting given here, the data, the model), the checkpoint
             asked for is damaged; or as for `begin`.
     """
-    run = read_unfinished(folder, given, kind)
+    run = read_unfinished(folder, given, kind, objects)
     with joined(run.settings.device) as ranks:
         progress = progress and ranks.is_first
         with hint_at_resuming(run.folder, kind.command), _alone_in(run.folder, ranks):
-            run = read_unfinished(folder, given, kind)  # once more, now that nobody else writes
+            run = read_unfinished(
+                folder, given, kind, objects
+            )  # once more, now that nobody else writes
             torch.set_num_threads(run.record["threads"])
             prepared = prepare(run.settings, progress)
             run.require_same(prepared.record)

@@ -1,19 +1,19 @@
 """Fine-tuning: a pre-trained model and labelled text in, a run folder out.
 
-Devlin et al. 2018, section 4, gives the recipe: a fresh head on top, everything trained for a few
-epochs at a small learning rate. What the head is, how examples become rows of ids and what is
-measured are told by the kind of task (kinds/); the loop and the run are the same for all.
+Devlin et al. 2019, section 4, gives the recipe: a fresh head on top, everything trained for a few
+epochs at a small learning rate. The kind of task (kinds/) decides the head, how examples become
+rows of ids, and the metrics; the loop and the run are the same for all.
 
 A run folder holds run.json (every setting and version), log.csv (every step), metrics.json,
 confusion.csv, errors.csv (every example, the highest loss first), pictures if matplotlib is
-there, and model/, which `minibert predict` and transformers open. While a run goes on, its
-checkpoints are in state/ (see training/state.py) and the process is named in run.lock; both are
-removed when it is finished. `resume` goes on with a run that was not.
+installed, and model/, which `minibert predict` and transformers open. Until the run is finished,
+state/ holds its checkpoints (see runs/state.py) and run.lock shows that a process works on it.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,25 +22,27 @@ from typing import Any
 from minibert.base import Model
 from minibert.data import Rows, plan_batches
 from minibert.fast.precision import Precision, choose_precision
+from minibert.heads import BertForSequenceClassification, ModelWithHead
 from minibert.io.errors import ConfigError
 from minibert.io.files import finite, write_json
 from minibert.tokenizer import BertTokenizer
-from minibert.training import Batch, Trainable
+from minibert.training import Batch
 from minibert.workbench.data import checks
 from minibert.workbench.data.corpora import Corpus
+from minibert.workbench.data.examples import AnyExample
 from minibert.workbench.kinds import kind_of
 from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.kinds.kind import Kind
 from minibert.workbench.reports.pictures import pictures
 from minibert.workbench.runs import session as sessions
-from minibert.workbench.runs.history import History, Watched
+from minibert.workbench.runs.history import EpochRecord, History, StepRecord, Watched
 from minibert.workbench.runs.ranks import launched
 from minibert.workbench.runs.record import count_parameters, facts, outcome
 from minibert.workbench.runs.session import Session
 from minibert.workbench.runs.settings import Settings
 from minibert.workbench.scores.baselines import baselines, describe
 from minibert.workbench.scores.metrics import HIGHER_IS_BETTER
-from minibert.workbench.tasks import faults
+from minibert.workbench.tasks import faults, objects
 from minibert.workbench.tasks.common import (
     commit_of,
     pick_device,
@@ -51,10 +53,15 @@ from minibert.workbench.tasks.common import (
 from minibert.workbench.tasks.data import check_before_training, lengths_for_the_record
 from minibert.workbench.tasks.evaluate import Classifier, evaluate
 from minibert.workbench.tasks.layerwise import freeze_lower_layers, rate_by_layer
+from minibert.workbench.tasks.objects import Objects
 from minibert.workbench.tasks.probe_runs import Probing
 from minibert.workbench.tasks.probes import ProbedModel, require_classes
 from minibert.workbench.tasks.splits import read_splits
 from minibert.workbench.tasks.unequal_classes import class_loss, rows_of_epoch
+
+Examples = Sequence[AnyExample]
+OnStep = Callable[[StepRecord, Any], None]
+OnEpoch = Callable[[EpochRecord, Any], None]
 
 
 @dataclass(frozen=True)
@@ -62,13 +69,12 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: where everything of it was written.
-        model: the best epoch's weights (the last one's, with the fault "last-epoch"), in eval mode.
-        epoch: which that is.
-        history: steps and epochs.
+        folder: where everything was written.
+        model: in eval mode, with the weights of `epoch`.
+        epoch: the best one; with the fault "last-epoch", the last one.
         reports: split -> Report, "validation" and, if there was one, "test".
         seconds: from the first step to the last evaluation.
-        baselines: of the last split, where its labels are classes of texts; see baselines.py.
+        baselines: of the last split, if its labels are classes of texts; see baselines.py.
     """
 
     folder: Path
@@ -84,19 +90,21 @@ class Run:
         """The result as text for people, with what to do next."""
         final = list(self.reports.values())[-1]
         best = self.history.best_epoch
+        parts = [report.summary() + "\n" for report in self.reports.values()]
+        if self.baselines:
+            accuracy = final.values()["accuracy"]
+            parts.append(describe(self.baselines, final.split, accuracy) + "\n")
+        parts += [
+            f"The hardest examples of {final.split} (all in {self.folder / 'errors.csv'}):",
+            final.worst(),
+            "",
+            f"epoch {best} was the best; {self.seconds:.0f} s; the run is in {self.folder}",
+        ]
+        if self.epoch != best:
+            parts.append(f"epoch {self.epoch} is the one that was tested")
         return "\n".join(
             [
-                *(report.summary() + "\n" for report in self.reports.values()),
-                *(
-                    [describe(self.baselines, final.split, final.values()["accuracy"]) + "\n"]
-                    if self.baselines
-                    else []
-                ),
-                f"The hardest examples of {final.split} (all in {self.folder / 'errors.csv'}):",
-                final.worst(),
-                "",
-                f"epoch {best} was the best; {self.seconds:.0f} s; the run is in {self.folder}",
-                *([] if self.epoch == best else [f"epoch {self.epoch} is the one that was tested"]),
+                *parts,
                 f"use it:  minibert predict {self.folder} {kind_of(self.model).asks}",
                 f"look:    minibert report {self.folder}",
             ]
@@ -113,12 +121,12 @@ class _Split:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """All that a run needs, read and checked."""
+    """Everything that a run needs, read and checked."""
 
     settings: Settings
     kind: Kind
     revision: str | None  # the commit of the model
-    model: Classifier | ProbedModel
+    model: Classifier
     tokenizer: BertTokenizer
     splits: dict[str, _Split]
     precision: Precision
@@ -126,47 +134,96 @@ class _Prepared:
     record: dict[str, Any]
 
 
-def finetune(settings: Settings, *, progress: bool = True) -> Run:
+def finetune(
+    settings: Settings | None = None,
+    *,
+    model: str | Path | ModelWithHead | None = None,
+    tokenizer: BertTokenizer | None = None,
+    train: str | Path | Examples | None = None,
+    validation: str | Path | Examples | None = None,
+    test: str | Path | Examples | None = None,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
+    progress: bool = True,
+    **values: Any,
+) -> Run:
     """Trains, evaluates, and writes the run folder.
 
     All inputs are read and checked before anything is written. Ctrl-C and SIGTERM wait for the
-    step that runs and for its checkpoint; a second one does not wait. Under torchrun all processes
-    train together (see `training/ranks.py`), and the first one writes and speaks.
+    current step and its checkpoint; a second signal does not wait. Under torchrun all processes
+    train together (see runs/together.py), and the first one writes and prints.
+
+    Args:
+        settings: everything that decides the run; or name each setting, see `values`.
+        model: an object of any subclass of a model with a head, which is trained in place; or the
+            name of a model, as in the settings.
+        tokenizer: of the model; by default the one that the model named in the settings has.
+        train, validation, test: examples, whose labels are indices into the model's `id2label`; or
+            the name of a file, as in the settings.
+        on_step, on_epoch: called with each record and the model, in which a `Trace` can be read.
+            Put the model in eval mode first: in training mode dropout draws numbers, and the
+            steps to come would have others. The next step puts it back.
+        values: settings, by name.
 
     Raises:
-        MinibertError: a setting, a data file or a model that cannot be used (see the classes in
-            errors.py), or a loss that is no longer finite.
+        MinibertError: a setting, a data file or a model that cannot be used (see io/errors.py), or
+            a loss that is not finite.
     """
-    return sessions.begin(settings, _prepare, _run, progress=progress)
+    given = dict(model=model, tokenizer=tokenizer, train=train, validation=validation, test=test)
+    settings, found = objects.separate(settings, given, values)
+    prepare, run = partial(_prepare, found), partial(_run, on_step, on_epoch)
+    return sessions.begin(settings, prepare, run, progress=progress)
 
 
-def resume(folder: str | Path, *, progress: bool = True, **given: Any) -> Run:
+def resume(
+    folder: str | Path,
+    *,
+    model: ModelWithHead | None = None,
+    tokenizer: BertTokenizer | None = None,
+    train: Examples | None = None,
+    validation: Examples | None = None,
+    test: Examples | None = None,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
+    progress: bool = True,
+    **given: Any,
+) -> Run:
     """Resumes a run that was stopped or killed, as if it had never been interrupted.
 
     Args:
-        folder: the run folder; or one checkpoint in it, RUN/state/step-N, to resume from that one.
+        folder: the run folder, or one checkpoint in it, RUN/state/step-N, to resume from that one.
+        model, tokenizer, train, validation, test: if the run was started with objects, the same
+            ones, made anew in the same way.
+        on_step, on_epoch: as for `finetune`.
         given: settings that the caller expects the run to have.
 
     Raises:
-        MinibertError: as for `sessions.resume`.
+        MinibertError: as for `runs.session.resume`.
     """
-    return sessions.resume(folder, given, Settings, _prepare, _run, progress=progress)
+    splits = {"train": train, "validation": validation, "test": test}
+    found = Objects(model, tokenizer, {k: v for k, v in splits.items() if v is not None})
+    prepare, run = partial(_prepare, found), partial(_run, on_step, on_epoch)
+    return sessions.resume(
+        folder, given, Settings, prepare, run, progress=progress, objects=found.names
+    )
 
 
-def _prepare(settings: Settings, progress: bool) -> _Prepared:
+def _prepare(given: Objects, settings: Settings, progress: bool) -> _Prepared:
     if settings.probe is not None and launched().size > 1:
         raise ConfigError(
-            "A probe is trained by one process: its features are made once.",
+            "A probe is trained by one process, since its features are extracted once.",
             key="probe",
             hint="Leave torchrun out.",
         )
     precision = choose_precision(settings.precision, pick_device(settings.device))
-    revision = commit_of(settings.model, settings.revision)
-    tokenizer = BertTokenizer.from_pretrained(settings.model, revision=revision)
+    named = given.model is None or given.tokenizer is None
+    revision = commit_of(settings.model, settings.revision) if named else None
+    tokenizer = given.tokenizer or BertTokenizer.from_pretrained(settings.model, revision=revision)
     shorten_to(tokenizer, settings.max_length)
-    kind, corpora = read_splits(settings)
+    kind, corpora = read_splits(settings, given.corpora(), given.model)
     faults.warn(settings.faults)
-    model = _build_model(settings, kind, corpora["train"], revision).to(precision.device)
+    model = _build_model(settings, kind, corpora["train"], revision, given.model)
+    model.to(precision.device)
     splits = {
         name: _Split(
             corpus, kind.rows(corpus, tokenizer, overlap=settings.overlap, progress=progress)
@@ -182,20 +239,46 @@ def _prepare(settings: Settings, progress: bool) -> _Prepared:
         settings.allow_data_faults,
         on_purpose=("one_class",) if "sorted-validation" in settings.faults else (),
     )
-    record = _record(settings, kind, revision, model, tokenizer, precision, splits, watched)
-    record["data_findings"] = [asdict(finding) for finding in findings]
+    if given.model is None:
+        files: Any = sums_of_files(settings.model, revision)
+    else:
+        files = {"weights": [objects.sum_of_weights(given.model)]}
+    counts = ", ".join(f"{name} {len(part.corpus)}" for name, part in splits.items())
+    record = {
+        "summary": f"{settings.model} ({count_parameters(model):,} parameters), {counts} examples, "
+        f"{precision.name} on {precision.device} ({precision.reason})",
+        **facts(settings, model, tokenizer, precision, files),
+        "objects": given.names,
+        "problem_type": kind.problem_type,
+        "labels": corpora["train"].label_names,
+        "chosen_by": f"{watched.name} on validation",
+        "data": {name: _data_record(part) for name, part in splits.items()},
+        "data_findings": [asdict(finding) for finding in findings],
+    }
     for part in measured:
         record["data"][part.name]["lengths"] = lengths_for_the_record(part)
     return _Prepared(settings, kind, revision, model, tokenizer, splits, precision, watched, record)
 
 
-def _run(prepared: _Prepared, session: Session) -> Run:
-    """Trains from the beginning or from a checkpoint, then measures and writes the results."""
-    folder, progress = session.folder, session.progress
+def _data_record(part: _Split) -> dict[str, Any]:
+    record = part.corpus.fingerprint()
+    if not part.corpus.files:
+        record["files"] = {"examples": objects.sum_of_examples(part.corpus)}
+    return {
+        **record,
+        "tokens": sum(part.rows.lengths),
+        "cut_texts": part.rows.cut,
+        "cut_labels": part.rows.cut_labels,
+    }
+
+
+def _run(
+    on_step: OnStep | None, on_epoch: OnEpoch | None, prepared: _Prepared, session: Session
+) -> Run:
+    """Trains from the beginning or from a checkpoint, then evaluates and writes the results."""
     settings, model, tokenizer = prepared.settings, prepared.model, prepared.tokenizer
     splits, precision = prepared.splits, prepared.precision
-    session.say(f"{folder}: {prepared.record['summary']}")
-
+    session.say(f"{session.folder}: {prepared.record['summary']}")
     last = list(splits)[-1]
     floor = _baselines(prepared.kind, splits["train"], splits[last], tokenizer)
     if floor:
@@ -203,41 +286,41 @@ def _run(prepared: _Prepared, session: Session) -> Run:
     probing = None
     if isinstance(model, ProbedModel):
         corpora = {name: part.corpus for name, part in splits.items()}
-        probing = Probing.of(settings, model, corpora, prepared.revision, precision, progress)
+        revision = prepared.revision
+        probing = Probing.of(settings, model, corpora, revision, precision, session.progress)
 
     def measure(name: str, intervals: bool = True) -> Report:
+        part = splits[name]
         if probing is not None:
-            return shown(name, probing.measure(name, splits[name].rows.lengths, intervals))
-        report = evaluate(
-            model,
-            tokenizer,
-            splits[name].corpus,
-            splits[name].rows,
-            split=name,
-            precision=precision,
-            batch_size=settings.batch_size,
-            progress=progress,
-            intervals=intervals,
-            ranks=session.ranks,
-        )
-        return shown(name, report)
-
-    def shown(name: str, report: Report) -> Report:
+            report = probing.measure(name, part.rows.lengths, intervals)
+        else:
+            report = evaluate(
+                model,
+                tokenizer,
+                part.corpus,
+                part.rows,
+                split=name,
+                precision=precision,
+                batch_size=settings.batch_size,
+                progress=session.progress,
+                intervals=intervals,
+                ranks=session.ranks,
+            )
         if "batch-means" not in settings.faults:
             return report
-        lengths = splits[name].rows.lengths
-        batches = plan_batches(lengths, batch_size=settings.batch_size, shuffle=False)
-        return faults.batch_means(report, splits[name].corpus, batches)
+        plan = plan_batches(part.rows.lengths, batch_size=settings.batch_size, shuffle=False)
+        return faults.batch_means(report, part.corpus, plan)
 
     def on_validation() -> dict[str, float]:
         return measure("validation", intervals=False).values()
 
-    if settings.probe == "logistic" and probing is not None:
-        history = probing.fit(on_validation, folder)
+    if probing is not None and settings.probe == "logistic":
+        history = probing.fit(on_validation, session.folder)
     else:
-        trained_model: Trainable = model if probing is None else probing.probe
+        trained: Any = model if probing is None else probing.probe
+        depth = trained.config.num_hidden_layers if isinstance(trained, Model) else 0
         history = session.train(
-            trained_model,
+            trained,
             partial(_batches_of_epoch, splits["train"], tokenizer, settings)
             if probing is None
             else probing.batches_of_epoch,
@@ -245,16 +328,18 @@ def _run(prepared: _Prepared, session: Session) -> Run:
             watched=prepared.watched,
             precision=precision if probing is None else probing.precision,
             patience=settings.patience,
-            rate_of=rate_by_layer(_depth(trained_model), settings.layer_decay),
+            rate_of=rate_by_layer(depth, settings.layer_decay),
             restore_best="last-epoch" not in settings.faults,
+            on_step=on_step and (lambda step, total: on_step(step, trained)),
+            on_epoch=on_epoch and (lambda epoch: on_epoch(epoch, trained)),
         )
-    trained = time.perf_counter()
+    started = time.perf_counter()
     reports = {name: measure(name) for name in splits if name != "train"}
-    seconds = history.seconds + time.perf_counter() - trained
-    last_epoch = "last-epoch" in settings.faults
-    best = history.best_epoch  # None: of no epoch is the score a number
-    epoch = history.epochs[-1].epoch if last_epoch or best is None else best
-    run = Run(folder, model.eval(), epoch, tokenizer, history, reports, seconds, floor)
+    seconds = history.seconds + time.perf_counter() - started
+    epoch = history.best_epoch
+    if epoch is None or "last-epoch" in settings.faults:
+        epoch = history.epochs[-1].epoch
+    run = Run(session.folder, model.eval(), epoch, tokenizer, history, reports, seconds, floor)
     if session.ranks.is_first:
         _write(run, prepared.record, session)
         pictures(run.folder)
@@ -262,13 +347,22 @@ def _run(prepared: _Prepared, session: Session) -> Run:
 
 
 def _build_model(
-    settings: Settings, kind: Kind, corpus: Corpus, revision: str | None
+    settings: Settings,
+    kind: Kind,
+    corpus: Corpus,
+    revision: str | None,
+    given: ModelWithHead | None,
 ) -> Classifier:
-    """The pre-trained body with a fresh head, or probe, for this corpus's labels."""
+    """The given model, or the pre-trained body with a fresh head or probe for these labels."""
     loss = class_loss(settings, kind, corpus)
     if "double-softmax" in settings.faults:
         loss = faults.DoubleSoftmax(loss.weights)
     if settings.probe is not None:
+        if given is not None:
+            raise ConfigError(
+                "A probe is trained on the features of a model that is named, not of an object.",
+                key="probe",
+            )
         require_classes(kind)
         probed = ProbedModel.fresh(
             settings.model,
@@ -280,8 +374,10 @@ def _build_model(
         )
         probed.probe.class_loss = loss
         return probed
-    model: Any = kind.fresh(settings.model, corpus, revision=revision, seed=settings.seed)
-    if kind.one_class:
+    model = given
+    if model is None:
+        model = kind.fresh(settings.model, corpus, revision=revision, seed=settings.seed)
+    if isinstance(model, BertForSequenceClassification):
         model.class_loss = loss
     freeze_lower_layers(model, settings.freeze_layers)
     if settings.freeze:
@@ -291,7 +387,7 @@ def _build_model(
 
 
 def _freeze_body(model: Model) -> None:
-    """Freezes what was pre-trained; a pooler that was drawn with the head is trained with it."""
+    """Freezes what was pre-trained; a freshly initialised pooler is trained with the head."""
     pooler = model.body.pooler
     fresh = any(name.startswith("bert.pooler.") for name in model.untrained())
     parts = [model.body.embeddings, model.body.encoder]
@@ -300,13 +396,11 @@ def _freeze_body(model: Model) -> None:
 
 def _watched(settings: Settings, kind: Kind, corpus: Corpus) -> Watched:
     """The validation metric that chooses the epoch."""
-    known = kind.metrics
-    if settings.watch not in (None, *known):
-        raise ConfigError(
-            f"watch is {settings.watch!r}, but what is measured here is {', '.join(known)}.",
-            key="watch",
-        )
     name = settings.watch or kind.watched(corpus)
+    if name not in kind.metrics:
+        raise ConfigError(
+            f"watch is {name!r}, but the metrics here are {', '.join(kind.metrics)}.", key="watch"
+        )
     return Watched(name, HIGHER_IS_BETTER[name])
 
 
@@ -331,12 +425,8 @@ def _baselines(
     return baselines((train.corpus, train.rows), (final.corpus, final.rows), tokenizer)
 
 
-def _depth(model: Trainable) -> int:
-    return model.config.num_hidden_layers if isinstance(model, Model) else 0
-
-
 def _write(run: Run, record: dict[str, Any], session: Session) -> None:
-    """Writes the results: the model first, last the record that says the run is finished."""
+    """Writes the results: first the model, last the record that says the run is finished."""
     final = list(run.reports.values())[-1]
     metrics = {name: report.metrics for name, report in run.reports.items()}
     if run.baselines:
@@ -352,34 +442,3 @@ def _write(run: Run, record: dict[str, Any], session: Session) -> None:
             "errors_and_confusion_are_of": final.split,
         }
     )
-
-
-def _record(
-    settings: Settings,
-    kind: Kind,
-    revision: str | None,
-    model: Classifier,
-    tokenizer: BertTokenizer,
-    precision: Precision,
-    splits: dict[str, _Split],
-    watched: Watched,
-) -> dict[str, Any]:
-    """What a reader needs to know, or to repeat the run."""
-    counts = ", ".join(f"{name} {len(part.corpus)}" for name, part in splits.items())
-    return {
-        "summary": f"{settings.model} ({count_parameters(model):,} parameters), {counts} examples, "
-        f"{precision.name} on {precision.device} ({precision.reason})",
-        **facts(settings, model, tokenizer, precision, sums_of_files(settings.model, revision)),
-        "problem_type": kind.problem_type,
-        "labels": splits["train"].corpus.label_names,
-        "chosen_by": f"{watched.name} on validation",
-        "data": {
-            name: {
-                **part.corpus.fingerprint(),
-                "tokens": sum(part.rows.lengths),
-                "cut_texts": part.rows.cut,
-                "cut_labels": part.rows.cut_labels,
-            }
-            for name, part in splits.items()
-        },
-    }

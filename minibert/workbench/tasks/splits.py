@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from minibert.io.errors import DataError
 from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.data.drawing import split, subset
-from minibert.workbench.kinds import KINDS, require_kind
+from minibert.workbench.kinds import KINDS, kind_of, require_kind
 from minibert.workbench.kinds.kind import Kind
 from minibert.workbench.runs.settings import READING, Settings
 from minibert.workbench.tasks import faults
 
 
-def read_splits(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
+def read_splits(
+    settings: Settings, given: Mapping[str, Corpus] | None = None, model: Any = None
+) -> tuple[Kind, dict[str, Corpus]]:
     """Reads the data, with the same labels in every split, and finds their kind of task.
 
     Splits that the settings do not name are taken out of the training data, in this order: test, a
     subset, validation.
+
+    Args:
+        given: splits that need not be read.
+        model: a model that is given; the labels have to be its own.
 
     Returns:
         The kind, and the corpora "train", "validation" and, if there is one, "test".
@@ -27,7 +34,7 @@ def read_splits(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
         DataError: a file cannot be used, has no labels, one label alone, or labels of another kind.
         ConfigError: a part would be empty, or a fault makes no sense for these data.
     """
-    kind, corpora = _read(settings)
+    kind, corpora = _read(settings, given or {}, model)
     faults.require_sense(settings, kind.one_class)
     seed = settings.seed if settings.data_seed is None else settings.data_seed
     whole = corpora["train"]  # in the order of the file
@@ -61,13 +68,16 @@ def read_splits(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
     }
 
 
-def _read(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
+def _read(
+    settings: Settings, given: Mapping[str, Corpus], model: Any
+) -> tuple[Kind, dict[str, Corpus]]:
     """The splits that the settings name, and the kind of task of their labels."""
     reading: dict[str, Any] = {key: getattr(settings, key) for key in READING}
-    asked = KINDS.get(settings.problem_type or "")
+    asked = KINDS.get(settings.problem_type or "") or (model and kind_of(model))
+    names = (asked.names_of(model) or None) if model is not None else None
     if asked is not None:
         reading["problem_type"] = asked.labels
-    train = read(settings.train, split="train", **reading)
+    train = given.get("train") or read(settings.train, split="train", label_names=names, **reading)
     if train.problem_type is None:
         raise DataError(
             f"{settings.train} has no labels to learn from.",
@@ -89,6 +99,8 @@ def _read(settings: Settings) -> tuple[Kind, dict[str, Corpus]]:
     for name in ("validation", "test"):
         path = getattr(settings, name)
         if path is not None:
-            corpora[name] = read(path, split=name, **{**reading, **train.reading()})
+            corpora[name] = given.get(name) or read(
+                path, split=name, **{**reading, **train.reading()}
+            )
             require_kind(corpora[name], kind, "the training data")
     return kind, corpora

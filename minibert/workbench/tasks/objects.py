@@ -1,0 +1,111 @@
+"""What `finetune` can be given as an object, in place of what its settings name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minibert.heads import ModelWithHead
+from minibert.io.errors import ConfigError
+from minibert.tokenizer import BertTokenizer
+from minibert.workbench.data.corpora import Corpus
+from minibert.workbench.data.examples import AnyExample
+from minibert.workbench.kinds import kind_of
+from minibert.workbench.runs.settings import Settings
+
+
+@dataclass(frozen=True)
+class Objects:
+    """A model, a tokenizer and examples that were given as objects.
+
+    Attributes:
+        splits: split ("train", "validation", "test") -> its examples.
+    """
+
+    model: ModelWithHead | None = None
+    tokenizer: BertTokenizer | None = None
+    splits: Mapping[str, Sequence[AnyExample]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """What there is, for run.json."""
+        given = {"model": self.model, "tokenizer": self.tokenizer, **self.splits}
+        return [name for name, value in given.items() if value is not None]
+
+    def corpora(self) -> dict[str, Corpus]:
+        """The examples as corpora, whose labels have the names that the model has for them."""
+        if self.splits and self.model is None:
+            raise ConfigError(
+                "Examples given as objects need a model given as an object, which names their "
+                "labels.",
+                key="model",
+            )
+        names = kind_of(self.model).names_of(self.model) or None if self.splits else None
+        found = {}
+        for split, examples in self.splits.items():
+            rows: Any = tuple(
+                replace(example, guid=example.guid or f"{split}:{row}")
+                for row, example in enumerate(examples)
+            )
+            found[split] = Corpus(rows, names, source=describe(examples))
+        return found
+
+
+def separate(
+    settings: Settings | None, given: Mapping[str, Any], values: Mapping[str, Any]
+) -> tuple[Settings, Objects]:
+    """The settings of a run, and what it was given as objects.
+
+    Args:
+        settings: None to make them of `given` and `values`.
+        given: model, tokenizer, train, validation and test, each an object, a text that names it,
+            or None.
+        values: settings by name.
+
+    Raises:
+        ConfigError: there is a model object and nothing to take its tokenizer from.
+    """
+    values = dict(values)
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if isinstance(value, (str, Path)):
+            values[name] = value
+        elif value is not None:
+            found[name] = value
+            # Settings that name a model still say where its tokenizer comes from.
+            if name != "tokenizer" and not (name == "model" and settings is not None):
+                values[name] = describe(value)
+    model, tokenizer = found.pop("model", None), found.pop("tokenizer", None)
+    if settings is None and model is not None and tokenizer is None:
+        raise ConfigError(
+            "A model given as an object needs its tokenizer.", key="tokenizer", hint="Give it too."
+        )
+    made = Settings(**values) if settings is None else replace(settings, **values)
+    return made, Objects(model, tokenizer, found)
+
+
+def describe(value: Any) -> str:
+    """What stands in the settings in place of the name of a model or of data."""
+    if isinstance(value, torch.nn.Module):
+        return f"({type(value).__name__} object)"
+    return f"({len(value)} examples)"
+
+
+def sum_of_examples(examples: Iterable[AnyExample]) -> str:
+    """The sha256 sum of examples in their order."""
+    lines = "\n".join(map(repr, examples))
+    return hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def sum_of_weights(model: torch.nn.Module) -> str:
+    """The sha256 sum of a model's tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
