@@ -301,9 +301,8 @@ def resume(
     with joined(run.settings.device) as ranks:
         progress = progress and ranks.is_first
         with hint_at_resuming(run.folder, kind.command), _alone_in(run.folder, ranks):
-            run = read_unfinished(
-                folder, given, kind, objects
-            )  # once more, now that nobody else writes
+            # Once more, now that nobody else can finish it.
+            run = read_unfinished(folder, given, kind, objects)
             torch.set_num_threads(run.record["threads"])
             prepared = prepare(run.settings, progress)
             run.require_same(prepared.record)
