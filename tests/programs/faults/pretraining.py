@@ -50,7 +50,7 @@ FAULTS = [
             "drawn = self._replacements[others]",
             "drawn = generator.integers(len(self.ordinary), size=ids.shape)",
         ),
-        ("labels everywhere", "np.where(chosen, ids, IGNORED)", "ids"),
+        ("labels everywhere", "np.where(chosen, ids, IGNORED_LABEL)", "ids"),
         (
             "the global generator",
             "fate = generator.random(ids.shape)",
