@@ -74,7 +74,7 @@ def attend_by_length(
     """
     sizes = [rows * length for rows, length in layout.groups]
     parts = zip(query.split(sizes), key.split(sizes), value.split(sizes), strict=True)
-    contexts = [query.new_zeros(0, *query.shape[1:])]  # so that a batch without tokens works
+    contexts = [query.new_zeros(0, *query.shape[1:])]  # (0, N, H), for a batch without tokens
     for group, block in zip(layout.groups, parts, strict=True):
         q, k, v = (part.unflatten(0, group).transpose(1, 2) for part in block)  # (R, N, S, H)
         context = form(q, k, v, dropout_p=dropout_p)  # (R, N, S, H)

@@ -386,7 +386,10 @@ class BertForMultipleChoice(ModelWithHead):
         if words is None or words.dim() < 3:
             raise InputError("input_ids must be (B, choices, S).", key="input_ids")
         tables = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        flat: Any = [None if table is None else table.flatten(0, 1) for table in tables]
+        flat: Any = [
+            None if table is None else table.flatten(0, 1)  # (B * choices, S, ...)
+            for table in tables
+        ]
         return super().forward(*flat, *args, **given, choices=words.shape[1])
 
     def answer(self, encoded: Encoded, labels: Tensor | None = None, choices: int = 1) -> Answer:

@@ -114,7 +114,8 @@ def half_of_a_span(name: str, logits: Tensor, positions: Tensor, mask: Tensor) -
     check_labels(name, positions, tuple(logits.shape[:1]), logits.shape[1])
     counts = positions != IGNORED  # (B,)
     chosen = positions[counts].long()  # (rows that count,)
-    if not bool(mask[counts].gather(1, chosen[:, None]).all()):
+    real = mask[counts].gather(1, chosen[:, None])  # (rows that count, 1)
+    if not bool(real.all()):
         hint = f"Use {IGNORED} for a row without an answer."
         raise InputError(f"{name} holds a padded column.", key=name, hint=hint)
     total, labels = cross_entropy(logits[counts], chosen)

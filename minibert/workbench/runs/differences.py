@@ -1,4 +1,4 @@
-"""Where two records differ."""
+"""Where two records of a run differ."""
 
 from __future__ import annotations
 
