@@ -46,7 +46,7 @@ def test_the_loss_and_its_count_are_those_of_torch(dtype):
     torch.testing.assert_close(total / count, expected, rtol=0, atol=BOUNDS["module fp32"])
 
 
-def test_accumulated_gradients_are_those_of_the_whole_batch():
+def test_accumulated_gradients_equal_those_of_the_whole_batch():
     """Sums of weights below 1 among them, in double precision, against torch's own loss."""
     config = BertConfig(
         vocab_size=40,
@@ -134,7 +134,7 @@ def test_the_draw_is_a_function_of_seed_and_epoch():
     }  # the row that is left goes to either
 
 
-def test_a_run_draws_balanced_training_rows_and_measures_all_others(tiny, moods, tmp_path):
+def test_only_training_rows_are_balanced(tiny, moods, tmp_path):
     from minibert.workbench.tasks import finetune as module
 
     seen: list[int] = []
@@ -156,7 +156,7 @@ def test_a_run_draws_balanced_training_rows_and_measures_all_others(tiny, moods,
     assert supports == [6, 12, 18]
 
 
-def test_weights_change_the_training_and_not_the_measure(tiny, moods, tmp_path):
+def test_weights_change_training_and_not_the_scores(tiny, moods, tmp_path):
     weighted, plain = (
         finetune(
             settings_for(tiny, moods, tmp_path / str(on), epochs=1, class_weights=on),
@@ -172,7 +172,7 @@ def test_weights_change_the_training_and_not_the_measure(tiny, moods, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["class_weights", "balanced"])
-def test_labels_that_are_no_classes_are_refused(tiny, tmp_path, key):
+def test_labels_that_are_not_classes_are_refused(tiny, tmp_path, key):
     path = write_table(tmp_path / "n.csv", ["text", "label"], [("so", 0.5), ("a day", 1.5)] * 9)
     settings = settings_for(tiny, tmp_path, tmp_path / "run", **{key: True})
     settings = type(settings)(str(tiny), str(path), **{key: True})

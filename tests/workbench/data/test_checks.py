@@ -78,7 +78,7 @@ def mixed(count: int, letters: str = "ab", seed: int = 0) -> str:
 TRAIN = split("train", mixed(20))
 
 
-def test_sound_data_have_no_findings():
+def test_clean_data_have_no_findings():
     assert kinds(TRAIN, split("validation", mixed(6), 100), split("test", mixed(6), 200)) == []
 
 
@@ -97,7 +97,7 @@ def test_a_split_of_one_class_is_a_fault_where_training_has_several():
     assert kinds(split("train", "a" * 20), one) == []  # as training does
 
 
-def test_one_number_and_one_tag_are_one_class_too():
+def test_a_constant_number_and_a_single_tag_are_one_class():
     texts = [f"text {row}" for row in range(20)]
     numbers = with_texts("train", texts, [row / 2 for row in range(20)])
     others = [text + "!" for text in texts]
@@ -165,7 +165,7 @@ def test_duplicates_differ_in_white_space_alone():
     assert kinds(with_texts("train", ["a b", "c", "ab", "A b"], [None] * 4)) == []
 
 
-def test_the_same_text_with_different_labels_is_counted_apart():
+def test_the_same_text_with_different_labels_is_a_conflict():
     texts = ["x", "y", "x", "x", "y"]
     rows = with_texts("train", texts, [0, 1, 1, 0, 1])
     assert the_one("conflicting_labels", rows).numbers["texts"] == 1
@@ -194,7 +194,7 @@ def test_pairs_are_the_same_if_both_texts_are():
     ("shared", "total", "severity"),
     [(0, 20, None), (1, 20, "warning"), (9, 20, "warning"), (10, 20, "fault"), (9, 9, "warning")],
 )
-def test_texts_that_were_trained_on(shared, total, severity):
+def test_leakage_from_training(shared, total, severity):
     train = with_texts("train", [f"text {row}" for row in range(30)])
     seen = with_texts("test", [f" text  {30 - shared + row}" for row in range(total)])
     expected = [] if severity is None else [("seen_in_training", severity, "test")]
@@ -211,7 +211,7 @@ def test_a_test_split_that_is_the_validation_split_is_a_warning():
     assert found == [("shared_texts", "warning", "test")]
 
 
-def test_rows_and_different_texts_that_were_trained_on():
+def test_leakage_counts_rows_and_different_texts():
     train = with_texts("train", [f"text {row}" for row in range(30)])
     rows = with_texts("test", ["text 1", "text 3", "text 1", "text 1", *map(str, range(8))])
     finding = the_one("seen_in_training", train, rows)
@@ -219,7 +219,7 @@ def test_rows_and_different_texts_that_were_trained_on():
     assert "4 of 12 texts (33.3%) are in train too, 2 of them different" in finding.sentence
 
 
-def test_empty_texts_are_no_duplicates():
+def test_empty_texts_are_not_duplicates():
     finding = the_one("empty_texts", with_texts("train", ["", "a", "\t ", "b"]))
     assert finding.numbers["texts"] == 2
     one = with_texts("train", ["", "a", " ", "b"], [0, 1, 1, 0])
@@ -317,7 +317,7 @@ def questions(name: str, contexts: str, start: int = 0, answers=None) -> Split:
     return in_words(name, Corpus(tuple(examples)))
 
 
-def test_sound_questions_have_no_findings():
+def test_clean_questions_have_no_findings():
     test = questions("test", "uvwxyzuvwxyz", 100)
     assert kinds(questions("train", "abcdefgabcdefg"), test) == []
     unanswerable = questions("test", "u" * 12, 100, answers=[()] * 12)
@@ -342,7 +342,7 @@ def test_a_question_with_different_answers():
     assert "1 of 1 different texts (100.0%) occur with different answers: no" in finding.sentence
 
 
-def test_contexts_that_were_trained_on():
+def test_leakage_of_contexts():
     train = questions("train", "aabbccdd")
     finding = the_one("shared_contexts", train, questions("test", "abbxyz", 100))
     assert (finding.severity, finding.split) == ("warning", "test")
@@ -436,7 +436,7 @@ def test_chnsenticorp(data):
     assert (seen.numbers["different"], seen.severity) == (335, "warning")
 
 
-def test_imdb_is_sorted_and_a_part_by_position_is_of_one_class(data):
+def test_imdb_is_sorted_and_a_part_by_position_has_one_class(data):
     parts = {name: read(data / f"imdb/{name}.jsonl.gz") for name in ("train", "test")}
     for name, copies in {"train": 96, "test": 199}.items():
         part = in_words(name, parts[name])

@@ -211,7 +211,7 @@ def test_regression(tmp_path, name, content):
     assert corpus.label_counts == {}
 
 
-def test_whole_numbers_are_for_regression_where_that_is_said(tmp_path):
+def test_integers_are_for_regression_on_request(tmp_path):
     path = write(tmp_path, "a.tsv", "text\tlabel\na\t3\nb\t1\n")
     assert read(path).problem_type == "single_label_classification"
     for names in (None, ["LABEL_0"]):
@@ -225,7 +225,7 @@ def test_whole_numbers_are_for_regression_where_that_is_said(tmp_path):
         read(named, problem_type="regression")
 
 
-def test_numbers_are_names_where_that_is_said(tmp_path):
+def test_numbers_are_names_on_request(tmp_path):
     path = write(tmp_path, "a.tsv", "text\tlabel\na\t4.5\nb\t4\n")
     corpus = read(path, problem_type="single_label_classification")
     assert corpus.label_names == ("4", "4.5") and [example.label for example in corpus] == [1, 0]
@@ -294,7 +294,7 @@ def test_iob1_becomes_iob2(tmp_path, iob1, iob2):
         ("B-X I-X I-Y", r"word 3 \('w2'\) has the tag I-Y, but I-X comes before it"),
     ],
 )
-def test_an_entity_that_nothing_began(tmp_path, scheme, tags, fault):
+def test_an_entity_without_a_beginning(tmp_path, scheme, tags, fault):
     with pytest.raises(DataError, match=fault) as error:
         tagged(tmp_path, tags, tag_scheme=scheme)
     assert str(error.value).startswith(f"{tmp_path / 'a.conll'}:1, word ")
@@ -302,7 +302,7 @@ def test_an_entity_that_nothing_began(tmp_path, scheme, tags, fault):
     assert tags.split()[-1] in str(error.value) and f"B{tags[-2:]}" in str(error.value)
 
 
-def test_sentences_are_looked_at_for_themselves(tmp_path):
+def test_an_entity_does_not_continue_in_the_next_sentence(tmp_path):
     path = write(tmp_path, "a.conll", "a\tB-X\n\nb\tI-X\n")
     with pytest.raises(DataError, match=r"a\.conll:3, word 1 \('b'\) has the tag I-X, but O comes"):
         read(path)
@@ -316,7 +316,7 @@ def test_tags_of_another_kind_are_left_alone(tmp_path, tags):
 
 @pytest.mark.parametrize("tags", ["PER LOC O", "NN VB", "I-X NN VB JJ"])
 @pytest.mark.parametrize("scheme", ["iob1", "iob2"])
-def test_a_scheme_that_is_asked_for_is_asked_of_every_tag(tmp_path, tags, scheme):
+def test_a_scheme_that_is_asked_for_applies_to_every_tag(tmp_path, tags, scheme):
     assert tags_of(tagged(tmp_path, tags)) == [tags]
     with pytest.raises(DataError, match="has the tag"):
         tagged(tmp_path, tags, tag_scheme=scheme)
@@ -380,7 +380,7 @@ def test_lists_of_tags_with_names_in_a_parquet_file(tmp_path):
         ('{"text": "a", "label": "O"}', ":2 has a text, but .*:1 has words: either all are"),
     ],
 )
-def test_lists_of_words_that_cannot_be(tmp_path, row, fault):
+def test_invalid_lists_of_words_are_refused(tmp_path, row, fault):
     path = write(tmp_path, "a.jsonl", '{"text": ["a"], "label": ["O"]}\n' + row)
     with pytest.raises(DataError, match=fault) as error:
         read(path)
@@ -704,12 +704,12 @@ def test_subset():
         ("B-X I-X B-Y b-Y O", "'b-Y', which is not O, B-X or I-X.$"),
     ],
 )
-def test_tags_of_another_scheme_are_refused_by_word(tmp_path, tags, said):
+def test_tags_of_another_scheme_are_refused(tmp_path, tags, said):
     with pytest.raises(DataError, match=r"a.conll:1, word \d \('w\d'\) has the tag " + said):
         tagged(tmp_path, tags)
 
 
-def test_an_unsound_tag_is_found_whatever_else_its_sentence_holds(tmp_path):
+def test_an_invalid_tag_is_found_in_any_sentence(tmp_path):
     lines = "a\tB-X\nb\tI-X\nc\tB-Y\n\nd\tNN\ne\tI-Y\n"
     with pytest.raises(DataError, match="a.conll:5, word 1 .* has the tag 'NN'"):
         read(write(tmp_path, "a.conll", lines))
@@ -726,7 +726,7 @@ def test_an_unsound_tag_is_found_whatever_else_its_sentence_holds(tmp_path):
         ("a.csv", {"choices": ["a", "a"]}, "named twice"),
     ],
 )
-def test_what_a_form_does_not_have_is_refused(tmp_path, name, options, said):
+def test_options_that_do_not_apply_are_refused(tmp_path, name, options, said):
     contents = {
         "a.json": json.dumps(
             {
@@ -749,7 +749,7 @@ def test_a_second_text_begins_each_choice(tmp_path):
     assert (example.text, example.choices) == ("She sat.", ("He stood.", "He ran."))
 
 
-def test_a_list_that_looks_like_choices_is_told_of(tmp_path):
+def test_a_list_that_looks_like_choices_is_a_warning(tmp_path):
     line = {"text": "so", "choices": ["a", "b"], "label": 0}
     path = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, [line, {**line, "label": 1}])))
     with pytest.warns(

@@ -132,12 +132,12 @@ def test_a_fault_names_file_line_and_column(tmp_path, name, content, where):
         ("a.csv", b"text,label\na,x", "a"),
     ],
 )
-def test_what_is_odd_but_right(tmp_path, name, content, text):
+def test_unusual_but_valid_files_are_read(tmp_path, name, content, text):
     (example,) = read(write(tmp_path, name, content))
     assert example.text == text
 
 
-def test_a_separator_that_cannot_be(tmp_path):
+def test_impossible_separators_are_refused(tmp_path):
     path = write(tmp_path, "a.csv", "text||label\na||x\n")
     for sep in ("||", '"', "\n"):
         with pytest.raises(ConfigError, match="has to be one character in a file where"):
@@ -156,14 +156,14 @@ def test_the_limit_of_csv_fields_is_left_as_it_was(tmp_path, content):
         csv.field_size_limit(before)
 
 
-def test_column_names_twice(tmp_path):
+def test_a_column_name_that_occurs_twice_is_refused(tmp_path):
     with pytest.raises(DataError, match="has the column 'text' twice"):
         read(write(tmp_path, "a.tsv", "text\ttext\tlabel\na\tb\tx\n"))
     with pytest.raises(DataError, match="has no column 'label'"):
         read(write(tmp_path, "b.tsv", "a\tx\n"), names=["text", "labels"])
 
 
-def test_numbers_too_long_to_count_with_are_names(tmp_path):
+def test_integers_too_long_to_parse_are_names(tmp_path):
     path = write(tmp_path, "a.tsv", f"text\tlabel\na\t{DIGITS}\nb\t7\n")
     with pytest.raises(DataError, match="among numbers"):
         read(path)  # not whole numbers, so numbers for regression, and one is infinite
@@ -205,7 +205,7 @@ def test_questions_of_squad(tmp_path, packed):
     assert corpus.head() == "Ann; was | who? | it was \U0001f600 Ann"
 
 
-def test_a_question_that_is_impossible_has_no_answer(tmp_path):
+def test_an_impossible_question_has_no_answer(tmp_path):
     likely = [ANN]
     whole = squad(**{"answers": [], "is_impossible": True, "plausible_answers": likely})
     assert read(write(tmp_path, "a.json", json.dumps(whole)))[0].answers == ()
@@ -240,7 +240,7 @@ def test_xquad(data):
     assert {one.guid for one in corpora["en"]} == {one.guid for one in corpora["zh"]}
 
 
-def test_a_file_of_questions_on_one_line_of_more_than_a_line_may_have(tmp_path, monkeypatch):
+def test_a_json_file_may_be_one_long_line(tmp_path, monkeypatch):
     whole = {"comment": "a" * lines.LONGEST_LINE, **squad(ANN)}
     assert len(read(write(tmp_path, "a.json", json.dumps(whole)))) == 1
     monkeypatch.setattr(readers, "LONGEST_JSON", lines.LONGEST_LINE)
@@ -463,7 +463,7 @@ def test_a_list_in_a_cell_of_a_csv_file_is_refused(tmp_path, cell):
         read(path, choices=["choices"])
 
 
-def test_a_place_has_no_name_though_a_parquet_file_has_names(tmp_path):
+def test_class_names_in_a_parquet_file_do_not_apply_to_choices(tmp_path):
     """SWAG on the Hub has the class names "0" to "3"."""
     if not pyarrow:
         missing("pyarrow is not installed (pip install 'minibert[test]')")
@@ -506,7 +506,7 @@ def test_every_row_of_a_jsonl_file_is_read(tmp_path_factory, rows):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(WORD, min_size=1, max_size=6), min_size=1, max_size=8), st.data())
-def test_every_line_of_a_conll_file_is_read_or_parts_sentences(tmp_path_factory, sentences, draw):
+def test_every_line_of_a_conll_file_is_a_word_or_a_separator(tmp_path_factory, sentences, draw):
     gaps = [draw.draw(st.sampled_from(["\n", "\n \n\n", "\n-DOCSTART-\tO\n\n"])) for _ in sentences]
     gaps[-1] = draw.draw(st.sampled_from(["", "\n"]))
     blocks = ["\n".join(f"{word}\tO" for word in words) for words in sentences]
@@ -712,13 +712,13 @@ def _write_parquet_bomb(path: Path) -> None:
         ("long" * 2000, "could not be read: File name too long"),
     ],
 )
-def test_no_file_fills_the_memory_or_is_waited_for(bounded, name, said):
+def test_no_file_fills_memory_or_blocks(bounded, name, said):
     if name == "bomb.parquet" and not pyarrow:
         missing("pyarrow is not installed (pip install 'minibert[test]')")
     assert said in bounded.get(name, "(no answer)"), bounded
 
 
-def test_many_short_lines_count_for_the_records_that_they_become(tmp_path, monkeypatch):
+def test_many_short_lines_count_towards_the_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(lines, "_NEVER_TOO_MUCH", 2**20)
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress(b"a\n" * 9_000))
@@ -728,7 +728,7 @@ def test_many_short_lines_count_for_the_records_that_they_become(tmp_path, monke
         list(lines.lines(path))
 
 
-def test_many_short_rows_of_parquet_count_for_the_records_that_they_become(tmp_path, monkeypatch):
+def test_many_short_rows_of_parquet_count_towards_the_limit(tmp_path, monkeypatch):
     if not pyarrow:
         missing("pyarrow is not installed (pip install 'minibert[test]')")
     monkeypatch.setattr(lines, "_NEVER_TOO_MUCH", 2**20)
@@ -743,7 +743,7 @@ def test_many_short_rows_of_parquet_count_for_the_records_that_they_become(tmp_p
         read(path)
 
 
-def test_words_in_the_lists_of_parquet_count_for_what_they_are(tmp_path, monkeypatch):
+def test_words_in_lists_of_parquet_count_towards_the_limit(tmp_path, monkeypatch):
     if not pyarrow:
         missing("pyarrow is not installed (pip install 'minibert[test]')")
     monkeypatch.setattr(lines, "_NEVER_TOO_MUCH", 2**20)
@@ -788,7 +788,7 @@ def test_a_folder_without_permission(tmp_path, monkeypatch):
         (lambda raw: b"text,label\na,x\n", "could not be read: Not a gzipped file"),
     ],
 )
-def test_a_gz_file_that_is_damaged(tmp_path, change, said):
+def test_a_damaged_gz_file(tmp_path, change, said):
     rows = "".join(f"text {number * 7919},x\n" for number in range(500))
     path = tmp_path / "a.csv.gz"
     path.write_bytes(change(gzip.compress(b"text,label\n" + rows.encode())))
@@ -819,7 +819,7 @@ def table():
         ("\xff", "metadata 'huggingface'"),
     ],
 )
-def test_parquet_metadata_that_lies(tmp_path, table, metadata, said):
+def test_invalid_parquet_metadata(tmp_path, table, metadata, said):
     path = tmp_path / "a.parquet"
     raw = metadata.encode("latin-1")
     pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": raw}), path)
@@ -847,7 +847,7 @@ def test_parquet_columns(tmp_path, table):
         read(path, label=None)
 
 
-def test_parquet_that_is_damaged(tmp_path, table):
+def test_a_damaged_parquet_file(tmp_path, table):
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(table, path)
     whole = path.read_bytes()

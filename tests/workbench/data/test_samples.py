@@ -45,7 +45,7 @@ def test_characters_and_lengths():
     assert sum(n < 10 for n in words) >= 100 and sum(n >= 30 for n in words) >= 60
 
 
-def test_they_are_neither_trivial_nor_hopeless():
+def test_they_are_neither_trivial_nor_impossible():
     count = CountVectorizer()
     inputs = count.fit_transform(row["text"] for row in TRAIN)
     bayes = MultinomialNB().fit(inputs, [row["label"] for row in TRAIN])

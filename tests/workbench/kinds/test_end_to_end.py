@@ -161,7 +161,7 @@ def test_the_task_is_learned(trained):
     assert found["value"] > trained.task.chance + 0.2
 
 
-def test_a_run_can_be_measured_again_with_the_same_result(trained, capsys):
+def test_evaluating_a_run_again_gives_the_same_result(trained, capsys):
     """The scores to the bit; losses nearly, since the model is prepared for inference."""
     stored = read_json(trained.folder / "metrics.json")["test"]
     reading = {"choices": ["choices"]} if trained.task.reading else {}
@@ -187,7 +187,7 @@ def told(path: Path) -> list[tuple[str, ...]]:
     return sorted((row["guid"], row["text"], row["label"], row["prediction"]) for row in rows)
 
 
-def test_a_run_is_used(trained, capsys):
+def test_a_run_predicts(trained, capsys):
     assert main(["predict", str(trained.folder), *trained.task.asked, "--quiet"]) == 0
     found = said(capsys)
     assert trained.task.shown in found
@@ -243,7 +243,7 @@ def test_seeds_are_trained_and_compared(trained, tiny, capsys):
     assert found["runs"][0]["scores"][trained.task.metric]
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(trained, tiny, tmp_path, monkeypatch, capsys):
+def test_a_stopped_run_resumes_bit_for_bit(trained, tiny, tmp_path, monkeypatch, capsys):
     few = ("--epochs", "2", "--train-subset", "64", "--save-every", "3")
     assert train(trained.task, tiny, trained.data, tmp_path / "whole", *few) == 0
     break_at(monkeypatch, 6, KeyboardInterrupt)
@@ -255,7 +255,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(trained, tiny, tmp_path, monkeypatch,
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_training_says_how_to_use_what_it_made(trained, tiny, tmp_path, capsys):
+def test_training_prints_how_to_use_the_run(trained, tiny, tmp_path, capsys):
     few = ("--epochs", "1", "--train-subset", "32")
     assert train(trained.task, tiny, trained.data, tmp_path / "run", *few) == 0
     printed = said(capsys)
@@ -271,7 +271,7 @@ def _files(trained: Trained) -> list[str]:
     return [f"--{part}={trained.data / part}.{trained.task.ending}" for part in ("train", "test")]
 
 
-def test_questions_that_have_no_answer_are_told_of_apart(tiny, tmp_path, capsys):
+def test_questions_without_an_answer_have_scores_of_their_own(tiny, tmp_path, capsys):
     """Every third context is without the marker, and its question without an answer."""
     draw = random.Random(0)
     for part, count in (("train", 60), ("validation", 30), ("test", 30)):

@@ -66,7 +66,7 @@ def asked(tokenizer, context: str, logits=None, *, text: str = "so", reading=Non
 # Decoding
 
 
-def test_an_answer_is_a_stretch_of_the_context_and_of_nothing_else(tokenizer):
+def test_an_answer_is_a_span_of_the_context_and_nothing_else(tokenizer):
     """[CLS] so day [SEP] anna was calm [SEP]: all columns but 4 to 6 have far higher numbers."""
 
     def outside(numbers):
@@ -82,7 +82,7 @@ def test_an_answer_is_a_stretch_of_the_context_and_of_nothing_else(tokenizer):
     }
 
 
-def test_padding_is_no_answer(tokenizer):
+def test_padding_is_never_an_answer(tokenizer):
     """Rows of logits are as long as the batch was wide."""
 
     def padded(numbers):
@@ -105,7 +105,7 @@ def test_an_answer_does_not_end_before_it_starts(tokenizer):
     assert all(one.start < one.end for one in (answered.answer, *answered.others))
 
 
-def test_an_answer_has_no_more_than_longest_pieces(tokenizer):
+def test_an_answer_has_at_most_LONGEST_pieces(tokenizer):
     context = " ".join(WORDS[place % len(WORDS)] for place in range(40))
 
     def long(numbers):
@@ -119,7 +119,7 @@ def test_an_answer_has_no_more_than_longest_pieces(tokenizer):
     assert answered.answer.text.split() == context.split()[:30]
 
 
-def test_a_stretch_of_two_windows_counts_once_with_its_best_score(tokenizer):
+def test_a_span_in_two_windows_counts_once_with_its_best_score(tokenizer):
     context = " ".join(WORDS[:12])
     rows = Windows([QuestionExample("so", context)], tokenizer, max_length=12, overlap=4)
     there = [row for row in range(len(rows)) if WORDS[6] in columns(rows, row, tokenizer)[3:]]
@@ -179,7 +179,7 @@ def test_decoding_equals_a_search_through_all_spans(tokenizer, monkeypatch, max_
         assert found.answer.score == max(none, ranked[0][1])
 
 
-def test_no_answer_has_to_be_said_of_every_window(tokenizer):
+def test_no_answer_takes_the_lowest_score_of_all_windows(tokenizer):
     def all_but(*silent):
         def change(numbers):
             for row in range(len(numbers)):
@@ -229,7 +229,7 @@ def test_probabilities_are_a_softmax_over_the_spans_and_no_answer(tokenizer):
 
 
 @pytest.mark.parametrize("allow", [False, True])
-def test_a_context_of_no_pieces_has_no_answer(tokenizer, allow):
+def test_a_context_without_pieces_has_no_answer(tokenizer, allow):
     """Cleaning takes control characters away: [CLS] so [SEP] [SEP]."""
     answered, rows = asked(tokenizer, "\u0001 \u0002", allow_no_answer=allow, top=3)
     assert columns(rows, 0, tokenizer)[-1] == "[SEP]"
@@ -237,7 +237,7 @@ def test_a_context_of_no_pieces_has_no_answer(tokenizer, allow):
     assert "(no answer)" in str(answered)
 
 
-def test_an_answer_is_cut_out_of_the_context_as_it_was_given(tokenizer):
+def test_an_answer_is_text_of_the_original_context(tokenizer):
     context = "  The\tANNA,\n was \u00e9 calm "
     answered, _ = asked(tokenizer, context, top=50)
     places = {(one.start, one.end) for one in (answered.answer, *answered.others)}
@@ -334,7 +334,7 @@ def test_a_report_has_its_parts_and_a_row_for_each_question(tokenizer):
     }
 
 
-def test_where_all_have_an_answer_one_is_given(tokenizer):
+def test_no_answer_is_not_given_where_every_question_has_one(tokenizer):
     report = report_of(tokenizer, [question("anna was calm", "anna")], lambda *_: (0, 0, 50.0))
     assert report.rows[0]["prediction"] != "(no answer)"
     assert "no_answer" not in report.metrics
@@ -440,7 +440,7 @@ def test_the_loss_is_the_mean_over_windows_whatever_the_batch(tokenizer):
 # What it accepts
 
 
-def test_a_question_needs_a_context_and_both_are_texts():
+def test_questions_and_contexts_have_to_be_texts():
     kind = Spans()
     with refused(DataError, "pairs"):
         kind.unlabelled(["who?"])
@@ -450,6 +450,6 @@ def test_a_question_needs_a_context_and_both_are_texts():
         kind.unlabelled(["a", "b"], pairs=["here", None])
 
 
-def test_right_answers_of_which_nothing_is_left_do_not_count():
+def test_right_answers_that_normalise_to_nothing_do_not_count():
     assert answer_scores("the", ["the", "1889"]) == (False, 0.0)
     assert answer_scores("", ["the"]) == (True, 1.0)

@@ -249,7 +249,7 @@ def perfect(monkeypatch, examples, tokenizer, max_length):
     monkeypatch.setattr(inference.together, "evaluate", evaluate_batches)
 
 
-def test_words_that_were_cut_off_count_as_misses(tokenizer, monkeypatch):
+def test_words_that_truncation_cut_off_count_as_misses(tokenizer, monkeypatch):
     model = model_of(BertForTokenClassification, labels=TAGS)
     examples = [
         TaggedExample(("anna", "is", "so", "small"), (0, 2, 2, 2), "whole"),
@@ -282,7 +282,7 @@ def classifier(tmp_path_factory):
     )
 
 
-def test_a_file_is_read_with_the_models_own_labels(classifier, tmp_path):
+def test_a_file_is_read_with_the_labels_of_the_model(classifier, tmp_path):
     """The file knows two of the three classes, in another order: numbers must not move."""
     rows = [("one happy day", "happy"), ("so very calm", "calm"), ("happy rain", "happy")]
     path = write_table(tmp_path / "other.csv", ["said", "mood"], rows)
@@ -310,7 +310,7 @@ def test_texts_without_labels_cannot_be_evaluated(classifier, tmp_path):
         evaluate_file(classifier, tmp_path / "x.txt", progress=False)
 
 
-def test_another_kind_of_labels_than_the_models(classifier, tmp_path):
+def test_labels_of_another_kind_are_refused(classifier, tmp_path):
     (tmp_path / "x.conll").write_text("one\tcalm\nday\thappy\n")
     with pytest.raises(DataError, match=r"x\.conll are for token_classification"):
         evaluate_file(classifier, tmp_path / "x.conll", progress=False)

@@ -69,7 +69,7 @@ def classifier(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["embed", "predict", "fill-mask", "tokenize", "weights"])
-def test_a_bare_model_of_the_hub_serves(served, tiny, classifier, tmp_path, name):
+def test_a_bare_model_of_the_hub_can_be_fine_tuned(served, tiny, classifier, tmp_path, name):
     """config.json, weights and vocabulary alone, as most models of the Hub are."""
     server = served(classifier if name == "predict" else tiny)
     texts = [] if name == "weights" else ["one [MASK] day"]

@@ -65,7 +65,7 @@ def test_without_decay_the_groups_are_the_usual_two():
     assert [group["name"] for group in groups] == ["decay", "no decay"]
 
 
-def test_frozen_layers_do_not_move_and_do_not_shake(tiny, moods, tmp_path):
+def test_frozen_layers_keep_their_weights_and_have_no_dropout(tiny, moods, tmp_path):
     run = finetune(
         settings_for(tiny, moods, tmp_path / "run", epochs=1, freeze_layers=1, layer_decay=0.9),
         progress=False,
@@ -93,7 +93,7 @@ def test_freezing_the_body_leaves_the_head(tiny, moods, tmp_path):
     }
 
 
-def test_no_layers_frozen_is_nothing_frozen_and_too_many_are_refused():
+def test_freezing_no_layers_and_too_many_layers():
     model = small()
     freeze_lower_layers(model, 0)
     assert all(part.requires_grad for part in model.parameters())
@@ -104,6 +104,6 @@ def test_no_layers_frozen_is_nothing_frozen_and_too_many_are_refused():
 @pytest.mark.parametrize(
     "key, value", [("freeze", True), ("freeze_layers", 1), ("layer_decay", 0.9)]
 )
-def test_what_a_probe_cannot_obey_is_refused(key, value):
+def test_settings_without_effect_on_a_probe_are_refused(key, value):
     with pytest.raises(ConfigError, match=f"{key} is {value}, but a probe keeps the whole model"):
         check(Settings("model", "train.csv", probe="linear", **{key: value}))

@@ -78,7 +78,7 @@ def test_two_classes_have_the_penalty_of_scikit_learns_one_vector(c):
     np.testing.assert_allclose(bias[1] - bias[0], other.intercept_[0], rtol=0, atol=bound)
 
 
-def test_several_processes_train_no_probe(tiny, moods, tmp_path, monkeypatch):
+def test_several_processes_cannot_train_a_probe(tiny, moods, tmp_path, monkeypatch):
     monkeypatch.setattr("minibert.workbench.tasks.finetune.launched", lambda: Ranks(0, 2))
     with pytest.raises(ConfigError, match="one process") as caught:
         finetune(settings_for(tiny, moods, tmp_path / "run", probe="linear"), progress=False)
@@ -109,7 +109,7 @@ def test_the_score_is_that_of_scikit_learn_with_its_own_tolerance():
     assert history.steps[-1].gradient_norm <= 1e-7
 
 
-def test_a_fit_that_does_not_end_or_is_not_finite_is_an_error():
+def test_a_fit_that_does_not_converge_or_is_not_finite_is_an_error():
     features, labels = points(50)
     with pytest.raises(TrainingError, match="no minimum in 2 steps"):
         fitted(features, labels, most_steps=2)
@@ -172,7 +172,7 @@ def test_the_frozen_model_is_saved_as_it_was(tiny, moods, tmp_path):
         assert torch.equal(tensor, after.state_dict()[name]), name
 
 
-def test_the_same_seed_gives_the_same_probe_and_another_gives_another(tiny, moods, tmp_path):
+def test_the_probe_depends_on_the_seed(tiny, moods, tmp_path):
     logs, weights = [], []
     for number, seed in enumerate((1, 1, 2)):
         settings = probe_settings(tiny, moods, tmp_path / str(number), seed=seed, epochs=2)
@@ -192,7 +192,7 @@ def test_the_rate_falls_by_a_twentieth_from_epoch_to_epoch(tiny, moods, tmp_path
     assert rates == pytest.approx(expected)
 
 
-def test_labels_that_are_no_classes_are_refused(tiny, tmp_path):
+def test_labels_that_are_not_classes_are_refused(tiny, tmp_path):
     path = write_table(
         tmp_path / "numbers.csv", ["text", "label"], [("so", 0.5), ("a day", 1.5)] * 9
     )
