@@ -1,7 +1,9 @@
 """A kind of task: everything that the rest of the package has to know about it, in one class.
 
 All else is common to all kinds: the loop, the run folder, resuming, the report, comparing runs. To
-add a kind, write a file with a subclass of `Kind`, and add it to KINDS in `kinds/__init__.py`.
+add a kind, write a file with a subclass of `Kind`, and add it to KINDS in `kinds/__init__.py`. To
+add a metric, compute it in `report` of its kind, name it in `metrics` there, and its direction in
+HIGHER_IS_BETTER of scores/metrics.py.
 """
 
 from __future__ import annotations
@@ -75,8 +77,7 @@ class Kind(ABC):
         head: the model class; subclasses of it do this kind of task, too.
         form: the class of its examples.
         dataset: what turns them into rows of ids.
-        metrics: what is measured, the main one first; `scores.metrics.HIGHER_IS_BETTER` has the
-            direction of each.
+        metrics: what is measured, the main one first and "loss" last.
         labels_are: the `Corpus.problem_type` of its data, if it is not `problem_type`.
         named: whether labels are classes with names.
         one_class: whether each text has one class, and the head a `class_loss`: the condition for

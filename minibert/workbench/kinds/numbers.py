@@ -40,7 +40,7 @@ class Numbers(Texts):
         predictions = torch.stack(list(measured.logits))[:, 0].double()  # (examples,)
         truth, predicted = labels.numpy(), predictions.numpy()
         result: dict[str, Any] = {"examples": len(truth), "loss": {"value": measured.loss}}
-        for name in ("pearson", "spearman", "mse"):
+        for name in self.metrics[:-1]:
             result[name] = measured.resampled(partial(_score, name), truth, predicted)
         losses = (labels - predictions).square()  # (examples,)
         rows = measured.rows_of(

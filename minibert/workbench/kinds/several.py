@@ -30,7 +30,7 @@ class Several(Texts):
         chances = logits.sigmoid()  # (examples, C)
         truth, predicted = labels.numpy(), (chances > 0.5).numpy()  # (examples, C) each
         result: dict[str, Any] = {"examples": len(truth), "loss": {"value": measured.loss}}
-        for name in ("micro_f1", "macro_f1", "subset_accuracy"):
+        for name in self.metrics[:-1]:
             result[name] = measured.resampled(partial(_score, name), truth, predicted)
 
         def joined(holds: np.ndarray) -> str:

@@ -22,6 +22,7 @@ from minibert.workbench.data.corpora import read
 from minibert.workbench.kinds import KINDS, kind_of
 from minibert.workbench.kinds.classes import Classes
 from minibert.workbench.kinds.kind import Kind
+from minibert.workbench.scores.metrics import HIGHER_IS_BETTER
 from minibert.workbench.tasks.evaluate import evaluate, evaluate_file
 from minibert.workbench.tasks.predict import Predictor
 from tests.workbench.conftest import NAMES, sentence, write_table
@@ -108,6 +109,11 @@ def test_a_new_kind_goes_through_every_command(tiny, tmp_path, capsys):
     group = [*given, "--model", str(tiny), "--epochs", "1", "--output", str(tmp_path / "seeds")]
     assert main(["train", *group, "--seeds", "2", "--quiet"]) == 0
     assert re.search(r"accuracy .* \+- ", capsys.readouterr().out)
+
+
+def test_every_metric_has_a_direction():
+    for kind in KINDS.values():
+        assert {*kind.metrics} <= {*HIGHER_IS_BETTER} and kind.metrics[-1] == "loss"
 
 
 def test_settings_that_it_does_not_support_are_refused(tiny, tmp_path, capsys):
