@@ -206,7 +206,8 @@ def _report(commands: Any) -> None:
         "make an HTML page about a run",
         "Writes one HTML page about a finished run, which needs no network and no other file: "
         "scores beside baselines, learning curves, confusion, calibration, and every example to "
-        "search and filter. If matplotlib is installed, pictures too, in the run folder.",
+        "search and filter. Writes the charts as pictures into the run folder, too. Needs "
+        "matplotlib: pip install 'minibert[plots]'.",
     )
     parser.add_argument("run", help="run folder")
     _option(parser, "--output FILE", "the page (default: RUN/report.html)")
