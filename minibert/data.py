@@ -15,18 +15,16 @@ batches.
 from __future__ import annotations
 
 import hashlib
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.utils.data
-from tqdm import tqdm
 
 from minibert.io.errors import ConfigError, DataError
-from minibert.io.text_checks import warn_of_cuts
+from minibert.io.text_input import chunks, texts_and_pairs, warn_of_cuts, warn_of_lost_tags
 from minibert.tokenizer import BertTokenizer, EncodedText, Side, pad_rows
 
 # Never counts in a loss: torch.nn.functional.cross_entropy's own ignore_index.
@@ -169,7 +167,7 @@ class Dataset(Rows):
         for start, chunk in chunks(every, progress=progress):
             words = [[example.words for example in chunk]] if tagged else None
             encoded = tokenizer.encode(
-                *(words or _texts_and_pairs(chunk, start)),
+                *(words or texts_and_pairs([example.texts for example in chunk], start)),
                 max_length=max_length,
                 truncation=truncation,
                 words=tagged,
@@ -180,13 +178,8 @@ class Dataset(Rows):
         cuts = [full - kept for full, kept in zip(self.full_lengths, self.lengths, strict=True)]
         self.cut = sum(cut > 0 for cut in cuts)
         warn_of_cuts(cuts, tokenizer.limit(max_length), stacklevel=2)
-        if self.cut_labels:
-            tags = sum(len(example.tags or ()) for example in every)
-            warnings.warn(
-                f"{self.cut_labels} of {tags} word tags have no piece to carry them and do not "
-                "count: their words were cut off, or cleaning left nothing of them.",
-                stacklevel=2,
-            )
+        if tagged:
+            warn_of_lost_tags(self.cut_labels, [example.tags for example in every], stacklevel=2)
 
     def _add_example(self, example: Example | TaggedExample, text: EncodedText) -> None:
         labels = {} if example.target is None else {"labels": example.target}
@@ -199,19 +192,6 @@ class Dataset(Rows):
                 labels["labels"] = np.array(tags, dtype=np.int64)  # (tokens,)
         self.add(text.input_ids, text.token_type_ids, **labels)
         self.full_lengths.append(len(text.input_ids) + text.cut)
-
-
-def _texts_and_pairs(examples: Sequence[Example], first_row: int) -> list[tuple[str, ...]]:
-    """All first texts, and all second texts if these examples have them."""
-    texts = [example.texts for example in examples]
-    for row, one_or_two in enumerate(texts, start=first_row):
-        if len(one_or_two) != len(texts[0]):
-            raise DataError(
-                f"Row {row} has {'no' if len(one_or_two) == 1 else 'a'} second text, unlike the "
-                "rows before it.",
-                key=str(row),
-            )
-    return list(zip(*texts, strict=True))
 
 
 def piece_labels(tags: Sequence[int], word_ids: Sequence[int | None]) -> list[int]:
@@ -343,30 +323,3 @@ def mixed_seed(*parts: object) -> int:
     """One 63-bit seed from several parts, so that (0, 1) and (1, 0) have nothing in common."""
     digest = hashlib.sha256(" ".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-# What is tokenised at a time: so many texts, or as many as have so many characters. All pieces of
-# a chunk, those that truncation removes included, are in memory together.
-_CHUNK = 1000
-_CHUNK_CHARACTERS = 1_000_000
-
-
-def chunks(
-    rows: Sequence[Any], *, unit: str = "text", progress: bool = False
-) -> Iterator[tuple[int, Sequence[Any]]]:
-    """Parts of `rows` to tokenise at a time, each with the number of its first row.
-
-    With `progress`, a bar on standard error, if that is a terminal, counts the rows done.
-    """
-    hidden = None if progress else True
-    with tqdm(total=len(rows), desc="tokenising", unit=unit, disable=hidden) as bar:
-        start = characters = 0
-        for row, example in enumerate(rows):
-            size = len(repr(example))  # roughly how much text it holds
-            if row - start == _CHUNK or (row > start and characters + size > _CHUNK_CHARACTERS):
-                yield start, rows[start:row]
-                bar.update(row - start)
-                start, characters = row, 0
-            characters += size
-        yield start, rows[start:]
-        bar.update(len(rows) - start)

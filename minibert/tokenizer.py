@@ -28,7 +28,7 @@ import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
-from minibert.io import hub, text_checks, tokenizer_files
+from minibert.io import hub, text_input, tokenizer_files
 from minibert.io.errors import DataError, InputError
 from minibert.io.tokenizer_files import DEFAULT_MAX_LENGTH, SPECIAL_TOKENS, read_vocab
 
@@ -84,7 +84,7 @@ class BertTokenizer:
         self.model_inputs: tuple[str, ...] = ("input_ids", "attention_mask")
         if token_types:
             self.model_inputs += ("token_type_ids",)
-        with text_checks.library_errors(source):
+        with text_input.library_errors(source):
             self._tokenizer = self._build(added_tokens)
         self.vocab_size = 1 + max(*vocabulary.values(), *(token["id"] for token in added_tokens))
 
@@ -99,12 +99,6 @@ class BertTokenizer:
         )
         result.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         result.decoder = decoders.WordPiece(prefix="##")
-        # For other programs that open the saved file; `frame` does the same here.
-        result.post_processor = tokenizers.processors.TemplateProcessing(
-            single="[CLS]:0 $A:0 [SEP]:0",
-            pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-            special_tokens=[("[CLS]", self.cls_id), ("[SEP]", self.sep_id)],
-        )
         result.add_special_tokens(list(SPECIAL_TOKENS))
         for token in sorted(added_tokens, key=lambda token: token["id"]):
             flags = {key: value for key, value in token.items() if key not in ("id", "content")}
@@ -130,7 +124,7 @@ class BertTokenizer:
         tokenizer_files.write_folder(
             Path(folder),
             self.vocabulary,
-            self._tokenizer.to_str(pretty=True),
+            self._tokenizer.to_str(),
             flags={name: getattr(self, name) for name in tokenizer_files.FLAGS},
             max_length=self.max_length,
             token_types="token_type_ids" in self.model_inputs,
@@ -186,8 +180,8 @@ class BertTokenizer:
             split_special_tokens=split_special_tokens,
         )
         limit = self.limit(max_length)
-        text_checks.warn_of_cuts([row.cut for row in rows], limit, stacklevel=2)
-        text_checks.check_padding(padding, pad_to_multiple_of)
+        text_input.warn_of_cuts([row.cut for row in rows], limit, stacklevel=2)
+        text_input.check_padding(padding, pad_to_multiple_of)
         ids = [row.input_ids for row in rows]
         columns = limit if padding == "max_length" else max(map(len, ids), default=0)
         columns = -(-columns // pad_to_multiple_of) * pad_to_multiple_of  # rounded up
@@ -223,7 +217,7 @@ class BertTokenizer:
         """
         special = 2 if pairs is None else 3  # [CLS], and a [SEP] after each text
         limit = self.limit(max_length, special)
-        lists = text_checks.as_lists(texts, pairs, words)  # one, or two of the same length
+        lists = text_input.as_lists(texts, pairs, words)  # one, or two of the same length
         pieces = [self.pieces(each, words, split_special_tokens, first_row) for each in lists]
         rows = []
         for row, of_texts in enumerate(zip(*pieces, strict=True), start=first_row):
@@ -253,10 +247,10 @@ class BertTokenizer:
         Arguments and errors are those of `encode`; without `offsets` (then 0) it is faster.
         """
         for row, text in enumerate(texts, start=first_row):
-            text_checks.check_text(row, text, words=words)
+            text_input.check_text(row, text, words=words)
         split = self.split_special_tokens if split_special_tokens is None else split_special_tokens
         tokenizer = self._splitting_tokenizer if split else self._tokenizer
-        with text_checks.library_errors(self.source):
+        with text_input.library_errors(self.source):
             encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
             return encode(list(texts), is_pretokenized=words, add_special_tokens=False)
 
@@ -290,12 +284,12 @@ class BertTokenizer:
 
     def decode(self, ids: Sequence[int] | Tensor, *, skip_special_tokens: bool = False) -> str:
         """Ids back to text; pieces are joined, and there is no space before punctuation."""
-        numbers = text_checks.checked_ids(ids)
+        numbers = text_input.checked_ids(ids)
         return self._tokenizer.decode(numbers, skip_special_tokens=skip_special_tokens)
 
     def tokens(self, ids: Sequence[int] | Tensor) -> list[str]:
         """The piece of each id; an InputError if there is none."""
-        numbers = text_checks.checked_ids(ids)
+        numbers = text_input.checked_ids(ids)
         pieces: list[Any] = [self._tokenizer.id_to_token(number) for number in numbers]
         if None in pieces:
             fault = f"id {numbers[pieces.index(None)]} has no piece"
@@ -369,7 +363,7 @@ def pad_rows(
     rows: Sequence[Sequence[int] | np.ndarray], value: int, *, columns: int, side: Side
 ) -> Tensor:
     """Rows of unequal length as one int64 tensor (B, S), padded with `value`."""
-    text_checks.check_choice("padding_side", side, ("left", "right"))
+    text_input.check_choice("padding_side", side, ("left", "right"))
     result = np.full((len(rows), columns), value, dtype=np.int64)  # (B, S)
     for number, row in enumerate(rows):
         start = 0 if side == "right" else columns - len(row)
@@ -391,7 +385,7 @@ def train_wordpiece(
     )
     tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    with text_checks.library_errors("the text"):
+    with text_input.library_errors("the text"):
         texts = (f"{word} " * count for word, count in words.items())
         tokenizer.train_from_iterator(texts, trainer)
     return tokenizer.get_vocab()

@@ -142,9 +142,12 @@ def write_folder(
 ) -> None:
     """Writes the files that transformers and `read_folder` open.
 
-    `vocab.txt`, where the line number is the id, is left out if the ids have a gap.
+    `tokenizer_json`, as the library gives it, gets the template that puts [CLS] and [SEP] around
+    texts. `vocab.txt`, where the line number is the id, is left out if the ids have a gap.
     """
-    write_text(folder / "tokenizer.json", tokenizer_json)
+    stored = json.loads(tokenizer_json)
+    stored["post_processor"] = {"type": "TemplateProcessing", **_templates(vocabulary)}
+    write_json(folder / "tokenizer.json", stored)
     pieces = sorted(vocabulary, key=vocabulary.__getitem__)
     if [vocabulary[piece] for piece in pieces] == list(range(len(pieces))):
         write_text(folder / "vocab.txt", "".join(piece + "\n" for piece in pieces))
@@ -299,18 +302,12 @@ def _stored_vocabulary(content: _Fields) -> dict[str, Any]:
 
 def _check_post_processor(content: _Fields, vocabulary: Mapping[str, int]) -> None:
     """[CLS] and [SEP] around the texts, with the ids that the vocabulary gives them."""
-    ids = {token: vocabulary[token] for token in ("[CLS]", "[SEP]")}
     kinds: dict[str | None, dict[str, Any]] = {
         None: {},
-        "BertProcessing": {"cls": ["[CLS]", ids["[CLS]"]], "sep": ["[SEP]", ids["[SEP]"]]},
-        "TemplateProcessing": {
-            "single": _template("[CLS]:0 A:0 [SEP]:0"),
-            "pair": _template("[CLS]:0 A:0 [SEP]:0 B:1 [SEP]:1"),
-            "special_tokens": {
-                token: {"id": token, "ids": [number], "tokens": [token]}
-                for token, number in ids.items()
-            },
+        "BertProcessing": {
+            name: [token, vocabulary[token]] for name, token in (("cls", "[CLS]"), ("sep", "[SEP]"))
         },
+        "TemplateProcessing": _templates(vocabulary),
     }
     found = content.inside("post_processor")
     kind = found.values.get("type")
@@ -319,8 +316,20 @@ def _check_post_processor(content: _Fields, vocabulary: Mapping[str, int]) -> No
     found.require(kinds[kind])
 
 
+def _templates(vocabulary: Mapping[str, int]) -> dict[str, Any]:
+    """The rows of one text and of a pair, as `tokenizer.json` writes them."""
+    return {
+        "single": _template("[CLS]:0 A:0 [SEP]:0"),
+        "pair": _template("[CLS]:0 A:0 [SEP]:0 B:1 [SEP]:1"),
+        "special_tokens": {
+            token: {"id": token, "ids": [vocabulary[token]], "tokens": [token]}
+            for token in ("[CLS]", "[SEP]")
+        },
+    }
+
+
 def _template(parts: str) -> list[dict[str, Any]]:
-    """A template such as "[CLS]:0 A:0" as `tokenizer.json` writes it."""
+    """A template such as "[CLS]:0 A:0", part by part."""
     result = []
     for name, number in (part.rsplit(":", 1) for part in parts.split()):
         kind = "Sequence" if name in ("A", "B") else "SpecialToken"

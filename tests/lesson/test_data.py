@@ -161,7 +161,7 @@ def test_it_works_in_a_plain_loader(tokenizer):
 def test_chunks_make_no_difference(tokenizer, monkeypatch, capsys):
     examples = [Example("a b c"[: n % 5], label=n) for n in range(50)]
     whole = Dataset(examples, tokenizer)
-    monkeypatch.setattr("minibert.data._CHUNK", 7)
+    monkeypatch.setattr("minibert.io.text_input._CHUNK", 7)
     Dataset(examples, tokenizer, progress=True)
     assert capsys.readouterr().err == ""  # a bar is for a terminal
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -182,19 +182,19 @@ def test_long_texts_come_in_smaller_chunks(tokenizer, monkeypatch, examples):
         return encode(texts, *arguments, **options)
 
     monkeypatch.setattr(tokenizer, "encode", counted)
-    monkeypatch.setattr("minibert.data._CHUNK_CHARACTERS", 500)
+    monkeypatch.setattr("minibert.io.text_input._CHUNK_CHARACTERS", 500)
     with warnings.catch_warnings(action="ignore"):
         assert len(Dataset(examples * 20, tokenizer)) == sum(sizes) == 20
     assert 1 < max(sizes) < 12
     sizes.clear()
-    monkeypatch.setattr("minibert.data._CHUNK_CHARACTERS", 5)  # less than one text has
+    monkeypatch.setattr("minibert.io.text_input._CHUNK_CHARACTERS", 5)  # less than one text has
     with warnings.catch_warnings(action="ignore"):
         Dataset(examples * 3, tokenizer)
     assert sizes == [1, 1, 1]
 
 
 def test_an_error_names_the_row_of_the_whole_data_set(tokenizer, monkeypatch):
-    monkeypatch.setattr("minibert.data._CHUNK", 2)
+    monkeypatch.setattr("minibert.io.text_input._CHUNK", 2)
     rows = [Example("a")] * 5
     with refused(DataError, "4"):
         Dataset([*rows[:4], Example(None)], tokenizer)

@@ -19,7 +19,7 @@ import transformers
 
 from minibert.data import Dataset, Example, TaggedExample
 from minibert.io.errors import DataError, InputError, TokenizerError
-from minibert.io.text_checks import MOST_CHARACTERS
+from minibert.io.text_input import MOST_CHARACTERS
 from minibert.tokenizer import BertTokenizer
 from minibert.wordpiece import WordPiece
 from tests.texts import refused

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minibert.data import IGNORED_LABEL, Rows, chunks
+from minibert.data import IGNORED_LABEL, Rows
 from minibert.io.errors import ConfigError, DataError
+from minibert.io.text_input import chunks
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.documents import Document, sentences
 

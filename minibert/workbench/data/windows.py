@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from minibert.data import Rows, chunks
+from minibert.data import Rows
 from minibert.io.errors import ConfigError, DataError
+from minibert.io.text_input import chunks
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.examples import Answer, QuestionExample
 

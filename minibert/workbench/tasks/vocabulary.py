@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from minibert.io.errors import ConfigError, DataError
-from minibert.io.text_checks import check_text
+from minibert.io.text_input import check_text
 from minibert.io.tokenizer_files import DEFAULT_MAX_LENGTH, SPECIAL_TOKENS
 from minibert.tokenizer import BertTokenizer, train_wordpiece
 from minibert.workbench.data.documents import read_documents, sentences

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from minibert.io.errors import DataError
-from minibert.io.text_checks import MOST_CHARACTERS
+from minibert.io.text_input import MOST_CHARACTERS
 from minibert.workbench.data import documents, installed
 from minibert.workbench.data.documents import Document, fingerprint, read_documents, sentences
 from tests.texts import refused

@@ -1,4 +1,4 @@
-"""What a tokenizer is called with: checked here, and refused by row, before it is tokenised."""
+"""Texts as they come in: what is refused or warned of, by row, and how many go at a time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from minibert.io.errors import ConfigError, DataError, InputError, TokenizerError
 from minibert.io.files import half_a_pair
 
 # Longer texts are refused. Truncation comes after the whole text is tokenised, and a million
 # characters take seconds and, in Chinese, a gigabyte.
 MOST_CHARACTERS = 1_000_000
+
+# What is tokenised at a time: so many texts, or as many as have so many characters. All pieces of
+# a chunk, those that truncation removes included, are in memory together.
+_CHUNK = 1000
+_CHUNK_CHARACTERS = 1_000_000
 
 
 def as_lists(texts: Any, pairs: Any, words: bool) -> list[list[Any]]:
@@ -104,6 +111,17 @@ def warn_of_cuts(cuts: Sequence[int], limit: int, *, stacklevel: int) -> None:
         )
 
 
+def warn_of_lost_tags(lost: int, tags: Sequence[Sequence[int] | None], *, stacklevel: int) -> None:
+    """One warning for all word tags whose word has no piece in its row."""
+    if lost:
+        warnings.warn(
+            f"{lost} of {sum(len(of_one or ()) for of_one in tags)} word tags have no piece to "
+            "carry them and do not count: their words were cut off, or cleaning left nothing of "
+            "them.",
+            stacklevel=stacklevel + 1,
+        )
+
+
 def check_padding(padding: object, pad_to_multiple_of: int) -> None:
     """Refuses ways of padding that do not exist."""
     check_choice("padding", padding, ("longest", "max_length"))
@@ -129,3 +147,40 @@ def checked_ids(ids: Iterable[Any]) -> list[int]:
         if not 0 <= number < 2**32:
             raise InputError(f"{number} is not the id of a piece.", key="input_ids")
     return numbers
+
+
+def texts_and_pairs(texts: Sequence[tuple[str, ...]], first_row: int) -> list[tuple[str, ...]]:
+    """From one text or two for each row: all first texts, and all second texts if there are any.
+
+    Raises:
+        DataError: some rows have a second text and some have not.
+    """
+    for row, one_or_two in enumerate(texts, start=first_row):
+        if len(one_or_two) != len(texts[0]):
+            raise DataError(
+                f"Row {row} has {'no' if len(one_or_two) == 1 else 'a'} second text, unlike the "
+                "rows before it.",
+                key=str(row),
+            )
+    return list(zip(*texts, strict=True))
+
+
+def chunks(
+    rows: Sequence[Any], *, unit: str = "text", progress: bool = False
+) -> Iterator[tuple[int, Sequence[Any]]]:
+    """Parts of `rows` to tokenise at a time, each with the number of its first row.
+
+    With `progress`, a bar on standard error, if that is a terminal, counts the rows done.
+    """
+    hidden = None if progress else True
+    with tqdm(total=len(rows), desc="tokenising", unit=unit, disable=hidden) as bar:
+        start = characters = 0
+        for row, example in enumerate(rows):
+            size = len(repr(example))  # roughly how much text it holds
+            if row - start == _CHUNK or (row > start and characters + size > _CHUNK_CHARACTERS):
+                yield start, rows[start:row]
+                bar.update(row - start)
+                start, characters = row, 0
+            characters += size
+        yield start, rows[start:]
+        bar.update(len(rows) - start)
