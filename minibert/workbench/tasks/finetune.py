@@ -22,7 +22,7 @@ from typing import Any
 from minibert.base import Model
 from minibert.data import Rows, plan_batches
 from minibert.fast.precision import Precision, choose_precision
-from minibert.heads import BertForSequenceClassification, ModelWithHead
+from minibert.heads import ModelWithHead
 from minibert.io.errors import ConfigError
 from minibert.io.files import finite, write_json
 from minibert.tokenizer import BertTokenizer
@@ -374,10 +374,10 @@ def _build_model(
         )
         probed.probe.class_loss = loss
         return probed
-    model = given
+    model: Any = given
     if model is None:
         model = kind.fresh(settings.model, corpus, revision=revision, seed=settings.seed)
-    if isinstance(model, BertForSequenceClassification):
+    if kind.one_class:
         model.class_loss = loss
     freeze_lower_layers(model, settings.freeze_layers)
     if settings.freeze:

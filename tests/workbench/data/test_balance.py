@@ -22,7 +22,7 @@ from tests.workbench.tasks.test_finetune import settings_for
 
 def test_weights_and_draws_together_are_refused(tiny, moods, tmp_path):
     settings = settings_for(tiny, moods, tmp_path / "run", class_weights=True, balanced=True)
-    with pytest.raises(ConfigError) as caught:
+    with refused(ConfigError, "balanced"):
         finetune(settings, progress=False)
     assert not (tmp_path / "run").exists()
 
