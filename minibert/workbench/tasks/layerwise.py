@@ -1,4 +1,4 @@
-"""Layer by layer: which parts of a model stay as they were, and how fast the others learn."""
+"""Layer by layer: which parts of a model are frozen, and the learning rates of the others."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from minibert.io.errors import ConfigError
 
 
 def freeze_lower_layers(model: Model, count: int) -> None:
-    """Freezes the embeddings and the `count` lowest layers; with 0 nothing.
+    """Freezes the embeddings and the `count` lowest layers; 0 freezes nothing.
 
     Raises:
-        ConfigError: the model has not so many layers.
+        ConfigError: the model has fewer layers.
     """
     layers = list(model.body.encoder.layers)
     if count > len(layers):
@@ -26,10 +26,10 @@ def freeze_lower_layers(model: Model, count: int) -> None:
 
 
 def rate_by_layer(layers: int, decay: float) -> Callable[[str], float]:
-    """The name of a parameter -> its learning rate, as a share of the head's.
+    """Name of a parameter -> its learning rate as a fraction of the head's.
 
-    Head and pooler have 1, the top layer `decay`, each layer below it `decay` times that of the
-    one above, the embeddings decay ** (layers + 1) (Howard & Ruder 2018, section 3.2,
+    Head and pooler have 1, the top layer `decay`, each layer below it `decay` times the rate of
+    the layer above, the embeddings decay ** (layers + 1) (Howard & Ruder 2018, section 3.2,
     discriminative fine-tuning; Sun et al. 2019, section 5.4.3).
     """
 

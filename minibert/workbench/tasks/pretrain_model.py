@@ -1,4 +1,4 @@
-"""The model and the vocabulary that pre-training begins with: drawn anew, or of a checkpoint."""
+"""The model and vocabulary at the start of pre-training: new ones, or those of a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from minibert.tokenizer import BertTokenizer
 from minibert.workbench.runs.pretrain_settings import HEADS, HIDDEN_SIZE, LAYERS, PretrainSettings
 from minibert.workbench.tasks.common import commit_of
 
-# A rate at which weights that are trained already forget more than they learn.
+# Above this learning rate, trained weights forget more than they learn.
 HIGH_RATE = 2e-4
 
 PreTrained = BertForPreTraining | BertForMaskedLM
 
 
 def given_vocabulary(settings: PretrainSettings) -> tuple[BertTokenizer | None, str | None]:
-    """The tokenizer of a checkpoint, and the commit of the model; both None for one of our own."""
+    """The tokenizer of a checkpoint and the model's commit; None and None for a new vocabulary."""
     if settings.model is not None:
         revision = commit_of(settings.model, settings.revision)
         tokenizer = BertTokenizer.from_pretrained(settings.model, revision=revision)
@@ -41,7 +41,7 @@ def given_vocabulary(settings: PretrainSettings) -> tuple[BertTokenizer | None, 
     revision = commit_of(settings.vocabulary, settings.revision)
     tokenizer = BertTokenizer.from_pretrained(settings.vocabulary, revision=revision)
     tokenizer.max_length = positions(settings)
-    # Also where the vocabulary is that of a DistilBERT: the model that is drawn has segments.
+    # Even if the vocabulary is that of a DistilBERT: a freshly initialised model has segments.
     tokenizer.model_inputs = ("input_ids", "attention_mask", "token_type_ids")
     return tokenizer, None
 
@@ -53,14 +53,14 @@ def positions(settings: PretrainSettings) -> int:
 def build_model(
     settings: PretrainSettings, tokenizer: BertTokenizer, revision: str | None
 ) -> PreTrained:
-    """The model of a checkpoint, with a fresh head where it has none, or one that is drawn."""
+    """The model of a checkpoint, with a fresh head if it has none, or a freshly initialised one."""
     kind: type[Any] = BertForPreTraining if settings.next_sentence else BertForMaskedLM
     generator = torch.Generator().manual_seed(settings.seed)
     if settings.model is not None:
         if settings.learning_rate > HIGH_RATE and settings.recipe is None:
             warnings.warn(
                 f"learning_rate is {settings.learning_rate:g}, which is high for weights that are "
-                "trained already; 5e-5 is common.",
+                "already trained; 5e-5 is common.",
                 stacklevel=2,
             )
         model = kind.from_pretrained(
@@ -90,14 +90,14 @@ def build_model(
 
 
 def with_positions(model: PreTrained, count: int) -> PreTrained:
-    """A model with more positions, whose vectors are those of the first ones again.
+    """A model with more positions: the embeddings of the first ones are repeated.
 
-    A token attends to its neighbours by the vectors of their positions, which are learned one by
-    one. Drawn anew, the new ones would have to learn that from nothing; repeated, they have most of
-    it (Beltagy et al. 2020, section 5), and learn the rest in a third of the time.
+    A token finds its neighbours by the position embeddings, each of which is learned separately.
+    Repeated ones know most of that already (Beltagy et al. 2020, section 5) and learn the rest in
+    a third of the time that freshly initialised ones take.
 
     Args:
-        count: P, how many positions the model has then.
+        count: the new number of positions.
 
     Raises:
         ConfigError: the model has more already.
@@ -107,12 +107,12 @@ def with_positions(model: PreTrained, count: int) -> PreTrained:
         raise ConfigError(
             f"max_positions is {count}, but the model has {known}.",
             key="max_positions",
-            hint="Leave it out: short rows need no fewer positions.",
+            hint="Leave it out: short rows do not need fewer positions.",
         )
     longer = type(model)(replace(model.config, max_position_embeddings=count))
     numbers = dict(model.state_dict())
     [name] = (name for name in numbers if name.endswith("embeddings.position.weight"))
-    numbers[name] = numbers[name].repeat(-(-count // known), 1)[:count]  # (P, D)
+    numbers[name] = numbers[name].repeat(-(-count // known), 1)[:count]  # (count, D)
     longer.load_state_dict(numbers)
     longer._fresh, longer.load_report = model._fresh, model.load_report
     return longer

@@ -1,4 +1,4 @@
-"""What a model is asked in pre-training, and how much of it it has right, beside plain guesses."""
+"""Masked batches for pre-training, and scores of a model on them beside those of plain guesses."""
 
 from __future__ import annotations
 
@@ -32,27 +32,26 @@ def masked_batches(
     seed: Sequence[object],
     **plan: Any,
 ) -> list[Batch]:
-    """Batches of rows, with tokens hidden when each is loaded, always the same for one seed.
+    """Batches of rows whose tokens are masked when they are loaded, always the same for one seed.
 
-    What is loaded holds `labels`, `next_sentence_label` where rows have one, and `labelled_only`,
-    so that the model's head runs at the hidden places alone.
+    A loaded batch holds `labels`, `next_sentence_label` if rows have one, and `labelled_only`, so
+    that the model's head runs only at masked tokens.
 
     Args:
-        seed: decides the order of the batches; each masks with this and its number.
-        plan: goes to `plan_batches`.
+        seed: decides the order of the batches and, with the number of a batch, its masks.
+        plan: passed to `plan_batches`.
     """
     batches = planned(rows, tokenizer, seed=mixed_seed(*seed), **plan)
     return [
-        replace(batch, load=partial(_hide, batch.load, masking, mixed_seed(*seed, number)))
+        replace(batch, load=partial(_mask, batch.load, masking, mixed_seed(*seed, number)))
         for number, batch in enumerate(batches)
     ]
 
 
 class Scored(nn.Module):
-    """A model that is being pre-trained, as one that counts what it has right.
+    """A model for pre-training whose loss terms include accuracies.
 
-    Its loss terms are those of the model and, for each, NAME_right: how many labels have the
-    highest logit.
+    Beside each term NAME of the model there is NAME_right: how many labels have the highest logit.
     """
 
     def __init__(self, model: PreTrained):
@@ -75,7 +74,7 @@ class Scored(nn.Module):
             counts = follows != IGNORED_LABEL  # (B,)
             logits = output.seq_relationship_logits[counts]  # (rows with a label, 2)
             terms["next_sentence_right"] = _right(logits, follows[counts])
-        # No example has logits of its own.
+        # An evaluation keeps logits per example; here they are not needed.
         nothing = labels.new_zeros(len(inputs["labels"]), 0)  # (B, 0)
         return _Counted(terms, nothing)
 
@@ -92,13 +91,13 @@ def measure(
     """Scores of a model on batches whose masks are fixed.
 
     Args:
-        options: go to `together.evaluate`.
+        options: passed to `together.evaluate`.
 
     Returns:
-        loss, the sum of masked_lm_loss and next_sentence_loss (in nats, a mean over all hidden
-        tokens, and over all rows with a label); perplexity, e to the masked_lm_loss;
-        masked_lm_accuracy and next_sentence_accuracy. Those of the next sentence are missing where
-        rows have no such label.
+        loss, the sum of masked_lm_loss and next_sentence_loss (in nats, means over all masked
+        tokens and over all rows with a label); perplexity, e to the power of masked_lm_loss;
+        masked_lm_accuracy and next_sentence_accuracy. Without labels for the next sentence, its
+        scores are missing.
     """
     result = together.evaluate(Scored(model), batches, precision, **options)
     means = result.sums.means()
@@ -113,15 +112,15 @@ def measure(
 def baselines(
     train_ids: NDArray[np.int32], batches: Sequence[Batch], masking: Masking
 ) -> dict[str, dict[str, float]]:
-    """The scores of guesses that look at no context, on the labels of these batches.
+    """The scores of guesses that ignore the context, on the labels of these batches.
 
     Args:
         train_ids: the pieces of the training text, whose counts are all that the guesses know.
 
     Returns:
-        "unigram": each piece has the probability that its count, and one more, gives it; its
-        accuracy is that of always saying the commonest piece. "majority": always the label of the
-        next sentence that more rows have.
+        "unigram": the probability of a piece is proportional to its count plus one; its accuracy is
+        that of always guessing the most frequent piece. "majority": always the more frequent label
+        of the next sentence.
     """
     counts = np.bincount(train_ids, minlength=len(masking.ordinary)).astype(np.float64)  # (V,)
     counts = np.where(masking.ordinary, counts + 1, 0)
@@ -145,8 +144,8 @@ def baselines(
     return found
 
 
-def _hide(load: Callable[[], Inputs], masking: Masking, seed: int) -> dict[str, Any]:
-    """A batch with tokens hidden, and what is asked of it."""
+def _mask(load: Callable[[], Inputs], masking: Masking, seed: int) -> dict[str, Any]:
+    """A batch with masked tokens and their labels."""
     inputs = dict(load())
     ids, labels = masking(inputs["input_ids"].numpy(), np.random.default_rng(seed))  # (B, S)
     if "labels" in inputs:

@@ -1,4 +1,4 @@
-"""Runs of a probe: cached features take the place of texts, for training and for measuring."""
+"""Runs of a probe: it is trained and evaluated on cached features instead of texts."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from minibert.workbench.tasks.unequal_classes import rows_of_epoch
 
 @dataclass(frozen=True)
 class Probing:
-    """What a run needs to train a probe and to measure it.
+    """What a run needs to train a probe and to evaluate it.
 
     Attributes:
-        precision: of the probe, float32: its matrices are small. The features were extracted in
+        precision: of the probe: fp32, since its matrices are small. The features are extracted in
             the precision of the run.
         corpora, features, labels: of each split; features (examples, D), labels (examples,).
     """
@@ -52,7 +52,7 @@ class Probing:
         precision: Precision,
         progress: bool,
     ) -> Self:
-        """Extracts the features of every split, or takes them out of the cache."""
+        """Extracts the features of every split, or reads them from the cache."""
         features = {
             name: extract_features(
                 settings.model,

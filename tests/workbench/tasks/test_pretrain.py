@@ -31,6 +31,7 @@ from minibert.workbench.data.documents import Document
 from minibert.workbench.data.masking import Masking
 from minibert.workbench.data.passages import Passages
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
+from minibert.workbench.tasks.finetune import resume
 from minibert.workbench.tasks.pretrain import _prepare, pretrain, resume_pretraining
 from minibert.workbench.tasks.pretrain_model import with_positions
 from minibert.workbench.tasks.pretrain_scores import baselines, masked_batches, measure
@@ -214,7 +215,7 @@ def test_a_run_that_went_on_has_the_bits_of_one_without_a_break(
     with pytest.raises(ConfigError, match="mask_share.*0.15.*0.2"):
         resume_pretraining(tmp_path / "run", progress=False, mask_share=0.2)
     with pytest.raises(DataError):
-        cli.resume(tmp_path / "run", progress=False)
+        resume(tmp_path / "run", progress=False)
     resume_pretraining(tmp_path / "run", progress=False)
     assert weights_of(tmp_path / "run") == weights_of(whole.folder)
     assert log_of(tmp_path / "run") == log_of(whole.folder)
@@ -524,7 +525,7 @@ def test_a_body_without_heads_gets_fresh_ones_and_a_warning_for_a_high_rate(tmp_
     settings = settings_for(
         corpus, tmp_path / "run", model=str(tiny), max_length=30, epochs=1, **drawn
     )
-    with pytest.warns(UserWarning, match="high for weights that are trained already"):
+    with pytest.warns(UserWarning, match="high for weights that are already trained"):
         found = run(settings)
     assert isinstance(found.model, BertForPreTraining)
     BertForPreTraining.from_pretrained(found.folder)
