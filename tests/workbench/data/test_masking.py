@@ -150,7 +150,7 @@ def test_ids_without_a_piece_are_never_drawn():
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, float("nan")])
 def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(ConfigError, match="share of tokens to hide") as caught:
+    with pytest.raises(ConfigError, match="mask") as caught:
         masking(share=share)
     assert caught.value.key == "mask_share"
 

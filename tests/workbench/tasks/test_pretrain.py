@@ -701,5 +701,5 @@ def test_one_document_is_refused_with_a_way_out(tmp_path, capsys):
 
 def test_every_error_is_one_of_ours(corpus, tmp_path):
     for odd in ([], "corpus.jsonl"):
-        with pytest.raises(MinibertError, match="a list of one file, folder or name"):
+        with pytest.raises(MinibertError, match="corpus"):
             pretrain(PretrainSettings(corpus=odd), progress=False)
