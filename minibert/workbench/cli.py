@@ -26,9 +26,9 @@ from typing import Any
 
 from minibert.io.errors import ConfigError, DataError, HubError, MinibertError
 from minibert.workbench import recipes
-from minibert.workbench.arguments import parse
+from minibert.workbench.arguments import MACHINE, parse
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
-from minibert.workbench.runs.settings import READING, Settings, TrainingSettings
+from minibert.workbench.runs.settings import READING, Settings, TrainingSettings, check
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,9 +69,7 @@ def _run(options: argparse.Namespace) -> int:
         # Whoever reads our output, such as `head`, has stopped: nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except BaseException as error:
-        if isinstance(error, (SystemExit, GeneratorExit)):
-            raise
+    except (Exception, KeyboardInterrupt, _Terminated) as error:
         if options.debug:
             traceback.print_exc()
         message, code = _outcome(error)
@@ -142,9 +140,6 @@ Hub, which takes much longer:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from minibert.workbench.tasks.finetune import finetune, resume
-    from minibert.workbench.tasks.seeds import train_seeds
-
     progress, chosen = not options.quiet, _chosen(options, Settings)
     if hasattr(options, "resume"):
         if hasattr(options, "seeds"):
@@ -153,8 +148,23 @@ def _train(options: argparse.Namespace) -> None:
                 key="seeds",
                 hint="Repeat the --seeds command instead: it continues what is unfinished.",
             )
+        from minibert.workbench.tasks.finetune import resume
+
         _show(resume(options.resume, progress=progress, **chosen), progress)
         return
+    settings = _train_settings(chosen, progress)
+    if hasattr(options, "seeds"):
+        from minibert.workbench.tasks.seeds import train_seeds
+
+        print(train_seeds(settings, options.seeds, progress=progress).summary())
+        return
+    from minibert.workbench.tasks.finetune import finetune
+
+    _show(finetune(settings, progress=progress), progress)
+
+
+def _train_settings(chosen: dict[str, Any], progress: bool) -> Settings:
+    """Settings from options and recipe."""
     if not {"model", "train", "recipe"} & chosen.keys():
         chosen["recipe"] = recipes.DEFAULT
         if progress:
@@ -169,10 +179,8 @@ def _train(options: argparse.Namespace) -> None:
                 hint="minibert-small is a model that needs no download; see minibert train --help.",
             )
     settings = Settings(**chosen)
-    if hasattr(options, "seeds"):
-        print(train_seeds(settings, options.seeds, progress=progress).summary())
-    else:
-        _show(finetune(settings, progress=progress), progress)
+    _check_early(settings)
+    return settings
 
 
 def _show(run: Any, progress: bool) -> None:
@@ -192,12 +200,20 @@ def _show(run: Any, progress: bool) -> None:
 
 
 def _pretrain(options: argparse.Namespace) -> None:
-    from minibert.workbench.tasks.pretrain import pretrain, resume_pretraining
-
     progress, chosen = not options.quiet, _chosen(options, PretrainSettings)
     if hasattr(options, "resume"):
+        from minibert.workbench.tasks.pretrain import resume_pretraining
+
         print(resume_pretraining(options.resume, progress=progress, **chosen).summary())
         return
+    settings = _pretrain_settings(chosen)
+    from minibert.workbench.tasks.pretrain import pretrain
+
+    print(pretrain(settings, progress=progress).summary())
+
+
+def _pretrain_settings(chosen: dict[str, Any]) -> PretrainSettings:
+    """Settings from options and recipe."""
     hint = "See minibert pretrain --help."
     if "recipe" in chosen:
         recipe = recipes.load(chosen["recipe"], "pretrain")
@@ -207,7 +223,9 @@ def _pretrain(options: argparse.Namespace) -> None:
             hint = f"Or set {recipes.DATA_FOLDER} to the folder that holds the recipe's: {files}."
     if "corpus" not in chosen:
         raise ConfigError("Pre-training needs --corpus.", key="corpus", hint=hint)
-    print(pretrain(PretrainSettings(**chosen), progress=progress).summary())
+    settings = PretrainSettings(**chosen)
+    _check_early(settings)
+    return settings
 
 
 def _recipes(options: argparse.Namespace) -> None:
@@ -223,7 +241,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.data,
         reading={**_reading(options), "split": options.split},
         progress=not options.quiet,
-        **_given(options, *_MACHINE, "batch_size", "max_length", "overlap"),
+        **_given(options, *MACHINE, "batch_size", "max_length", "overlap"),
     )
     if options.output is not None:
         report.write(Path(options.output))
@@ -252,7 +270,7 @@ def _predict(options: argparse.Namespace) -> None:
     from minibert.workbench.tasks.predict import Predictor
 
     predictor = Predictor.from_pretrained(
-        options.model, **_given(options, *_MACHINE, "allow_untrained")
+        options.model, **_given(options, *MACHINE, "allow_untrained")
     )
     texts, pairs = _texts_and_pairs(options)
     predictions = predictor(
@@ -290,7 +308,7 @@ def _embed(options: argparse.Namespace) -> None:
     from minibert.workbench.tasks.embed import Embedder
 
     embedder = Embedder.from_pretrained(
-        options.model, **_given(options, *_MACHINE, "pooling", "normalize", "layer")
+        options.model, **_given(options, *MACHINE, "pooling", "normalize", "layer")
     )
     texts = _texts(options)
     how = _given(options, "batch_size", "max_length")
@@ -378,8 +396,6 @@ _COMMANDS = {
 
 # --- from options to arguments ------------------------------------------------------------------
 
-_MACHINE = ("revision", "device", "precision")
-
 
 def _given(options: argparse.Namespace, *keys: str) -> dict[str, Any]:
     """The options of these names, as arguments for what they are handed to."""
@@ -389,6 +405,12 @@ def _given(options: argparse.Namespace, *keys: str) -> dict[str, Any]:
 def _chosen(options: argparse.Namespace, kind: type[TrainingSettings]) -> dict[str, Any]:
     """The settings that were given on the command line."""
     return _given(options, *(item.name for item in fields(kind)))
+
+
+def _check_early(settings: TrainingSettings) -> None:
+    """Checks settings before torch is imported. Processes of torchrun do so together, later."""
+    if "RANK" not in os.environ:
+        check(settings)
 
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:

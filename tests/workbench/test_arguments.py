@@ -111,6 +111,10 @@ HEAVY = ["torch", "numpy", "tokenizers", "safetensors", "huggingface_hub", "tqdm
         (["recipes"], 0),
         (["train", "--epoch-count", "3"], 2),
         (["translate"], 2),
+        (["train", "--epochs", "0"], 2),
+        (["train", "--recipe", "nothing"], 2),
+        (["train", "--model", "minibert-small"], 2),
+        (["pretrain"], 2),
     ],
 )
 def test_no_wait_for_torch(arguments, code):
