@@ -17,6 +17,7 @@ from torch.nn.utils import skip_init
 
 from minibert.config import BertConfig
 from minibert.io.shards import LoadReport
+from minibert.io.source import Source
 
 
 class Model(nn.Module):
@@ -46,7 +47,7 @@ class Model(nn.Module):
     @classmethod
     def from_pretrained(
         cls,
-        source: str | Path,
+        source: str | Path | Source,
         *,
         revision: str | None = None,
         labels: Sequence[str] | None = None,
@@ -66,7 +67,7 @@ class Model(nn.Module):
         one where the file has none. A pooler that the file lacks comes with the head that needs it.
 
         Args:
-            source: a folder, or a Hub id such as "google-bert/bert-base-uncased".
+            source: a folder, a Hub id such as "google-bert/bert-base-uncased", or an open Source.
             revision: branch, tag or commit on the Hub.
             labels: the C label names, for sequence or token classification.
             num_labels: C, where there are no names.

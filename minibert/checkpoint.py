@@ -21,8 +21,9 @@ from minibert.base import Model, default_generator, initialise
 from minibert.config import BertConfig
 from minibert.io import shards
 from minibert.io.errors import CheckpointError, ConfigError
-from minibert.io.files import inside, read_object, write_json, write_tensors
-from minibert.io.shards import CONFIG, DTYPES, Entry, LoadReport, Shapes
+from minibert.io.files import write_json, write_tensors
+from minibert.io.shards import DTYPES, Entry, LoadReport, Shapes
+from minibert.io.source import CONFIG, Source, open_source
 
 M = TypeVar("M", bound=Model)
 
@@ -31,7 +32,7 @@ _MOST_LABELS = 100_000
 
 def load(
     cls: type[M],
-    source: str | Path,
+    source: str | Path | Source,
     revision: str | None,
     *,
     labels: Sequence[str] | None,
@@ -44,11 +45,12 @@ def load(
     allow_nonfinite: bool,
 ) -> M:
     """Model.from_pretrained, which explains the arguments and the errors."""
-    local, files = shards.find(source, revision)
-    known = read_config(local.folder)
+    source = open_source(source, revision, (CONFIG, shards.SINGLE, shards.INDEX))
+    files = shards.find(source)
+    known, path = read_config(source), source.path(CONFIG)
     stored = shards.stored_shapes(files)
-    _check_layers(stored, known.num_hidden_layers, local.folder / CONFIG)
-    _warn_of_subclass(cls, known, local.folder / CONFIG)
+    _check_layers(stored, known.num_hidden_layers, path)
+    _warn_of_subclass(cls, known, path)
     kind = official_class(cls, known.model_type).__name__
     config = _with_labels(kind, known, labels, num_labels, problem_type)
     if num_hidden_layers is not None:
@@ -76,7 +78,7 @@ def load(
         for name, tensor in model.state_dict().items()
         if name not in tensors
     }
-    model.load_report = LoadReport(str(source), local.revision, cls.__name__, entries)
+    model.load_report = LoadReport(source.name, source.revision, cls.__name__, entries)
     return model.eval()
 
 
@@ -140,14 +142,13 @@ def official_class(cls: type[Model], family: str = "bert") -> type[Model]:
     return found[-1]
 
 
-def class_name(folder: Path) -> str:
-    """The class here that `architectures` in a folder's config.json names; else "BertModel".
+def class_name(source: Source) -> str:
+    """The class here that `architectures` in a model's config.json names; else "BertModel".
 
     Raises:
         CheckpointError: config.json is missing, is not a JSON object, or names other classes.
     """
-    path = inside(folder, CONFIG)
-    stated = read_object(path).get("architectures") or []
+    path, stated = source.path(CONFIG), source.config.get("architectures") or []
     families = names.ARCHITECTURES.values()
     ours = {official: name for family in families for name, official in family.items()}
     listed = stated if isinstance(stated, list) else []
@@ -226,15 +227,14 @@ def _saved_by(cls: type[Model], config: BertConfig) -> bool:
 # config.json.
 
 
-def read_config(folder: Path) -> BertConfig:
-    """The config of a folder, with DistilBERT's keys translated.
+def read_config(source: Source) -> BertConfig:
+    """The config of a model, with DistilBERT's keys translated.
 
     Raises:
         CheckpointError: config.json is missing or is not a JSON object.
         ConfigError: a value that no model can be built from.
     """
-    path = inside(folder, CONFIG)
-    values = read_object(path)
+    path, values = source.path(CONFIG), source.config
     family = str(values.get("model_type", "bert"))
     family = family if family in names.CONFIG_KEYS else "bert"  # whose config refuses the others
     ours = {official: name for name, official in names.CONFIG_KEYS[family].items()}

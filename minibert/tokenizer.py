@@ -28,8 +28,9 @@ import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
-from minibert.io import hub, text_input, tokenizer_files
+from minibert.io import text_input, tokenizer_files
 from minibert.io.errors import DataError, InputError
+from minibert.io.source import Source, open_source
 from minibert.io.tokenizer_files import DEFAULT_MAX_LENGTH, SPECIAL_TOKENS, read_vocab
 
 Side = Literal["left", "right"]
@@ -107,10 +108,12 @@ class BertTokenizer:
         return result
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> BertTokenizer:
+    def from_pretrained(
+        cls, source: str | Path | Source, *, revision: str | None = None
+    ) -> BertTokenizer:
         """Opens the tokenizer of a model folder or Hub id; `read_folder` says from which files."""
-        folder = hub.resolve(source, tokenizer_files.FILES, revision=revision).folder
-        return cls(**tokenizer_files.read_folder(folder))
+        opened = open_source(source, revision, tokenizer_files.FILES)
+        return cls(**tokenizer_files.read_folder(opened.folder))
 
     @classmethod
     def from_vocab(

@@ -1,9 +1,9 @@
-"""The Hub: an id or a folder becomes local files, pinned to a commit, never a pickle.
+"""The Hub: the files of a repository, pinned to a commit, never a pickle.
 
-The only module that imports `huggingface_hub`. Nothing is fetched but the files that the caller
-lists, and a branch or tag is resolved to its commit first, so that all files are of one version.
-What was fetched is compared with the Hub's own list, by length and hash, before it is used; what
-is wrong is deleted. A commit that is whole in the cache is taken from there, without a network.
+The only module that imports `huggingface_hub`. Only files that the caller lists are downloaded, and
+a branch or tag is resolved to its commit first, so that all files are of one version. A new file is
+compared with the Hub's own list, by length and hash, before it is used; a wrong one is deleted. A
+commit that is whole in the cache is taken from there, without a network.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,12 +25,11 @@ import huggingface_hub
 from huggingface_hub import constants, errors
 from huggingface_hub.utils import logging as client_logging
 
-from minibert.io import bundled
 from minibert.io.errors import CheckpointError, DiskError, HubError, MinibertError
 from minibert.io.files import sha256, write_text
-from minibert.io.hub_failures import KINDS, Wanted, explain, is_answer, not_as_listed
+from minibert.io.hub_failures import Wanted, explain, is_answer, not_as_listed
 
-_HUB_ID = re.compile(r"(?!.*(--|\.\.|\.git\Z))(\w[\w.-]{0,94}\b/)?\w[\w.-]{0,94}\b", re.ASCII)
+ID = re.compile(r"(?!.*(--|\.\.|\.git\Z))(\w[\w.-]{0,94}\b/)?\w[\w.-]{0,94}\b", re.ASCII)
 _COMMIT = re.compile("[0-9a-f]{40}")
 # In a file name or revision: control characters, Windows' ways to name another place, an empty
 # part, "." or "..", and parts that no file system takes.
@@ -40,97 +39,36 @@ _SECRETS = re.compile(r"(?<=://)[^\s/@]+(?=@)|(?<=\?)\S+")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
 
 
-@dataclass(frozen=True)
-class Local:
-    """Files of one version of a model or data set, on the disk.
-
-    Attributes:
-        folder: holds the files that were asked for, as far as they exist.
-        revision: the commit they belong to; None for a folder of the user's own.
-        listing: every file name of the folder or repository, fetched or not; of a repository that
-            was found in the cache, those that are there.
-    """
-
-    folder: Path
-    revision: str | None
-    listing: tuple[str, ...] = ()
+# The folder with the files of one commit; the commit; every file name of the repository, downloaded
+# or not (of one that was found in the cache, those that are there).
+Snapshot = tuple[Path, str, tuple[str, ...]]
 
 
-def resolve(
-    source: str | Path,
-    patterns: Sequence[str],
-    *,
-    revision: str | None = None,
-    repo_type: str = "model",
-) -> Local:
-    """Finds a folder, or fetches the files of a Hub repository that match.
+def fetch(name: str, patterns: Sequence[str], revision: str, kind: str) -> Snapshot:
+    """The files of a repository that match, from the cache or from the Hub.
 
     Args:
-        source: a folder, or a Hub id such as "google-bert/bert-base-uncased". The folder of a run
-            stands for the `model/` inside it, and "minibert-small" for the model that ships with
-            the project.
-        patterns: file names, which may hold `*` and `?`; only these are fetched.
-        revision: branch, tag or commit of the repository; by default its main branch.
-        repo_type: "model" or "dataset".
-
-    Returns:
-        The folder, with the commit that a Hub id was resolved to.
+        name: the Hub id.
+        patterns: file names, which may hold `*` and `?`; no others are downloaded.
+        revision: branch, tag or commit.
+        kind: "model" or "dataset".
 
     Raises:
-        CheckpointError: there is no such folder, and the text is not a Hub id; the model that
-            ships with the project is not there; the folder is a run that has no model yet; the
-            revision is not one; or the repository has no file that matches, or one whose name
-            leads elsewhere.
+        CheckpointError: the revision is not one; or the repository has no file that matches, or
+            one whose name leads elsewhere.
         HubError: the download failed, or the files are not in the cache in offline mode.
         DiskError: the cache cannot be written to.
     """
-    if source == "":
+    repository = Wanted(name, kind, revision, constants.ENDPOINT, constants.HF_HUB_CACHE)
+    if _UNSAFE.search(revision):
         raise CheckpointError(
-            f"The name of the {KINDS[repo_type]} is empty.",
-            key="source",
-            hint="Name a folder, or a Hub id: owner/name.",
-        )
-    path = Path(os.path.expanduser(source))
-    if str(source) == bundled.MODEL and repo_type == "model" and not os.path.exists(path):
-        path = bundled.bundled()
-    if os.path.isdir(path):
-        if revision is not None:
-            raise CheckpointError(
-                f"{path} is a folder, which has no revision {revision!r}.", path=path
-            )
-        folder = _model_folder(path) if repo_type == "model" else path
-        return Local(folder, None, _files_in(folder))
-    if os.path.exists(path):
-        raise CheckpointError(
-            f"{path} is a file, not a folder.", path=path, hint="Name the folder that it is in."
-        )
-    if not _HUB_ID.fullmatch(str(source)):
-        raise CheckpointError(
-            f"There is no folder {path}.",
-            path=path,
-            hint="Name a folder, or a Hub id: owner/name.",
-        )
-    repository = Wanted(
-        name=str(source),
-        kind=repo_type,
-        revision="main" if revision is None else revision,
-        endpoint=constants.ENDPOINT,
-        cache=constants.HF_HUB_CACHE,
-    )
-    if _UNSAFE.search(repository.revision):
-        raise CheckpointError(
-            f"{repository.revision!r} is not a revision of {repository.name}.",
+            f"{revision!r} is not a revision of {name}.",
             key="revision",
             hint="Name a branch, a tag or a whole commit.",
         )
-    try:
-        if constants.HF_HUB_OFFLINE:
-            return _from_cache(repository, patterns)
-        return _pinned(repository, patterns) or _from_hub(repository, patterns)
-    except HubError as problem:
-        if path.parent != Path() and path.parent.is_dir():  # a folder was meant, such as runs/007
-            problem.add_note(f"There is a folder {path.parent} here, with no {path.name} in it.")
-        raise
+    if constants.HF_HUB_OFFLINE:
+        return _from_cache(repository, patterns)
+    return _pinned(repository, patterns) or _from_hub(repository, patterns)
 
 
 def is_pickle(name: str) -> bool:
@@ -138,30 +76,15 @@ def is_pickle(name: str) -> bool:
     return name.endswith(_PICKLES)
 
 
-def _model_folder(folder: Path) -> Path:
-    """The folder itself, unless it is that of a run, whose model is in `model/`."""
-    inside = folder / "model"
-    if (folder / "config.json").is_file():
-        return folder
-    if (inside / "config.json").is_file():
-        return inside
-    if (folder / "run.json").is_file():
-        raise CheckpointError(
-            f"{folder} is a run that has not finished: there is no model in it.",
-            path=inside,
-            hint=f"Wait until it has, or go on with it: --resume {folder}.",
-        )
-    return folder
-
-
-def _files_in(folder: Path) -> tuple[str, ...]:
+def files_in(folder: Path) -> tuple[str, ...]:
+    """The names of the files in a folder, sorted."""
     return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_file()))
 
 
 # --- from the cache -----------------------------------------------------------------------------
 
 
-def _pinned(repository: Wanted, patterns: Sequence[str]) -> Local | None:
+def _pinned(repository: Wanted, patterns: Sequence[str]) -> Snapshot | None:
     """A commit never changes: if all that is asked for is in the cache, nobody need be asked."""
     commit = repository.revision
     if not _COMMIT.fullmatch(commit):
@@ -171,10 +94,10 @@ def _pinned(repository: Wanted, patterns: Sequence[str]) -> Local | None:
     if not paths or None in known.values() or not all(map(_has_content, paths.values())):
         return None
     folder = _folder_of(*paths.popitem())
-    return Local(folder, commit, _files_in(folder))
+    return folder, commit, files_in(folder)
 
 
-def _from_cache(repository: Wanted, patterns: Sequence[str]) -> Local:
+def _from_cache(repository: Wanted, patterns: Sequence[str]) -> Snapshot:
     """The version that was fetched before, without a network."""
     files: dict[str, Path] = {}
     with contextlib.suppress(OSError, ValueError, errors.EntryNotFoundError):
@@ -208,13 +131,13 @@ def _from_cache(repository: Wanted, patterns: Sequence[str]) -> Local:
                 key=name,
                 hint="Fetch it again with a network (without HF_HUB_OFFLINE).",
             )
-    return Local(folder, folder.name, _files_in(folder))
+    return folder, folder.name, files_in(folder)
 
 
 # --- from the Hub -------------------------------------------------------------------------------
 
 
-def _from_hub(repository: Wanted, patterns: Sequence[str]) -> Local:
+def _from_hub(repository: Wanted, patterns: Sequence[str]) -> Snapshot:
     """Asks the Hub for its list of files, then fetches those that match, all of one commit."""
     if "@" in urlsplit(repository.endpoint).netloc:
         raise HubError(
@@ -229,11 +152,11 @@ def _from_hub(repository: Wanted, patterns: Sequence[str]) -> Local:
         if is_answer(problem):
             raise failure from None
         try:
-            local = _from_cache(repository, patterns)
+            snapshot = _from_cache(repository, patterns)
         except HubError:
             raise failure from None
-        warnings.warn(f"{failure} The copy in the cache is used: {local.folder}", stacklevel=3)
-        return local
+        warnings.warn(f"{failure} The copy in the cache is used: {snapshot[0]}", stacklevel=3)
+        return snapshot
     wanted = _matching(sorted(listed), patterns)
     if not wanted:
         raise CheckpointError(
@@ -249,7 +172,7 @@ def _from_hub(repository: Wanted, patterns: Sequence[str]) -> Local:
             raise explain(problem, replace(repository, file=name)) from None
     folder = _folder_of(name, path)
     _remember(folder, repository, patterns, listed)
-    return Local(folder, commit, tuple(sorted(listed)))
+    return folder, commit, tuple(sorted(listed))
 
 
 def _listing(repository: Wanted) -> tuple[str, dict[str, Any]]:

@@ -6,7 +6,6 @@ shapes and dtypes are read from the headers first; values follow when everything
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,10 +17,10 @@ import torch
 from torch import Tensor
 
 from minibert.io.errors import CheckpointError
-from minibert.io.files import inside, read_header, read_object, read_tensors
-from minibert.io.hub import Local, is_pickle, resolve
+from minibert.io.files import read_header, read_object, read_tensors
+from minibert.io.hub import is_pickle
+from minibert.io.source import CONFIG, Source
 
-CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
@@ -114,34 +113,32 @@ class Files:
         return self.index or self.paths[0]
 
 
-def find(source: str | Path, revision: str | None = None) -> tuple[Local, Files]:
-    """The folder of a model and the safetensors files in it, fetched if need be.
+def find(source: Source) -> Files:
+    """The safetensors files of a model, downloaded if need be.
 
     Raises:
         CheckpointError: there are no safetensors files, the index of shards cannot be trusted, or
             a file is a link that leads out of the folder.
         HubError: a download failed.
     """
-    local = resolve(source, (CONFIG, SINGLE, INDEX), revision=revision)
-    if os.path.lexists(local.folder / SINGLE):
-        return local, Files((inside(local.folder, SINGLE),))
-    if not os.path.lexists(local.folder / INDEX):
-        raise _no_weights(source, local)
-    index = inside(local.folder, INDEX)
+    source.fetch(CONFIG, SINGLE, INDEX)
+    if source.has(SINGLE):
+        return Files((source.path(SINGLE),))
+    if not source.has(INDEX):
+        raise _no_weights(source)
+    index = source.path(INDEX)
     weight_map, total_size = _read_index(index)
     shards = sorted(set(weight_map.values()))
-    if local.revision is not None:
-        resolve(source, shards, revision=local.revision)
+    source.fetch(*shards)
     for shard in shards:
-        if not os.path.lexists(local.folder / shard):
+        if not source.has(shard):
             raise CheckpointError(
                 f"{index} names {shard}, which is not there.",
                 path=index,
                 key=shard,
                 hint="Download the model again.",
             )
-    paths = tuple(inside(local.folder, shard) for shard in shards)
-    return local, Files(paths, index, weight_map, total_size)
+    return Files(tuple(map(source.path, shards)), index, weight_map, total_size)
 
 
 def stored_shapes(files: Files) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -245,27 +242,27 @@ def _is_finite(tensor: Tensor) -> bool:
     return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
-def _no_weights(source: str | Path, local: Local) -> CheckpointError:
-    pickles = [name for name in local.listing if is_pickle(name)]
-    tensorflow = [name for name in local.listing if ".ckpt." in name]
+def _no_weights(source: Source) -> CheckpointError:
+    pickles = [name for name in source.listing if is_pickle(name)]
+    tensorflow = [name for name in source.listing if ".ckpt." in name]
     if tensorflow and not pickles:
         return CheckpointError(
             f"{source} holds a TensorFlow checkpoint, {tensorflow[0]}, and no {SINGLE}.",
-            path=local.folder,
+            path=source.folder,
             key=SINGLE,
             hint="Convert it to safetensors first; the Hub has the official models in that form.",
         )
     if not pickles:
         return CheckpointError(
             f"{source} holds no {SINGLE}.",
-            path=local.folder,
+            path=source.folder,
             key=SINGLE,
             hint="Is it the folder of a model?",
         )
     return CheckpointError(
         f"{source} holds its weights as {', '.join(pickles)} only, a form that can run code when "
         "it is opened, so it is not opened here.",
-        path=local.folder,
+        path=source.folder,
         key=pickles[0],
         hint="Convert it: load it with transformers, from a source you trust, and call "
         "save_pretrained; or name a revision of the repository that holds safetensors, "

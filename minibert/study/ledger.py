@@ -20,9 +20,9 @@ from minibert.base import Model
 from minibert.checkpoint import class_name
 from minibert.config import BertConfig
 from minibert.heads import MODELS
-from minibert.io import shards
 from minibert.io.errors import CheckpointError
 from minibert.io.shards import Entry
+from minibert.io.source import Source, open_source
 from minibert.io.tables import table
 
 _PARTS = re.compile(r"(?:bert\.)?(embeddings\.\w+|encoder\.layers\.\d+|pooler|\w+)\.")
@@ -81,7 +81,7 @@ class Ledger:
         return "\n".join(self.lines())
 
 
-def ledger(source: str | Path, *, revision: str | None = None) -> Ledger:
+def ledger(source: str | Path | Source, *, revision: str | None = None) -> Ledger:
     """Opens a checkpoint as the class that its config.json names, and accounts for every tensor.
 
     Args:
@@ -94,9 +94,9 @@ def ledger(source: str | Path, *, revision: str | None = None) -> Ledger:
         ConfigError: config.json holds a value that no model can be built from.
         HubError: a download failed.
     """
-    local, _ = shards.find(source, revision)
-    kind: type[Model] = MODELS[class_name(local.folder)]
-    model = kind.from_pretrained(source, revision=local.revision or revision)
+    source = open_source(source, revision)
+    kind: type[Model] = MODELS[class_name(source)]
+    model = kind.from_pretrained(source)
     assert model.load_report is not None
     entries = model.load_report.entries
     sizes = {entry.name: entry.parameters for entry in entries if entry.name is not None}
@@ -106,9 +106,9 @@ def ledger(source: str | Path, *, revision: str | None = None) -> Ledger:
     if found != total:
         raise CheckpointError(
             f"The tensors of {source} add up to {found:,} parameters, but the model has {total:,}.",
-            path=local.folder,
+            path=source.folder,
         )
-    return Ledger(type(model).__name__, str(source), local.revision, entries, parts, total)
+    return Ledger(type(model).__name__, source.name, source.revision, entries, parts, total)
 
 
 def parameters_of(config: BertConfig, class_name: str = names.BARE_MODEL) -> tuple[Part, ...]:

@@ -17,6 +17,7 @@ from minibert.config import BertConfig
 from minibert.io import bundled, shards
 from minibert.io.errors import ConfigError, HubError, MinibertError
 from minibert.io.files import read_bytes, sha256
+from minibert.io.source import open_source
 
 LARGEST = 100_000  # bytes of the table
 
@@ -105,7 +106,8 @@ def verify(ids: Sequence[str] = (), path: str | Path | None = None) -> tuple[Ver
 
 def _verify(entry: Official) -> Verified:
     try:
-        local, files = shards.find(entry.id, entry.revision)
+        source = open_source(entry.id, entry.revision)
+        files = shards.find(source)
         stored = shards.stored_shapes(files)
     except HubError as problem:
         return Verified(entry.id, entry.revision, "not reachable", (str(problem),))
@@ -123,7 +125,7 @@ def _verify(entry: Official) -> Verified:
         what.append(f"{count:,} parameters, not {entry.parameters:,}")
     if entry.sha256 is not None and (found_sum := sha256(files.main)) != entry.sha256:
         what.append(f"sha256 is {found_sum}, not {entry.sha256}")
-    return Verified(entry.id, local.revision, "differs" if what else "ok", _first(what))
+    return Verified(entry.id, source.revision, "differs" if what else "ok", _first(what))
 
 
 def _first(what: list[Any]) -> tuple[str, ...]:

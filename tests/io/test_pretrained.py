@@ -26,6 +26,7 @@ from minibert.checkpoint import class_name
 from minibert.io.errors import CheckpointError, ConfigError, MinibertError
 from minibert.io.files import read_json, sha256, write_json
 from minibert.io.shards import SINGLE
+from minibert.io.source import open_source
 from tests.conftest import BOUNDS
 from tests.io.conftest import (
     CASES,
@@ -516,13 +517,13 @@ def test_a_config_with_a_value_of_any_type_loads_or_is_refused_by_name(key, save
 @pytest.mark.parametrize(("family", "name"), CASES)
 def test_the_class_is_the_one_that_the_config_names(family, name, tmp_path):
     random_model(family, name).save_pretrained(tmp_path)
-    assert class_name(tmp_path) == name
+    assert class_name(open_source(tmp_path)) == name
 
 
 @pytest.mark.parametrize("values", [{}, {"architectures": None}, {"architectures": []}])
 def test_a_config_that_names_no_class_is_that_of_a_bare_model(values, tmp_path):
     write_json(tmp_path / "config.json", values)
-    assert class_name(tmp_path) == "BertModel"
+    assert class_name(open_source(tmp_path)) == "BertModel"
 
 
 @pytest.mark.parametrize(
@@ -531,7 +532,7 @@ def test_a_config_that_names_no_class_is_that_of_a_bare_model(values, tmp_path):
 def test_a_class_that_is_not_known_is_named_with_those_that_are(stated, tmp_path):
     write_json(tmp_path / "config.json", {"architectures": stated})
     with pytest.raises(CheckpointError) as caught:
-        class_name(tmp_path)
+        class_name(open_source(tmp_path))
     assert repr(stated) in str(caught.value) and "DistilBertForMaskedLM" in str(caught.value)
     assert caught.value.path == tmp_path / "config.json" and caught.value.key == "architectures"
 
@@ -540,7 +541,7 @@ def test_a_class_that_is_not_known_is_named_with_those_that_are(stated, tmp_path
 def test_a_config_that_is_no_object_names_no_class(text, tmp_path):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match="config.json is not a JSON object"):
-        class_name(tmp_path)
+        class_name(open_source(tmp_path))
 
 
 def test_a_missing_config_is_named(saved):

@@ -12,6 +12,7 @@ from minibert import BertForSequenceClassification, BertModel
 from minibert.io.errors import CheckpointError
 from minibert.io.files import read_json, write_json
 from minibert.io.shards import INDEX, SINGLE, Entry, LoadReport, assemble, find, read
+from minibert.io.source import open_source
 from tests.io.conftest import random_model
 
 
@@ -91,7 +92,7 @@ def test_what_is_left_out_is_not_read(saved):
     save_file({**tensors, "qa_outputs.bias": torch.zeros(2)}, saved / SINGLE, {"format": "pt"})
     report = BertForSequenceClassification.from_pretrained(saved).load_report
     assert [entry.official for entry in report.of("left out")] == ["qa_outputs.bias"]
-    assert read(find(saved)[1], report.entries).keys() == tensors.keys()
+    assert read(find(open_source(saved)), report.entries).keys() == tensors.keys()
 
 
 def test_an_index_with_another_total_is_a_warning(sharded):
@@ -133,7 +134,7 @@ def test_a_pickle_is_not_opened_and_the_way_out_is_said(pickle, saved):
 
 def test_a_tensorflow_checkpoint_is_called_by_its_name(data):
     with pytest.raises(CheckpointError, match="TensorFlow checkpoint, bert_model.ckpt.*Convert"):
-        find(data / "tiny_tf_bert")
+        find(open_source(data / "tiny_tf_bert"))
 
 
 def test_a_pickle_beside_good_weights_is_not_looked_at(saved):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from minibert.io import hub
 from minibert.io.errors import DataError
+from minibert.io.source import open_source
 from minibert.workbench.data.readers import SUFFIXES
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -87,7 +87,7 @@ def _files_of_part(source: str | Path, split: str, revision: str | None) -> File
     where, _, part = split.rpartition("/")
     endings = [suffix + packed for suffix in SUFFIXES for packed in ("", ".gz")]
     patterns = [start + part + "*" + ending for start in ("", "*/") for ending in endings]
-    folder = hub.resolve(source, patterns, revision=revision, repo_type="dataset").folder
+    folder = open_source(source, revision, patterns, "dataset").folder
     begins = re.compile(re.escape(part) + "(?![A-Za-z])")
     found = sorted(
         path

@@ -13,42 +13,42 @@ from minibert import checkpoint
 from minibert.base import Model
 from minibert.data import Rows, plan_batches
 from minibert.heads import MODELS
-from minibert.io import hub, shards
+from minibert.io import shards
 from minibert.io.errors import CheckpointError, ConfigError
-from minibert.io.files import inside, sha256
+from minibert.io.files import sha256
+from minibert.io.source import Source, open_source
 from minibert.io.tokenizer_files import FILES as TOKENIZER_FILES
 from minibert.tokenizer import BertTokenizer
 from minibert.training import Batch
 from minibert.workbench.data.choices import collate
 
 
-def commit_of(source: str | Path, revision: str | None) -> str | None:
+def commit_of(source: str | Path | Source, revision: str | None) -> str | None:
     """The commit of a branch or tag, so that all files come from one version; None for a folder."""
-    return hub.resolve(source, ("config.json",), revision=revision).revision
+    return open_source(source, revision).revision
 
 
-def sums_of_files(source: str | Path, revision: str | None) -> dict[str, list[str]]:
+def sums_of_files(source: str | Path | Source, revision: str | None = None) -> dict[str, list[str]]:
     """The sha256 sums of what determines a model's outputs: weights and tokenizer files."""
-    folder = hub.resolve(source, TOKENIZER_FILES, revision=revision).folder
-    texts = [inside(folder, name) for name in sorted(TOKENIZER_FILES) if (folder / name).exists()]
+    opened = open_source(source, revision, TOKENIZER_FILES)
+    texts = [opened.path(name) for name in sorted(TOKENIZER_FILES) if opened.has(name)]
     return {
-        "weights": [sha256(path) for path in shards.find(source, revision)[1].paths],
+        "weights": [sha256(path) for path in shards.find(opened).paths],
         "tokenizer": [sha256(path) for path in texts],
     }
 
 
-def model_class(source: str | Path, *, revision: str | None = None) -> type[Model]:
+def model_class(source: str | Path | Source, *, revision: str | None = None) -> type[Model]:
     """The class that the `architectures` of a checkpoint's config.json name; BertModel if none do.
 
     Raises:
         CheckpointError: config.json is missing, is not a JSON object, or names other classes.
     """
-    local = hub.resolve(source, (shards.CONFIG,), revision=revision)
-    return MODELS[checkpoint.class_name(local.folder)]
+    return MODELS[checkpoint.class_name(open_source(source, revision))]
 
 
 def require_class(
-    source: str | Path, revision: str | None, *wanted: type[Model], hint: str | None = None
+    source: str | Path | Source, revision: str | None, *wanted: type[Model], hint: str | None = None
 ) -> type[Any]:
     """The class of a checkpoint, if it is one of those that a task can use.
 
@@ -60,7 +60,7 @@ def require_class(
         expected = " or ".join(kind.__name__ for kind in wanted)
         raise CheckpointError(
             f"{source} is a {found.__name__}, and this needs a {expected}.",
-            path=source,
+            path=str(source),
             key="architectures",
             hint=hint,
         )

@@ -8,12 +8,10 @@ from typing import Any
 
 from minibert import training as loop
 from minibert.base import Model
-from minibert.checkpoint import read_config
 from minibert.data import Rows
 from minibert.fast.precision import Precision, choose_precision
 from minibert.heads import ModelWithHead
-from minibert.io import hub
-from minibert.io.shards import CONFIG
+from minibert.io.source import Source, open_source
 from minibert.names import SUBCLASS
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus, read
@@ -73,7 +71,7 @@ def evaluate_file(
 
 
 def open_classifier(
-    source: str | Path, revision: str | None, *, allow_untrained: bool = False
+    source: str | Path | Source, revision: str | None = None, *, allow_untrained: bool = False
 ) -> Classifier:
     """A fine-tuned model, or a frozen one with its probe.
 
@@ -96,11 +94,10 @@ def open_classifier(
 
 
 def _saved_head(
-    source: str | Path, revision: str | None, heads: Sequence[type[Model]]
+    source: str | Path | Source, revision: str | None, heads: Sequence[type[Model]]
 ) -> type[Model] | None:
     """The head of a kind of task that is a subclass of an official class and saved this model."""
-    folder = hub.resolve(source, (CONFIG,), revision=revision).folder
-    saved_by = read_config(folder).extra.get(SUBCLASS)
+    saved_by = open_source(source, revision).config.get(SUBCLASS)
     named = {f"{head.__module__}:{head.__qualname__}": head for head in heads}
     return named.get(str(saved_by))
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from minibert.bert import BertModel
 from minibert.config import BertConfig
 from minibert.heads import ClassLoss
-from minibert.io import hub
 from minibert.io.errors import CheckpointError, ConfigError
-from minibert.io.files import inside, read_object, read_tensors, write_json, write_tensors
+from minibert.io.files import read_object, read_tensors, write_json, write_tensors
+from minibert.io.source import Source, open_source
 from minibert.training import Batch
 from minibert.workbench.kinds.classes import Classes
 from minibert.workbench.kinds.kind import Kind
@@ -93,28 +93,28 @@ class ProbedModel(nn.Module):
         return cls(model, probe, layer, pooling, labels)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> Self:
+    def from_pretrained(cls, source: str | Path | Source, *, revision: str | None = None) -> Self:
         """Opens what `save_pretrained` wrote.
 
         Raises:
             CheckpointError: a file is missing or damaged, or the probe does not fit the model.
         """
-        folder = hub.resolve(source, ("config.json", RECORD, NUMBERS), revision=revision).folder
-        path = inside(folder, RECORD)
+        source = open_source(source, revision, ("config.json", RECORD, NUMBERS))
+        path = source.path(RECORD)
         record = read_object(path)
         labels, layer, pooling = (record.get(key) for key in ("labels", "layer", "pooling"))
         names = labels if isinstance(labels, list) else []
         if not names or not all(isinstance(name, str) for name in names) or type(layer) is not int:
             raise CheckpointError(f"{path} does not name layer and labels.", path=path)
-        model = BertModel.from_pretrained(source, revision=revision)
+        model = BertModel.from_pretrained(source)
         probe = LinearProbe(model.config.hidden_size, len(names), torch.Generator())
-        tensors = read_tensors(inside(folder, NUMBERS))
+        tensors = read_tensors(source.path(NUMBERS))
         wanted = {name: tuple(tensor.shape) for name, tensor in probe.linear.state_dict().items()}
         found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         if wanted != found:
             raise CheckpointError(
-                f"{folder / NUMBERS} holds {found}, but the model and {RECORD} need {wanted}.",
-                path=folder / NUMBERS,
+                f"{source.path(NUMBERS)} holds {found}, but the model and {RECORD} need {wanted}.",
+                path=source.path(NUMBERS),
             )
         probe.linear.load_state_dict(tensors)
         return cls(model, probe, layer, str(pooling), names)
@@ -139,10 +139,9 @@ class ProbedModel(nn.Module):
         return self.probe.count_labels(inputs)
 
 
-def is_probe(source: str | Path, revision: str | None = None) -> bool:
+def is_probe(source: str | Path | Source, revision: str | None = None) -> bool:
     """Whether a folder or Hub id holds a probe."""
-    folder = hub.resolve(source, ("config.json", RECORD), revision=revision).folder
-    return inside(folder, RECORD).exists()
+    return open_source(source, revision, ("config.json", RECORD)).path(RECORD).exists()
 
 
 def feature_batches(

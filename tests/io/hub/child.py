@@ -28,14 +28,16 @@ import tqdm  # noqa: F401
 
 HANG = 100  # seconds; a case takes about one
 
+# Where programs are, which an import may open: Python's and the clone's own.
+_OF_PROGRAMS = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[3]), "/dev/", "/proc/")
 _MAKES_NAMES = ("os.mkdir", "os.rename", "os.symlink", "os.remove")
 _calls: list[str] = []
 
 
 def resolve(source, patterns, revision=None, kind="model") -> dict:
-    from minibert.io import hub
+    from minibert.io.source import open_source
 
-    local = hub.resolve(source, patterns, revision=revision, repo_type=kind)
+    local = open_source(source, revision, patterns, kind)
     paths = sorted(path for path in local.folder.rglob("*") if not path.is_dir())
     return {
         "folder": str(local.folder),
@@ -125,7 +127,7 @@ def opened_beside(folder) -> dict:
     def note(event, arguments):
         if event == "open" and isinstance(arguments[0], str):
             path = os.path.abspath(arguments[0])
-            if not path.startswith((folder, sys.prefix, sys.base_prefix, "/dev/", "/proc/")):
+            if not path.startswith((folder, *_OF_PROGRAMS)):
                 opened.append(path)
 
     sys.addaudithook(note)

@@ -6,7 +6,7 @@ import pytest
 
 from minibert import BertForSequenceClassification, BertTokenizer
 from minibert.io.errors import CheckpointError
-from minibert.io.hub import resolve
+from minibert.io.source import open_source
 from tests.io.conftest import random_model, reference_of
 from tests.io.hub.conftest import WEIGHTS
 from tests.io.hub_server import COMMIT, OLD_COMMIT, files_of
@@ -161,16 +161,16 @@ def test_a_repository_of_pickles_says_what_to_do_each_time(server, hub, saved):
 
 def test_a_folder_is_taken_as_it_is(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    local = resolve(tmp_path, WEIGHTS)
+    local = open_source(tmp_path)
     assert (local.folder, local.revision, local.listing) == (tmp_path, None, ("config.json",))
     with pytest.raises(CheckpointError, match="no revision 'v1'"):
-        resolve(tmp_path, WEIGHTS, revision="v1")
+        open_source(tmp_path, "v1")
 
 
 def test_a_file_is_not_a_folder(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match="is a file"):
-        resolve(tmp_path / "model.safetensors", WEIGHTS)
+        open_source(tmp_path / "model.safetensors")
 
 
 def test_a_run_folder_stands_for_the_model_in_it(saved, tmp_path):
@@ -178,22 +178,22 @@ def test_a_run_folder_stands_for_the_model_in_it(saved, tmp_path):
     run.mkdir()
     (run / "run.json").write_text("{}")
     with pytest.raises(CheckpointError, match="has not finished: there is no model in it"):
-        resolve(run, WEIGHTS)
+        open_source(run)
     saved.rename(run / "model")
-    assert resolve(run, WEIGHTS).folder == run / "model"
-    assert resolve(str(run), WEIGHTS).listing == ("config.json", "model.safetensors")
+    assert open_source(run).folder == run / "model"
+    assert open_source(str(run)).listing == ("config.json", "model.safetensors")
     BertForSequenceClassification.from_pretrained(run)
-    assert resolve(run, ("*.csv",), repo_type="dataset").folder == run
+    assert open_source(run, kind="dataset").folder == run
 
 
 def test_a_folder_with_a_config_of_its_own_is_not_a_run(saved):
     (saved / "model").mkdir()
     (saved / "model" / "config.json").write_text("{}")
-    assert resolve(saved, WEIGHTS).folder == saved
+    assert open_source(saved).folder == saved
 
 
 @pytest.mark.parametrize(("kind", "words"), [("model", "the model"), ("dataset", "the data set")])
 def test_an_empty_name_is_not_the_current_folder(kind, words):
     with pytest.raises(CheckpointError, match=f"name of {words} is empty") as caught:
-        resolve("", WEIGHTS, repo_type=kind)
+        open_source("", kind=kind)
     assert caught.value.hint is not None

@@ -25,6 +25,7 @@ with atheris.instrument_imports(include=["minibert"]):
     from minibert import checkpoint
     from minibert.io import files
     from minibert.io.errors import MinibertError
+    from minibert.io.source import open_source
     from minibert.tokenizer import BertTokenizer
 
 from tests.programs.hostile.case import (
@@ -53,7 +54,7 @@ def read_header(folder: Path) -> None:
 
 def read_config(folder: Path) -> None:
     """What is read can be written."""
-    config = checkpoint.read_config(folder)
+    config = checkpoint.read_config(open_source(folder))
     json.dumps(config.to_official(), allow_nan=False, ensure_ascii=False).encode("utf-8")
 
 

@@ -444,11 +444,11 @@ def test_a_source_names_its_part_after_a_colon(tmp_path, monkeypatch):
     parquet(tmp_path / "unsplit/test-0.parquet", rows * 3)
     asked = set()
 
-    def resolve(source, patterns, **_):
+    def resolve(source, *_):
         asked.add(source)
         return SimpleNamespace(folder=tmp_path)
 
-    monkeypatch.setattr("minibert.io.hub.resolve", resolve)
+    monkeypatch.setattr("minibert.workbench.data.sources.open_source", resolve)
     assert len(read("owner/name:split/train")) == 1
     assert len(read("owner/name:unsplit/train")) == 2
     # What the source says counts over the part that a caller takes by itself.
@@ -470,12 +470,12 @@ def test_a_colon_in_a_file_name_is_a_colon(tmp_path, monkeypatch):
 def test_a_data_set_of_the_hub(tmp_path, monkeypatch):
     asked = {}
 
-    def resolve(source, patterns, *, revision, repo_type):
-        asked.update(source=source, patterns=patterns, revision=revision, repo_type=repo_type)
+    def resolve(source, revision, patterns, kind):
+        asked.update(source=source, patterns=patterns, revision=revision, repo_type=kind)
         return SimpleNamespace(folder=tmp_path)
 
     parquet(tmp_path / "data/train-00000-of-00001.parquet", [{"text": "a", "label": 0}], ["no"])
-    monkeypatch.setattr("minibert.io.hub.resolve", resolve)
+    monkeypatch.setattr("minibert.workbench.data.sources.open_source", resolve)
     corpus = read("owner/some.set-1.0", split="train", revision="v2")
     assert corpus.label_counts == {"no": 1}
     assert (asked["source"], asked["revision"]) == ("owner/some.set-1.0", "v2")
@@ -603,7 +603,7 @@ def test_a_mistyped_path_is_not_asked_of_the_hub(tmp_path, monkeypatch, source):
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sets").mkdir()
-    monkeypatch.setattr("minibert.io.hub.resolve", resolve)
+    monkeypatch.setattr("minibert.workbench.data.sources.open_source", resolve)
     for name in (source, f"{source}:train"):
         with pytest.raises(DataError, match=f"There is no file or folder {source}"):
             read(name, split="train")

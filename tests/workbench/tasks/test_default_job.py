@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from minibert.io import bundled, hub
+from minibert.io import bundled
 from minibert.io.errors import CheckpointError
 from minibert.io.files import read_json
+from minibert.io.source import open_source
 from minibert.workbench.cli import main
 from tests.workbench.conftest import save_model
 from tests.workbench.runs.test_resume import break_at
@@ -59,7 +60,7 @@ def test_data_takes_the_samples_by_name(capsys):
 
 
 def test_the_package_comes_first(shipped, tmp_path):
-    assert hub.resolve("minibert-small", ("config.json",)).folder == shipped
+    assert open_source("minibert-small").folder == shipped
     inside = save_model(tmp_path / "package/weights" / bundled.MODEL)
     assert bundled.bundled() == inside
 
