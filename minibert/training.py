@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from minibert.io.errors import TrainingError
 from minibert.optim import Schedule, trained_parameters
 
-# This many skipped updates in a row halve the fp16 loss scale from 65536 to below 0.002. No scale
-# will help after that.
+# This many skips in a row halve the fp16 loss scale from 65536 to below 0.002: no scale will help.
 MAX_SKIPS_IN_A_ROW = 25
 
 Inputs = Mapping[str, Any]  # the keyword arguments of the model's forward pass

@@ -50,6 +50,7 @@ RANDOM, STATE = "random.safetensors", "state.json"
 LARGEST_STATE = 2**30  # bytes of state.json, which grows by 150 with every step
 
 Tensors = Mapping[str, Tensor]
+_GENERATORS: dict[str, Any] = {"cpu": torch.random, "cuda": torch.cuda, "mps": torch.mps}
 
 
 @dataclass
@@ -225,24 +226,21 @@ def _step_of(path: Path) -> int:
 
 def random_states(rank: int = 0) -> dict[str, Tensor]:
     """The state of torch's default generator of each device of this process, "rank-R/DEVICE"."""
-    states = {"cpu": torch.get_rng_state()}
+    devices = ["cpu"]
     if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states["cuda"] = torch.cuda.get_rng_state()
+        devices.append("cuda")
     if torch.backends.mps.is_available():
-        states["mps"] = torch.mps.get_rng_state()
-    return {f"rank-{rank}/{device}": state for device, state in states.items()}
+        devices.append("mps")
+    return {f"rank-{rank}/{device}": _GENERATORS[device].get_rng_state() for device in devices}
 
 
 def random_states_of(ranks: Ranks) -> dict[str, Tensor]:
     """The random states of all processes of a run."""
-    own = random_states(ranks.rank)
-    names = ranks.gather_json(list(own))
-    lengths = ranks.gather_json([len(state) for state in own.values()])
-    joined = ranks.gather(torch.cat(list(own.values())))
+    own = {name: state.tolist() for name, state in random_states(ranks.rank).items()}
     return {
-        name: state
-        for there, sizes, states in zip(names, lengths, joined, strict=True)
-        for name, state in zip(there, states.split(sizes), strict=True)
+        name: torch.tensor(state, dtype=torch.uint8)
+        for states in ranks.gather_json(own)
+        for name, state in states.items()
     }
 
 
@@ -252,20 +250,15 @@ def set_random_states(states: Tensors, rank: int = 0) -> None:
     Raises:
         CheckpointError: there are none of this rank.
     """
-    setters = {
-        "cpu": torch.set_rng_state,
-        "cuda": torch.cuda.set_rng_state,
-        "mps": torch.mps.set_rng_state,
-    }
     if f"rank-{rank}/cpu" not in states:
         raise CheckpointError(
             f"The checkpoint has no random state of rank {rank}; it has {', '.join(states)}.",
             key=f"rank-{rank}/cpu",
         )
-    for device, set_state in setters.items():
+    for device, generator in _GENERATORS.items():
         state = states.get(f"rank-{rank}/{device}")
         if state is not None:
-            set_state(state)
+            generator.set_rng_state(state)
 
 
 # --- tensors --------------------------------------------------------------------------------------

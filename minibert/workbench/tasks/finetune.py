@@ -13,7 +13,7 @@ state/ holds its checkpoints (see runs/state.py) and run.lock shows that a proce
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,6 @@ from minibert.tokenizer import BertTokenizer
 from minibert.training import Batch
 from minibert.workbench.data import checks
 from minibert.workbench.data.corpora import Corpus
-from minibert.workbench.data.examples import AnyExample
 from minibert.workbench.kinds import kind_of
 from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.kinds.kind import Kind
@@ -59,7 +58,6 @@ from minibert.workbench.tasks.probes import ProbedModel, require_classes
 from minibert.workbench.tasks.splits import read_splits
 from minibert.workbench.tasks.unequal_classes import class_loss, rows_of_epoch
 
-Examples = Sequence[AnyExample]
 OnStep = Callable[[StepRecord, Any], None]
 OnEpoch = Callable[[EpochRecord, Any], None]
 
@@ -137,15 +135,10 @@ class _Prepared:
 def finetune(
     settings: Settings | None = None,
     *,
-    model: str | Path | ModelWithHead | None = None,
-    tokenizer: BertTokenizer | None = None,
-    train: str | Path | Examples | None = None,
-    validation: str | Path | Examples | None = None,
-    test: str | Path | Examples | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
     progress: bool = True,
-    **values: Any,
+    **given: Any,
 ) -> Run:
     """Trains, evaluates, and writes the run folder.
 
@@ -154,23 +147,21 @@ def finetune(
     train together (see runs/together.py), and the first one writes and prints.
 
     Args:
-        settings: everything that decides the run; or name each setting, see `values`.
-        model: an object of any subclass of a model with a head, which is trained in place; or the
-            name of a model, as in the settings.
-        tokenizer: of the model; by default the one that the model named in the settings has.
-        train, validation, test: examples, whose labels are indices into the model's `id2label`; or
-            the name of a file, as in the settings.
+        settings: everything that decides the run.
         on_step, on_epoch: called with each record and the model, in which a `Trace` can be read.
             Put the model in eval mode first: in training mode dropout draws numbers, and the
             steps to come would have others. The next step puts it back.
-        values: settings, by name.
+        given: settings by name, instead of `settings` or in addition. These may be objects:
+            `model`, of any subclass of a model with a head, which is trained in place, with its
+            `tokenizer`; and `train`, `validation` and `test`, lists of examples whose labels are
+            indices into the model's `id2label`.
 
     Raises:
         MinibertError: a setting, a data file or a model that cannot be used (see io/errors.py), or
             a loss that is not finite.
     """
-    given = dict(model=model, tokenizer=tokenizer, train=train, validation=validation, test=test)
-    settings, found = objects.separate(settings, given, values)
+    found, values = objects.split_off(given)
+    settings = objects.settings_of(settings, found, values)
     prepare, run = partial(_prepare, found), partial(_run, on_step, on_epoch)
     return sessions.begin(settings, prepare, run, progress=progress)
 
@@ -178,11 +169,6 @@ def finetune(
 def resume(
     folder: str | Path,
     *,
-    model: ModelWithHead | None = None,
-    tokenizer: BertTokenizer | None = None,
-    train: Examples | None = None,
-    validation: Examples | None = None,
-    test: Examples | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
     progress: bool = True,
@@ -192,19 +178,17 @@ def resume(
 
     Args:
         folder: the run folder, or one checkpoint in it, RUN/state/step-N, to resume from that one.
-        model, tokenizer, train, validation, test: if the run was started with objects, the same
-            ones, made anew in the same way.
         on_step, on_epoch: as for `finetune`.
-        given: settings that the caller expects the run to have.
+        given: settings that the caller expects the run to have; and, if it was started with
+            objects, the same ones, made anew in the same way.
 
     Raises:
         MinibertError: as for `runs.session.resume`.
     """
-    splits = {"train": train, "validation": validation, "test": test}
-    found = Objects(model, tokenizer, {k: v for k, v in splits.items() if v is not None})
+    found, values = objects.split_off(given)
     prepare, run = partial(_prepare, found), partial(_run, on_step, on_epoch)
     return sessions.resume(
-        folder, given, Settings, prepare, run, progress=progress, objects=found.names
+        folder, values, Settings, prepare, run, progress=progress, objects=found.names
     )
 
 

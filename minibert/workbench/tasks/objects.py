@@ -18,6 +18,8 @@ from minibert.workbench.data.examples import AnyExample
 from minibert.workbench.kinds import kind_of
 from minibert.workbench.runs.settings import Settings
 
+OBJECTS = ("model", "tokenizer", "train", "validation", "test")
+
 
 @dataclass(frozen=True)
 class Objects:
@@ -56,37 +58,37 @@ class Objects:
         return found
 
 
-def separate(
-    settings: Settings | None, given: Mapping[str, Any], values: Mapping[str, Any]
-) -> tuple[Settings, Objects]:
-    """The settings of a run, and what it was given as objects.
+def split_off(given: Mapping[str, Any]) -> tuple[Objects, dict[str, Any]]:
+    """What is an object in keyword arguments, and the settings among them."""
+    found = {
+        name: value
+        for name, value in given.items()
+        if name in OBJECTS and not isinstance(value, (str, Path, type(None)))
+    }
+    values = {name: value for name, value in given.items() if name not in found}
+    return Objects(found.pop("model", None), found.pop("tokenizer", None), found), values
+
+
+def settings_of(settings: Settings | None, objects: Objects, values: dict[str, Any]) -> Settings:
+    """The settings of a run, with a description in place of each object.
 
     Args:
-        settings: None to make them of `given` and `values`.
-        given: model, tokenizer, train, validation and test, each an object, a text that names it,
-            or None.
-        values: settings by name.
+        settings: None to make them of `values`. If they name a model beside a model object, its
+            tokenizer is taken from there, and the name stays.
 
     Raises:
         ConfigError: there is a model object and nothing to take its tokenizer from.
     """
-    values = dict(values)
-    found: dict[str, Any] = {}
-    for name, value in given.items():
-        if isinstance(value, (str, Path)):
-            values[name] = value
-        elif value is not None:
-            found[name] = value
-            # Settings that name a model still say where its tokenizer comes from.
-            if name != "tokenizer" and not (name == "model" and settings is not None):
-                values[name] = describe(value)
-    model, tokenizer = found.pop("model", None), found.pop("tokenizer", None)
-    if settings is None and model is not None and tokenizer is None:
-        raise ConfigError(
-            "A model given as an object needs its tokenizer.", key="tokenizer", hint="Give it too."
-        )
-    made = Settings(**values) if settings is None else replace(settings, **values)
-    return made, Objects(model, tokenizer, found)
+    words: dict[str, Any] = {name: describe(examples) for name, examples in objects.splits.items()}
+    if settings is not None:
+        return replace(settings, **words, **values)
+    if objects.model is not None:
+        if objects.tokenizer is None:
+            raise ConfigError(
+                "A model object needs its tokenizer.", key="tokenizer", hint="Give tokenizer=..."
+            )
+        words["model"] = describe(objects.model)
+    return Settings(**{**words, **values})
 
 
 def describe(value: Any) -> str:

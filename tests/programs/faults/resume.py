@@ -6,7 +6,7 @@ FAULTS = [
     *faults(
         "workbench/runs",
         "workbench/runs/test_state",
-        ("random state not restored", "set_state(state)", "pass"),
+        ("random state not restored", "generator.set_rng_state(state)", "pass"),
         ("schedule not restored", "training.schedule.go_to(updates)", "pass"),
         ("scaler not restored", "training.scaler.load_state_dict(scaler)", "pass"),
         (
