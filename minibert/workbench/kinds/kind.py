@@ -21,7 +21,7 @@ from torch import Tensor
 
 from minibert.data import Dataset, Example, Rows
 from minibert.heads import ModelWithHead
-from minibert.io.errors import DataError
+from minibert.io.errors import ConfigError, DataError
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.examples import AnyExample
@@ -77,6 +77,7 @@ class Kind(ABC):
         head: the model class; subclasses of it do this kind of task, too.
         form: the class of its examples.
         dataset: what turns them into rows of ids.
+        in_windows: whether the dataset reads long texts in windows that overlap.
         metrics: what is measured, the main one first and "loss" last.
         labels_are: the `Corpus.problem_type` of its data, if it is not `problem_type`.
         named: whether labels are classes with names.
@@ -93,6 +94,7 @@ class Kind(ABC):
     head: ClassVar[type[ModelWithHead]]
     form: ClassVar[type[Any]] = Example
     dataset: ClassVar[type[Any]] = Dataset
+    in_windows: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]]
     labels_are: ClassVar[str | None] = None
     named: ClassVar[bool] = False
@@ -126,8 +128,21 @@ class Kind(ABC):
         overlap: int | None = None,
         progress: bool = False,
     ) -> Rows:
-        """The examples as rows of ids; `overlap` is for contexts that are read in windows."""
-        return self.dataset(corpus, tokenizer, max_length=max_length, progress=progress)
+        """The examples as rows of ids.
+
+        Args:
+            overlap: tokens that two windows of a long context share.
+
+        Raises:
+            ConfigError: an overlap is given, and texts are not read in windows.
+        """
+        if overlap is not None and not self.in_windows:
+            raise ConfigError(
+                f"overlap is {overlap}, but only contexts of questions are read in windows.",
+                key="overlap",
+            )
+        windows = {"overlap": overlap} if self.in_windows else {}
+        return self.dataset(corpus, tokenizer, max_length=max_length, progress=progress, **windows)
 
     def fresh(
         self, source: str | Path, corpus: Corpus, *, revision: str | None, seed: int

@@ -19,11 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from minibert.data import Rows
 from minibert.heads import BertForQuestionAnswering
 from minibert.io.errors import DataError
 from minibert.io.tables import shorten
-from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.examples import QuestionExample
 from minibert.workbench.data.windows import NOT_HERE, Window, Windows
@@ -83,32 +81,9 @@ class Spans(Kind):
     head = BertForQuestionAnswering
     form = QuestionExample
     dataset = Windows
+    in_windows = True
     metrics = ("f1", "exact_match", "loss")
     asks = '"a question" --pair "the context"'
-
-    def rows(
-        self,
-        corpus: Corpus,
-        tokenizer: BertTokenizer,
-        *,
-        max_length: int | None = None,
-        overlap: int | None = None,
-        progress: bool = False,
-    ) -> Rows:
-        return self.dataset(
-            corpus, tokenizer, max_length=max_length, overlap=overlap, progress=progress
-        )
-
-    def describe_labels(self, corpus: Corpus) -> str:
-        examples: Any = corpus
-        answered = [example.answers for example in examples if example.answers]
-        contexts = len({example.context for example in examples})
-        sizes = [len(answers[0].text) for answers in answered] or [0]
-        return (
-            f"{len(corpus):,} questions on {contexts:,} contexts, {len(corpus) - len(answered):,} "
-            f"without an answer; answers have {np.median(sizes):g} characters (median), "
-            f"{max(sizes):,} at most"
-        )
 
     def report(self, measured: Measured) -> Report:
         """Exact match and F1 as SQuAD defines them, for the best of the right answers.

@@ -25,7 +25,7 @@ from minibert.workbench.kinds.kind import Kind
 from minibert.workbench.scores.metrics import HIGHER_IS_BETTER
 from minibert.workbench.tasks.evaluate import evaluate, evaluate_file
 from minibert.workbench.tasks.predict import Predictor
-from tests.workbench.conftest import NAMES, sentence, write_table
+from tests.workbench.conftest import NAMES, refused, sentence, write_table
 
 
 class NextSentence(Classes):
@@ -114,6 +114,12 @@ def test_a_new_kind_goes_through_every_command(tiny, tmp_path, capsys):
 def test_every_metric_has_a_direction():
     for kind in KINDS.values():
         assert {*kind.metrics} <= {*HIGHER_IS_BETTER} and kind.metrics[-1] == "loss"
+
+
+def test_an_overlap_without_windows_is_refused(tokenizer):
+    corpus = KINDS["single_label_classification"].unlabelled(["so"])
+    with refused(ConfigError, "overlap"):
+        KINDS["single_label_classification"].rows(corpus, tokenizer, overlap=3)
 
 
 def test_settings_that_it_does_not_support_are_refused(tiny, tmp_path, capsys):
