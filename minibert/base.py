@@ -23,6 +23,13 @@ from minibert.io.source import Source
 class Model(nn.Module):
     """The base class of BertModel and of the models with heads.
 
+    To change a model, derive a class from it and make the change in its `__init__` (or `build`),
+    from nothing but the config; what else it needs goes into `config.extra`. The subclass loads
+    official files: parameters that it adds are freshly initialised, those that it drops are left
+    out. Saving writes its own parameters under their own names and the class's name, as
+    information, under `minibert_class` in config.json. A model that its class would not build again
+    is refused: loading could not bring the change back.
+
     Attributes:
         config: the BertConfig that the model was built from.
         body: the BertModel inside (itself, for a BertModel).
@@ -87,18 +94,10 @@ class Model(nn.Module):
         from minibert import checkpoint
 
         return checkpoint.load(
-            cls,
-            source,
-            revision,
-            labels=labels,
-            num_labels=num_labels,
-            problem_type=problem_type,
-            fresh_head=fresh_head,
-            num_hidden_layers=num_hidden_layers,
-            dtype=dtype,
-            generator=generator,
-            allow_nonfinite=allow_nonfinite,
-        )
+            cls, source, revision, labels=labels, num_labels=num_labels, problem_type=problem_type,
+            fresh_head=fresh_head, num_hidden_layers=num_hidden_layers, dtype=dtype,
+            generator=generator, allow_nonfinite=allow_nonfinite,
+        )  # fmt: skip
 
     def save_pretrained(self, folder: str | Path, *, allow_untrained: bool = False) -> None:
         """Writes model.safetensors and config.json, which transformers opens too.
@@ -106,8 +105,8 @@ class Model(nn.Module):
         Each file is whole or absent; config.json comes last. The tokenizer saves its own files.
 
         Raises:
-            CheckpointError: a freshly initialised head was never trained, and `allow_untrained` is
-                off.
+            CheckpointError: a freshly initialised head was never trained, unless `allow_untrained`;
+                or the class would not build this model again from its config.
             DiskError: a write failed.
         """
         from minibert import checkpoint

@@ -8,7 +8,6 @@ initialised), tied (a second copy of another) or left out, with the reason.
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,37 +21,35 @@ from minibert.config import BertConfig
 from minibert.io import shards
 from minibert.io.errors import CheckpointError, ConfigError
 from minibert.io.files import write_json, write_tensors
+from minibert.io.labels import read_labels
 from minibert.io.shards import DTYPES, Entry, LoadReport, Shapes
 from minibert.io.source import CONFIG, Source, open_source
 
 M = TypeVar("M", bound=Model)
 
-_MOST_LABELS = 100_000
-
 
 def load(
-    cls: type[M],
-    source: str | Path | Source,
-    revision: str | None,
-    *,
-    labels: Sequence[str] | None,
-    num_labels: int | None,
-    problem_type: str | None,
-    fresh_head: bool,
-    num_hidden_layers: int | None,
-    dtype: torch.dtype,
-    generator: torch.Generator | None,
-    allow_nonfinite: bool,
-) -> M:
+    cls: type[M], source: str | Path | Source, revision: str | None, *,
+    labels: Sequence[str] | None, num_labels: int | None, problem_type: str | None,
+    fresh_head: bool, num_hidden_layers: int | None, dtype: torch.dtype,
+    generator: torch.Generator | None, allow_nonfinite: bool,
+) -> M:  # fmt: skip
     """Model.from_pretrained, which explains the arguments and the errors."""
     source = open_source(source, revision, (CONFIG, shards.SINGLE, shards.INDEX))
     files = shards.find(source)
     known, path = read_config(source), source.path(CONFIG)
     stored = shards.stored_shapes(files)
     _check_layers(stored, known.num_hidden_layers, path)
-    _warn_of_subclass(cls, known, path)
+    if names.SUBCLASS in known.extra and not _saved_by(cls, known):
+        warnings.warn(
+            f"{path} was saved by {known.extra[names.SUBCLASS]!r:.200}, which may compute "
+            f"something else from these weights than {cls.__name__}.",
+            stacklevel=3,
+        )
     kind = official_class(cls, known.model_type).__name__
-    config = _with_labels(kind, known, labels, num_labels, problem_type)
+    config = _with_labels(kind, known, labels, num_labels)
+    if problem_type is not None:
+        config = config.replace(problem_type=problem_type)
     if num_hidden_layers is not None:
         config = _with_layers(config, num_hidden_layers)
     has_pooler = any(names.bare_name(name).startswith("pooler.") for name in stored)
@@ -62,15 +59,10 @@ def load(
     fresh = _choose_fresh(model, stored, known, ignored, asked, fresh_head)
     if not _saved_by(cls, known):
         fresh |= dict.fromkeys(added, f"added by {cls.__name__}; train before use")
-    entries = match(model, stored, fresh, ignored, files.main)
+    where = files.main
+    entries = _match(model, stored, fresh=fresh, ignored=ignored, where=where)
     _initialise_fresh(model, [e.name for e in entries if e.status == "fresh"], generator)
-    tensors = shards.assemble(
-        entries,
-        shards.read(files, entries),
-        dtype=dtype,
-        allow_nonfinite=allow_nonfinite,
-        where=files.main,
-    )
+    tensors = shards.assemble(entries, shards.read(files, entries), dtype, allow_nonfinite, where)
     model.load_state_dict(tensors, strict=False, assign=True)
     model.to(dtype)  # what is fresh
     model._fresh = {
@@ -113,7 +105,7 @@ def load_state_dict(model: Model, tensors: Mapping[str, Tensor]) -> None:
         name: (tuple(tensor.shape), codes.get(dtypes[name], dtypes[name]))
         for name, tensor in tensors.items()
     }
-    entries = match(model, stored)
+    entries = _match(model, stored)
     model.load_state_dict(shards.assemble(entries, tensors))
     model.load_report = LoadReport("a state dict", None, type(model).__name__, entries)
 
@@ -122,11 +114,7 @@ def load_state_dict(model: Model, tensors: Mapping[str, Tensor]) -> None:
 
 
 def official_class(cls: type[Model], family: str = "bert") -> type[Model]:
-    """The class with official files that a class is, or is derived from.
-
-    Raises:
-        CheckpointError: there is none, or DistilBERT was published without it.
-    """
+    """The class with official files that a class is, or is derived from, for a family."""
     found = [kind for kind in cls.__mro__ if kind.__name__ in names.HEADS["bert"]]
     if not found:
         raise CheckpointError(
@@ -210,16 +198,6 @@ def _parts(model: nn.Module) -> dict[str, object]:
     return parts
 
 
-def _warn_of_subclass(cls: type[Model], config: BertConfig, path: Path) -> None:
-    saved_by = config.extra.get(names.SUBCLASS)
-    if saved_by is not None and not _saved_by(cls, config):
-        warnings.warn(
-            f"{path} was saved by {saved_by!r:.200}, a subclass that may compute something else "
-            f"from these weights than {cls.__name__}.",
-            stacklevel=4,
-        )
-
-
 def _saved_by(cls: type[Model], config: BertConfig) -> bool:
     return str(config.extra.get(names.SUBCLASS)).rpartition(":")[2] == cls.__qualname__
 
@@ -269,32 +247,17 @@ def official_config(model: Model) -> dict[str, Any]:
 
 
 def _with_labels(
-    kind: str,
-    config: BertConfig,
-    labels: Sequence[str] | None,
-    num_labels: int | None,
-    problem_type: str | None,
+    kind: str, config: BertConfig, labels: Sequence[str] | None, num_labels: int | None
 ) -> BertConfig:
-    """The stored config with the labels and the problem type that were asked for."""
-    if problem_type is not None:
-        config = config.replace(problem_type=problem_type)
-    if labels is None and num_labels is None:
+    """The stored config with the labels that were asked for."""
+    if labels is None and num_labels in (None, config.num_labels):
         return config
     if kind not in names.LABELLED:
         raise ConfigError(f"The classes of {kind} are fixed, so it takes no labels.", key="labels")
-    count = len(labels) if labels is not None else num_labels
-    if num_labels not in (None, count) or not count or not 1 <= count <= _MOST_LABELS:
-        raise ConfigError(
-            f"{count} labels and num_labels {num_labels} were given; from 1 to {_MOST_LABELS} "
-            "are possible.",
-            key="num_labels",
-        )
-    if labels is None and count == config.num_labels:
-        return config
-    chosen = list(labels) if labels is not None else [f"LABEL_{i}" for i in range(count)]
-    if len(set(chosen)) != count:
-        raise ConfigError(f"A label is there twice: {chosen}.", key="labels")
-    return config.replace(id2label=dict(enumerate(chosen)))
+    if labels is not None and len(set(labels)) < len(labels):
+        raise ConfigError(f"A label is there twice: {[*labels]}.", key="labels")
+    id2label = None if labels is None else dict(enumerate(labels))
+    return config.replace(id2label=read_labels({"num_labels": num_labels, "id2label": id2label}))
 
 
 def _check_layers(stored: Shapes, layers: int, path: Path) -> None:
@@ -351,97 +314,10 @@ def _copies(model: Model) -> dict[str, str]:
     return names.copies(kind, config.model_type, config.tie_word_embeddings)
 
 
-def match(
-    model: Model,
-    stored: Shapes,
-    fresh: Mapping[str, str] | None = None,
-    ignored: Mapping[str, str] | None = None,
-    where: str | Path = "The state dict",
-) -> tuple[Entry, ...]:
-    """Decides what becomes of every tensor, from names, shapes and dtypes alone.
-
-    Args:
-        stored: what there is, under official names of any age, with or without prefix.
-        fresh: parameters that may be missing -> the reason they are freshly initialised.
-        ignored: stored tensors not to be used -> the reason.
-        where: the file that the tensors come from, or what the error calls their place.
-
-    Raises:
-        CheckpointError: one error for all tensors that are missing, unexpected, of another shape,
-            of a dtype that weights do not have, or there under two names.
-    """
-    fresh, ignored = fresh or {}, ignored or {}
-    official = official_names(model)
-    bare = {key: names.bare_name(key) for key in [*stored, *official.values()]}
-    copies = {names.bare_name(copy): names.bare_name(kept) for copy, kept in _copies(model).items()}
-    stand_ins = {kept: copy for copy, kept in copies.items()}
-    faults: dict[str, list[str]] = defaultdict(list)
-    found: dict[str, str] = {}
-    for key in stored:
-        if key not in ignored and found.setdefault(bare[key], key) != key:
-            faults["there twice"].append(f"{found[bare[key]]} and {key}")
-
-    entries: list[Entry] = []
-    for name, tensor in model.state_dict().items():
-        wanted, shape = bare[official[name]], tuple(tensor.shape)
-        there = found.get(wanted) or found.get(stand_ins.get(wanted, ""))
-        if there is None and name in fresh:
-            entries.append(Entry(official[name], name, shape, "", "fresh", fresh[name]))
-        elif there is None:
-            faults["missing"].append(f"{official[name]} {shape}")
-        else:
-            stored_shape, dtype = stored[there]
-            if stored_shape != shape:
-                faults["of another shape"].append(
-                    f"{there} is {stored_shape} in the file and {shape} in the model"
-                )
-            elif dtype not in DTYPES:
-                faults["not of a floating-point type"].append(f"{there} ({dtype})")
-            entries.append(Entry(there, name, shape, DTYPES.get(dtype, dtype), "loaded"))
-
-    used = {entry.official for entry in entries if entry.status == "loaded"}
-    expected = {bare[name] for name in official.values()}
-    for key, (shape, dtype) in stored.items():
-        if key in used or found.get(bare[key], key) != key:
-            continue
-        status, kept = "left out", ""
-        why = ignored.get(key) or names.reason_left_out(bare[key], expected)
-        if key not in ignored and bare[key] in copies:
-            status, why = "tied", f"the same values as {copies[bare[key]]}, kept once"
-            kept = found.get(copies[bare[key]], "")
-            if kept and stored[kept] != (shape, dtype):
-                faults["unlike the tensor that they repeat"].append(
-                    f"{key} is {dtype} {shape} and {kept} is {stored[kept][1]} {stored[kept][0]}"
-                )
-        if why is None:
-            faults["unexpected"].append(f"{key} {shape}")
-        else:
-            kept = kept if model.config.tie_word_embeddings else ""
-            entries.append(Entry(key, None, shape, DTYPES.get(dtype, dtype), status, why, kept))
-    if faults:
-        raise _does_not_fit(model, where, faults)
-    return tuple(entries)
-
-
-def _does_not_fit(
-    model: Model, where: str | Path, faults: Mapping[str, Sequence[str]]
-) -> CheckpointError:
-    listed = "; ".join(
-        f"{len(keys)} {'tensor' if len(keys) == 1 else 'tensors'} {what}: {', '.join(keys)}"
-        for what, keys in faults.items()
-    )
-    heads = tuple(start for start in names.LEFT_OUT if not start.startswith("embeddings"))
-    only_head = set(faults) == {"missing"} and all(
-        names.bare_name(key).startswith(heads) for key in faults["missing"]
-    )
-    return CheckpointError(
-        f"{where} does not fit {type(model).__name__}: {listed}.",
-        path=where if isinstance(where, Path) else None,
-        key=next(iter(faults.values()))[0].split(" ")[0],
-        hint="To train a new head, give label names (or num_labels, or fresh_head=True)."
-        if only_head
-        else None,
-    )
+def _match(model: Model, stored: Shapes, **how: Any) -> tuple[Entry, ...]:
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    official, tied = official_names(model), model.config.tie_word_embeddings
+    return names.match(type(model).__name__, official, shapes, stored, _copies(model), tied, **how)
 
 
 def _compare_classes(

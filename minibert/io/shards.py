@@ -184,7 +184,6 @@ def read(files: Files, entries: Iterable[Entry]) -> dict[str, Tensor]:
 def assemble(
     entries: Sequence[Entry],
     tensors: Mapping[str, Tensor],
-    *,
     dtype: torch.dtype | None = None,
     allow_nonfinite: bool = False,
     where: str | Path = "The state dict",
