@@ -11,7 +11,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,6 +21,7 @@ from torch import Tensor
 from minibert.data import Dataset, Example, Rows
 from minibert.heads import ModelWithHead
 from minibert.io.errors import ConfigError, DataError
+from minibert.io.source import Source
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.examples import AnyExample
@@ -144,13 +144,10 @@ class Kind(ABC):
         windows = {"overlap": overlap} if self.in_windows else {}
         return self.dataset(corpus, tokenizer, max_length=max_length, progress=progress, **windows)
 
-    def fresh(
-        self, source: str | Path, corpus: Corpus, *, revision: str | None, seed: int
-    ) -> ModelWithHead:
+    def fresh(self, source: Source, corpus: Corpus, *, seed: int) -> ModelWithHead:
         """A pre-trained body with a fresh head for the labels of this corpus."""
         return self.head.from_pretrained(
             source,
-            revision=revision,
             generator=torch.Generator().manual_seed(seed),
             **self.head_for(corpus),
         )

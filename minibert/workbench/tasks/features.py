@@ -24,6 +24,7 @@ from minibert.data import Example
 from minibert.fast.precision import choose_precision
 from minibert.io.errors import CheckpointError, DataError, DiskError
 from minibert.io.files import read_header, read_tensors, write_tensors
+from minibert.io.source import Source
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.tasks.common import commit_of, pick_device, sums_of_files
@@ -36,7 +37,7 @@ VERSION = 1
 
 
 def extract_features(
-    source: str | Path,
+    source: str | Path | Source,
     texts: Corpus | Sequence[Example] | Sequence[str],
     *,
     layer: int = -1,

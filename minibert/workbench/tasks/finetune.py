@@ -25,6 +25,7 @@ from minibert.fast.precision import Precision, choose_precision
 from minibert.heads import ModelWithHead
 from minibert.io.errors import ConfigError
 from minibert.io.files import finite, write_json
+from minibert.io.source import Source, open_source
 from minibert.tokenizer import BertTokenizer
 from minibert.training import Batch
 from minibert.workbench.data import checks
@@ -43,7 +44,6 @@ from minibert.workbench.scores.baselines import baselines, describe
 from minibert.workbench.scores.metrics import HIGHER_IS_BETTER
 from minibert.workbench.tasks import faults, objects
 from minibert.workbench.tasks.common import (
-    commit_of,
     pick_device,
     planned,
     shorten_to,
@@ -123,7 +123,7 @@ class _Prepared:
 
     settings: Settings
     kind: Kind
-    revision: str | None  # the commit of the model
+    source: Any  # the `Source` of the model; None if it was given as an object
     model: Classifier
     tokenizer: BertTokenizer
     splits: dict[str, _Split]
@@ -200,13 +200,14 @@ def _prepare(given: Objects, settings: Settings, progress: bool) -> _Prepared:
             hint="Leave torchrun out.",
         )
     precision = choose_precision(settings.precision, pick_device(settings.device))
+    # With a model and a tokenizer as objects there is nothing to open.
     named = given.model is None or given.tokenizer is None
-    revision = commit_of(settings.model, settings.revision) if named else None
-    tokenizer = given.tokenizer or BertTokenizer.from_pretrained(settings.model, revision=revision)
+    source: Any = open_source(settings.model, settings.revision) if named else None
+    tokenizer = given.tokenizer or BertTokenizer.from_pretrained(source)
     shorten_to(tokenizer, settings.max_length)
     kind, corpora = read_splits(settings, given.corpora(), given.model)
     faults.warn(settings.faults)
-    model = _build_model(settings, kind, corpora["train"], revision, given.model)
+    model = _build_model(settings, kind, corpora["train"], given.model or source)
     model.to(precision.device)
     splits = {
         name: _Split(
@@ -224,7 +225,7 @@ def _prepare(given: Objects, settings: Settings, progress: bool) -> _Prepared:
         on_purpose=("one_class",) if "sorted-validation" in settings.faults else (),
     )
     if given.model is None:
-        files: Any = sums_of_files(settings.model, revision)
+        files: Any = sums_of_files(source)
     else:
         files = {"weights": [objects.sum_of_weights(given.model)]}
     counts = ", ".join(f"{name} {len(part.corpus)}" for name, part in splits.items())
@@ -241,7 +242,7 @@ def _prepare(given: Objects, settings: Settings, progress: bool) -> _Prepared:
     }
     for part in measured:
         record["data"][part.name]["lengths"] = lengths_for_the_record(part)
-    return _Prepared(settings, kind, revision, model, tokenizer, splits, precision, watched, record)
+    return _Prepared(settings, kind, source, model, tokenizer, splits, precision, watched, record)
 
 
 def _data_record(part: _Split) -> dict[str, Any]:
@@ -270,8 +271,8 @@ def _run(
     probing = None
     if isinstance(model, ProbedModel):
         corpora = {name: part.corpus for name, part in splits.items()}
-        revision = prepared.revision
-        probing = Probing.of(settings, model, corpora, revision, precision, session.progress)
+        source = prepared.source
+        probing = Probing.of(settings, source, model, corpora, precision, session.progress)
 
     def measure(name: str, intervals: bool = True) -> Report:
         part = splits[name]
@@ -334,23 +335,21 @@ def _build_model(
     settings: Settings,
     kind: Kind,
     corpus: Corpus,
-    revision: str | None,
-    given: ModelWithHead | None,
+    source: Source | ModelWithHead,
 ) -> Classifier:
     """The given model, or the pre-trained body with a fresh head or probe for these labels."""
     loss = class_loss(settings, kind, corpus)
     if "double-softmax" in settings.faults:
         loss = faults.DoubleSoftmax(loss.weights)
     if settings.probe is not None:
-        if given is not None:
+        if not isinstance(source, Source):
             raise ConfigError(
                 "A probe is trained on the features of a model that is named, not of an object.",
                 key="probe",
             )
         require_classes(kind)
         probed = ProbedModel.fresh(
-            settings.model,
-            revision=revision,
+            source,
             labels=corpus.label_names,
             layer=settings.layer,
             pooling=settings.pooling,
@@ -358,9 +357,9 @@ def _build_model(
         )
         probed.probe.class_loss = loss
         return probed
-    model: Any = given
-    if model is None:
-        model = kind.fresh(settings.model, corpus, revision=revision, seed=settings.seed)
+    model: Any = source
+    if isinstance(source, Source):
+        model = kind.fresh(source, corpus, seed=settings.seed)
     if kind.one_class:
         model.class_loss = loss
     freeze_lower_layers(model, settings.freeze_layers)

@@ -136,7 +136,7 @@ def resume_pretraining(folder: str | Path, *, progress: bool = True, **given: An
 
 def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
     precision = choose_precision(settings.precision, pick_device(settings.device))
-    tokenizer, revision = given_vocabulary(settings)
+    tokenizer, source = given_vocabulary(settings)
     documents = read_parts(settings, progress)
     if tokenizer is None:
         tokenizer = train_tokenizer(
@@ -146,7 +146,7 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
             max_length=positions(settings),
             progress=progress,
         )
-    model = build_model(settings, tokenizer, revision).to(precision.device)
+    model = build_model(settings, tokenizer, source).to(precision.device)
     parts = tokenise_parts(documents, settings, tokenizer, progress)
     del documents  # from here on only the ids are needed
     masking = Masking(
@@ -175,7 +175,7 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
     data = {name: part.record for name, part in parts.items()}
     warn_of_leakage(settings, data)
     first = batches_of_epoch(0)
-    files = None if settings.model is None else sums_of_files(settings.model, revision)
+    files = None if source is None else sums_of_files(source)
     record = {
         "command": settings.command,
         "summary": f"{settings.model or 'a freshly initialised model'} "

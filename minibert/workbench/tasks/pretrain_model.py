@@ -11,9 +11,9 @@ import torch
 from minibert.config import BertConfig
 from minibert.heads import BertForMaskedLM, BertForPreTraining
 from minibert.io.errors import ConfigError
+from minibert.io.source import Source, open_source
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.runs.pretrain_settings import HEADS, HIDDEN_SIZE, LAYERS, PretrainSettings
-from minibert.workbench.tasks.common import commit_of
 
 # Above this learning rate, trained weights forget more than they learn.
 HIGH_RATE = 2e-4
@@ -21,11 +21,11 @@ HIGH_RATE = 2e-4
 PreTrained = BertForPreTraining | BertForMaskedLM
 
 
-def given_vocabulary(settings: PretrainSettings) -> tuple[BertTokenizer | None, str | None]:
-    """The tokenizer of a checkpoint and the model's commit; None and None for a new vocabulary."""
+def given_vocabulary(settings: PretrainSettings) -> tuple[BertTokenizer | None, Source | None]:
+    """The tokenizer and the model that the settings name, as far as they do."""
     if settings.model is not None:
-        revision = commit_of(settings.model, settings.revision)
-        tokenizer = BertTokenizer.from_pretrained(settings.model, revision=revision)
+        source = open_source(settings.model, settings.revision)
+        tokenizer = BertTokenizer.from_pretrained(source)
         if settings.max_positions is not None:
             tokenizer.max_length = settings.max_positions
         if settings.max_length > tokenizer.max_length:
@@ -35,11 +35,10 @@ def given_vocabulary(settings: PretrainSettings) -> tuple[BertTokenizer | None, 
                 key="max_length",
                 hint=f"Give it more positions: --max-positions {settings.max_length}.",
             )
-        return tokenizer, revision
+        return tokenizer, source
     if settings.vocabulary is None:
         return None, None
-    revision = commit_of(settings.vocabulary, settings.revision)
-    tokenizer = BertTokenizer.from_pretrained(settings.vocabulary, revision=revision)
+    tokenizer = BertTokenizer.from_pretrained(settings.vocabulary, revision=settings.revision)
     tokenizer.max_length = positions(settings)
     # Even if the vocabulary is that of a DistilBERT: a freshly initialised model has segments.
     tokenizer.model_inputs = ("input_ids", "attention_mask", "token_type_ids")
@@ -51,21 +50,19 @@ def positions(settings: PretrainSettings) -> int:
 
 
 def build_model(
-    settings: PretrainSettings, tokenizer: BertTokenizer, revision: str | None
+    settings: PretrainSettings, tokenizer: BertTokenizer, source: Source | None
 ) -> PreTrained:
     """The model of a checkpoint, with a fresh head if it has none, or a freshly initialised one."""
     kind: type[Any] = BertForPreTraining if settings.next_sentence else BertForMaskedLM
     generator = torch.Generator().manual_seed(settings.seed)
-    if settings.model is not None:
+    if source is not None:
         if settings.learning_rate > HIGH_RATE and settings.recipe is None:
             warnings.warn(
                 f"learning_rate is {settings.learning_rate:g}, which is high for weights that are "
                 "already trained; 5e-5 is common.",
                 stacklevel=2,
             )
-        model = kind.from_pretrained(
-            settings.model, revision=revision, fresh_head=True, generator=generator
-        )
+        model = kind.from_pretrained(source, fresh_head=True, generator=generator)
         if settings.max_positions is not None:
             model = with_positions(model, settings.max_positions)
     else:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from minibert.fast.precision import Precision, choose_precision
+from minibert.io.source import Source
 from minibert.training import Batch, evaluate
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds.evaluation import Report
@@ -46,20 +47,19 @@ class Probing:
     def of(
         cls,
         settings: Settings,
+        source: Source,
         model: ProbedModel,
         corpora: Mapping[str, Corpus],
-        revision: str | None,
         precision: Precision,
         progress: bool,
     ) -> Self:
         """Extracts the features of every split, or reads them from the cache."""
         features = {
             name: extract_features(
-                settings.model,
+                source,
                 corpus,
                 layer=settings.layer,
                 pooling=settings.pooling,
-                revision=revision,
                 max_length=settings.max_length,
                 device=str(precision.device),
                 precision=precision.name,

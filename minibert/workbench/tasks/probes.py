@@ -78,16 +78,15 @@ class ProbedModel(nn.Module):
     @classmethod
     def fresh(
         cls,
-        source: str | Path,
+        source: Source,
         *,
-        revision: str | None,
         labels: Any,
         layer: int,
         pooling: str,
         seed: int,
     ) -> Self:
         """A pre-trained model with a freshly initialised probe."""
-        model = BertModel.from_pretrained(source, revision=revision)
+        model = BertModel.from_pretrained(source)
         generator = torch.Generator().manual_seed(seed)
         probe = LinearProbe(model.config.hidden_size, len(labels), generator)
         return cls(model, probe, layer, pooling, labels)
