@@ -17,11 +17,6 @@ FAULTS = faults(
         "        dist.all_reduce(total)\n        return total",
         "        return total",
     ),
-    (
-        "gradients averaged before the window ends",
-        "if share.ends_window else self.no_sync()",
-        "if True else self.no_sync()",
-    ),
     ("all evaluate everything", "batches[ranks.rank :: ranks.size]", "batches"),
     (
         "one dropout for all",

@@ -152,7 +152,7 @@ def test_data_that_contradict_themselves(tiny, models, tmp_path, capsys, file, m
         (["--balanced"], "balanced needs one class for each text"),
         (["--probe", "linear"], "A probe predicts one class"),
         (["--probe", "logistic"], "A probe predicts one class"),
-        (["--watch", "accuracy"], "watch is 'accuracy', but what is measured here is f1, exact"),
+        (["--watch", "accuracy"], "watch is 'accuracy', but the metrics here are f1, exact"),
         (["--problem-type", "regression"], "regression"),
         (["--test", "train.json", "--test-fraction", "0.5"], "leave one of the two out"),
         (["--overlap", "40"], "overlap"),
