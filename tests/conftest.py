@@ -6,11 +6,15 @@ import importlib
 import importlib.util
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+
+from minibert.io.errors import MinibertError
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -74,6 +78,14 @@ def missing(what: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what}, and CI=true makes that a failure")
     pytest.skip(what)
+
+
+@contextmanager
+def refused(error: type[MinibertError], key: str | None) -> Iterator[pytest.ExceptionInfo]:
+    """What happens inside has to raise an error of this class that names this key."""
+    with pytest.raises(error) as caught:
+        yield caught
+    assert caught.value.key == key, caught.value
 
 
 @pytest.fixture(scope="session")

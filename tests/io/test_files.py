@@ -20,6 +20,7 @@ from minibert.io.files import (
     write_json,
     write_tensors,
 )
+from tests.conftest import refused
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32]
 DTYPES += [torch.int16, torch.int8, torch.uint8, torch.bool, torch.uint16, torch.uint32]
@@ -103,7 +104,7 @@ def test_links_within_a_folder_are_followed_and_others_are_not(tmp_path):
     (tmp_path / "way").symlink_to("a")
     for home in (folder, tmp_path / "way"):  # the folder itself may be reached by a link
         assert inside(home, "link") == home / "link"
-        with pytest.raises(MinibertError, match="out of its folder") as caught:
+        with refused(MinibertError, "out") as caught:
             inside(home, "out")
         assert caught.value.path == home / "out" and caught.value.hint
 
@@ -122,7 +123,7 @@ def test_a_snapshot_and_its_parts_may_link_to_the_blobs_of_the_cache(part, moved
     for place in ("cache/refs", "other/blobs/b1", "cache/blobs/deep/b1", "cache/blobs"):
         (folder / "config.json").unlink()
         (folder / "config.json").symlink_to(tmp_path / place)
-        with pytest.raises(MinibertError, match="out of its folder"):
+        with refused(MinibertError, "config.json"):
             inside(folder, "config.json")
 
 

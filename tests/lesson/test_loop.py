@@ -25,7 +25,7 @@ from minibert.training import (
     seed_everything,
     train,
 )
-from tests.conftest import BOUNDS
+from tests.conftest import BOUNDS, refused
 
 CPU = torch.device("cpu")
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -487,7 +487,7 @@ def test_a_model_that_overflows_at_every_scale_stops_the_run():
     model = Tagger()
     poison_gradient(model, None)
     before = weights_of(model)
-    with pytest.raises(TrainingError, match=f"{loop.MAX_SKIPS_IN_A_ROW} times in a row"):
+    with refused(TrainingError, "loss"):
         run(model, split(make_examples(), [8]), epochs=100, dtype=torch.float16)
     assert_same(before, weights_of(model))
 

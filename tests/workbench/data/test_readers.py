@@ -24,7 +24,7 @@ from minibert.io.errors import ConfigError, DataError
 from minibert.workbench.data import lines, readers
 from minibert.workbench.data.corpora import TaggedExample, read
 from minibert.workbench.data.examples import Answer
-from tests.conftest import missing
+from tests.conftest import missing, refused
 
 try:
     import pyarrow
@@ -140,7 +140,7 @@ def test_unusual_but_valid_files_are_read(tmp_path, name, content, text):
 def test_impossible_separators_are_refused(tmp_path):
     path = write(tmp_path, "a.csv", "text||label\na||x\n")
     for sep in ("||", '"', "\n"):
-        with pytest.raises(ConfigError, match="has to be one character in a file where"):
+        with refused(ConfigError, "sep"):
             read(path, sep=sep)
     assert read(path, sep="||", quoting=False)[0].text == "a"
 
@@ -157,15 +157,15 @@ def test_the_limit_of_csv_fields_is_left_as_it_was(tmp_path, content):
 
 
 def test_a_column_name_that_occurs_twice_is_refused(tmp_path):
-    with pytest.raises(DataError, match="has the column 'text' twice"):
+    with refused(DataError, "text"):
         read(write(tmp_path, "a.tsv", "text\ttext\tlabel\na\tb\tx\n"))
-    with pytest.raises(DataError, match="has no column 'label'"):
+    with refused(DataError, "label"):
         read(write(tmp_path, "b.tsv", "a\tx\n"), names=["text", "labels"])
 
 
 def test_integers_too_long_to_parse_are_names(tmp_path):
     path = write(tmp_path, "a.tsv", f"text\tlabel\na\t{DIGITS}\nb\t7\n")
-    with pytest.raises(DataError, match="among numbers"):
+    with refused(DataError, f"{path}:2"):
         read(path)  # not whole numbers, so numbers for regression, and one is infinite
     assert read(path, problem_type="single_label_classification").label_names == ("7", DIGITS)
 
@@ -213,14 +213,14 @@ def test_an_impossible_question_has_no_answer(tmp_path):
     assert corpus[0].answers == (Answer("Ann", 9),) and corpus.head().startswith("Ann | ")
     for said, answers in ((True, [ANN]), (False, [])):
         whole = squad(**{"answers": answers, "is_impossible": said})
-        with pytest.raises(DataError, match=f"is_impossible {said} and {len(answers)} answers"):
+        with refused(DataError, "is_impossible"):
             read(write(tmp_path, "c.json", json.dumps(whole)))
 
 
 def test_two_questions_with_one_id_are_refused(tmp_path):
     whole = squad(ANN, id="q1")
     whole["data"] *= 2
-    with pytest.raises(DataError, match="has the id 'q1', which an earlier one has"):
+    with refused(DataError, "id"):
         read(write(tmp_path, "a.json", json.dumps(whole)))
 
 
@@ -244,7 +244,7 @@ def test_a_json_file_may_be_one_long_line(tmp_path, monkeypatch):
     whole = {"comment": "a" * lines.LONGEST_LINE, **squad(ANN)}
     assert len(read(write(tmp_path, "a.json", json.dumps(whole)))) == 1
     monkeypatch.setattr(readers, "LONGEST_JSON", lines.LONGEST_LINE)
-    with pytest.raises(DataError, match="line 1 has more than 33554432 bytes"):
+    with refused(DataError, "line 1"):
         read(tmp_path / "a.json")
 
 
@@ -375,7 +375,7 @@ def test_a_fault_in_a_table_of_questions_names_its_line(tmp_path, changes, where
         read(path, problem_type="question_answering")
     assert str(path) in str(error.value) and where in str(error.value)
     short = write(tmp_path, "b.jsonl", json.dumps({"question": "who?", "context": "it was Ann"}))
-    with pytest.raises(DataError, match="line 1 has no column 'answers'; there are question, con"):
+    with refused(DataError, "answers"):
         read(short, problem_type="question_answering")
 
 
@@ -450,7 +450,7 @@ def test_choices_in_one_column_or_in_several(tmp_path):
         corpus = choices_of(tmp_path, row, **options)
         assert (corpus[0].choices, corpus[0].label) == (("a", "b"), 1)
     assert choices_of(tmp_path, row, label=None)[0].label is None
-    with pytest.raises(DataError, match="line 1 has no column 'ending2'"):
+    with refused(DataError, "ending2"):
         choices_of(tmp_path, row, choices=["ending0", "ending2"])
     table = write(tmp_path, "a.csv", "text,label,ending0,ending1\nso,1,a,b\nso,a,a,b\n")
     assert [one.label for one in read(table, choices=["ending0", "ending1"])] == [1, 0]
@@ -459,7 +459,7 @@ def test_choices_in_one_column_or_in_several(tmp_path):
 @pytest.mark.parametrize("cell", ["a;b", '"[""a"", ""b""]"'])
 def test_a_list_in_a_cell_of_a_csv_file_is_refused(tmp_path, cell):
     path = write(tmp_path, "a.csv", f"text,label,choices\nso,1,{cell}\n")
-    with pytest.raises(DataError, match="line 2 has .* as choices, which is not a list of 2 texts"):
+    with refused(DataError, "line 2"):
         read(path, choices=["choices"])
 
 
@@ -724,8 +724,9 @@ def test_many_short_lines_count_towards_the_limit(tmp_path, monkeypatch):
     path.write_bytes(gzip.compress(b"a\n" * 9_000))
     assert len(list(lines.lines(path))) == 9_000
     path.write_bytes(gzip.compress(b"a\n" * 20_000))
-    with pytest.raises(DataError, match="unpacks to more than 1048576"):
+    with refused(DataError, None) as caught:
         list(lines.lines(path))
+    assert caught.value.path == path
 
 
 def test_many_short_rows_of_parquet_count_towards_the_limit(tmp_path, monkeypatch):
@@ -739,8 +740,9 @@ def test_many_short_rows_of_parquet_count_towards_the_limit(tmp_path, monkeypatc
         )
         if rows == 9_000:
             assert len(read(path)) == rows
-    with pytest.raises(DataError, match="unpacks to more than 1048576"):
+    with refused(DataError, None) as caught:
         read(path)
+    assert caught.value.path == path
 
 
 def test_words_in_lists_of_parquet_count_towards_the_limit(tmp_path, monkeypatch):
@@ -753,8 +755,9 @@ def test_words_in_lists_of_parquet_count_towards_the_limit(tmp_path, monkeypatch
         pyarrow.parquet.write_table(pyarrow.table({"text": words}), path)
         if rows == 9:
             assert len(read(path, label=None)) == rows
-    with pytest.raises(DataError, match="unpacks to more than 1048576"):
+    with refused(DataError, None) as caught:
         read(path, label=None)
+    assert caught.value.path == path
 
 
 def test_a_file_without_permission(tmp_path, monkeypatch):
@@ -764,8 +767,9 @@ def test_a_file_without_permission(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(DataError, match=r"a\.csv could not be read: .*Permission denied"):
+    with refused(DataError, None) as caught:
         list(lines.lines(path))
+    assert caught.value.path == path
 
 
 def test_a_folder_without_permission(tmp_path, monkeypatch):
@@ -773,27 +777,28 @@ def test_a_folder_without_permission(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    with pytest.raises(DataError, match="could not be read: Permission denied"):
+    with refused(DataError, None):
         read(tmp_path, split="train")
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    "change",
     [
-        (lambda raw: raw[:-10], "could not be read: .*end-of-stream"),
-        (lambda raw: raw[: len(raw) // 2], "could not be read"),
-        (lambda raw: raw[:40] + b"\xff\xff" + raw[42:], "could not be read"),
-        (lambda raw: raw[:-8] + b"\0\0\0\0" + raw[-4:], "could not be read: CRC check failed"),
-        (lambda raw: raw + b"more", "could not be read: Not a gzipped file"),
-        (lambda raw: b"text,label\na,x\n", "could not be read: Not a gzipped file"),
+        lambda raw: raw[:-10],
+        lambda raw: raw[: len(raw) // 2],
+        lambda raw: raw[:40] + b"\xff\xff" + raw[42:],
+        lambda raw: raw[:-8] + b"\0\0\0\0" + raw[-4:],  # the checksum
+        lambda raw: raw + b"more",
+        lambda raw: b"text,label\na,x\n",
     ],
 )
-def test_a_damaged_gz_file(tmp_path, change, said):
+def test_a_damaged_gz_file(tmp_path, change):
     rows = "".join(f"text {number * 7919},x\n" for number in range(500))
     path = tmp_path / "a.csv.gz"
     path.write_bytes(change(gzip.compress(b"text,label\n" + rows.encode())))
-    with pytest.raises(DataError, match=said):
+    with refused(DataError, None) as caught:
         read(path)
+    assert caught.value.path == path
 
 
 # Parquet
@@ -806,44 +811,48 @@ def table():
     return pyarrow.table({"text": ["a", "b"], "label": [0, 1], "rest": [None, b"x"]})
 
 
+FEW_NAMES = '{"info": {"features": {"label": {"names": ["no"]}}}}'  # the labels are 0 and 1
+
+
 @pytest.mark.parametrize(
-    ("metadata", "said"),
+    "metadata",
     [
-        ("no json", "metadata 'huggingface'"),
-        ("[" * 100_000, "metadata 'huggingface'"),
-        ("[1]", "metadata 'huggingface'"),
-        ('{"info": 3}', "metadata 'huggingface'"),
-        ('{"info": {"features": {"label": {"names": "ab"}}}}', "metadata 'huggingface'"),
-        ('{"info": {"features": {"label": {"names": [1, 2]}}}}', "metadata 'huggingface'"),
-        ('{"info": {"features": {"label": {"names": ["no"]}}}}', "has the label '1'"),
-        ("\xff", "metadata 'huggingface'"),
+        "no json",
+        "[" * 100_000,
+        "[1]",
+        '{"info": 3}',
+        '{"info": {"features": {"label": {"names": "ab"}}}}',
+        '{"info": {"features": {"label": {"names": [1, 2]}}}}',
+        FEW_NAMES,
+        "\xff",
     ],
 )
-def test_invalid_parquet_metadata(tmp_path, table, metadata, said):
+def test_invalid_parquet_metadata(tmp_path, table, metadata):
     path = tmp_path / "a.parquet"
     raw = metadata.encode("latin-1")
     pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": raw}), path)
-    with pytest.raises(DataError, match=said) as error:
+    with refused(DataError, f"{path}:2" if metadata == FEW_NAMES else "huggingface") as caught:
         read(path)
-    assert str(path) in str(error.value)
+    assert caught.value.path == path
 
 
 def test_parquet_columns(tmp_path, table):
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(table, path)
     assert [example.text for example in read(path)] == ["a", "b"]
-    with pytest.raises(DataError, match="no column 'words'; there are text, label, rest"):
+    with refused(DataError, "words"):
         read(path, text="words")
-    with pytest.raises(DataError, match="line 1 has None as 'rest', which is not text"):
+    with refused(DataError, "line 1"):
         read(path, text="rest")
-    with pytest.raises(DataError, match="line 1 has 0 as 'label', which is not text"):
+    with refused(DataError, "line 1"):
         read(path, text="label", label=None)
     pyarrow.parquet.write_table(table.slice(0, 0), path)
-    with pytest.raises(DataError, match="has no rows"):
+    with refused(DataError, None) as caught:
         read(path)
+    assert caught.value.path == path
     twice = pyarrow.Table.from_arrays([table["text"], table["text"]], names=["text", "text"])
     pyarrow.parquet.write_table(twice, path)
-    with pytest.raises(DataError, match="has the column 'text' twice"):
+    with refused(DataError, "text"):
         read(path, label=None)
 
 
@@ -853,8 +862,10 @@ def test_a_damaged_parquet_file(tmp_path, table):
     whole = path.read_bytes()
     for kept in (0, 4, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:kept])
-        with pytest.raises(DataError, match="could not be read"):
+        with refused(DataError, None) as caught:
             read(path)
+        assert caught.value.path == path
     path.write_bytes(whole[:4] + whole[4:].replace(b"\x01\x00\x00\x00b", b"\x01\x00\x00\x00\xff"))
-    with pytest.raises(DataError, match="could not be read"):
+    with refused(DataError, None) as caught:
         read(path)
+    assert caught.value.path == path

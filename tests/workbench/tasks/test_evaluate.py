@@ -21,7 +21,7 @@ from minibert.workbench.kinds import KINDS
 from minibert.workbench.tasks import inference
 from minibert.workbench.tasks.common import pick_device
 from minibert.workbench.tasks.evaluate import evaluate, evaluate_file
-from tests.conftest import BOUNDS
+from tests.conftest import BOUNDS, refused
 from tests.workbench.conftest import (
     FILLERS,
     MOODS,
@@ -300,26 +300,24 @@ def test_a_file_is_read_with_the_labels_of_the_model(classifier, tmp_path):
 
 def test_an_unknown_label_is_named(classifier, tmp_path):
     path = write_table(tmp_path / "x.csv", ["text", "label"], [("a", "happy"), ("b", "bored")])
-    with pytest.raises(DataError, match=r"x\.csv:3 has the label 'bored'.*angry, calm, happy"):
+    with refused(DataError, f"{path}:3"):
         evaluate_file(classifier, path, progress=False)
 
 
 def test_texts_without_labels_cannot_be_evaluated(classifier, tmp_path):
     (tmp_path / "x.txt").write_text("one day\n")
-    with pytest.raises(DataError, match=r"x\.txt has no labels"):
+    with refused(DataError, "label"):
         evaluate_file(classifier, tmp_path / "x.txt", progress=False)
 
 
 def test_labels_of_another_kind_are_refused(classifier, tmp_path):
     (tmp_path / "x.conll").write_text("one\tcalm\nday\thappy\n")
-    with pytest.raises(DataError, match=r"x\.conll are for token_classification"):
+    with refused(DataError, "label"):
         evaluate_file(classifier, tmp_path / "x.conll", progress=False)
 
 
 def test_a_model_without_a_classifier_is_refused(tiny, moods):
-    with pytest.raises(
-        CheckpointError, match="is a BertForMaskedLM, and this needs a .* Fine-tune"
-    ):
+    with refused(CheckpointError, "architectures"):
         evaluate_file(tiny, moods / "test.csv", progress=False)
 
 

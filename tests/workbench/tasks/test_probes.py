@@ -80,7 +80,7 @@ def test_two_classes_have_the_penalty_of_scikit_learns_one_vector(c):
 
 def test_several_processes_cannot_train_a_probe(tiny, moods, tmp_path, monkeypatch):
     monkeypatch.setattr("minibert.workbench.tasks.finetune.launched", lambda: Ranks(0, 2))
-    with pytest.raises(ConfigError, match="one process") as caught:
+    with pytest.raises(ConfigError) as caught:
         finetune(settings_for(tiny, moods, tmp_path / "run", probe="linear"), progress=False)
     assert caught.value.key == "probe" and not (tmp_path / "run").exists()
 
@@ -111,10 +111,10 @@ def test_the_score_is_that_of_scikit_learn_with_its_own_tolerance():
 
 def test_a_fit_that_does_not_converge_or_is_not_finite_is_an_error():
     features, labels = points(50)
-    with pytest.raises(TrainingError, match="no minimum in 2 steps"):
+    with refused(TrainingError, "slope"):
         fitted(features, labels, most_steps=2)
     features[3, 1] = np.nan
-    with pytest.raises(TrainingError, match="the loss is nan"):
+    with refused(TrainingError, "loss"):
         fitted(features, labels)
 
 
