@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from minibert.fast.dropout import dropout
+from minibert.fast.dropout import FastDropout, dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])
@@ -75,3 +75,9 @@ def test_the_largest_rate_below_one_drops_all_but_a_few():
     torch.manual_seed(0)
     kept = (dropout(torch.ones(65536), 1 - 1e-9) != 0).sum()
     assert kept < 12
+
+
+def test_nothing_is_dropped_in_eval_mode():
+    values = torch.randn(100)
+    assert torch.equal(FastDropout(0.5).eval()(values), values)
+    assert not torch.equal(FastDropout(0.5)(values), values)

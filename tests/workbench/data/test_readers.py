@@ -833,7 +833,7 @@ def test_invalid_parquet_metadata(tmp_path, table, metadata):
     pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": raw}), path)
     with refused(DataError, f"{path}:2" if metadata == FEW_NAMES else "huggingface") as caught:
         read(path)
-    assert caught.value.path == path
+    assert str(path) in str(caught.value)
 
 
 def test_parquet_columns(tmp_path, table):
