@@ -28,6 +28,7 @@ from minibert import BertForPreTraining
 from minibert.data import IGNORED_LABEL
 from minibert.fast.precision import choose_precision
 from minibert.io.files import read_json, write_json, write_tensors
+from minibert.io.source import open_source
 from minibert.io.tables import table
 from minibert.tokenizer import BertTokenizer
 from minibert.training import Batch
@@ -198,7 +199,7 @@ def pays(
             output=folder,
             **{**how, **SIZES[size]},
         )
-        sums = sums_of_files(source, None)
+        sums = sums_of_files(open_source(source))
         for record in folder.glob("*/run.json"):
             if read_json(record)["model"]["files"] != sums:
                 raise SystemExit(f"{folder} holds runs of another model: name another --output.")
@@ -220,7 +221,7 @@ def _random(model: Path, output: Path) -> Path:
         drawn.save_pretrained(made)
         BertTokenizer.from_pretrained(model).save_pretrained(made)
         if folder.exists():  # of the other size, which may be measured at this moment
-            if sums_of_files(folder, None) != sums_of_files(made, None):
+            if sums_of_files(open_source(folder)) != sums_of_files(open_source(made)):
                 raise SystemExit(f"{folder} is of another model: name another --output.")
         else:
             shutil.copytree(made, folder)

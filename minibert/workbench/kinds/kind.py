@@ -147,9 +147,7 @@ class Kind(ABC):
     def fresh(self, source: Source, corpus: Corpus, *, seed: int) -> ModelWithHead:
         """A pre-trained body with a fresh head for the labels of this corpus."""
         return self.head.from_pretrained(
-            source,
-            generator=torch.Generator().manual_seed(seed),
-            **self.head_for(corpus),
+            source, generator=torch.Generator().manual_seed(seed), **self.head_for(corpus)
         )
 
     def head_for(self, corpus: Corpus) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,51 +15,44 @@ from minibert.heads import MODELS
 from minibert.io import shards
 from minibert.io.errors import CheckpointError, ConfigError
 from minibert.io.files import sha256
-from minibert.io.source import Source, open_source
+from minibert.io.source import Source
 from minibert.io.tokenizer_files import FILES as TOKENIZER_FILES
 from minibert.tokenizer import BertTokenizer
 from minibert.training import Batch
 from minibert.workbench.data.choices import collate
 
 
-def commit_of(source: str | Path | Source, revision: str | None) -> str | None:
-    """The commit of a branch or tag, so that all files come from one version; None for a folder."""
-    return open_source(source, revision).revision
-
-
-def sums_of_files(source: str | Path | Source, revision: str | None = None) -> dict[str, list[str]]:
+def sums_of_files(source: Source) -> dict[str, list[str]]:
     """The sha256 sums of what determines a model's outputs: weights and tokenizer files."""
-    opened = open_source(source, revision, TOKENIZER_FILES)
-    texts = [opened.path(name) for name in sorted(TOKENIZER_FILES) if opened.has(name)]
+    source.fetch(*TOKENIZER_FILES)
+    texts = [source.path(name) for name in sorted(TOKENIZER_FILES) if source.has(name)]
     return {
-        "weights": [sha256(path) for path in shards.find(opened).paths],
+        "weights": [sha256(path) for path in shards.find(source).paths],
         "tokenizer": [sha256(path) for path in texts],
     }
 
 
-def model_class(source: str | Path | Source, *, revision: str | None = None) -> type[Model]:
+def model_class(source: Source) -> type[Model]:
     """The class that the `architectures` of a checkpoint's config.json name; BertModel if none do.
 
     Raises:
         CheckpointError: config.json is missing, is not a JSON object, or names other classes.
     """
-    return MODELS[checkpoint.class_name(open_source(source, revision))]
+    return MODELS[checkpoint.class_name(source)]
 
 
-def require_class(
-    source: str | Path | Source, revision: str | None, *wanted: type[Model], hint: str | None = None
-) -> type[Any]:
+def require_class(source: Source, *wanted: type[Model], hint: str | None = None) -> type[Any]:
     """The class of a checkpoint, if it is one of those that a task can use.
 
     Raises:
         CheckpointError: it is another class; the message names both, and `hint` says what to do.
     """
-    found = model_class(source, revision=revision)
+    found = model_class(source)
     if found not in wanted:
         expected = " or ".join(kind.__name__ for kind in wanted)
         raise CheckpointError(
             f"{source} is a {found.__name__}, and this needs a {expected}.",
-            path=str(source),
+            path=source.folder,
             key="architectures",
             hint=hint,
         )

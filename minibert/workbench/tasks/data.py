@@ -22,7 +22,7 @@ from minibert.workbench.data.checks import (
 )
 from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.kinds import kind_for, require_kind
-from minibert.workbench.tasks.common import commit_of, shorten_to
+from minibert.workbench.tasks.common import shorten_to
 
 _CLASSES_SHOWN = 30
 _EXAMPLES_SHOWN = 4
@@ -120,7 +120,6 @@ def inspect(
     if model is None:
         splits = [in_words(name, corpus) for name, corpus in corpora.items()]
     else:
-        revision = commit_of(model, revision)
         tokenizer = BertTokenizer.from_pretrained(model, revision=revision)
         shorten_to(tokenizer, max_length)
         with warnings.catch_warnings():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from minibert.data import Dataset, Example
 from minibert.fast.precision import Precision, choose_precision
 from minibert.io.errors import CheckpointError
 from minibert.io.files import atomic_path
+from minibert.io.source import Source, open_source
 from minibert.tokenizer import BertTokenizer
-from minibert.workbench.tasks.common import commit_of, pick_device
+from minibert.workbench.tasks.common import pick_device
 from minibert.workbench.tasks.inference import ready_for_inference, run
 from minibert.workbench.tasks.pooling import SentenceEncoder
 from minibert.workbench.tasks.sentence_recipe import sentence_recipe
@@ -40,7 +41,7 @@ class Embedder:
     @classmethod
     def from_pretrained(
         cls,
-        source: str | Path,
+        source: str | Path | Source,
         *,
         revision: str | None = None,
         device: str = "auto",
@@ -60,22 +61,22 @@ class Embedder:
             CheckpointError: `modules.json` names an unknown module, or texts are to be lowercased
                 and the tokenizer keeps capitals.
         """
-        revision = commit_of(source, revision)
-        tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
-        model: Any = BertModel.from_pretrained(source, revision=revision)
-        recipe = sentence_recipe(source, revision=revision)
+        source = open_source(source, revision)
+        tokenizer = BertTokenizer.from_pretrained(source)
+        model = BertModel.from_pretrained(source)
+        recipe = sentence_recipe(source)
         if recipe.lowercase and not tokenizer.lowercase:
             raise CheckpointError(
                 f"{source} asks for lowercase texts (sentence_bert_config.json), but its tokenizer "
                 "keeps capitals.",
-                path=source,
+                path=source.folder,
                 key="do_lower_case",
                 hint="Lowercase the texts yourself and set do_lower_case to false there.",
             )
         chosen = choose_precision(precision, pick_device(device))
-        model, chosen = ready_for_inference(model, chosen)
+        ready, chosen = ready_for_inference(model, chosen)
         encoder = SentenceEncoder(
-            model,
+            ready,
             recipe.pooling if pooling is None else pooling,
             recipe.normalize if normalize is None else normalize,
             layer,

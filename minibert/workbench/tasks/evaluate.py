@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from minibert import training as loop
-from minibert.base import Model
 from minibert.data import Rows
 from minibert.fast.precision import Precision, choose_precision
 from minibert.heads import ModelWithHead
@@ -18,7 +17,7 @@ from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.kinds import KINDS, kind_of, require_kind
 from minibert.workbench.kinds.evaluation import Measured, Report
 from minibert.workbench.runs.ranks import ALONE, Ranks
-from minibert.workbench.tasks.common import commit_of, model_class, pick_device, require_class
+from minibert.workbench.tasks.common import model_class, pick_device, require_class
 from minibert.workbench.tasks.inference import ready_for_inference, run
 from minibert.workbench.tasks.probes import ProbedModel, is_probe
 
@@ -26,7 +25,7 @@ Classifier = ModelWithHead | ProbedModel
 
 
 def evaluate_file(
-    source: str | Path,
+    source: str | Path | Source,
     data: str | Path,
     *,
     revision: str | None = None,
@@ -47,9 +46,9 @@ def evaluate_file(
         CheckpointError: the model does not do a task that has labels, or was never fine-tuned.
         DataError: the file cannot be read, or has labels that the model does not know.
     """
-    revision = commit_of(source, revision)
-    model = open_classifier(source, revision)
-    tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
+    source = open_source(source, revision)
+    model = open_classifier(source)
+    tokenizer = BertTokenizer.from_pretrained(source)
     kind = kind_of(model)
     corpus = read(
         data, label_names=kind.names_of(model) or None, problem_type=kind.labels, **(reading or {})
@@ -70,9 +69,7 @@ def evaluate_file(
     )
 
 
-def open_classifier(
-    source: str | Path | Source, revision: str | None = None, *, allow_untrained: bool = False
-) -> Classifier:
+def open_classifier(source: Source, *, allow_untrained: bool = False) -> Classifier:
     """A fine-tuned model, or a frozen one with its probe.
 
     Args:
@@ -81,25 +78,19 @@ def open_classifier(
     Raises:
         CheckpointError: it is neither.
     """
-    if is_probe(source, revision):
-        return ProbedModel.from_pretrained(source, revision=revision)
+    if is_probe(source):
+        return ProbedModel.from_pretrained(source)
     heads = tuple(dict.fromkeys(kind.head for kind in KINDS.values()))
-    head: type[Any] | None = _saved_head(source, revision, heads)
-    if head is None and allow_untrained and model_class(source, revision=revision) not in heads:
+    saved_by = source.config.get(SUBCLASS)  # a subclass of an official class, "module:name"
+    subclasses = [one for one in heads if f"{one.__module__}:{one.__qualname__}" == saved_by]
+    if subclasses:
+        head: type[Any] = subclasses[0]
+    elif allow_untrained and model_class(source) not in heads:
         head = heads[0]
-    if head is None:
+    else:
         hint = f"Fine-tune it first: minibert train --model {source} --train FILE."
-        head = require_class(source, revision, *heads, hint=hint)
-    return head.from_pretrained(source, revision=revision, fresh_head=allow_untrained)
-
-
-def _saved_head(
-    source: str | Path | Source, revision: str | None, heads: Sequence[type[Model]]
-) -> type[Model] | None:
-    """The head of a kind of task that is a subclass of an official class and saved this model."""
-    saved_by = open_source(source, revision).config.get(SUBCLASS)
-    named = {f"{head.__module__}:{head.__qualname__}": head for head in heads}
-    return named.get(str(saved_by))
+        head = require_class(source, *heads, hint=hint)
+    return head.from_pretrained(source, fresh_head=allow_untrained)
 
 
 def evaluate(

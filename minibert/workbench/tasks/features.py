@@ -24,10 +24,10 @@ from minibert.data import Example
 from minibert.fast.precision import choose_precision
 from minibert.io.errors import CheckpointError, DataError, DiskError
 from minibert.io.files import read_header, read_tensors, write_tensors
-from minibert.io.source import Source
+from minibert.io.source import Source, open_source
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
-from minibert.workbench.tasks.common import commit_of, pick_device, sums_of_files
+from minibert.workbench.tasks.common import pick_device, sums_of_files
 from minibert.workbench.tasks.embed import Embedder
 from minibert.workbench.tasks.inference import ready_for_inference
 from minibert.workbench.tasks.pooling import SentenceEncoder
@@ -66,8 +66,8 @@ def extract_features(
         CheckpointError: the model cannot be used.
         DataError: there are no texts, or one of them is not a text.
     """
-    revision = commit_of(source, revision)
-    tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
+    source = open_source(source, revision)
+    tokenizer = BertTokenizer.from_pretrained(source)
     examples = [_unlabelled(row, text) for row, text in enumerate(texts)]
     if not examples:
         raise DataError("There are no texts to extract features of.", key="texts")
@@ -76,7 +76,7 @@ def extract_features(
         tokenizer.max_length = min(max_length, tokenizer.max_length)
 
     def compute() -> np.ndarray:
-        model = BertModel.from_pretrained(source, revision=revision)
+        model = BertModel.from_pretrained(source)
         ready, precision = ready_for_inference(model, chosen)
         encoder = SentenceEncoder(ready, pooling, layer=layer)
         embedder = Embedder(encoder, tokenizer, precision)
@@ -86,7 +86,7 @@ def extract_features(
         return compute()
     made_of = {
         "version": VERSION,
-        **sums_of_files(source, revision),
+        **sums_of_files(source),
         "texts": _sum_of_texts(examples),
         "max_length": tokenizer.max_length,
         "layer": layer,

@@ -11,11 +11,12 @@ import torch
 
 from minibert.heads import BertForMaskedLM, BertForPreTraining
 from minibert.io.errors import ConfigError, DataError
+from minibert.io.source import Source, open_source
 from minibert.io.tables import shorten
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.checks import UNKNOWN_IS_A_FAULT
 from minibert.workbench.runs.together import lay_out
-from minibert.workbench.tasks.common import commit_of, pick_device, require_class
+from minibert.workbench.tasks.common import pick_device, require_class
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,16 @@ class MaskFiller:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, *, revision: str | None = None, device: str = "auto"
+        cls, source: str | Path | Source, *, revision: str | None = None, device: str = "auto"
     ) -> Self:
         """Opens a checkpoint with a masked-LM head.
 
         Raises:
             CheckpointError: the checkpoint has no such head.
         """
-        revision = commit_of(source, revision)
-        kind = require_class(source, revision, BertForMaskedLM, BertForPreTraining)
-        model = kind.from_pretrained(source, revision=revision)
-        tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
+        source = open_source(source, revision)
+        model = require_class(source, BertForMaskedLM, BertForPreTraining).from_pretrained(source)
+        tokenizer = BertTokenizer.from_pretrained(source)
         return cls(model, tokenizer, pick_device(device))
 
     def __call__(self, text: str, *, top: int = 5) -> list[FilledMask]:

@@ -13,10 +13,11 @@ from typing import Any, Self
 
 from minibert.fast.precision import choose_precision
 from minibert.io.errors import ConfigError, DataError
+from minibert.io.source import Source, open_source
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.kinds import kind_of
 from minibert.workbench.kinds.kind import Asked
-from minibert.workbench.tasks.common import commit_of, pick_device
+from minibert.workbench.tasks.common import pick_device
 from minibert.workbench.tasks.evaluate import Classifier, open_classifier
 from minibert.workbench.tasks.inference import ready_for_inference, run
 
@@ -41,7 +42,7 @@ class Predictor:
     @classmethod
     def from_pretrained(
         cls,
-        source: str | Path,
+        source: str | Path | Source,
         *,
         revision: str | None = None,
         device: str = "auto",
@@ -54,9 +55,9 @@ class Predictor:
             CheckpointError: the model does not do any kind of task, or (unless `allow_untrained`)
                 its head was never trained, so that its predictions would be noise.
         """
-        revision = commit_of(source, revision)
-        model = open_classifier(source, revision, allow_untrained=allow_untrained)
-        tokenizer = BertTokenizer.from_pretrained(source, revision=revision)
+        source = open_source(source, revision)
+        model = open_classifier(source, allow_untrained=allow_untrained)
+        tokenizer = BertTokenizer.from_pretrained(source)
         return cls(model, tokenizer, device=device, precision=precision)
 
     def __call__(

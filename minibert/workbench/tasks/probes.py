@@ -76,15 +76,7 @@ class ProbedModel(nn.Module):
         self.load_report = model.load_report
 
     @classmethod
-    def fresh(
-        cls,
-        source: Source,
-        *,
-        labels: Any,
-        layer: int,
-        pooling: str,
-        seed: int,
-    ) -> Self:
+    def fresh(cls, source: Source, *, labels: Any, layer: int, pooling: str, seed: int) -> Self:
         """A pre-trained model with a freshly initialised probe."""
         model = BertModel.from_pretrained(source)
         generator = torch.Generator().manual_seed(seed)
@@ -138,9 +130,10 @@ class ProbedModel(nn.Module):
         return self.probe.count_labels(inputs)
 
 
-def is_probe(source: str | Path | Source, revision: str | None = None) -> bool:
-    """Whether a folder or Hub id holds a probe."""
-    return open_source(source, revision, ("config.json", RECORD)).path(RECORD).exists()
+def is_probe(source: Source) -> bool:
+    """Whether a model comes with a probe."""
+    source.fetch("config.json", RECORD)  # the first is in every repository
+    return source.path(RECORD).exists()
 
 
 def feature_batches(

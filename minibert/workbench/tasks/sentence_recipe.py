@@ -8,7 +8,7 @@ from typing import Any
 
 from minibert.io.errors import CheckpointError
 from minibert.io.files import read_json, read_object
-from minibert.io.source import Source, open_source
+from minibert.io.source import Source
 
 # config.json is in every model: with it, a Hub model without the other files is found as well.
 _FILES = ("config.json", "modules.json", "sentence_bert_config.json", "*_Pooling/config.json")
@@ -38,14 +38,14 @@ class SentenceRecipe:
     lowercase: bool = False
 
 
-def sentence_recipe(source: str | Path | Source, *, revision: str | None = None) -> SentenceRecipe:
+def sentence_recipe(source: Source) -> SentenceRecipe:
     """Reads the pooling and scaling that a sentence-transformers folder asks for.
 
     Raises:
         CheckpointError: a module or a pooling is not supported.
     """
-    opened = open_source(source, revision, _FILES)
-    path = opened.path("modules.json")
+    source.fetch(*_FILES)
+    path = source.path("modules.json")
     if not path.exists():
         return SentenceRecipe()
     modules = read_json(path)
@@ -55,14 +55,14 @@ def sentence_recipe(source: str | Path | Source, *, revision: str | None = None)
     for module in modules:
         kind = str(module.get("type", "")).rsplit(".", 1)[-1]
         if kind == "Pooling":
-            pooling = _pooling(opened.path(f"{module.get('path', '1_Pooling')}/config.json"))
+            pooling = _pooling(source.path(f"{module.get('path', '1_Pooling')}/config.json"))
         elif kind == "Normalize":
             normalize = True
         elif kind != "Transformer":
             raise CheckpointError(
                 f"{path} asks for a module {kind}, which is not supported.", path=path, key="type"
             )
-    limits = opened.path("sentence_bert_config.json")
+    limits = source.path("sentence_bert_config.json")
     stored = read_object(limits) if limits.exists() else {}
     return SentenceRecipe(
         pooling, normalize, _max_length(limits, stored), stored.get("do_lower_case") is True

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from minibert.io.source import Source
 from minibert.io.tables import shorten
 from minibert.tokenizer import BertTokenizer
 
@@ -33,7 +34,7 @@ class TokenizedText:
 
 
 def tokenize(
-    source: str | Path,
+    source: str | Path | Source,
     texts: Sequence[str],
     pairs: Sequence[str] | None = None,
     *,

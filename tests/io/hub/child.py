@@ -66,10 +66,11 @@ def load(source, revision=None) -> dict:
 def load_everything(source, revision=None) -> dict:
     """All that the commands ask a model's repository for."""
     from minibert import BertTokenizer
+    from minibert.io.source import open_source
     from minibert.workbench.tasks.sentence_recipe import sentence_recipe
 
     BertTokenizer.from_pretrained(source, revision=revision)
-    sentence_recipe(source, revision=revision)
+    sentence_recipe(open_source(source, revision))
     return load(source, revision)
 
 

@@ -13,6 +13,7 @@ import transformers
 
 from minibert import BertModel
 from minibert.io.errors import CheckpointError, ConfigError
+from minibert.io.source import open_source
 from minibert.workbench.tasks.embed import Embedder
 from minibert.workbench.tasks.sentence_recipe import sentence_recipe
 from tests.conftest import BOUNDS
@@ -155,7 +156,7 @@ def test_unsupported_sentence_recipes_are_refused(tmp_path, written, pooling, ke
         (tmp_path / "1_Pooling").mkdir()
         (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     with refused(CheckpointError, key):
-        sentence_recipe(tmp_path)
+        sentence_recipe(open_source(tmp_path))
 
 
 def test_lowercasing_that_the_tokenizer_does_not_do_is_refused(tmp_path):
@@ -174,7 +175,7 @@ def test_both_spellings_of_a_pooling(tmp_path):
     (tmp_path / "1_Pooling").mkdir()
     for settings in ({"pooling_mode": "cls"}, {"pooling_mode_cls_token": True}):
         (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(settings))
-        recipe = sentence_recipe(tmp_path)
+        recipe = sentence_recipe(open_source(tmp_path))
         assert (recipe.pooling, recipe.normalize, recipe.max_length) == ("cls", True, None)
 
 
@@ -183,9 +184,9 @@ def test_a_whole_number_of_tokens_in_any_spelling(stored, longest, tmp_path):
     (tmp_path / "modules.json").write_text(modules("Transformer"))
     limits = tmp_path / "sentence_bert_config.json"
     limits.write_text(f'{{"max_seq_length": {stored}}}')
-    found = sentence_recipe(tmp_path).max_length
+    found = sentence_recipe(open_source(tmp_path)).max_length
     assert found == longest and type(found) is type(longest)
     for wrong in ("0", "0.0", "12.5", "-3", "true", '"128"', "[]"):
         limits.write_text(f'{{"max_seq_length": {wrong}}}')
         with refused(CheckpointError, "max_seq_length"):
-            sentence_recipe(tmp_path)
+            sentence_recipe(open_source(tmp_path))
