@@ -320,6 +320,8 @@ def test_only_texts_and_sequences_of_words_can_be_tagged():
 class Terminal:
     """Standard output that says it is a terminal, or not."""
 
+    encoding = "utf-8"
+
     def __init__(self, terminal: bool):
         self.text, self._terminal = "", terminal
 
