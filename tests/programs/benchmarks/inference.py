@@ -9,6 +9,8 @@ import torch
 import transformers
 
 from minibert import BertForSequenceClassification
+from minibert.fast.accelerate import accelerate
+from minibert.fast.prepare import prepare
 from minibert.workbench import Predictor
 from tests.programs.benchmarks import agreement
 from tests.programs.benchmarks.clock import Stopwatch
@@ -39,11 +41,16 @@ def same_work(material: Material, dtype: str) -> Job:
     variants = [
         variant("transformers", f"transformers, {dtype} weights", theirs(material.folder, **how)),
         variant("transformers again", "the same again", theirs(material.folder, **how)),
-        variant("minibert", f"minibert, {dtype} weights", ours(material.folder, **how)),
+        variant("minibert", f"the lesson, {dtype} weights", ours(material.folder, **how)),
+        variant(
+            "minibert accelerated",
+            "the same after accelerate(model)",
+            accelerate(ours(material.folder, **how)),
+        ),
         variant(
             "minibert prepared",
-            "the same after model.for_inference(), as Predictor has it",
-            ours(material.folder, **how).for_inference(),
+            "prepare(model), as Predictor has it",
+            prepare(ours(material.folder, **how)),
         ),
     ]
     truth = None
