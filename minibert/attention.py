@@ -23,12 +23,7 @@ from minibert.trace import Scope, Tap, untapped
 
 
 def attention_by_hand(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    tap: Tap = untapped,
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, dropout_p: float = 0.0, tap: Tap = untapped
 ) -> Tensor:
     """softmax(Q K^T / sqrt(H)) V, step by step: (B, N, S, H) each -> the context (B, N, S, H).
 
@@ -83,12 +78,7 @@ def attend_by_length(
 
 
 def attend_padded(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    layout: Layout,
-    dropout_p: float = 0.0,
-    tap: Tap = untapped,
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout_p: float = 0.0, tap: Tap = untapped
 ) -> Tensor:
     """The same by hand over the padded table, so that scores and pattern are (B, N, S, S)."""
     q, k, v = (layout.pad(part).transpose(1, 2) for part in (query, key, value))  # (B, N, S, H)
@@ -105,9 +95,7 @@ def reference_of(attend: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The function that shows the scores and the pattern of an attention function."""
     function = getattr(attend, "func", attend)  # of a functools.partial
     if function not in REFERENCES:
-        message = (
-            f"No function is known that shows the pattern of the attention {function.__name__}."
-        )
+        message = f"No function is known that shows the pattern of the attention {function.__name__}."
         hint = "Add one of the same mathematics to minibert.attention.REFERENCES."
         raise InputError(message, key="attend", hint=hint)
     return REFERENCES[function]

@@ -160,9 +160,7 @@ class Model(nn.Module):
         """Switches the recomputation of layers in the backward pass on or off (see Encoder)."""
         self.body.encoder.gradient_checkpointing = on
 
-    def resize_token_embeddings(
-        self, vocab_size: int, generator: torch.Generator | None = None
-    ) -> None:
+    def resize_token_embeddings(self, vocab_size: int, generator: torch.Generator | None = None) -> None:
         """Makes the word table (V, D), and a masked-LM head's decoder and bias, longer or shorter.
 
         Old rows stay; new ones are freshly initialised, with zero biases.

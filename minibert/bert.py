@@ -42,9 +42,7 @@ class BertModel(Model):
         generator: the source of new weights; without one, a new one with seed 0.
     """
 
-    def __init__(
-        self, config: BertConfig, pooler: bool = True, generator: torch.Generator | None = None
-    ):
+    def __init__(self, config: BertConfig, pooler: bool = True, generator: torch.Generator | None = None):
         super().__init__(config)
         self.embeddings = Embeddings(config)
         self.encoder = Encoder(config)
@@ -115,9 +113,7 @@ class BertModel(Model):
         layout, scope = packed.layout, Scope(packed.layout, *traces)
         for looking in traces:
             looking.forget(layout)
-        hidden = self.embeddings(
-            packed.words, packed.positions, packed.segments, scope.inside("embeddings")
-        )  # (T, D)
+        hidden = self.embeddings(packed.words, packed.positions, packed.segments, scope.inside("embeddings"))  # (T, D)
         hidden = self.encoder(hidden, scope)  # (T, D)
         pooled = None
         if self.pooler is not None:

@@ -65,11 +65,7 @@ def load(
     tensors = shards.assemble(entries, shards.read(files, entries), dtype, allow_nonfinite, where)
     model.load_state_dict(tensors, strict=False, assign=True)
     model.to(dtype)  # what is fresh
-    model._fresh = {
-        name: tensor.cpu().clone()
-        for name, tensor in model.state_dict().items()
-        if name not in tensors
-    }
+    model._fresh = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items() if name not in tensors}
     model.load_report = LoadReport(source.name, source.revision, cls.__name__, entries)
     return model.eval()
 
@@ -101,10 +97,7 @@ def load_state_dict(model: Model, tensors: Mapping[str, Tensor]) -> None:
     """
     codes = {name: code for code, name in DTYPES.items()}
     dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
-    stored = {
-        name: (tuple(tensor.shape), codes.get(dtypes[name], dtypes[name]))
-        for name, tensor in tensors.items()
-    }
+    stored = {name: (tuple(tensor.shape), codes.get(dtypes[name], dtypes[name])) for name, tensor in tensors.items()}
     entries = _match(model, stored)
     model.load_state_dict(shards.assemble(entries, tensors))
     model.load_report = LoadReport("a state dict", None, type(model).__name__, entries)
@@ -124,8 +117,7 @@ def official_class(cls: type[Model], family: str = "bert") -> type[Model]:
         )
     if found[-1].__name__ not in names.HEADS[family]:
         raise CheckpointError(
-            f"The model is a DistilBERT, which was published without {found[-1].__name__}.",
-            key="model_type",
+            f"The model is a DistilBERT, which was published without {found[-1].__name__}.", key="model_type"
         )
     return found[-1]
 
@@ -143,17 +135,14 @@ def class_name(source: Source) -> str:
     known = [ours[name] for name in listed if isinstance(name, str) and name in ours]
     if stated and not known:
         raise CheckpointError(
-            f"{path} names the architectures {stated!r}, none of which minibert has: it has "
-            f"{', '.join(ours)}.",
+            f"{path} names the architectures {stated!r}, none of which minibert has: it has {', '.join(ours)}.",
             path=path,
             key="architectures",
         )
     return known[0] if known else names.BARE_MODEL
 
 
-def _build(
-    cls: type[M], config: BertConfig, pooler: bool, generator: torch.Generator | None = None
-) -> M:
+def _build(cls: type[M], config: BertConfig, pooler: bool, generator: torch.Generator | None = None) -> M:
     """A model from its class and config; a bare one has a pooler only on request.
 
     An official class is built on the meta device: shapes, but no memory. A subclass may compute
@@ -219,8 +208,7 @@ def read_config(source: Source) -> BertConfig:
     for official, name in ours.items():
         if official in values and values.get(name, values[official]) != values[official]:
             raise ConfigError(
-                f"{path} has {official} {values[official]!r} and {name} {values[name]!r}, which "
-                "mean the same.",
+                f"{path} has {official} {values[official]!r} and {name} {values[name]!r}, which mean the same.",
                 path=path,
                 key=official,
             )
@@ -246,9 +234,7 @@ def official_config(model: Model) -> dict[str, Any]:
     return dict(sorted(values.items()))
 
 
-def _with_labels(
-    kind: str, config: BertConfig, labels: Sequence[str] | None, num_labels: int | None
-) -> BertConfig:
+def _with_labels(kind: str, config: BertConfig, labels: Sequence[str] | None, num_labels: int | None) -> BertConfig:
     """The stored config with the labels that were asked for."""
     if labels is None and num_labels in (None, config.num_labels):
         return config
@@ -265,8 +251,7 @@ def _check_layers(stored: Shapes, layers: int, path: Path) -> None:
     found = len({number.group() for number in map(names.LAYER.search, stored) if number})
     if found != layers:
         raise CheckpointError(
-            f"{path} says num_hidden_layers {layers}, but the weights beside it have {found} "
-            "layers.",
+            f"{path} says num_hidden_layers {layers}, but the weights beside it have {found} layers.",
             path=path,
             key="num_hidden_layers",
         )
@@ -276,8 +261,7 @@ def _with_layers(config: BertConfig, layers: int) -> BertConfig:
     """The stored config, cut to the first few layers."""
     if layers > config.num_hidden_layers:
         raise ConfigError(
-            f"num_hidden_layers is {layers}, but the model has {config.num_hidden_layers}.",
-            key="num_hidden_layers",
+            f"num_hidden_layers is {layers}, but the model has {config.num_hidden_layers}.", key="num_hidden_layers"
         )
     pruned = {layer: heads for layer, heads in config.pruned_heads.items() if layer < layers}
     return config.replace(num_hidden_layers=layers, pruned_heads=pruned)
@@ -320,9 +304,7 @@ def _match(model: Model, stored: Shapes, **how: Any) -> tuple[Entry, ...]:
     return names.match(type(model).__name__, official, shapes, stored, _copies(model), tied, **how)
 
 
-def _compare_classes(
-    model: Model, stored: Shapes, known: BertConfig
-) -> tuple[list[str], dict[str, str]]:
+def _compare_classes(model: Model, stored: Shapes, known: BertConfig) -> tuple[list[str], dict[str, str]]:
     """What a model and the one that was stored do not share.
 
     Returns:
@@ -350,12 +332,7 @@ def _compare_classes(
 
 
 def _choose_fresh(
-    model: Model,
-    stored: Shapes,
-    known: BertConfig,
-    ignored: dict[str, str],
-    asked: bool,
-    fresh_head: bool,
+    model: Model, stored: Shapes, known: BertConfig, ignored: dict[str, str], asked: bool, fresh_head: bool
 ) -> dict[str, str]:
     """The parameters that are freshly initialised if the file lacks them -> the reason.
 
@@ -378,9 +355,7 @@ def _choose_fresh(
     return fresh
 
 
-def _other_labels(
-    config: BertConfig, known: BertConfig, stored: Shapes, found: Mapping[str, str]
-) -> str | None:
+def _other_labels(config: BertConfig, known: BertConfig, stored: Shapes, found: Mapping[str, str]) -> str | None:
     """How the classes of the stored head differ from those asked for; None if they do not."""
     asked, labels = config.id2label, known.id2label
     shape = stored[found["classifier.weight"]][0] if "classifier.weight" in found else ()
@@ -392,9 +367,7 @@ def _other_labels(
     return None
 
 
-def _initialise_fresh(
-    model: Model, fresh: Collection[str | None], generator: torch.Generator | None
-) -> None:
+def _initialise_fresh(model: Model, fresh: Collection[str | None], generator: torch.Generator | None) -> None:
     """Gives fresh parameters on the meta device their first values.
 
     `initialise` passes over what stays there: all that the file has.

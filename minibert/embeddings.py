@@ -27,9 +27,7 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(size, config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(
-        self, words: Tensor, positions: Tensor, segments: Tensor | None, scope: Scope
-    ) -> Tensor:
+    def forward(self, words: Tensor, positions: Tensor, segments: Tensor | None, scope: Scope) -> Tensor:
         """Embeds packed tokens.
 
         Args:

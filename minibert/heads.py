@@ -124,9 +124,7 @@ class MaskedLMHead(nn.Module):
         logits = F.linear(hidden, table, self.bias)  # (T, V)
         return scope.tap("logits", logits)
 
-    def read(
-        self, encoded: Encoded, table: Tensor, labels: Tensor | None, only: bool, scope: Scope
-    ) -> Answer:
+    def read(self, encoded: Encoded, table: Tensor, labels: Tensor | None, only: bool, scope: Scope) -> Answer:
         """Logits (B, S, V), or (M, V) at the labelled positions only, and the loss term."""
         hidden, layout = encoded.hidden, encoded.layout  # (T, D)
         if labels is None:
@@ -208,9 +206,7 @@ class BertForMaskedLM(ModelWithHead):
     def build(self, config: BertConfig) -> None:
         self.head = MaskedLMHead(config)
 
-    def answer(
-        self, encoded: Encoded, labels: Tensor | None = None, labelled_only: bool = False
-    ) -> Answer:
+    def answer(self, encoded: Encoded, labels: Tensor | None = None, labelled_only: bool = False) -> Answer:
         """labels (B, S): an id, or -100.
 
         With `labelled_only` the head runs at the M labelled positions only, about a seventh of all
@@ -336,10 +332,7 @@ class BertForQuestionAnswering(ModelWithHead):
         self.head = TokenHead(config, 2, config.qa_dropout if config.is_distilbert else 0.0)
 
     def answer(
-        self,
-        encoded: Encoded,
-        start_positions: Tensor | None = None,
-        end_positions: Tensor | None = None,
+        self, encoded: Encoded, start_positions: Tensor | None = None, end_positions: Tensor | None = None
     ) -> Answer:
         """start_positions, end_positions (B,): columns; -100 and columns beyond S do not count."""
         logits = encoded.layout.pad(self.head(encoded), value=-torch.inf)  # (B, S, 2)

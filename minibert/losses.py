@@ -34,9 +34,7 @@ def count(labels: Tensor) -> int:
     return int((labels != IGNORED).sum())
 
 
-def check_labels(
-    name: str, labels: Tensor, shape: tuple[int, ...], classes: int, real: Tensor | None = None
-) -> None:
+def check_labels(name: str, labels: Tensor, shape: tuple[int, ...], classes: int, real: Tensor | None = None) -> None:
     """Refuses class labels that do not fit the logits, before a GPU would end the process.
 
     Raises:
@@ -84,9 +82,7 @@ class ClassLoss:
 cross_entropy = ClassLoss()
 
 
-def one_class(
-    name: str, logits: Tensor, labels: Tensor, loss: ClassLoss = cross_entropy
-) -> LossTerm:
+def one_class(name: str, logits: Tensor, labels: Tensor, loss: ClassLoss = cross_entropy) -> LossTerm:
     """Cross-entropy of logits (B, C) with checked classes (B,)."""
     check_labels(name, labels, tuple(logits.shape[:1]), logits.shape[1])
     return loss(logits, labels)

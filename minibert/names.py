@@ -119,9 +119,7 @@ COPIES = {
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
     ("bert", False): {"cls.predictions.bias": "cls.predictions.decoder.bias"},
-    ("distilbert", True): {
-        "vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight",
-    },
+    ("distilbert", True): {"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
     ("distilbert", False): {},
 }
 
@@ -154,10 +152,7 @@ CONFIG_KEYS: dict[str, dict[str, str]] = {
     },
 }
 # Facts that DistilBERT's code has and its config.json does not say.
-CONFIG_FACTS: dict[str, dict[str, object]] = {
-    "bert": {},
-    "distilbert": {"type_vocab_size": 0, "layer_norm_eps": 1e-12},
-}
+CONFIG_FACTS: dict[str, dict[str, object]] = {"bert": {}, "distilbert": {"type_vocab_size": 0, "layer_norm_eps": 1e-12}}
 # Settings that the other family alone has.
 CONFIG_OF_OTHERS: dict[str, tuple[str, ...]] = {
     "bert": ("qa_dropout", "seq_classif_dropout"),
@@ -167,13 +162,7 @@ CONFIG_OF_OTHERS: dict[str, tuple[str, ...]] = {
 # information for people: nothing is ever imported because of it.
 SUBCLASS = "minibert_class"
 # Keys of a config.json that say how that file came about; they are not true of a file saved here.
-CONFIG_NOT_CARRIED_OVER = (
-    "_name_or_path",
-    "auto_map",
-    SUBCLASS,
-    "torch_dtype",
-    "transformers_version",
-)
+CONFIG_NOT_CARRIED_OVER = ("_name_or_path", "auto_map", SUBCLASS, "torch_dtype", "transformers_version")
 
 LAYER = re.compile(r"(?<=\blayer\.)\d{1,9}(?=\.)|(?<=\blayers\.)\d{1,9}(?=\.)")
 
@@ -264,9 +253,7 @@ def match(
         else:
             stored_shape, dtype = stored[there]
             if stored_shape != shape:
-                faults["of another shape"].append(
-                    f"{there} is {stored_shape} in the file and {shape} in the model"
-                )
+                faults["of another shape"].append(f"{there} is {stored_shape} in the file and {shape} in the model")
             elif dtype not in DTYPES:
                 faults["not of a floating-point type"].append(f"{there} ({dtype})")
             entries.append(Entry(there, name, shape, DTYPES.get(dtype, dtype), "loaded"))
@@ -295,17 +282,13 @@ def match(
     return tuple(entries)
 
 
-def _does_not_fit(
-    model: str, where: str | Path, faults: Mapping[str, Sequence[str]]
-) -> CheckpointError:
+def _does_not_fit(model: str, where: str | Path, faults: Mapping[str, Sequence[str]]) -> CheckpointError:
     listed = "; ".join(
         f"{len(keys)} {'tensor' if len(keys) == 1 else 'tensors'} {what}: {', '.join(keys)}"
         for what, keys in faults.items()
     )
     heads = tuple(start for start in LEFT_OUT if not start.startswith("embeddings"))
-    only_head = faults.keys() == {"missing"} and all(
-        bare_name(key).startswith(heads) for key in faults["missing"]
-    )
+    only_head = faults.keys() == {"missing"} and all(bare_name(key).startswith(heads) for key in faults["missing"])
     hint = "To train a new head, give label names (or num_labels, or fresh_head=True)."
     return CheckpointError(
         f"{where} does not fit {model}: {listed}.",

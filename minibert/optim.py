@@ -51,10 +51,7 @@ def parameter_groups(
         members = [(name, parameter) for name, parameter in trained if rate_of(name) == rate]
         matrices = [(name, parameter) for name, parameter in members if parameter.ndim >= 2]
         vectors = [(name, parameter) for name, parameter in members if parameter.ndim < 2]
-        for kind, params, decay in (
-            ("decay", matrices, weight_decay),
-            ("no decay", vectors, 0.0),
-        ):
+        for kind, params, decay in (("decay", matrices, weight_decay), ("no decay", vectors, 0.0)):
             group = {"params": params, "weight_decay": decay, "rate": rate}
             groups.append({"name": f"{kind}{suffix}", **group})
     return [group for group in groups if group["params"]]
@@ -70,11 +67,7 @@ def describe_groups(groups: Sequence[Group]) -> str:
 
 
 def build_optimizer(
-    groups: Sequence[Group],
-    *,
-    learning_rate: float,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
+    groups: Sequence[Group], *, learning_rate: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
 ) -> torch.optim.AdamW:
     """AdamW over the groups of `parameter_groups`.
 
@@ -150,25 +143,11 @@ class Schedule:
         TrainingError: an unknown name, or a warm-up longer than the run.
     """
 
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        name: str,
-        *,
-        warmup: int,
-        total: int,
-        epochs: int = 1,
-    ):
+    def __init__(self, optimizer: torch.optim.Optimizer, name: str, *, warmup: int, total: int, epochs: int = 1):
         if name not in SCHEDULES:
-            raise TrainingError(
-                f"There is no schedule {name!r}. Choose one of {', '.join(SCHEDULES)}.",
-                key="schedule",
-            )
+            raise TrainingError(f"There is no schedule {name!r}. Choose one of {', '.join(SCHEDULES)}.", key="schedule")
         if not 0 <= warmup <= total:
-            raise TrainingError(
-                f"The warm-up of {warmup} updates does not fit a run of {total}.",
-                key="warmup",
-            )
+            raise TrainingError(f"The warm-up of {warmup} updates does not fit a run of {total}.", key="warmup")
         self.name, self.warmup, self.total, self.epochs = name, warmup, total, epochs
         self._optimizer = optimizer
         self.peaks = [group["lr"] for group in optimizer.param_groups]

@@ -108,9 +108,7 @@ class BertTokenizer:
         return result
 
     @classmethod
-    def from_pretrained(
-        cls, source: str | Path | Source, *, revision: str | None = None
-    ) -> BertTokenizer:
+    def from_pretrained(cls, source: str | Path | Source, *, revision: str | None = None) -> BertTokenizer:
         """Opens the tokenizer of a model folder or Hub id; `read_folder` says from which files."""
         opened = open_source(source, revision, tokenizer_files.FILES)
         return cls(**tokenizer_files.read_folder(opened.folder))
@@ -176,11 +174,7 @@ class BertTokenizer:
             ConfigError: `padding`, `padding_side` or `pad_to_multiple_of` has an unknown value.
         """
         rows = self.encode(
-            texts,
-            pairs,
-            max_length=max_length,
-            truncation=truncation,
-            split_special_tokens=split_special_tokens,
+            texts, pairs, max_length=max_length, truncation=truncation, split_special_tokens=split_special_tokens
         )
         limit = self.limit(max_length)
         text_input.warn_of_cuts([row.cut for row in rows], limit, stacklevel=2)
@@ -362,9 +356,7 @@ def _kept(lengths: Sequence[int], room: int) -> list[int]:
     return [longer, shorter] if lengths[0] > lengths[1] else [shorter, longer]
 
 
-def pad_rows(
-    rows: Sequence[Sequence[int] | np.ndarray], value: int, *, columns: int, side: Side
-) -> Tensor:
+def pad_rows(rows: Sequence[Sequence[int] | np.ndarray], value: int, *, columns: int, side: Side) -> Tensor:
     """Rows of unequal length as one int64 tensor (B, S), padded with `value`."""
     text_input.check_choice("padding_side", side, ("left", "right"))
     result = np.full((len(rows), columns), value, dtype=np.int64)  # (B, S)

@@ -253,10 +253,7 @@ def optimizer_step(training: Training, window: Sequence[Batch]) -> Step:
 
 
 def train(
-    training: Training,
-    batches_of_epoch: Callable[[int], Sequence[Batch]],
-    epochs: int,
-    accumulate: int = 1,
+    training: Training, batches_of_epoch: Callable[[int], Sequence[Batch]], epochs: int, accumulate: int = 1
 ) -> Iterator[Step | Epoch]:
     """Trains a model in place, from where `training.position` says it stands.
 
@@ -285,10 +282,7 @@ def train(
 
 
 def _train(
-    training: Training,
-    batches_of_epoch: Callable[[int], Sequence[Batch]],
-    epochs: int,
-    accumulate: int,
+    training: Training, batches_of_epoch: Callable[[int], Sequence[Batch]], epochs: int, accumulate: int
 ) -> Iterator[Step | Epoch]:
     while training.position.epoch < epochs:
         position = training.position
@@ -314,15 +308,11 @@ def _train(
                     hint="Look for NaN in the data and the weights, or train in bf16 or fp32.",
                 )
             yield step
-        training.position = Position(
-            position.epoch + 1, step=position.step, skipped_in_a_row=position.skipped_in_a_row
-        )
+        training.position = Position(position.epoch + 1, step=position.step, skipped_in_a_row=position.skipped_in_a_row)
         yield Epoch(position.epoch + 1, position.terms, position.tokens)
 
 
-def count_steps(
-    batches_of_epoch: Callable[[int], Sequence[Batch]], epochs: int, accumulate: int = 1
-) -> int:
+def count_steps(batches_of_epoch: Callable[[int], Sequence[Batch]], epochs: int, accumulate: int = 1) -> int:
     """The optimizer steps of a whole run, which a `Schedule` needs to know."""
     return sum(math.ceil(len(batches_of_epoch(epoch)) / accumulate) for epoch in range(epochs))
 
@@ -345,11 +335,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Any,
-    batches: Iterable[Batch],
-    device: torch.device,
-    dtype: torch.dtype | None = None,
-    place: Place = move,
+    model: Any, batches: Iterable[Batch], device: torch.device, dtype: torch.dtype | None = None, place: Place = move
 ) -> Evaluation:
     """Runs a model over data in eval mode: dropout off, nothing kept for gradients.
 

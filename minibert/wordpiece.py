@@ -136,9 +136,7 @@ class WordPiece:
 
 
 @functools.lru_cache(maxsize=2**16)
-def normalise(
-    character: str, lowercase: bool, strip_accents: bool, chinese_characters: bool
-) -> str:
+def normalise(character: str, lowercase: bool, strip_accents: bool, chinese_characters: bool) -> str:
     """Step 1 for one character: nothing, a space, or letters (with spaces around a word).
 
     No step looks at the neighbours. So a capital sigma at the end of a word becomes the plain

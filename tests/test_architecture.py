@@ -17,9 +17,7 @@ from tests.programs.planted_faults import FAULTS
 
 ROOT = Path(minibert.__file__).parent
 PATHS = {
-    ".".join(("minibert", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(
-        ".__init__"
-    ): path
+    ".".join(("minibert", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in sorted(ROOT.rglob("*.py"))
 }
 TREES = {module: ast.parse(path.read_text(encoding="utf-8")) for module, path in PATHS.items()}
@@ -52,12 +50,7 @@ NETWORK = [
     {"layout", "trace", "config"},
 ]
 # What else a module of the lesson may import of it; the rest imports nothing of the lesson.
-ALSO = {
-    "heads": {"losses"},
-    "checkpoint": {"names"}.union(*NETWORK[2:]),
-    "data": {"tokenizer"},
-    "training": {"optim"},
-}
+ALSO = {"heads": {"losses"}, "checkpoint": {"names"}.union(*NETWORK[2:]), "data": {"tokenizer"}, "training": {"optim"}}
 # Two short methods, from_pretrained and save_pretrained, import it when they are called.
 UPWARD = ("minibert.base", "minibert.checkpoint")
 
@@ -270,9 +263,7 @@ SOURCED = ("attention", "bert", "config", "embeddings", "encoder", "heads", "lay
 
 
 def test_docstrings():
-    titles = [
-        (ast.get_docstring(tree) or "").split("\n")[0] for tree in TREES.values() if tree.body
-    ]
+    titles = [(ast.get_docstring(tree) or "").split("\n")[0] for tree in TREES.values() if tree.body]
     assert [title for title in titles if not TITLE.fullmatch(title)] == []
     assert len(set(titles)) == len(titles), "two modules say the same"
     for name in SOURCED:

@@ -51,9 +51,7 @@ def test_is_small_and_valid(path):
 
 
 def test_headings_are_numbered(path):
-    prose = "\n".join(
-        re.sub(r"```.*?```", "", cell.source, flags=re.S) for cell in cells(path, "markdown")
-    )
+    prose = "\n".join(re.sub(r"```.*?```", "", cell.source, flags=re.S) for cell in cells(path, "markdown"))
     titles = re.findall(r"^# .+", prose, flags=re.M)
     numbers = re.findall(r"^## (\S+)", prose, flags=re.M)
     assert len(titles) == 1 and prose.startswith(titles[0])

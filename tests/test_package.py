@@ -37,9 +37,7 @@ def test_type_checkers_see_the_public_names(package):
 
 def test_the_version_is_the_same_everywhere():
     assert importlib.metadata.version("minibert") == minibert.__version__
-    done = subprocess.run(
-        [sys.executable, "-m", "minibert", "--version"], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "minibert", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"minibert {minibert.__version__}\n")
 
 
@@ -48,9 +46,7 @@ def test_the_metadata_has_the_dependencies_and_extras_of_the_design():
     names = {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
     required = "torch numpy tokenizers safetensors huggingface-hub tqdm filelock jinja2"
     assert names == set(required.split())
-    assert {"plots", "parquet", "notebooks", "test", "bench", "dev"} == set(
-        project["optional-dependencies"]
-    )
+    assert {"plots", "parquet", "notebooks", "test", "bench", "dev"} == set(project["optional-dependencies"])
     assert project["requires-python"] == ">=3.11"
     assert project["scripts"] == {"minibert": "minibert.workbench.cli:main"}
 

@@ -46,8 +46,7 @@ def test_transformers_opens_it_and_gives_the_same_logits(both):
     assert theirs.dtype == next(ours.parameters()).dtype == torch.float32
     batch = BertTokenizer.from_pretrained(MODEL)(TEXTS, ["A second text."] * len(TEXTS))
     exact, same, expected, found = (
-        _logits(model, batch)
-        for model in (copy.deepcopy(theirs).double(), copy.deepcopy(ours).double(), theirs, ours)
+        _logits(model, batch) for model in (copy.deepcopy(theirs).double(), copy.deepcopy(ours).double(), theirs, ours)
     )
     for truth, one, reference, other in zip(exact, same, expected, found, strict=True):
         torch.testing.assert_close(one, truth, rtol=0, atol=BOUNDS["fp64"])

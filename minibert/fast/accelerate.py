@@ -38,9 +38,7 @@ def accelerate(model: M) -> M:
     return model
 
 
-def attend_fast(
-    query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout_p: float = 0.0
-) -> Tensor:
+def attend_fast(query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout_p: float = 0.0) -> Tensor:
     """Attention among packed tokens, (T, N, H) -> (T, N, H), by the fastest form that can.
 
     On a CPU that is `attention_in_chunks` for gradients, which SDPA is slow at (with dropout most

@@ -34,9 +34,7 @@ _CHUNK = 2**18
 Groups = Sequence[tuple[int, int]]
 
 
-def attention_in_chunks(
-    query: Tensor, key: Tensor, value: Tensor, groups: Groups, dropout_p: float = 0.0
-) -> Tensor:
+def attention_in_chunks(query: Tensor, key: Tensor, value: Tensor, groups: Groups, dropout_p: float = 0.0) -> Tensor:
     """softmax(Q K^T / sqrt(H)) V within each row, with dropout on the pattern.
 
     Can be differentiated once: neither a second derivative nor `torch.func` goes through it.
@@ -57,9 +55,7 @@ def attention_in_chunks(
 
 class _AttentionInChunks(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, groups: Groups, dropout_p: float
-    ) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, groups: Groups, dropout_p: float) -> Tensor:
         heads = query.shape[1]
         numbers = sum(rows * heads * length**2 for rows, length in groups)
         bits = dropout_bits(numbers, dropout_p)  # (numbers of all patterns,)

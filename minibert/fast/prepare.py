@@ -48,9 +48,7 @@ class Prepared:
         return self
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(
-            f"A model prepared for inference has no {name!r}; use the model it was made from."
-        )
+        raise AttributeError(f"A model prepared for inference has no {name!r}; use the model it was made from.")
 
 
 def prepare(model: Model, dtype: torch.dtype | None = None) -> Prepared:

@@ -23,12 +23,7 @@ class MinibertError(Exception):
     exit_code = 2
 
     def __init__(
-        self,
-        message: str,
-        *,
-        path: str | Path | None = None,
-        key: str | None = None,
-        hint: str | None = None,
+        self, message: str, *, path: str | Path | None = None, key: str | None = None, hint: str | None = None
     ):
         self.path = Path(path) if path is not None else None
         self.key = key
@@ -86,6 +81,5 @@ def _for_a_terminal(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
     )

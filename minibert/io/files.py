@@ -133,23 +133,18 @@ def check_manifest(folder: str | Path) -> tuple[str, ...]:
         path = folder / name
         if Path(name).name != name or not isinstance(facts, dict):
             raise CheckpointError(
-                f"{folder / MANIFEST} lists {name!r}, which is no file of its folder.",
-                path=folder / MANIFEST,
-                key=name,
+                f"{folder / MANIFEST} lists {name!r}, which is no file of its folder.", path=folder / MANIFEST, key=name
             )
         try:
             found: dict[str, Any] = {"size": size_of_file(path), "sha256": None}
             if found["size"] == facts.get("size"):  # else there is no need to read it
                 found["sha256"] = sha256(path)
         except OSError as problem:
-            raise CheckpointError(
-                f"{path} could not be read: {problem.strerror}.", path=path, key=name
-            ) from problem
+            raise CheckpointError(f"{path} could not be read: {problem.strerror}.", path=path, key=name) from problem
         if found != facts:
             key = "size" if found["sha256"] is None else "sha256"
             raise CheckpointError(
-                f"{path} is damaged: its {key} is {found[key]}, and the manifest says "
-                f"{facts.get(key)}.",
+                f"{path} is damaged: its {key} is {found[key]}, and the manifest says {facts.get(key)}.",
                 path=path,
                 key=name,
             )
@@ -157,10 +152,7 @@ def check_manifest(folder: str | Path) -> tuple[str, ...]:
 
 
 def _sums_of(folder: Path) -> dict[str, dict[str, int | str]]:
-    return {
-        path.name: {"size": path.stat().st_size, "sha256": sha256(path)}
-        for path in sorted(folder.iterdir())
-    }
+    return {path.name: {"size": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())}
 
 
 def _not_written(path: Path, problem: BaseException) -> DiskError:
@@ -205,9 +197,7 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_json(
-    path: str | Path, error: type[MinibertError] = CheckpointError, *, largest: int = LARGEST_JSON
-) -> Any:
+def read_json(path: str | Path, error: type[MinibertError] = CheckpointError, *, largest: int = LARGEST_JSON) -> Any:
     """Reads a JSON file of at most `largest` bytes; what is no JSON is refused to the letter.
 
     Duplicate keys are, since which one counts would be a guess; NaN, infinite numbers and halves of
@@ -230,16 +220,11 @@ def read_object(
     """
     value = read_json(path, error, largest=largest)
     if not isinstance(value, dict):
-        raise error(
-            f"{path} is not a JSON object.",
-            path=path,
-        )
+        raise error(f"{path} is not a JSON object.", path=path)
     return value
 
 
-def read_bytes(
-    path: str | Path, error: type[MinibertError] = CheckpointError, *, largest: int
-) -> bytes:
+def read_bytes(path: str | Path, error: type[MinibertError] = CheckpointError, *, largest: int) -> bytes:
     """Reads a file of at most `largest` bytes.
 
     Raises:
@@ -249,10 +234,7 @@ def read_bytes(
     try:
         size = size_of_file(path, error)
         if size > largest:
-            raise error(
-                f"{path} has {size} bytes, and at most {largest} are read.",
-                path=path,
-            )
+            raise error(f"{path} has {size} bytes, and at most {largest} are read.", path=path)
         return path.read_bytes()
     except OSError as problem:
         raise error(f"{path} could not be read: {problem.strerror}.", path=path) from problem
@@ -267,10 +249,7 @@ def size_of_file(path: Path, error: type[MinibertError] = CheckpointError) -> in
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise error(
-            f"{path} is not a file.",
-            path=path,
-        )
+        raise error(f"{path} is not a file.", path=path)
     return status.st_size
 
 
@@ -403,11 +382,7 @@ def _parse(path: Path, raw: bytes, error: type[MinibertError]) -> Any:
             raise error(f"{path} has the key {key!r} twice.", path=path, key=key)
         if not _is_json(["".join(result), *result.values()]):
             key, value = next(pair for pair in pairs if not _is_json([*pair]))
-            raise error(
-                f"{path} has {key!r}: {value!r:.50}, which is not JSON.",
-                path=path,
-                key=key,
-            )
+            raise error(f"{path} has {key!r}: {value!r:.50}, which is not JSON.", path=path, key=key)
         return result
 
     try:
@@ -416,10 +391,7 @@ def _parse(path: Path, raw: bytes, error: type[MinibertError]) -> Any:
     except (ValueError, RecursionError) as problem:
         raise error(f"{path} is not valid JSON: {problem}.", path=path) from problem
     if not whole:
-        raise error(
-            f"{path} has {value!r:.50}, which is not JSON.",
-            path=path,
-        )
+        raise error(f"{path} has {value!r:.50}, which is not JSON.", path=path)
     return value
 
 
@@ -448,9 +420,7 @@ def _check_header_json(path: Path) -> int:
                 raise _damaged(path, what, "header")
             raw = file.read(size)
     except OSError as problem:
-        raise CheckpointError(
-            f"{path} could not be read: {problem.strerror}.", path=path
-        ) from problem
+        raise CheckpointError(f"{path} could not be read: {problem.strerror}.", path=path) from problem
     if not raw.startswith(b"{"):
         raise _damaged(path, f"its header starts with {raw[:1]!r} and not with {{", "header")
     for name, entry in _parse(path, raw, CheckpointError).items():

@@ -62,9 +62,7 @@ def fetch(name: str, patterns: Sequence[str], revision: str, kind: str) -> Snaps
     repository = Wanted(name, kind, revision, constants.ENDPOINT, constants.HF_HUB_CACHE)
     if _UNSAFE.search(revision):
         raise CheckpointError(
-            f"{revision!r} is not a revision of {name}.",
-            key="revision",
-            hint="Name a branch, a tag or a whole commit.",
+            f"{revision!r} is not a revision of {name}.", key="revision", hint="Name a branch, a tag or a whole commit."
         )
     if constants.HF_HUB_OFFLINE:
         return _from_cache(repository, patterns)
@@ -125,8 +123,7 @@ def _from_cache(repository: Wanted, patterns: Sequence[str]) -> Snapshot:
     for name, path in files.items():
         if not _has_content(path):
             raise HubError(
-                f"{name} of {repository} is damaged in the cache: {path} is empty, or leads "
-                "nowhere.",
+                f"{name} of {repository} is damaged in the cache: {path} is empty, or leads nowhere.",
                 path=path,
                 key=name,
                 hint="Fetch it again with a network (without HF_HUB_OFFLINE).",
@@ -160,8 +157,7 @@ def _from_hub(repository: Wanted, patterns: Sequence[str]) -> Snapshot:
     wanted = _matching(sorted(listed), patterns)
     if not wanted:
         raise CheckpointError(
-            f"{repository} on {repository.endpoint} has none of the files {', '.join(patterns)}.",
-            key=repository.name,
+            f"{repository} on {repository.endpoint} has none of the files {', '.join(patterns)}.", key=repository.name
         )
     for name in wanted:
         try:
@@ -214,9 +210,7 @@ def _fetch(repository: Wanted, commit: str, file: Any) -> Path:
             return Path(cached)
         _forget(Path(cached))
     path = Path(
-        huggingface_hub.hf_hub_download(
-            repository.name, file.rfilename, repo_type=repository.kind, revision=commit
-        )
+        huggingface_hub.hf_hub_download(repository.name, file.rfilename, repo_type=repository.kind, revision=commit)
     )
     if _folder_of(file.rfilename, path).name != commit:
         raise ValueError("the file is of another commit")
@@ -246,9 +240,7 @@ def _forget(path: Path) -> None:
 
 def _cached(repository: Wanted, name: str, commit: str) -> Any:
     """Where a file is in the cache; None if it is not; another value if there is no such file."""
-    return huggingface_hub.try_to_load_from_cache(
-        repository.name, name, revision=commit, repo_type=repository.kind
-    )
+    return huggingface_hub.try_to_load_from_cache(repository.name, name, revision=commit, repo_type=repository.kind)
 
 
 def _has_content(path: Path) -> bool:
@@ -260,9 +252,7 @@ def _folder_of(name: str, path: Path) -> Path:
     return path.parents[len(PurePosixPath(name).parts) - 1]
 
 
-def _remember(
-    folder: Path, repository: Wanted, patterns: Sequence[str], listed: Mapping[str, Any]
-) -> None:
+def _remember(folder: Path, repository: Wanted, patterns: Sequence[str], listed: Mapping[str, Any]) -> None:
     """Notes, in the cache's own form, what the revision stood for and which files are not there.
 
     A repository without safetensors is asked again each time, so that the error that follows can

@@ -31,10 +31,7 @@ _SENTENCES = {
         "it has no {kind} {name}, or it is private (status {status})",
         "Check the spelling; for a private one set HF_TOKEN to your token.",
     ),
-    "revision": (
-        "there is no revision {revision!r} (status {status})",
-        "Name a branch, a tag or a whole commit.",
-    ),
+    "revision": ("there is no revision {revision!r} (status {status})", "Name a branch, a tag or a whole commit."),
     "file": (
         "the file is in the list, but not there (status {status})",
         "Try another revision, or tell the owners of {name}.",
@@ -43,31 +40,20 @@ _SENTENCES = {
         "it asks for a valid token (status 401)",
         "Set HF_TOKEN to one; where the repository is public, HF_TOKEN can be unset.",
     ),
-    "403": (
-        "it refused access (status 403)",
-        "Check that the token in HF_TOKEN may read {name}.",
-    ),
+    "403": ("it refused access (status 403)", "Check that the token in HF_TOKEN may read {name}."),
     "429": ("too many requests (status 429)", "Try again in {wait}; the files so far are kept."),
     "500": ("it failed by a fault of its own (status 500)", _LATER),
     "down": ("it is down or overloaded (status {status})", f"{_LATER} {_CACHED}"),
     "status": ("it answered with status {status}", _LATER),
-    "dns": (
-        "the name of this host is not known (DNS)",
-        f"Check the network, and HF_ENDPOINT if it is set; {_CACHED}",
-    ),
-    "refused": (
-        "it refused the connection",
-        f"Check the network, its proxy, and HF_ENDPOINT if it is set; {_CACHED}",
-    ),
+    "dns": ("the name of this host is not known (DNS)", f"Check the network, and HF_ENDPOINT if it is set; {_CACHED}"),
+    "refused": ("it refused the connection", f"Check the network, its proxy, and HF_ENDPOINT if it is set; {_CACHED}"),
     "tls": (
         "it could not prove who it is (TLS)",
-        "Check the clock; behind a proxy that opens connections, set SSL_CERT_FILE to its "
-        f"certificate; {_CACHED}",
+        f"Check the clock; behind a proxy that opens connections, set SSL_CERT_FILE to its certificate; {_CACHED}",
     ),
     "timeout": (
         "it did not answer in time",
-        "Try again, or raise HF_HUB_ETAG_TIMEOUT and HF_HUB_DOWNLOAD_TIMEOUT (in seconds); "
-        + _CACHED,
+        "Try again, or raise HF_HUB_ETAG_TIMEOUT and HF_HUB_DOWNLOAD_TIMEOUT (in seconds); " + _CACHED,
     ),
     "network": ("there is no way to it on the network", f"Check the network; {_CACHED}"),
     "cut": ("the connection was cut", "Try again; whole files are kept, half ones are not."),

@@ -34,13 +34,11 @@ def read_labels(values: Mapping[str, Any]) -> dict[int, Any] | None:
         raise _wrong("id2label", names, "a mapping of 0, 1, 2, ... to names")
     if count not in (None, len(id2label)):
         raise ConfigError(
-            f"The configuration has {len(id2label)} names in id2label and num_labels {count}.",
-            key="num_labels",
+            f"The configuration has {len(id2label)} names in id2label and num_labels {count}.", key="num_labels"
         )
     if numbers is not None and numbers != {str(name): n for n, name in id2label.items()}:
         raise ConfigError(
-            f"The configuration has id2label {id2label} and label2id {numbers}, which disagree.",
-            key="label2id",
+            f"The configuration has id2label {id2label} and label2id {numbers}, which disagree.", key="label2id"
         )
     return id2label
 
@@ -62,6 +60,4 @@ def _in_order(names: object) -> dict[int, Any] | None:
 
 
 def _wrong(key: str, value: object, wanted: str) -> ConfigError:
-    return ConfigError(
-        f"The configuration has {key} = {value!r:.200}, but it must be {wanted}.", key=key
-    )
+    return ConfigError(f"The configuration has {key} = {value!r:.200}, but it must be {wanted}.", key=key)

@@ -133,10 +133,7 @@ def find(source: Source) -> Files:
     for shard in shards:
         if not source.has(shard):
             raise CheckpointError(
-                f"{index} names {shard}, which is not there.",
-                path=index,
-                key=shard,
-                hint="Download the model again.",
+                f"{index} names {shard}, which is not there.", path=index, key=shard, hint="Download the model again."
             )
     return Files(tuple(map(source.path, shards)), index, weight_map, total_size)
 
@@ -155,9 +152,7 @@ def stored_shapes(files: Files) -> dict[str, tuple[tuple[int, ...], str]]:
         header = read_header(path)
         for name in sorted(stored.keys() & header.tensors.keys()):
             raise CheckpointError(
-                f"{path} holds {name}, and another file of the model does too: {place[name]}.",
-                path=path,
-                key=name,
+                f"{path} holds {name}, and another file of the model does too: {place[name]}.", path=path, key=name
             )
         stored.update(header.tensors)
         place.update(dict.fromkeys(header.tensors, path.name))
@@ -176,9 +171,7 @@ def stored_shapes(files: Files) -> dict[str, tuple[tuple[int, ...], str]]:
 def read(files: Files, entries: Iterable[Entry]) -> dict[str, Tensor]:
     """The tensors that are loaded or tied, under their official names; no others are read."""
     wanted = {entry.official for entry in entries if entry.status in ("loaded", "tied")}
-    return {
-        name: tensor for path in files.paths for name, tensor in read_tensors(path, wanted).items()
-    }
+    return {name: tensor for path in files.paths for name, tensor in read_tensors(path, wanted).items()}
 
 
 def assemble(
@@ -198,8 +191,7 @@ def assemble(
     for entry in entries:
         if entry.copy_of and not torch.equal(tensors[entry.official], tensors[entry.copy_of]):
             raise CheckpointError(
-                f"{where} holds {entry.official} and {entry.copy_of}, which should be one tensor "
-                "and differ.",
+                f"{where} holds {entry.official} and {entry.copy_of}, which should be one tensor and differ.",
                 path=path,
                 key=entry.official,
                 hint="If they were trained apart, set tie_word_embeddings to false in config.json.",
@@ -215,9 +207,7 @@ def assemble(
         if isinstance(problem, RuntimeError) and "alloc" not in str(problem):
             raise
         values = sum(entry.parameters for entry in entries if entry.status == "loaded")
-        raise CheckpointError(
-            f"{where} has {values:,} values, which do not fit into memory.", path=path
-        ) from problem
+        raise CheckpointError(f"{where} has {values:,} values, which do not fit into memory.", path=path) from problem
     if broken:
         what = (
             f"{where} holds values that are NaN, infinite or too large for "
@@ -253,10 +243,7 @@ def _no_weights(source: Source) -> CheckpointError:
         )
     if not pickles:
         return CheckpointError(
-            f"{source} holds no {SINGLE}.",
-            path=source.folder,
-            key=SINGLE,
-            hint="Is it the folder of a model?",
+            f"{source} holds no {SINGLE}.", path=source.folder, key=SINGLE, hint="Is it the folder of a model?"
         )
     return CheckpointError(
         f"{source} holds its weights as {', '.join(pickles)} only, a form that can run code when "
@@ -294,9 +281,7 @@ def _compare_with_index(files: Files, index: Path, place: Mapping[str, str]) -> 
         stated, found = files.weight_map.get(key), place.get(key)
         if stated != found:
             raise CheckpointError(
-                f"{index} has {key} in {stated or 'no file'}, and it is in {found or 'none'}.",
-                path=index,
-                key=key,
+                f"{index} has {key} in {stated or 'no file'}, and it is in {found or 'none'}.", path=index, key=key
             )
 
 

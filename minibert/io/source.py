@@ -71,10 +71,7 @@ class Source:
 
 
 def open_source(
-    source: str | Path | Source,
-    revision: str | None = None,
-    patterns: Sequence[str] = (CONFIG,),
-    kind: str = "model",
+    source: str | Path | Source, revision: str | None = None, patterns: Sequence[str] = (CONFIG,), kind: str = "model"
 ) -> Source:
     """Finds a folder, or downloads the files of a repository that match.
 
@@ -96,37 +93,25 @@ def open_source(
     """
     if isinstance(source, Source):
         if revision not in (None, source.revision):
-            raise CheckpointError(
-                f"{source} is open at {source.revision}, not at {revision}.", key="revision"
-            )
+            raise CheckpointError(f"{source} is open at {source.revision}, not at {revision}.", key="revision")
         source.fetch(*patterns)
         return source
     if source == "":
         raise CheckpointError(
-            f"The name of the {KINDS[kind]} is empty.",
-            key="source",
-            hint="Name a folder, or a Hub id: owner/name.",
+            f"The name of the {KINDS[kind]} is empty.", key="source", hint="Name a folder, or a Hub id: owner/name."
         )
     path = Path(os.path.expanduser(source))
     if str(source) == bundled.MODEL and kind == "model" and not os.path.exists(path):
         path = bundled.bundled()
     if os.path.isdir(path):
         if revision is not None:
-            raise CheckpointError(
-                f"{path} is a folder, which has no revision {revision!r}.", path=path
-            )
+            raise CheckpointError(f"{path} is a folder, which has no revision {revision!r}.", path=path)
         folder = _model_folder(path) if kind == "model" else path
         return Source(str(source), folder, None, hub.files_in(folder), kind)
     if os.path.exists(path):
-        raise CheckpointError(
-            f"{path} is a file, not a folder.", path=path, hint="Name the folder that it is in."
-        )
+        raise CheckpointError(f"{path} is a file, not a folder.", path=path, hint="Name the folder that it is in.")
     if not hub.ID.fullmatch(str(source)):
-        raise CheckpointError(
-            f"There is no folder {path}.",
-            path=path,
-            hint="Name a folder, or a Hub id: owner/name.",
-        )
+        raise CheckpointError(f"There is no folder {path}.", path=path, hint="Name a folder, or a Hub id: owner/name.")
     try:
         folder, commit, listing = hub.fetch(str(source), patterns, revision or "main", kind)
     except HubError as problem:

@@ -16,9 +16,7 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
 
     A column that holds no strings is right-aligned, its integers with thousands separators.
     """
-    numeric = [
-        all(not isinstance(row[column], str) for row in rows) for column in range(len(header))
-    ]
+    numeric = [all(not isinstance(row[column], str) for row in rows) for column in range(len(header))]
     cells = [list(header), *([_text(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
@@ -48,8 +46,7 @@ def coloured(text: str, colour: str) -> str:
 def printable(text: str) -> str:
     """A text without the control characters that a terminal would obey."""
     return "".join(
-        "\ufffd" if unicodedata.category(letter) == "Cc" and not letter.isspace() else letter
-        for letter in text
+        "\ufffd" if unicodedata.category(letter) == "Cc" and not letter.isspace() else letter for letter in text
     )
 
 

@@ -33,9 +33,7 @@ def as_lists(texts: Any, pairs: Any, words: bool) -> list[list[Any]]:
         return [_as_list(texts, words)]
     first, second = _as_list(texts, words), _as_list(pairs, words)
     if len(first) != len(second):
-        raise DataError(
-            f"There are {len(first)} texts and {len(second)} second texts.", key="pairs"
-        )
+        raise DataError(f"There are {len(first)} texts and {len(second)} second texts.", key="pairs")
     return [first, second]
 
 
@@ -49,9 +47,7 @@ def _as_list(texts: Any, words: bool) -> list[Any]:
     return [rows] if words and rows and isinstance(rows[0], str) else rows
 
 
-def check_text(
-    row: int, text: Any, *, words: bool = False, most: int | None = MOST_CHARACTERS
-) -> None:
+def check_text(row: int, text: Any, *, words: bool = False, most: int | None = MOST_CHARACTERS) -> None:
     """Refuses what cannot be tokenised, naming its row.
 
     Raises:
@@ -66,18 +62,12 @@ def check_text(
     hint = None
     whole = (" ".join(text) if words else text) if right else ""
     if not right:
-        fault = (
-            f"is not a {'sequence of words' if words else 'string'} but {text!r:.50} "
-            f"({type(text).__name__})"
-        )
+        fault = f"is not a {'sequence of words' if words else 'string'} but {text!r:.50} ({type(text).__name__})"
     elif most is not None and len(whole) > most:
         fault = f"has {len(whole)} characters, and a text may have {most}"
         hint = "Split it into several texts, or keep only its beginning."
     elif (place := half_a_pair(whole)) is not None:
-        fault = (
-            f"has half of a surrogate pair (U+{ord(whole[place]):04X}) at character {place}, "
-            "which is not text"
-        )
+        fault = f"has half of a surrogate pair (U+{ord(whole[place]):04X}) at character {place}, which is not text"
         hint = "Decode the source with errors='replace'."
     else:
         return
@@ -95,8 +85,7 @@ def library_errors(source: str | Path) -> Iterator[None]:
         if isinstance(problem, TokenizerError) or not (panic or isinstance(problem, Exception)):
             raise
         raise TokenizerError(
-            f"{source} is more than the library tokenizers can take: {str(problem)!r:.200}.",
-            path=source,
+            f"{source} is more than the library tokenizers can take: {str(problem)!r:.200}.", path=source
         ) from problem
 
 
@@ -105,8 +94,7 @@ def warn_of_cuts(cuts: Sequence[int], limit: int, *, stacklevel: int) -> None:
     number = sum(cut > 0 for cut in cuts)
     if number:
         warnings.warn(
-            f"{number} of {len(cuts)} texts had more than {limit} tokens and were cut "
-            f"({sum(cuts)} tokens lost).",
+            f"{number} of {len(cuts)} texts had more than {limit} tokens and were cut ({sum(cuts)} tokens lost).",
             stacklevel=stacklevel + 1,
         )
 
@@ -127,17 +115,14 @@ def check_padding(padding: object, pad_to_multiple_of: int) -> None:
     check_choice("padding", padding, ("longest", "max_length"))
     if pad_to_multiple_of < 1:
         raise ConfigError(
-            f"pad_to_multiple_of is {pad_to_multiple_of}, but it must be 1 or more.",
-            key="pad_to_multiple_of",
+            f"pad_to_multiple_of is {pad_to_multiple_of}, but it must be 1 or more.", key="pad_to_multiple_of"
         )
 
 
 def check_choice(name: str, value: object, choices: tuple[str, str]) -> None:
     """Refuses a value that is neither of two."""
     if value not in choices:
-        raise ConfigError(
-            f"{name} is {value!r}, but must be {choices[0]!r} or {choices[1]!r}.", key=name
-        )
+        raise ConfigError(f"{name} is {value!r}, but must be {choices[0]!r} or {choices[1]!r}.", key=name)
 
 
 def checked_ids(ids: Iterable[Any]) -> list[int]:
@@ -158,16 +143,13 @@ def texts_and_pairs(texts: Sequence[tuple[str, ...]], first_row: int) -> list[tu
     for row, one_or_two in enumerate(texts, start=first_row):
         if len(one_or_two) != len(texts[0]):
             raise DataError(
-                f"Row {row} has {'no' if len(one_or_two) == 1 else 'a'} second text, unlike the "
-                "rows before it.",
+                f"Row {row} has {'no' if len(one_or_two) == 1 else 'a'} second text, unlike the rows before it.",
                 key=str(row),
             )
     return list(zip(*texts, strict=True))
 
 
-def chunks(
-    rows: Sequence[Any], *, unit: str = "text", progress: bool = False
-) -> Iterator[tuple[int, Sequence[Any]]]:
+def chunks(rows: Sequence[Any], *, unit: str = "text", progress: bool = False) -> Iterator[tuple[int, Sequence[Any]]]:
     """Parts of `rows` to tokenise at a time, each with the number of its first row.
 
     With `progress`, a bar on standard error, if that is a terminal, counts the rows done.

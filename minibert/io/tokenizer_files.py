@@ -16,15 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minibert.io.errors import TokenizerError
-from minibert.io.files import (
-    LARGEST_JSON,
-    half_a_pair,
-    inside,
-    read_bytes,
-    read_object,
-    write_json,
-    write_text,
-)
+from minibert.io.files import LARGEST_JSON, half_a_pair, inside, read_bytes, read_object, write_json, write_text
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ROLES = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL_TOKENS}  # pad_token, ...
@@ -204,9 +196,7 @@ def check_vocabulary(source: str | Path, vocabulary: Mapping[str, Any]) -> None:
             _refuse(source, f" gives the piece {piece!r:.50} {fault}", piece)
         if number in owners:
             owner = owners[number]
-            _refuse(
-                source, f" gives the id {number} twice, to {owner!r:.50} and {piece!r:.50}", piece
-            )
+            _refuse(source, f" gives the id {number} twice, to {owner!r:.50} and {piece!r:.50}", piece)
         owners[number] = piece
     missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
     if missing:
@@ -304,9 +294,7 @@ def _check_post_processor(content: _Fields, vocabulary: Mapping[str, int]) -> No
     """[CLS] and [SEP] around the texts, with the ids that the vocabulary gives them."""
     kinds: dict[str | None, dict[str, Any]] = {
         None: {},
-        "BertProcessing": {
-            name: [token, vocabulary[token]] for name, token in (("cls", "[CLS]"), ("sep", "[SEP]"))
-        },
+        "BertProcessing": {name: [token, vocabulary[token]] for name, token in (("cls", "[CLS]"), ("sep", "[SEP]"))},
         "TemplateProcessing": _templates(vocabulary),
     }
     found = content.inside("post_processor")
@@ -322,8 +310,7 @@ def _templates(vocabulary: Mapping[str, int]) -> dict[str, Any]:
         "single": _template("[CLS]:0 A:0 [SEP]:0"),
         "pair": _template("[CLS]:0 A:0 [SEP]:0 B:1 [SEP]:1"),
         "special_tokens": {
-            token: {"id": token, "ids": [vocabulary[token]], "tokens": [token]}
-            for token in ("[CLS]", "[SEP]")
+            token: {"id": token, "ids": [vocabulary[token]], "tokens": [token]} for token in ("[CLS]", "[SEP]")
         },
     }
 
@@ -337,9 +324,7 @@ def _template(parts: str) -> list[dict[str, Any]]:
     return result
 
 
-def _compare(
-    path: Path, vocabulary: Mapping[str, int], every_id: Mapping[str, int], vocab_txt: Path
-) -> None:
+def _compare(path: Path, vocabulary: Mapping[str, int], every_id: Mapping[str, int], vocab_txt: Path) -> None:
     """`vocab.txt` beside `tokenizer.json` has the same pieces; it may leave out added tokens."""
     try:
         beside = read_vocab(vocab_txt)
@@ -380,9 +365,7 @@ def _added_tokens(
     return sorted(tokens.values(), key=lambda token: token["id"])
 
 
-def _listed_tokens(
-    content: _Fields, settings: _Fields, older: _Fields
-) -> Iterator[tuple[_Fields, Any]]:
+def _listed_tokens(content: _Fields, settings: _Fields, older: _Fields) -> Iterator[tuple[_Fields, Any]]:
     """Tokens from the three places that list them, in the form of `tokenizer.json`."""
     stored = content.values.get("added_tokens", [])
     if not isinstance(stored, list):

@@ -62,8 +62,7 @@ class Ledger:
         used = [entry for entry in self.entries if entry.name is not None]
         apart = [entry for entry in self.entries if entry.name is None]
         tensors = [
-            (entry.official, entry.name or "-", _shape(entry), entry.dtype or entry.status)
-            for entry in self.entries
+            (entry.official, entry.name or "-", _shape(entry), entry.dtype or entry.status) for entry in self.entries
         ]
         sizes = [(part.name, part.tensors, part.parameters) for part in self.parts]
         sizes += [("sum", len(used), self.parameters)]
@@ -105,8 +104,7 @@ def ledger(source: str | Path | Source, *, revision: str | None = None) -> Ledge
     found = sum(part.parameters for part in parts)
     if found != total:
         raise CheckpointError(
-            f"The tensors of {source} add up to {found:,} parameters, but the model has {total:,}.",
-            path=source.folder,
+            f"The tensors of {source} add up to {found:,} parameters, but the model has {total:,}.", path=source.folder
         )
     return Ledger(type(model).__name__, source.name, source.revision, entries, parts, total)
 

@@ -92,17 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(
-    commands: Any, example: str, short: str, long: str, default: Any = None
-) -> argparse.ArgumentParser:
+def _command(commands: Any, example: str, short: str, long: str, default: Any = None) -> argparse.ArgumentParser:
     """The parser of one command, which `example` calls; `default` is of options without one."""
     name = example.split()[1]
     parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=short,
-        description=long,
-        epilog=f"example: {example}",
-        argument_default=default,
+        name, help=short, description=long, epilog=f"example: {example}", argument_default=default
     )
     parser.set_defaults(command=name, parser=parser, debug=False, quiet=False)
     _option(parser, "--debug", "show where an error came from")
@@ -122,9 +116,7 @@ def _data(commands: Any) -> None:
         "split with one class, duplicates, texts that are in two splits (leakage), texts that are "
         "cut off, unknown pieces. The exit code is 2 if a problem makes results meaningless.",
     )
-    parser.add_argument(
-        "files", nargs="*", default=[], metavar="DATA", help="the training data first"
-    )
+    parser.add_argument("files", nargs="*", default=[], metavar="DATA", help="the training data first")
     for name in ("train", "validation", "test"):
         _option(parser, f"--{name} DATA", f"the {name} split")
     _option(parser, "--split NAME", "part of a folder or Hub data set, for DATA")
@@ -260,8 +252,7 @@ def _fill_mask(commands: Any) -> None:
         commands,
         'minibert fill-mask minibert-small "The acting was [MASK]."',
         "predict the words behind [MASK]",
-        "Prints the most probable pieces for each [MASK] in a text. The model needs a masked-LM "
-        "head.",
+        "Prints the most probable pieces for each [MASK] in a text. The model needs a masked-LM head.",
     )
     _model(parser)
     _texts(parser)
@@ -281,9 +272,7 @@ def _embed(commands: Any) -> None:
     _model(parser)
     _texts(parser)
     _option(parser, "--output FILE", "write all vectors to a .npy file")
-    parser.add_argument(
-        "--pooling", choices=POOLINGS, help="default: as in the model's modules.json, else mean"
-    )
+    parser.add_argument("--pooling", choices=POOLINGS, help="default: as in the model's modules.json, else mean")
     _settings(parser, ["layer"])
     parser.add_argument(
         "--normalize",
@@ -354,8 +343,7 @@ def _run(parser: argparse.ArgumentParser, kind: type[Settings] | type[PretrainSe
     parser.add_argument(
         "--resume",
         metavar="RUN",
-        help="continue a run that was stopped, from its last checkpoint, or from the one named "
-        "(RUN/state/step-N)",
+        help="continue a run that was stopped, from its last checkpoint, or from the one named (RUN/state/step-N)",
     )
     order = list(GROUPS)
     settings = sorted(fields(kind), key=lambda item: order.index(item.metadata["group"]))
@@ -402,9 +390,7 @@ def _written(default: Any) -> str:
 
 
 def _model(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
-    parser.add_argument(
-        "model", nargs=nargs, help="model folder, run folder, minibert-small or Hub id"
-    )
+    parser.add_argument("model", nargs=nargs, help="model folder, run folder, minibert-small or Hub id")
 
 
 def _texts(parser: argparse.ArgumentParser) -> None:
@@ -428,9 +414,7 @@ def _json(parser: argparse.ArgumentParser) -> None:
     _option(parser, "--json", "print JSON, one object per line")
 
 
-def _option(
-    parser: Any, usage: str, help: str, default: str | int | None = None, **more: Any
-) -> None:
+def _option(parser: Any, usage: str, help: str, default: str | int | None = None, **more: Any) -> None:
     """An option as usage writes it: "--json" is a switch, "--top N" takes a whole number, and any
     other, such as "--file FILE", a string."""
     name, _, metavar = usage.partition(" ")

@@ -105,9 +105,7 @@ def _data(options: argparse.Namespace) -> None:
     from minibert.workbench.tasks.data import inspect
 
     chosen = _given(options, "split", "model", "revision", "max_length")
-    found = inspect(
-        _splits(options), reading=_reading(options), progress=not options.quiet, **chosen
-    )
+    found = inspect(_splits(options), reading=_reading(options), progress=not options.quiet, **chosen)
     print(_json(found.as_dict()) if options.json else found.summary())
     faults = sum(finding.severity == "fault" for finding in found.findings)
     if faults:
@@ -252,9 +250,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from minibert.workbench.tasks.report import write_report
 
-    written = write_report(
-        options.run, options.output, features=options.features, progress=not options.quiet
-    )
+    written = write_report(options.run, options.output, features=options.features, progress=not options.quiet)
     print(written.page, *written.pictures, sep="\n")
 
 
@@ -269,9 +265,7 @@ def _predict(options: argparse.Namespace) -> None:
     from minibert.workbench.kinds.tagged_text import TaggedText
     from minibert.workbench.tasks.predict import Predictor
 
-    predictor = Predictor.from_pretrained(
-        options.model, **_given(options, *MACHINE, "allow_untrained")
-    )
+    predictor = Predictor.from_pretrained(options.model, **_given(options, *MACHINE, "allow_untrained"))
     texts, pairs = _texts_and_pairs(options)
     predictions = predictor(
         texts,
@@ -307,9 +301,7 @@ def _fill_mask(options: argparse.Namespace) -> None:
 def _embed(options: argparse.Namespace) -> None:
     from minibert.workbench.tasks.embed import Embedder
 
-    embedder = Embedder.from_pretrained(
-        options.model, **_given(options, *MACHINE, "pooling", "normalize", "layer")
-    )
+    embedder = Embedder.from_pretrained(options.model, **_given(options, *MACHINE, "pooling", "normalize", "layer"))
     texts = _texts(options)
     how = _given(options, "batch_size", "max_length")
     vectors = embedder(texts, progress=not options.quiet, **how)
@@ -353,8 +345,7 @@ def _verify(options: argparse.Namespace) -> None:
     unseen = sum(result.status == "not reachable" for result in results)
     if wrong or unseen:
         raise HubError(
-            f"Of {len(results)} checkpoints {wrong} differ from the table and {unseen} could not "
-            "be reached."
+            f"Of {len(results)} checkpoints {wrong} differ from the table and {unseen} could not be reached."
         )
 
 
@@ -427,8 +418,7 @@ def _texts_and_pairs(options: argparse.Namespace) -> tuple[list[str], list[str] 
     for number, row in enumerate(rows, start=1):
         if len(row) != 2:
             raise DataError(
-                f"Text {number} has {len(row) - 1} tabs, but --pairs needs one, between two texts.",
-                key="--pairs",
+                f"Text {number} has {len(row) - 1} tabs, but --pairs needs one, between two texts.", key="--pairs"
             )
     return [first for first, _ in rows], [second for _, second in rows]
 
@@ -445,9 +435,7 @@ def _texts(options: argparse.Namespace) -> list[str]:
         end = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
         print(f"Type a text per line; {end} ends.", file=sys.stderr)
     try:
-        content = (sys.stdin.buffer.read() if from_input else Path(name).read_bytes()).decode(
-            "utf-8-sig"
-        )
+        content = (sys.stdin.buffer.read() if from_input else Path(name).read_bytes()).decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{name} could not be read: {error.strerror}.", path=name) from error
     except UnicodeDecodeError as error:

@@ -43,9 +43,7 @@ def test_parts_keep_their_parameters_mode_and_hooks():
     _, ours = pair("bert", "BertForSequenceClassification", **RATES)
     ours.freeze(ours.bert.embeddings)
     parameters, seen = list(ours.parameters()), []
-    ours.bert.encoder.layers[0].attention_dropout.register_forward_hook(
-        lambda *hooked: seen.append(1)
-    )
+    ours.bert.encoder.layers[0].attention_dropout.register_forward_hook(lambda *hooked: seen.append(1))
     assert accelerate(ours) is ours
     ours.train()
     assert all(old is new for old, new in zip(parameters, ours.parameters(), strict=True))
@@ -108,10 +106,7 @@ def test_varlen_is_given_every_row_with_its_boundaries(monkeypatch):
     for kind in ("holes", "full", "left"):
         inputs = batch("bert", name, kind)
         found = []
-        for attend in (
-            attend_by_length,
-            lambda q, k, v, layout, p: varlen.attention_varlen(q, k, v, layout),
-        ):
+        for attend in (attend_by_length, lambda q, k, v, layout, p: varlen.attention_varlen(q, k, v, layout)):
             _, ours = pair("bert", name)
             for layer in ours.body.encoder.layers:
                 layer.attention.attend = attend
@@ -129,9 +124,7 @@ def test_varlen_is_given_every_row_with_its_boundaries(monkeypatch):
         (torch.bfloat16, 0.0, False, False),
     ],
 )
-def test_varlen_is_used_where_it_can_compute_what_is_asked(
-    dtype, rate, recent, expected, monkeypatch
-):
+def test_varlen_is_used_where_it_can_compute_what_is_asked(dtype, rate, recent, expected, monkeypatch):
     monkeypatch.setattr(varlen, "_has_varlen", lambda device: recent)
     monkeypatch.setattr(fast, "attention_varlen", lambda *given: "varlen")
     monkeypatch.setattr(fast, "attend_by_length", lambda *given: "sdpa")
@@ -181,9 +174,7 @@ def test_there_are_no_spare_rows_in_32_bits_without_amx_or_for_traces(monkeypatc
     _, ours = pair("bert", "BertModel", torch.float32)
     accelerate(ours)
     seen = []
-    ours.encoder.layers[0].feed_forward.register_forward_hook(
-        lambda *hooked: seen.append(len(hooked[2]))
-    )
+    ours.encoder.layers[0].feed_forward.register_forward_hook(lambda *hooked: seen.append(len(hooked[2])))
     monkeypatch.setattr(rows, "_has_amx", lambda: True)
     ours(**inputs)
     with torch.autocast("cpu", torch.bfloat16):

@@ -46,9 +46,7 @@ def test_the_cpus_instructions_are_asked_for(capabilities, expected, monkeypatch
     assert module._cpu_is_faster_in_bf16() is expected
 
 
-@pytest.mark.parametrize(
-    "name, dtype", [("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp32", None)]
-)
+@pytest.mark.parametrize("name, dtype", [("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp32", None)])
 def test_what_is_told_is_used(name, dtype):
     chosen = choose_precision(name, "cpu")
     assert (chosen.name, chosen.dtype, chosen.reason) == (name, dtype, "as told")

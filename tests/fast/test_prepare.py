@@ -32,9 +32,7 @@ def test_every_model_gives_the_same_prepared(family, name):
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
 def test_activations_and_untied_tables(activation):
-    _, ours = pair(
-        "bert", "BertForMaskedLM", torch.float32, hidden_act=activation, tie_word_embeddings=False
-    )
+    _, ours = pair("bert", "BertForMaskedLM", torch.float32, hidden_act=activation, tie_word_embeddings=False)
     inputs = batch("bert", "BertForMaskedLM", "left")
     expected, found = ours(**inputs).logits, prepare(ours)(**inputs).logits  # nothing is traced
     assert (expected - found).abs().max() <= BOUNDS["module fp32"]

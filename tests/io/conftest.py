@@ -80,9 +80,7 @@ def outputs_of(model, batch) -> dict[str, torch.Tensor]:
     """Every tensor that a model of either library gives back, by name."""
     with torch.no_grad():
         output = model(**batch)
-    fields = (
-        "logits prediction_logits seq_relationship_logits start_logits end_logits last_hidden_state"
-    )
+    fields = "logits prediction_logits seq_relationship_logits start_logits end_logits last_hidden_state"
     values = {key: getattr(output, key, None) for key in fields.split()}
     if values["start_logits"] is not None:
         del values["logits"]  # ours gives both as one, too

@@ -160,13 +160,7 @@ class HubServer:
         }
         return self.send(request, 302, b"", headers)
 
-    def _body(
-        self,
-        request: BaseHTTPRequestHandler,
-        body: bytes,
-        headers: dict[str, str],
-        length: int = 0,
-    ) -> None:
+    def _body(self, request: BaseHTTPRequestHandler, body: bytes, headers: dict[str, str], length: int = 0) -> None:
         """The content of a file, or the rest of it; a dead line stays dead where it broke."""
         if request.command == "HEAD":
             return self.send(request, 200, b"", {**headers, "Content-Length": str(length)})

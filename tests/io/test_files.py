@@ -11,15 +11,7 @@ from safetensors.torch import save_file
 
 from minibert.io import files
 from minibert.io.errors import ConfigError, DiskError, MinibertError
-from minibert.io.files import (
-    atomic_path,
-    inside,
-    read_header,
-    read_json,
-    read_tensors,
-    write_json,
-    write_tensors,
-)
+from minibert.io.files import atomic_path, inside, read_header, read_json, read_tensors, write_json, write_tensors
 from tests.conftest import refused
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32]

@@ -23,9 +23,7 @@ def test_official_names_are_those_that_transformers_uses(family, name, tied):
     reference = reference_of(model)
     assert set(official.values()) | set(copies) == set(reference.state_dict())
     shapes = {official[key]: tensor.shape for key, tensor in model.state_dict().items()}
-    assert shapes == {
-        key: tensor.shape for key, tensor in reference.state_dict().items() if key in shapes
-    }
+    assert shapes == {key: tensor.shape for key, tensor in reference.state_dict().items() if key in shapes}
 
 
 def test_every_class_of_the_model_package_is_named():

@@ -28,14 +28,7 @@ from minibert.io.files import read_json, sha256, write_json
 from minibert.io.shards import SINGLE
 from minibert.io.source import open_source
 from tests.conftest import BOUNDS
-from tests.io.conftest import (
-    CASES,
-    batch_of,
-    outputs_of,
-    random_model,
-    reference_class,
-    reference_of,
-)
+from tests.io.conftest import CASES, batch_of, outputs_of, random_model, reference_class, reference_of
 
 BOUND = BOUNDS["module fp32"]
 
@@ -87,16 +80,12 @@ def test_save_and_load_are_exact(family, name, dtype, tmp_path):
     model.save_pretrained(tmp_path)
     assert read_json(tmp_path / "config.json")["dtype"] == str(dtype).removeprefix("torch.")
     again = type(model).from_pretrained(tmp_path, dtype=dtype)
-    for (key, old), (same_key, new) in zip(
-        model.state_dict().items(), again.state_dict().items(), strict=True
-    ):
+    for (key, old), (same_key, new) in zip(model.state_dict().items(), again.state_dict().items(), strict=True):
         assert key == same_key and new.dtype == dtype and torch.equal(old, new), key
 
 
 def test_half_precision_is_read_as_float32_unless_told_otherwise(saved, tmp_path):
-    BertForSequenceClassification.from_pretrained(saved, dtype=torch.bfloat16).save_pretrained(
-        tmp_path
-    )
+    BertForSequenceClassification.from_pretrained(saved, dtype=torch.bfloat16).save_pretrained(tmp_path)
     model = BertForSequenceClassification.from_pretrained(tmp_path)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
@@ -181,10 +170,7 @@ def test_a_bare_file_opens_in_a_class_with_a_head_and_back(tmp_path):
     model.save_pretrained(tmp_path, allow_untrained=True)
     again = BertModel.from_pretrained(tmp_path)
     assert torch.equal(again.pooler.dense.weight, bare.pooler.dense.weight)
-    assert [entry.official for entry in again.load_report.of("left out")] == [
-        "classifier.bias",
-        "classifier.weight",
-    ]
+    assert [entry.official for entry in again.load_report.of("left out")] == ["classifier.bias", "classifier.weight"]
 
 
 # Stored copies
@@ -242,9 +228,7 @@ def test_no_head_is_made_up_in_silence(minilm):
     assert "missing: classifier.weight (2, 384), classifier.bias (2,)" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "asked", [{"labels": ["a", "b", "c"]}, {"num_labels": 3}, {"num_labels": 3, "labels": "abc"}]
-)
+@pytest.mark.parametrize("asked", [{"labels": ["a", "b", "c"]}, {"num_labels": 3}, {"num_labels": 3, "labels": "abc"}])
 def test_a_head_that_was_asked_for_is_drawn(asked, minilm):
     model = BertForTokenClassification.from_pretrained(minilm, **asked)
     weight = model.head.classifier.weight
@@ -324,13 +308,9 @@ def test_a_head_of_another_task_is_not_taken_for_ones_own(saved):
     assert "the head of BertForSequenceClassification" in str(model.load_report)
 
 
-@pytest.mark.parametrize(
-    ("problem_type", "count"), [("regression", 1), ("multi_label_classification", 4)]
-)
+@pytest.mark.parametrize(("problem_type", "count"), [("regression", 1), ("multi_label_classification", 4)])
 def test_problem_types(problem_type, count, saved, tmp_path):
-    model = BertForSequenceClassification.from_pretrained(
-        saved, num_labels=count, problem_type=problem_type
-    )
+    model = BertForSequenceClassification.from_pretrained(saved, num_labels=count, problem_type=problem_type)
     model.save_pretrained(tmp_path, allow_untrained=True)
     again = BertForSequenceClassification.from_pretrained(tmp_path)
     assert again.config.problem_type == problem_type and again.config.num_labels == count
@@ -405,8 +385,7 @@ def test_one_error_lists_everything(saved):
         BertForSequenceClassification.from_pretrained(saved)
     text = str(caught.value)
     for part in (
-        "2 tensors missing: bert.embeddings.LayerNorm.weight (32,), "
-        "bert.encoder.layer.1.output.dense.bias (32,)",
+        "2 tensors missing: bert.embeddings.LayerNorm.weight (32,), bert.encoder.layer.1.output.dense.bias (32,)",
         "1 tensor unexpected: bert.encoder.layer.0.adapter.weight (2, 3)",
         "classifier.weight is (5, 32) in the file and (3, 32) in the model",
         "bert.pooler.dense.bias (I32)",
@@ -526,9 +505,7 @@ def test_a_config_that_names_no_class_is_that_of_a_bare_model(values, tmp_path):
     assert class_name(open_source(tmp_path)) == "BertModel"
 
 
-@pytest.mark.parametrize(
-    "stated", [["RobertaModel"], "BertForMaskedLM", 7, True, {"a": 1}, [["a"]], [{}], [None], [7]]
-)
+@pytest.mark.parametrize("stated", [["RobertaModel"], "BertForMaskedLM", 7, True, {"a": 1}, [["a"]], [{}], [None], [7]])
 def test_a_class_that_is_not_known_is_named_with_those_that_are(stated, tmp_path):
     write_json(tmp_path / "config.json", {"architectures": stated})
     with pytest.raises(CheckpointError) as caught:

@@ -9,12 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from minibert import (
-    BertForMaskedLM,
-    BertForSequenceClassification,
-    BertModel,
-    checkpoint,
-)
+from minibert import BertForMaskedLM, BertForSequenceClassification, BertModel, checkpoint
 from minibert.attention import attend_by_length, attention_by_hand
 from minibert.fast.accelerate import accelerate
 from minibert.io.errors import CheckpointError, ConfigError
@@ -178,10 +173,7 @@ def test_a_replaced_module_is_refused(tmp_path):
         (lambda model: setattr(model.head, "classifier", nn.Linear(32, 5)), "head.classifier"),
         (lambda model: setattr(model.head, "dropout", nn.AlphaDropout(0.1)), "head.dropout"),
         (lambda model: delattr(model.head, "dropout"), "head.dropout"),
-        (
-            lambda model: setattr(model.bert.encoder, "layers", model.bert.encoder.layers[:1]),
-            "bert.encoder.layers.1",
-        ),
+        (lambda model: setattr(model.bert.encoder, "layers", model.bert.encoder.layers[:1]), "bert.encoder.layers.1"),
         (lambda model: setattr(model.bert, "pooler", None), "bert.pooler"),
         (
             lambda model: setattr(model.bert.encoder.layers[1].attention, "attend", print),

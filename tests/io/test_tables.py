@@ -15,11 +15,7 @@ def test_numbers_stand_to_the_right_and_texts_to_the_left():
 
 
 def test_one_text_makes_a_column_of_texts():
-    assert table([("a", 1), ("b", "-")], ("name", "n")).split("\n") == [
-        "name  n",
-        "a     1",
-        "b     -",
-    ]
+    assert table([("a", 1), ("b", "-")], ("name", "n")).split("\n") == ["name  n", "a     1", "b     -"]
 
 
 def test_a_table_without_rows_is_its_header():

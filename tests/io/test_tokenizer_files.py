@@ -192,9 +192,7 @@ def test_official_files_are_as_they_say(minilm, data):
         ["tokenize", "MODEL", "good"],
     ],
 )
-def test_every_command_refuses_a_wrong_vocabulary_before_it_begins(
-    tmp_path, monkeypatch, capsys, command
-):
+def test_every_command_refuses_a_wrong_vocabulary_before_it_begins(tmp_path, monkeypatch, capsys, command):
     monkeypatch.chdir(tmp_path)
     write_good_folder(tmp_path / "model")
     (tmp_path / "model/tokenizer.json").unlink()
@@ -206,7 +204,5 @@ def test_every_command_refuses_a_wrong_vocabulary_before_it_begins(
     assert main([places.get(word, word) for word in command]) == 2
     said = capsys.readouterr()
     assert said.out == "" and "Traceback" not in said.err
-    assert "vocab.txt has 22 pieces (the last is 'more'), but the model has embeddings for 21" in (
-        said.err
-    )
+    assert "vocab.txt has 22 pieces (the last is 'more'), but the model has embeddings for 21" in (said.err)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "model"]

@@ -26,11 +26,7 @@ B, S, D, N, L, F, V, C = 3, 7, 32, 4, 2, 37, 99, 5
 
 BARE = "BertModel"
 TOKEN_HEADS = ("BertForMaskedLM", "BertForTokenClassification")
-ROW_HEADS = (
-    "BertForNextSentencePrediction",
-    "BertForSequenceClassification",
-    "BertForMultipleChoice",
-)
+ROW_HEADS = ("BertForNextSentencePrediction", "BertForSequenceClassification", "BertForMultipleChoice")
 SPAN_HEAD = "BertForQuestionAnswering"
 ALL = (BARE, *TOKEN_HEADS, *ROW_HEADS, "BertForPreTraining", SPAN_HEAD)
 CASES = [(family, name) for family in ("bert", "distilbert") for name in ALL]
@@ -84,9 +80,7 @@ def our_config(official: Mapping[str, Any]) -> BertConfig:
     return BertConfig.from_official({**values, **names.CONFIG_FACTS[family]})
 
 
-def pair(
-    family: str, name: str, dtype: torch.dtype = torch.float64, seed: int = 0, **changes: Any
-) -> tuple[Any, Any]:
+def pair(family: str, name: str, dtype: torch.dtype = torch.float64, seed: int = 0, **changes: Any) -> tuple[Any, Any]:
     """transformers' model and ours, with the same random weights, in eval mode."""
     config = reference_config(family, name, **changes)
     reference = getattr(transformers, names.ARCHITECTURES[family][name])(config)
@@ -114,9 +108,7 @@ def randomise(model: nn.Module, seed: int) -> None:
             predictions.bias.copy_(predictions.decoder.bias)
 
 
-def batch(
-    family: str, name: str, mask: str | None = "right", seed: int = 0, segments: int = 2
-) -> dict[str, Tensor]:
+def batch(family: str, name: str, mask: str | None = "right", seed: int = 0, segments: int = 2) -> dict[str, Tensor]:
     """Inputs and labels for a class; labels that mean the same on both sides.
 
     transformers pools column 0 and lets spans run over padding, so rows without a real column 0
@@ -206,9 +198,7 @@ def loss_of(name: str, result: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         return result.loss
     found = outputs(name, result, inputs)
     kept = [found[key] for key in ("last_hidden_state", "pooler_output") if key in found]
-    return sum(
-        (value * torch.linspace(-1, 1, value.numel()).view_as(value)).sum() for value in kept
-    )
+    return sum((value * torch.linspace(-1, 1, value.numel()).view_as(value)).sum() for value in kept)
 
 
 def gradients(reference: nn.Module, ours: Any) -> dict[str, tuple[Tensor, Tensor]]:
@@ -217,9 +207,7 @@ def gradients(reference: nn.Module, ours: Any) -> dict[str, tuple[Tensor, Tensor
     for to, source in zip(twin.parameters(), ours.parameters(), strict=True):
         to.data = torch.zeros_like(source) if source.grad is None else source.grad
     found = twin.official_state_dict()
-    expected = {
-        key: value.grad for key, value in reference.named_parameters() if value.grad is not None
-    }
+    expected = {key: value.grad for key, value in reference.named_parameters() if value.grad is not None}
     assert expected.keys() <= found.keys(), expected.keys() - found.keys()
     for key in found.keys() - expected.keys():
         assert key == "cls.predictions.bias" or not found[key].any(), key
@@ -285,9 +273,7 @@ def assert_gradients_close(reference: nn.Module, ours: Any, bound: float) -> Non
 FORMS: dict[str, Any] = {
     "by_hand": partial(attend_by_length, form=attention_by_hand),
     "sdpa": attend_by_length,
-    "in_chunks": lambda query, key, value, layout, p: attention_in_chunks(
-        query, key, value, layout.groups, p
-    ),
+    "in_chunks": lambda query, key, value, layout, p: attention_in_chunks(query, key, value, layout.groups, p),
     "fast": attend_fast,
 }
 

@@ -72,8 +72,7 @@ def test_by_hand_is_the_equation(dtype):
         for head in range(N):
             for asking in real:
                 scores = [
-                    sum(query[row, head, asking] * key[row, head, column]).item() / math.sqrt(H)
-                    for column in real
+                    sum(query[row, head, asking] * key[row, head, column]).item() / math.sqrt(H) for column in real
                 ]
                 highest = max(scores)
                 weights = [math.exp(score - highest) for score in scores]

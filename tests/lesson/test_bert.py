@@ -27,65 +27,32 @@ def _ids(columns: int = S) -> torch.Tensor:
 
 REFUSED = {
     "neither ids nor vectors": ({}, "input_ids"),
-    "both": (
-        {"input_ids": _ids(), "inputs_embeds": torch.zeros(B, S, D)},
-        "input_ids",
-    ),
+    "both": ({"input_ids": _ids(), "inputs_embeds": torch.zeros(B, S, D)}, "input_ids"),
     "ids of one axis": ({"input_ids": _ids()[0]}, "input_ids"),
     "ids that are numbers": ({"input_ids": _ids().float()}, "input_ids"),
     "vectors of two axes": ({"inputs_embeds": torch.zeros(B, D)}, "inputs_embeds"),
-    "vectors of another width": (
-        {"inputs_embeds": torch.zeros(B, S, D + 1)},
-        "inputs_embeds",
-    ),
-    "an id beyond the table": (
-        {"input_ids": torch.tensor([[1, V]])},
-        "input_ids",
-    ),
+    "vectors of another width": ({"inputs_embeds": torch.zeros(B, S, D + 1)}, "inputs_embeds"),
+    "an id beyond the table": ({"input_ids": torch.tensor([[1, V]])}, "input_ids"),
     "a negative id": ({"input_ids": torch.tensor([[1, -1]])}, "input_ids"),
     "a text that is too long": ({"input_ids": _ids(20)}, "input_ids"),
-    "a position beyond the table": (
-        {"input_ids": _ids(), "position_ids": torch.full((B, S), 19)},
-        "position_ids",
-    ),
+    "a position beyond the table": ({"input_ids": _ids(), "position_ids": torch.full((B, S), 19)}, "position_ids"),
     "positions of another shape": (
         {"input_ids": _ids(), "position_ids": torch.zeros(B, S + 1, dtype=torch.long)},
         "position_ids",
     ),
-    "a segment beyond the table": (
-        {"input_ids": _ids(), "token_type_ids": torch.full((B, S), 2)},
-        "token_type_ids",
-    ),
+    "a segment beyond the table": ({"input_ids": _ids(), "token_type_ids": torch.full((B, S), 2)}, "token_type_ids"),
     "segments of another shape": (
         {"input_ids": _ids(), "token_type_ids": torch.zeros(B, 1, dtype=torch.long)},
         "token_type_ids",
     ),
-    "a mask of another width": (
-        {"input_ids": _ids(), "attention_mask": torch.ones(B, S + 1)},
-        "attention_mask",
-    ),
-    "a mask with more rows": (
-        {"input_ids": _ids(), "attention_mask": torch.ones(B + 1, S)},
-        "attention_mask",
-    ),
+    "a mask of another width": ({"input_ids": _ids(), "attention_mask": torch.ones(B, S + 1)}, "attention_mask"),
+    "a mask with more rows": ({"input_ids": _ids(), "attention_mask": torch.ones(B + 1, S)}, "attention_mask"),
     "a 3-D mask": ({"input_ids": _ids(), "attention_mask": torch.ones(B, S, S)}, "attention_mask"),
-    "a 4-D mask": (
-        {"input_ids": _ids(), "attention_mask": torch.ones(B, 1, 1, S)},
-        "attention_mask",
-    ),
-    "a layout of another batch": (
-        {"input_ids": _ids(), "layout": Layout.from_mask(torch.ones(B + 1, S))},
-        "layout",
-    ),
+    "a 4-D mask": ({"input_ids": _ids(), "attention_mask": torch.ones(B, 1, 1, S)}, "attention_mask"),
+    "a layout of another batch": ({"input_ids": _ids(), "layout": Layout.from_mask(torch.ones(B + 1, S))}, "layout"),
     "ids of a short type": ({"input_ids": _ids().short()}, "input_ids"),
-    "segments that are numbers": (
-        {"input_ids": _ids(), "token_type_ids": torch.zeros(B, S)},
-        "token_type_ids",
-    ),
-    "one position without an axis": (
-        {"input_ids": _ids(), "position_ids": torch.tensor(0)},
-        "position_ids",
-    ),
+    "segments that are numbers": ({"input_ids": _ids(), "token_type_ids": torch.zeros(B, S)}, "token_type_ids"),
+    "one position without an axis": ({"input_ids": _ids(), "position_ids": torch.tensor(0)}, "position_ids"),
     "an additive mask": (
         {"input_ids": _ids(), "attention_mask": torch.tensor([[0.0] * 6 + [-10000.0]] * B)},
         "attention_mask",
@@ -249,10 +216,7 @@ def test_new_weights_are_normal_with_zero_biases_and_a_zero_pad_row(family, name
 
 
 def test_the_seed_decides_the_new_weights():
-    seeded = [
-        BertModel(_config(), generator=torch.Generator().manual_seed(seed)).state_dict()
-        for seed in (1, 1, 2)
-    ]
+    seeded = [BertModel(_config(), generator=torch.Generator().manual_seed(seed)).state_dict() for seed in (1, 1, 2)]
     key = "encoder.layers.1.attention.key.weight"
     assert torch.equal(seeded[0][key], seeded[1][key])
     assert not torch.equal(seeded[0][key], seeded[2][key])

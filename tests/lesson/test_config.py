@@ -176,9 +176,7 @@ def test_labels_are_read_from_whichever_key_is_there():
 
 def test_label_tables_that_disagree_are_refused():
     with pytest.raises(ConfigError) as caught:
-        BertConfig.from_official(
-            {"id2label": {"0": "a", "1": "b"}, "label2id": {"a": 1, "b": 0}},
-        )
+        BertConfig.from_official({"id2label": {"0": "a", "1": "b"}, "label2id": {"a": 1, "b": 0}})
     assert caught.value.key == "label2id"
 
 

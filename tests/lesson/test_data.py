@@ -91,9 +91,7 @@ def test_labels_by_their_kind(tokenizer, labels, kind, shape):
 def test_the_first_piece_carries_the_tag(tokenizer):
     examples = [TaggedExample(("abc", "b", "x"), (1, 0, 2)), TaggedExample(("a",), (1,))]
     rows = Dataset(examples, tokenizer)
-    assert tokenizer.tokens(rows[0]["input_ids"]) == [
-        *("[CLS]", "a", "##b", "##c", "b", "[UNK]", "[SEP]")
-    ]
+    assert tokenizer.tokens(rows[0]["input_ids"]) == [*("[CLS]", "a", "##b", "##c", "b", "[UNK]", "[SEP]")]
     assert rows[0]["labels"].tolist() == [-100, 1, -100, -100, 0, 2, -100]
     assert rows.word_ids == [[None, 0, 0, 0, 1, 2, None], [None, 0, None]]
     batch = collate([rows[0], rows[1]])
@@ -106,9 +104,7 @@ def test_the_first_piece_carries_the_tag(tokenizer):
 def test_tags_lost_to_truncation_are_counted(tokenizer):
     words = ("a", "b", "abc", "a", "b", "c")  # eight pieces, and there is room for six
     with pytest.warns(UserWarning) as caught:
-        rows = Dataset(
-            [TaggedExample(words, (0, 1, 2, 3, 4, 5)), TaggedExample(("a",), (0,))], tokenizer
-        )
+        rows = Dataset([TaggedExample(words, (0, 1, 2, 3, 4, 5)), TaggedExample(("a",), (0,))], tokenizer)
     assert caught[0].filename == caught[1].filename == __file__
     assert str(caught[0].message).startswith("1 of 2 texts had more than 8 tokens")
     assert str(caught[1].message).startswith("2 of 7 word tags have no piece to carry them")
@@ -260,10 +256,7 @@ def test_batches_have_rows_of_similar_length(data):
     # Grouped batches still come in random order, short and long mixed.
     means = [np.mean([lengths[row] for row in batch]) for batch in grouped]
     assert 0.35 < np.mean(np.diff(means) > 0) < 0.65
-    assert (
-        len({*map(tuple, grouped)} & {*map(tuple, plan_batches(lengths, batch_size=32, epoch=1))})
-        == 0
-    )
+    assert len({*map(tuple, grouped)} & {*map(tuple, plan_batches(lengths, batch_size=32, epoch=1))}) == 0
 
 
 def read_emotion(data) -> Corpus:

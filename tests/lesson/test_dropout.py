@@ -33,9 +33,7 @@ def markers(monkeypatch: Any) -> list[float]:
     """Puts `marked` in the place of dropout on both sides, and lists the rates that it saw."""
     seen: list[float] = []
 
-    def dropout(
-        input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-    ) -> Tensor:
+    def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if training and p:
             seen.append(p)
         return marked(input, p) if training else input

@@ -45,8 +45,6 @@ def test_vectors_stand_in_for_the_word_table():
 
 def test_the_pad_row_does_not_learn():
     embeddings = pair("bert", "BertModel")[1].embeddings
-    embeddings(torch.arange(V), torch.zeros(V, dtype=torch.long), None, SCOPE).pow(
-        3
-    ).sum().backward()
+    embeddings(torch.arange(V), torch.zeros(V, dtype=torch.long), None, SCOPE).pow(3).sum().backward()
     gradient = embeddings.word.weight.grad
     assert not gradient[0].any() and gradient[1:].any(dim=1).all()

@@ -9,12 +9,7 @@ from minibert import encoder
 from tests.lesson import reference as ref
 from tests.lesson.reference import CASES, L, batch, pair, run
 
-RATES = {
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.1,
-    "qa_dropout": 0.1,
-    "seq_classif_dropout": 0.2,
-}
+RATES = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "qa_dropout": 0.1, "seq_classif_dropout": 0.2}
 
 
 def _loss_and_gradients(ours, name, inputs):

@@ -53,10 +53,7 @@ def test_sums_over_parts_are_the_sums_over_the_whole(family, name):
     if name == SPAN_HEAD:
         inputs["start_positions"] = inputs["end_positions"] = torch.tensor([6, 3, 0])
     whole = ours(**inputs).loss_terms
-    parts = [
-        ours(**{key: value[row : row + 1] for key, value in inputs.items()}).loss_terms
-        for row in range(B)
-    ]
+    parts = [ours(**{key: value[row : row + 1] for key, value in inputs.items()}).loss_terms for row in range(B)]
     for term, (total, count) in whole.items():
         assert (sum(part[term][0] for part in parts) - total).abs() <= BOUNDS["fp64"]
         assert sum(part[term][1] for part in parts) == count
@@ -180,9 +177,7 @@ def test_the_loss_of_a_span_does_not_depend_on_its_neighbours(family):
     inputs = batch(family, SPAN_HEAD, "right")
     inputs["start_positions"] = inputs["end_positions"] = torch.tensor([-100, 2, -100])
     with_neighbours = ours(**inputs).loss
-    short = {
-        key: value[1:2, :4] if value.dim() == 2 else value[1:2] for key, value in inputs.items()
-    }
+    short = {key: value[1:2, :4] if value.dim() == 2 else value[1:2] for key, value in inputs.items()}
     alone = ours(**short).loss
     assert (alone - with_neighbours).abs() <= BOUNDS["fp64"]
 
@@ -268,9 +263,7 @@ def test_half_precision_losses_are_computed_in_float32(family, name):
 
 
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize(
-    ("family", "name"), [case for case in CASES if case[1] in VOCABULARY_HEADS]
-)
+@pytest.mark.parametrize(("family", "name"), [case for case in CASES if case[1] in VOCABULARY_HEADS])
 def test_the_head_at_labelled_positions_alone_gives_the_same_loss_and_gradients(family, name, mask):
     inputs = batch(family, name, mask)
     found = []

@@ -162,9 +162,7 @@ def test_rows_in_another_order_give_the_same_rows(model):
     inputs = batch("bert", "BertModel", "right")
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     for order in ([2, 0, 1], [1, 2, 0], [2, 1, 0]):
-        assert torch.equal(
-            _hidden(model, ids[order], mask[order]), _hidden(model, ids, mask)[order]
-        )
+        assert torch.equal(_hidden(model, ids[order], mask[order]), _hidden(model, ids, mask)[order])
 
 
 @pytest.mark.parametrize("attentions", [True, False])

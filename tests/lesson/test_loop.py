@@ -53,9 +53,7 @@ class Tagger(nn.Module):
             reduction="sum",
             ignore_index=-100,
         )
-        return SimpleNamespace(
-            loss_terms={"tags": (total, int((labels != -100).sum()))}, logits=logits
-        )
+        return SimpleNamespace(loss_terms={"tags": (total, int((labels != -100).sum()))}, logits=logits)
 
 
 def make_examples(count=8, seed=3):
@@ -65,9 +63,7 @@ def make_examples(count=8, seed=3):
     for _ in range(count):
         length = int(torch.randint(1, 8, (), generator=generator))
         words = torch.randint(WORDS, (length,), generator=generator)
-        labels = torch.where(
-            torch.rand(length, generator=generator) < 0.3, torch.tensor(-100), words % CLASSES
-        )
+        labels = torch.where(torch.rand(length, generator=generator) < 0.3, torch.tensor(-100), words % CLASSES)
         examples.append((words, labels))
     return examples
 
@@ -77,9 +73,7 @@ def batch_of(examples, indices):
         pad = nn.utils.rnn.pad_sequence
         return {
             "words": pad([examples[i][0] for i in indices], batch_first=True),  # (B, S)
-            "labels": pad(
-                [examples[i][1] for i in indices], batch_first=True, padding_value=-100
-            ),  # (B, S)
+            "labels": pad([examples[i][1] for i in indices], batch_first=True, padding_value=-100),  # (B, S)
         }
 
     return Batch(indices, load, tokens=sum(len(examples[i][0]) for i in indices))
@@ -90,9 +84,7 @@ def split(examples, sizes):
     return [batch_of(examples, [next(indices) for _ in range(size)]) for size in sizes]
 
 
-def training_of(
-    model, *, learning_rate=1e-2, total=100, warmup=0, schedule="linear", **options
-) -> Training:
+def training_of(model, *, learning_rate=1e-2, total=100, warmup=0, schedule="linear", **options) -> Training:
     groups = parameter_groups(model.named_parameters(), weight_decay=0.01)
     optimizer = build_optimizer(groups, learning_rate=learning_rate)
     made = Schedule(optimizer, schedule, warmup=warmup, total=total)
@@ -174,10 +166,7 @@ def test_one_step_runs_in_the_order_of_mixed_precision(monkeypatch):
     monkeypatch.setattr(Tagger, "forward", noting("forward", Tagger.forward))
     monkeypatch.setattr(Tagger, "count_labels", noting("count", Tagger.count_labels))
     training.scaler = Recorder(
-        torch.amp.GradScaler("cpu", init_scale=8.0),
-        calls,
-        "scaler",
-        {"scale", "unscale_", "step", "update"},
+        torch.amp.GradScaler("cpu", init_scale=8.0), calls, "scaler", {"scale", "unscale_", "step", "update"}
     )
     training.schedule = Recorder(training.schedule, calls, "schedule", {"step"})
     training.optimizer = Recorder(training.optimizer, calls, "optimizer", {"zero_grad"})
@@ -237,9 +226,7 @@ def test_five_steps_equal_adamw_written_by_hand():
                 decay = 0.01 if name.endswith("weight") and "norm" not in name else 0.0
                 p -= rate * (mean / (square.sqrt() + 1e-8) + decay * p)
     for name, expected in by_hand.state_dict().items():
-        torch.testing.assert_close(
-            model.state_dict()[name], expected, rtol=0, atol=BOUNDS["fp64"], msg=name
-        )
+        torch.testing.assert_close(model.state_dict()[name], expected, rtol=0, atol=BOUNDS["fp64"], msg=name)
 
 
 @pytest.mark.parametrize("sizes", [[4, 4], [2, 2, 2, 2], [1] * 8, [3, 3, 2]], ids=str)
@@ -296,9 +283,7 @@ def test_the_last_window_of_an_epoch_may_be_shorter():
     run(single, split(examples, [6, 1]))
     assert len(steps) == training.schedule.updates == 2
     for name, expected in single.state_dict().items():
-        torch.testing.assert_close(
-            model.state_dict()[name], expected, rtol=0, atol=BOUNDS["fp64"], msg=name
-        )
+        torch.testing.assert_close(model.state_dict()[name], expected, rtol=0, atol=BOUNDS["fp64"], msg=name)
 
 
 def test_several_terms_are_each_divided_by_their_own_count():
@@ -356,9 +341,7 @@ def test_there_is_a_record_for_every_step_and_every_epoch():
     assert positions == [(0, 1), (0, 0), (1, 0), (1, 1), (1, 0), (2, 0)]
     steps = [record for record in records if isinstance(record, Step)]
     assert [(row.step, row.epoch) for row in steps] == [(1, 1), (2, 1), (3, 2), (4, 2)]
-    assert [row.learning_rate for row in steps] == pytest.approx(
-        [0.01 * (6 - k) / 6 for k in range(4)]
-    )
+    assert [row.learning_rate for row in steps] == pytest.approx([0.01 * (6 - k) / 6 for k in range(4)])
     tokens = sum(len(words) for words, _ in examples)
     assert [record.tokens for record in records if isinstance(record, Epoch)] == [tokens] * 2
     assert sum(row.tokens for row in steps[:2]) == tokens
@@ -588,11 +571,7 @@ def test_evaluation_is_the_mean_over_labels_in_the_order_of_the_examples():
     model = Tagger(dropout=0.5).double()
     model.train()
     model.norm.eval()
-    shuffled = [
-        batch_of(examples, [5, 0, 7]),
-        batch_of(examples, [2]),
-        batch_of(examples, [6, 1, 4, 3]),
-    ]
+    shuffled = [batch_of(examples, [5, 0, 7]), batch_of(examples, [2]), batch_of(examples, [6, 1, 4, 3])]
     result = evaluate(model, shuffled, CPU)
     assert model.training and model.dropout.training and not model.norm.training
     model.eval()
@@ -603,10 +582,7 @@ def test_evaluation_is_the_mean_over_labels_in_the_order_of_the_examples():
     assert result.sums.counts == {"tags": count}
     for i, (words, _) in enumerate(examples):
         torch.testing.assert_close(
-            result.logits[i][: len(words)],
-            output.logits[i, : len(words)].float(),
-            rtol=0,
-            atol=BOUNDS["module fp32"],
+            result.logits[i][: len(words)], output.logits[i, : len(words)].float(), rtol=0, atol=BOUNDS["module fp32"]
         )
         assert not result.logits[i].requires_grad
 

@@ -150,9 +150,7 @@ def careful(tmp_path, uncased) -> BertTokenizer:
     uncased.save_pretrained(tmp_path)
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert settings["split_special_tokens"] is False
-    (tmp_path / "tokenizer_config.json").write_text(
-        json.dumps({**settings, "split_special_tokens": True})
-    )
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "split_special_tokens": True}))
     return BertTokenizer.from_pretrained(tmp_path)
 
 

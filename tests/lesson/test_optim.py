@@ -10,14 +10,7 @@ import transformers
 from torch import nn
 
 from minibert.io.errors import TrainingError
-from minibert.optim import (
-    SCHEDULES,
-    Schedule,
-    build_optimizer,
-    describe_groups,
-    parameter_groups,
-    trained_parameters,
-)
+from minibert.optim import SCHEDULES, Schedule, build_optimizer, describe_groups, parameter_groups, trained_parameters
 from tests.conftest import BOUNDS
 
 
@@ -46,10 +39,7 @@ def test_decay_falls_where_transformers_lets_it_fall(reference_model):
         spared = name.endswith("bias") or "LayerNorm" in name
         expected["no decay" if spared else "decay"].append(name)
     assert names_of(groups) == expected
-    assert {group["name"]: group["weight_decay"] for group in groups} == {
-        "decay": 0.01,
-        "no decay": 0.0,
-    }
+    assert {group["name"]: group["weight_decay"] for group in groups} == {"decay": 0.01, "no decay": 0.0}
 
 
 def test_frozen_parameters_and_empty_groups_are_left_out(reference_model):
@@ -73,8 +63,7 @@ def test_the_groups_can_be_printed_and_the_optimizer_keeps_names():
     groups = parameter_groups(nn.Linear(30, 50).named_parameters(), weight_decay=0.01)
     optimizer = build_optimizer(groups, learning_rate=1e-3)
     assert describe_groups(groups) == (
-        "decay: weight decay 0.01, 1 tensors, 1,500 numbers\n"
-        "no decay: weight decay 0, 1 tensors, 50 numbers"
+        "decay: weight decay 0.01, 1 tensors, 1,500 numbers\nno decay: weight decay 0, 1 tensors, 50 numbers"
     )
     kept = [group["param_names"] for group in optimizer.state_dict()["param_groups"]]
     assert kept == [["weight"], ["bias"]]
@@ -90,10 +79,7 @@ def test_the_fused_update_equals_the_plain_one(betas, eps):
     quick = build_optimizer(groups, learning_rate=0.05, betas=betas, eps=eps)
     assert quick.param_groups[0]["fused"] is True
     slow = torch.optim.AdamW(
-        [
-            {"params": [plain.weight], "weight_decay": 0.1},
-            {"params": [plain.bias], "weight_decay": 0.0},
-        ],
+        [{"params": [plain.weight], "weight_decay": 0.1}, {"params": [plain.bias], "weight_decay": 0.0}],
         lr=0.05,
         betas=betas,
         eps=eps,
@@ -119,23 +105,15 @@ def test_a_learning_rate_that_is_none_is_refused(learning_rate):
 
 
 REFERENCES = {
-    "linear": lambda optimizer, warmup, total: transformers.get_linear_schedule_with_warmup(
-        optimizer, warmup, total
-    ),
-    "cosine": lambda optimizer, warmup, total: transformers.get_cosine_schedule_with_warmup(
-        optimizer, warmup, total
-    ),
-    "constant": lambda optimizer, warmup, total: transformers.get_constant_schedule_with_warmup(
-        optimizer, warmup
-    ),
+    "linear": lambda optimizer, warmup, total: transformers.get_linear_schedule_with_warmup(optimizer, warmup, total),
+    "cosine": lambda optimizer, warmup, total: transformers.get_cosine_schedule_with_warmup(optimizer, warmup, total),
+    "constant": lambda optimizer, warmup, total: transformers.get_constant_schedule_with_warmup(optimizer, warmup),
 }
 
 
 def two_groups():
     layer = nn.Linear(3, 5)
-    return torch.optim.SGD(
-        [{"params": [layer.weight], "lr": 0.3}, {"params": [layer.bias], "lr": 0.07}]
-    )
+    return torch.optim.SGD([{"params": [layer.weight], "lr": 0.3}, {"params": [layer.bias], "lr": 0.07}])
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
@@ -185,13 +163,10 @@ def test_every_schedule_has_a_reference():
 def test_groups_can_learn_at_rates_of_their_own():
     layer = nn.Linear(3, 5)
     groups = parameter_groups(
-        layer.named_parameters(),
-        weight_decay=0.01,
-        rate_of=lambda name: 1.0 if name == "bias" else 0.25,
+        layer.named_parameters(), weight_decay=0.01, rate_of=lambda name: 1.0 if name == "bias" else 0.25
     )
     assert describe_groups(groups) == (
-        "no decay: weight decay 0, 1 tensors, 5 numbers\n"
-        "decay, rate x 0.25: weight decay 0.01, 1 tensors, 15 numbers"
+        "no decay: weight decay 0, 1 tensors, 5 numbers\ndecay, rate x 0.25: weight decay 0.01, 1 tensors, 15 numbers"
     )
     optimizer = build_optimizer(groups, learning_rate=0.4)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.4, 0.1])
@@ -207,8 +182,7 @@ def test_after_the_end_the_learning_rate_stays_zero(name):
 
 
 @pytest.mark.parametrize(
-    "name, warmup, total, key",
-    [("linaer", 0, 5, "schedule"), ("linear", 6, 5, "warmup"), ("linear", -1, 5, "warmup")],
+    "name, warmup, total, key", [("linaer", 0, 5, "schedule"), ("linear", 6, 5, "warmup"), ("linear", -1, 5, "warmup")]
 )
 def test_schedules_that_cannot_be(name, warmup, total, key):
     with pytest.raises(TrainingError) as caught:

@@ -142,9 +142,7 @@ class FedByReference:
 @pytest.mark.parametrize("mask", ["right", "left", "holes"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(("family", "name"), CASES)
-def test_every_brick_fed_with_the_reference_s_previous_step(
-    family, name, precision, mask, monkeypatch
-):
+def test_every_brick_fed_with_the_reference_s_previous_step(family, name, precision, mask, monkeypatch):
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     theirs, ours = pair(family, name, dtype)
     inputs = {
@@ -275,11 +273,7 @@ def test_five_steps_of_adamw(family, name):
     compared = ref.weights(theirs, ours)
     seen = sorted(compared.keys() - ref.unseen_by_softmax(theirs))
     assert len(seen) > 14 * ref.L
-    ref.assert_close(
-        {key: compared[key][0] for key in seen},
-        {key: compared[key][1] for key in seen},
-        BOUNDS["fp64"],
-    )
+    ref.assert_close({key: compared[key][0] for key in seen}, {key: compared[key][1] for key in seen}, BOUNDS["fp64"])
 
 
 @pytest.mark.parametrize(("family", "name"), CASES)
@@ -290,10 +284,7 @@ def test_bf16_is_as_near_to_the_truth_as_the_reference(family, name):
         theirs, ours = pair(family, name, torch.bfloat16, seed=seed)
         inputs = batch(family, name, list(MASKS)[seed], seed=seed)
         with torch.no_grad():
-            reduced = (
-                outputs(name, run(theirs, inputs), inputs),
-                outputs(name, run(ours, inputs), inputs),
-            )
+            reduced = (outputs(name, run(theirs, inputs), inputs), outputs(name, run(ours, inputs), inputs))
             truth = outputs(name, run(theirs.double(), inputs), inputs)
         for key in truth.keys() - {"loss"}:
             error_of_theirs += (reduced[0][key] - truth[key]).abs().mean().item()
@@ -310,10 +301,7 @@ def _assert_same(family: str, name: str, inputs: dict[str, Tensor], **changes: A
         (torch.float32, BOUNDS["module fp32"], BOUNDS["gradient fp32"]),
     ):
         theirs, ours = pair(family, name, dtype, **changes)
-        given = {
-            key: value.to(dtype) if value.is_floating_point() else value
-            for key, value in inputs.items()
-        }
+        given = {key: value.to(dtype) if value.is_floating_point() else value for key, value in inputs.items()}
         expected = run(theirs, given, attentions=True)
         ref.loss_of(name, expected, given).backward()
         expected = outputs(name, expected, given)
@@ -321,10 +309,6 @@ def _assert_same(family: str, name: str, inputs: dict[str, Tensor], **changes: A
             ours.zero_grad()
             found = run(ours, given, attentions)
             ref.loss_of(name, found, given).backward()
-            wanted = {
-                key: value
-                for key, value in expected.items()
-                if attentions or not key.startswith("attentions")
-            }
+            wanted = {key: value for key, value in expected.items() if attentions or not key.startswith("attentions")}
             ref.assert_close(wanted, outputs(name, found, given), bound)
             ref.assert_gradients_close(theirs, ours, gradient_bound)

@@ -92,17 +92,10 @@ def test_flags_equal_transformers(data, sample, flags):
     lowercase, accents, chinese = flags
     path = data / "bert_vocabs/bert-base-multilingual-cased/vocab.txt"
     ours = BertTokenizer(
-        read_vocab(path),
-        lowercase=lowercase,
-        strip_accents=accents,
-        chinese_characters=chinese,
-        max_length=LONG,
+        read_vocab(path), lowercase=lowercase, strip_accents=accents, chinese_characters=chinese, max_length=LONG
     )
     theirs = transformers.BertTokenizer(
-        vocab=str(path),
-        do_lower_case=lowercase,
-        strip_accents=accents,
-        tokenize_chinese_chars=chinese,
+        vocab=str(path), do_lower_case=lowercase, strip_accents=accents, tokenize_chinese_chars=chinese
     )
     assert_same_tokens(ours, theirs, sample[::5])
 
@@ -119,13 +112,7 @@ def test_golden_english(uncased):
 
 
 def test_golden_special_tokens(uncased):
-    assert uncased.special_tokens == {
-        "[PAD]": 0,
-        "[UNK]": 100,
-        "[CLS]": 101,
-        "[SEP]": 102,
-        "[MASK]": 103,
-    }
+    assert uncased.special_tokens == {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
     assert (uncased.vocab_size, len(uncased), uncased.max_length) == (30522, 30522, 512)
     assert uncased.unk_id == 100 and uncased.mask_id == 103
 
@@ -161,16 +148,9 @@ def test_pairs_truncation_and_padding_equal_transformers(data, max_length, side)
     for texts, pairs in ((first, None), (first, second), (second, first), (second, second)):
         for padding in ("longest", "max_length"):
             with warnings.catch_warnings(action="ignore"):
-                batch = ours(
-                    texts, pairs, max_length=max_length, padding=padding, padding_side=side
-                )
+                batch = ours(texts, pairs, max_length=max_length, padding=padding, padding_side=side)
             expected = theirs(
-                texts,
-                pairs,
-                max_length=max_length,
-                truncation=True,
-                padding=padding,
-                return_tensors="pt",
+                texts, pairs, max_length=max_length, truncation=True, padding=padding, return_tensors="pt"
             )
             assert set(batch) == set(expected)
             for key in batch:
@@ -200,10 +180,7 @@ def test_words_stay_words(data, uncased):
     assert uncased.encode(words[0], words=True)[0].input_ids == rows[0].input_ids
 
 
-@given(
-    lengths=st.lists(st.integers(0, 40), min_size=1, max_size=2),
-    room=st.integers(0, 50),
-)
+@given(lengths=st.lists(st.integers(0, 40), min_size=1, max_size=2), room=st.integers(0, 50))
 def test_truncation_fills_the_room(lengths, room):
     kept = _kept(lengths, room)
     assert sum(kept) == min(sum(lengths), room)
@@ -244,13 +221,7 @@ def test_never_more_than_the_model_takes(uncased):
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        {"padding": True},
-        {"padding_side": "middle"},
-        {"pad_to_multiple_of": 0},
-        {"pad_to_multiple_of": -8},
-    ],
+    "options", [{"padding": True}, {"padding_side": "middle"}, {"pad_to_multiple_of": 0}, {"pad_to_multiple_of": -8}]
 )
 def test_padding_of_an_unknown_kind(uncased, options):
     with refused(ConfigError, *options):
@@ -358,9 +329,7 @@ def test_the_official_folder(minilm, sample):
     assert ours("short")["input_ids"].shape == (1, 3)
     assert (ours.vocab_size, ours.max_length) == (30522, 512)
     texts = [text[:1000] for text in sample[::10]]
-    for row, ids in zip(
-        ours.encode(texts), theirs(texts, truncation=True)["input_ids"], strict=True
-    ):
+    for row, ids in zip(ours.encode(texts), theirs(texts, truncation=True)["input_ids"], strict=True):
         assert row.input_ids == ids
 
 
@@ -387,9 +356,7 @@ def test_ids_with_a_gap_stay_what_they_are(tmp_path):
     again = BertTokenizer.from_pretrained(tmp_path)
     assert again.vocabulary == vocabulary and again.vocab_size == 61
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    assert (
-        again("a ab")["input_ids"].tolist() == [[20, 50, 50, 60, 30]] == [theirs("a ab").input_ids]
-    )
+    assert again("a ab")["input_ids"].tolist() == [[20, 50, 50, 60, 30]] == [theirs("a ab").input_ids]
 
 
 def test_the_settings_file_overrides_with_a_warning(tmp_path, minilm):
@@ -501,22 +468,14 @@ def test_what_may_be_null(tmp_path):
         ("tokenizer", stored(model="x"), "model"),
         ("tokenizer", stored(model=[1]), "model"),
         ("tokenizer", stored(normalizer=3), "normalizer"),
-        (
-            "tokenizer",
-            stored(normalizer={"type": "BertNormalizer", "lowercase": 0}),
-            "lowercase",
-        ),
+        ("tokenizer", stored(normalizer={"type": "BertNormalizer", "lowercase": 0}), "lowercase"),
         ("tokenizer", stored(model={"type": "WordPiece", "vocab": {"a": "0"}}), "a"),
         ("tokenizer", stored(model={"type": "WordPiece", "vocab": {"a": -1}}), "a"),
         ("tokenizer", stored(added_tokens=None), "added_tokens"),
         ("tokenizer", stored(added_tokens=["a"]), "the added token"),
         ("tokenizer", stored(added_tokens=[{"id": 7}]), "the added token"),
         ("tokenizer", stored(added_tokens=[{"content": "b"}]), "the added token"),
-        (
-            "tokenizer",
-            stored(added_tokens=[{"content": "b", "id": 7, "lstrip": "no"}]),
-            "the added token",
-        ),
+        ("tokenizer", stored(added_tokens=[{"content": "b", "id": 7, "lstrip": "no"}]), "the added token"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_named(tmp_path, file, content, key):

@@ -87,9 +87,7 @@ OLD_LETTERS = st.characters(max_codepoint=0x3000, exclude_categories=("Cs", "Cn"
 def test_any_text_equals_the_library(uncased_pair, text):
     library, by_hand = uncased_pair
     text = "".join(
-        character
-        for character in text
-        if unicodedata.ucd_3_2_0.category(character) == unicodedata.category(character)
+        character for character in text if unicodedata.ucd_3_2_0.category(character) == unicodedata.category(character)
     )
     assert_same_pieces(library, by_hand, [text])
 
@@ -121,9 +119,7 @@ def test_odd_words(data, text):
 
 def test_ids_of_a_pair(data, uncased):
     by_hand = WordPiece(uncased.vocabulary)
-    assert by_hand.ids("Tokenizing text", "is a task") == (
-        uncased.encode("Tokenizing text", "is a task")[0].input_ids
-    )
+    assert by_hand.ids("Tokenizing text", "is a task") == (uncased.encode("Tokenizing text", "is a task")[0].input_ids)
 
 
 def test_words_equal_the_library(data, sample):

@@ -105,9 +105,7 @@ def double_softmax(model: str | Path) -> list[Row]:
     for epochs in (5, 30):
         cells = []
         for loss in (cross_entropy, DoubleSoftmax()):
-            probe, history = train_probe(
-                features["train"], features["validation"], loss=loss, epochs=epochs
-            )
+            probe, history = train_probe(features["train"], features["validation"], loss=loss, epochs=epochs)
             right, total = score(probe, features["test"])
             accuracy = with_interval(right, total)
             cells.append(f"{accuracy}; last training loss {history.epochs[-1].loss:.3f}")
@@ -129,22 +127,12 @@ def sorted_validation_and_batch_means(model: str | Path) -> list[Row]:
     texts = features_of(model, drawn, 64)
     place = {id(example): number for number, example in enumerate(drawn)}
     cells: list[list[str]] = []
-    for train_part, validation in (
-        split(drawn, 0.1, seed=0),
-        cut_off_the_end(drawn, 0.1, whole),
-    ):
+    for train_part, validation in (split(drawn, 0.1, seed=0), cut_off_the_end(drawn, 0.1, whole)):
         parts = [texts.take([place[id(one)] for one in part]) for part in (train_part, validation)]
         probe, history = train_probe(*parts, loss=cross_entropy, epochs=10)
         best = history.epochs[(history.best_epoch or 1) - 1]
         share = " and ".join(str(count) for count in validation.label_counts.values())
-        cells.append(
-            [
-                share,
-                f"{best.metrics['accuracy']:.3f}",
-                str(best.epoch),
-                with_interval(*score(probe, tested)),
-            ]
-        )
+        cells.append([share, f"{best.metrics['accuracy']:.3f}", str(best.epoch), with_interval(*score(probe, tested))])
     names = ("neg and pos reviews in it", "accuracy on validation", "epoch chosen", "on test")
     for name, right, faulty in zip(names, *cells, strict=True):
         what = f"IMDB, linear probe on 1,800 reviews: {name}"
@@ -160,9 +148,7 @@ def means_of_batches(probe: Probe, features: Features, corpus: Corpus) -> list[R
     guesses = logits.argmax(dim=1).tolist()
     found = [
         {"loss": loss, "label": label, "prediction": guess, "guid": example.guid}
-        for loss, label, guess, example in zip(
-            losses, features.labels.tolist(), guesses, corpus, strict=True
-        )
+        for loss, label, guess, example in zip(losses, features.labels.tolist(), guesses, corpus, strict=True)
     ]
     rows: list[Row] = []
     for last in (6, 2, 8):
@@ -175,8 +161,7 @@ def means_of_batches(probe: Probe, features: Features, corpus: Corpus) -> list[R
         rows.append(
             (
                 "batch-means",
-                f"IMDB, the same probe on {count} reviews, {last} in the last batch: "
-                "accuracy and loss",
+                f"IMDB, the same probe on {count} reviews, {last} in the last batch: accuracy and loss",
                 f"{right:.4f}, {loss:.4f}",
                 f"{metrics['accuracy']['value']:.4f}, {metrics['loss']['value']:.4f}",
             )
@@ -203,10 +188,7 @@ def last_epoch(model: str | Path) -> list[Row]:
     values["validation"] = None
     with tempfile.TemporaryDirectory() as folder:
         runs = [
-            finetune(
-                Settings(**{**values, "faults": chosen, "output": f"{folder}/{len(chosen)}"}),
-                progress=False,
-            )
+            finetune(Settings(**{**values, "faults": chosen, "output": f"{folder}/{len(chosen)}"}), progress=False)
             for chosen in ([], ["last-epoch"])
         ]
     rows: list[Row] = [
@@ -242,10 +224,7 @@ class Features:
             return {"features": part.vectors, "labels": part.labels}
 
         lengths = [1] * len(self.labels)
-        return [
-            Batch(rows, partial(load, rows), len(rows))
-            for rows in plan_batches(lengths, batch_size=32, **plan)
-        ]
+        return [Batch(rows, partial(load, rows), len(rows)) for rows in plan_batches(lengths, batch_size=32, **plan)]
 
 
 class Probe(nn.Module):
@@ -266,9 +245,7 @@ class Probe(nn.Module):
         return {"label": len(inputs["labels"])}
 
 
-def train_probe(
-    train_part: Features, validation: Features, *, loss: Loss, epochs: int
-) -> tuple[Probe, History]:
+def train_probe(train_part: Features, validation: Features, *, loss: Loss, epochs: int) -> tuple[Probe, History]:
     """AdamW at 1e-3 in batches of 32, as the tutorial on IMDB; the best epoch's weights stay."""
     probe = Probe(train_part, loss)
     groups = parameter_groups(probe.named_parameters(), weight_decay=0.01)
@@ -287,9 +264,7 @@ def train_probe(
             metrics = {"accuracy": right / count}
             best = history.is_best(record.epoch, metrics, Watched("accuracy", True))
             loss = record.terms.mean()
-            history.epochs.append(
-                EpochRecord(record.epoch, loss, 0.0, record.tokens, metrics, best)
-            )
+            history.epochs.append(EpochRecord(record.epoch, loss, 0.0, record.tokens, metrics, best))
             if best:
                 best_weights = copy.deepcopy(probe.state_dict())
     probe.load_state_dict(best_weights)

@@ -78,36 +78,17 @@ def main() -> int:
         for seed, (name, count) in enumerate({"train": 104, "validation": 20}.items()):
             write_moods(place / f"{name}.csv", count, seed)
         outcomes = [_trials(place, "fp32, accumulation of 2", {}, options.kills, draw)]
-        outcomes += [
-            _trials(place, name, changes, options.variants, draw)
-            for name, changes in VARIANTS.items()
-        ]
+        outcomes += [_trials(place, name, changes, options.variants, draw) for name, changes in VARIANTS.items()]
     rows = [
-        [
-            one.variant,
-            one.kills,
-            one.in_saves,
-            one.from_checkpoint,
-            one.different,
-            round(one.seconds),
-        ]
+        [one.variant, one.kills, one.in_saves, one.from_checkpoint, one.different, round(one.seconds)]
         for one in outcomes
     ]
-    header = [
-        "run",
-        "kills",
-        "of them in saves",
-        "resumed from a checkpoint",
-        "different",
-        "seconds",
-    ]
+    header = ["run", "kills", "of them in saves", "resumed from a checkpoint", "different", "seconds"]
     print(table(rows, header))
     return 1 if any(one.different for one in outcomes) else 0
 
 
-def _trials(
-    place: Path, name: str, changes: dict[str, Any], kills: int, draw: random.Random
-) -> Outcome:
+def _trials(place: Path, name: str, changes: dict[str, Any], kills: int, draw: random.Random) -> Outcome:
     """Kills runs until there were so many kills; compares each when it is finished."""
     settings = {
         "model": str(place / "model"),
@@ -168,9 +149,7 @@ def newest_whole(folder: Path) -> bool:
     return bool(found)
 
 
-def _fork(
-    run: Path, settings: dict[str, Any], kill_at: int | None = None, delay: float | None = None
-) -> int:
+def _fork(run: Path, settings: dict[str, Any], kill_at: int | None = None, delay: float | None = None) -> int:
     """Starts or resumes a run in a fork; its exit code, -9 if it was killed."""
     child = os.fork()
     if child == 0:
@@ -256,15 +235,9 @@ def _facts(run: Path) -> tuple[dict[int, str], str, str]:
 
 def _different(found: tuple[Any, ...], expected: tuple[Any, ...]) -> list[Any]:
     """The facts that are not as expected, the losses step by step."""
-    steps = [
-        (step, found[0].get(step), loss)
-        for step, loss in expected[0].items()
-        if found[0].get(step) != loss
-    ]
+    steps = [(step, found[0].get(step), loss) for step, loss in expected[0].items() if found[0].get(step) != loss]
     names = ["weights", "log.csv"]
-    return steps + [
-        name for name, a, b in zip(names, found[1:], expected[1:], strict=True) if a != b
-    ]
+    return steps + [name for name, a, b in zip(names, found[1:], expected[1:], strict=True) if a != b]
 
 
 if __name__ == "__main__":

@@ -57,9 +57,7 @@ def draw_patterns(figure, trace: Trace, pieces: list[str]) -> None:
         panel.set_yticks(range(len(pieces)), pieces, fontsize=7)
 
 
-def draw_lens(
-    figure, best: list[tuple[Tensor, Tensor]], tokenizer: BertTokenizer, pieces: list[str]
-) -> None:
+def draw_lens(figure, best: list[tuple[Tensor, Tensor]], tokenizer: BertTokenizer, pieces: list[str]) -> None:
     figure.suptitle("Hidden states: the word that each layer would predict", fontsize=12)
     panel = figure.subplots()
     panel.imshow(torch.stack([values for values, _ in best]), cmap="Greens", vmin=0, aspect="auto")

@@ -24,16 +24,7 @@ import torch
 import transformers.models.bert.modeling_bert
 import transformers.models.distilbert.modeling_distilbert  # noqa: F401
 
-from tests.programs.faults import (
-    corpora,
-    fast,
-    kinds,
-    loop,
-    network,
-    pretraining,
-    processes,
-    resume,
-)
+from tests.programs.faults import corpora, fast, kinds, loop, network, pretraining, processes, resume
 from tests.programs.faults.fault import ROOT, Fault
 
 TEST_FAILED = 1  # pytest's exit code; another one means that no test ran
@@ -97,9 +88,7 @@ def _pytest(copy: Path, *arguments: str) -> tuple[int, str]:
             os.dup2(said.fileno(), 2)
             os.chdir(copy)
             sys.path.insert(0, str(copy))
-            for name in [
-                name for name in sys.modules if name.split(".")[0] in ("tests", "minibert")
-            ]:
+            for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "minibert")]:
                 del sys.modules[name]
             # Processes that a test starts run the main module again: not this one's slow imports.
             sys.modules["__main__"] = ModuleType("__main__")

@@ -77,9 +77,7 @@ def main() -> None:
         print(_summary(name, results), flush=True)
 
 
-def _kept(
-    path: Path, settings: Settings, run: Callable[[Settings], dict[str, float]]
-) -> dict[str, float]:
+def _kept(path: Path, settings: Settings, run: Callable[[Settings], dict[str, float]]) -> dict[str, float]:
     """The scores of a run, from its file if it is there."""
     made_of = as_record(settings)
     if not path.exists():
@@ -107,16 +105,11 @@ def _theirs(settings: Settings) -> dict[str, float]:
     kind, corpora = read_splits(settings)
     tokenizer = BertTokenizer.from_pretrained(settings.model)
     tokenizer.max_length = settings.max_length or tokenizer.max_length
-    rows = {
-        name: kind.rows(corpus, tokenizer, overlap=settings.overlap)
-        for name, corpus in corpora.items()
-    }
+    rows = {name: kind.rows(corpus, tokenizer, overlap=settings.overlap) for name, corpus in corpora.items()}
     torch.manual_seed(settings.seed)
     names = corpora["train"].label_names
     model = MODELS[kind.problem_type].from_pretrained(
-        settings.model,
-        dtype=torch.float32,
-        **({} if names is None else {"num_labels": len(names)}),
+        settings.model, dtype=torch.float32, **({} if names is None else {"num_labels": len(names)})
     )
 
     def measure(split: str) -> Report:
@@ -139,14 +132,7 @@ def _theirs(settings: Settings) -> dict[str, float]:
         ordered = [logits[row] for row in range(len(some))]
         return kind.report(
             Measured(
-                split,
-                corpora[split],
-                names or (),
-                total / count,
-                ordered,
-                some.tokens_read(),
-                some,
-                intervals=False,
+                split, corpora[split], names or (), total / count, ordered, some.tokens_read(), some, intervals=False
             )
         )
 

@@ -88,9 +88,7 @@ HOW: dict[str, Any] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.programs.small_model", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.programs.small_model", description=__doc__)
     parser.add_argument("what", choices=("ship", "masks", "pays"))
     parser.add_argument("model", help="folder of the pre-trained model, or of its run")
     parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES, default=list(SIZES))
@@ -130,10 +128,7 @@ def ship(run: Path, folder: Path) -> str:
     ):
         guesses = baselines(prepared.train.pieces.ids, batches, prepared.masking)
         columns[f"guess{words}"] = guesses["unigram"] | guesses["majority"]
-        for name, opened in (
-            ("trained", model),
-            ("shipped", BertForPreTraining.from_pretrained(folder)),
-        ):
+        for name, opened in (("trained", model), ("shipped", BertForPreTraining.from_pretrained(folder))):
             precision = choose_precision("fp32", "cpu")
             columns[f"{name}{words}"] = measure(opened, batches, precision, progress=name)
     rows = [
@@ -178,14 +173,10 @@ def masks(model: str) -> str:
     vocabulary = BertTokenizer.from_pretrained(model).vocabulary
     could = sum(any(word in vocabulary for word in words.split()) for _, words in MASKS)
     lines = [table(rows, ("sensible", "sentence", "likeliest")), ""]
-    return "\n".join(
-        [*lines, f"{right} of {len(MASKS)} as expected; {could} have such a word in the vocabulary"]
-    )
+    return "\n".join([*lines, f"{right} of {len(MASKS)} as expected; {could} have such a word in the vocabulary"])
 
 
-def pays(
-    model: str, output: Path, size: int, seeds: int, how: dict[str, Any]
-) -> tuple[str, str, str, str]:
+def pays(model: str, output: Path, size: int, seeds: int, how: dict[str, Any]) -> tuple[str, str, str, str]:
     """Fine-tunes both models on so many reviews; their accuracies on test, with 95% intervals."""
     data = data_folder() / "imdb"
     sources = {"random": str(_random(Path(model), output)), "pre-trained": model}

@@ -35,8 +35,7 @@ def test_official_models_have_the_sizes_that_are_known_of_them(config, tensors, 
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"),
-    [("bert-base-uncased", 109_482_240), ("bert-base-chinese", 102_267_648)],
+    ("name", "parameters"), [("bert-base-uncased", 109_482_240), ("bert-base-chinese", 102_267_648)]
 )
 def test_official_configs_have_the_sizes_that_are_known_of_them(name, parameters, data):
     folder = data / "bert_vocabs" / name

@@ -36,10 +36,7 @@ FILLERS = [
     "green",
     "small",
 ]
-PIECES = [
-    *"abcdefghijklmnopqrstuvwxyz.",
-    *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"),
-]
+PIECES = [*"abcdefghijklmnopqrstuvwxyz.", *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")]
 VOCABULARY = [*SPECIAL, *MOODS, *NAMES, *FILLERS, *PIECES]
 
 

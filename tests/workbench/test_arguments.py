@@ -12,10 +12,7 @@ from minibert.workbench.arguments import _parser, parse
 from minibert.workbench.cli import _COMMANDS, main
 
 OUTPUT = "--debug --quiet"
-READING = (
-    "--format --sep --names --quoting --no-quoting --text --text-pair --label --choices "
-    "--tag-scheme"
-)
+READING = "--format --sep --names --quoting --no-quoting --text --text-pair --label --choices --tag-scheme"
 MACHINE = "--revision --device --precision"
 TEXTS = "text --file"
 TRAINING = (
@@ -36,8 +33,7 @@ OPTIONS = {
     "--hidden-size --heads --intermediate-size --max-positions --dropout --objective --mask-share "
     "--whole-words --epoch-share",
     "recipes": "",
-    "evaluate": f"model data {READING} --split --output --overlap --batch-size --max-length "
-    f"{MACHINE} --json",
+    "evaluate": f"model data {READING} --split --output --overlap --batch-size --max-length {MACHINE} --json",
     "report": "run --output --features --no-features",
     "compare": "run --examples --json",
     "predict": f"model {TEXTS} --pair --pairs --choice --top --allow-no-answer --allow-untrained "
@@ -52,9 +48,7 @@ OPTIONS = {
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
-    [commands] = [
-        action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)
-    ]
+    [commands] = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
     return dict(commands.choices)
 
 

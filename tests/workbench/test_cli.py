@@ -21,15 +21,7 @@ from minibert import BertForSequenceClassification
 from minibert.io.files import read_json
 from minibert.workbench.cli import main
 from tests.conftest import BOUNDS
-from tests.workbench.conftest import (
-    MOODS,
-    VOCABULARY,
-    moods,
-    save_model,
-    save_vocabulary,
-    tiny,
-    write_table,
-)
+from tests.workbench.conftest import MOODS, VOCABULARY, moods, save_model, save_vocabulary, tiny, write_table
 
 __all__ = ["moods", "tiny"]  # fixtures, used by name
 
@@ -123,11 +115,7 @@ def test_train_then_evaluate_then_predict(command, tiny, moods, tmp_path):
     assert json.loads(output)["accuracy"] == stored["accuracy"]
     code, output, _ = command("evaluate", "runs/001", moods / "test.csv", "--output", "report")
     assert code == 0 and output.startswith("test.csv: 36 examples\n")
-    assert {path.name for path in (tmp_path / "report").iterdir()} == {
-        "metrics.json",
-        "confusion.csv",
-        "errors.csv",
-    }
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"metrics.json", "confusion.csv", "errors.csv"}
 
     code, output, messages = command("predict", "runs/001", "one happy day", "so angry")
     assert code == 0 and messages == ""
@@ -235,9 +223,7 @@ def test_a_file_of_pairs_has_a_tab_in_each_line(command, classifier, tmp_path):
     assert code == 0 and [first["text"], second["text"]] == ["one day", "the rain"]
     _, output, _ = command("predict", classifier, "one day", "--json", "--pair", "so happy")
     assert json.loads(output)["label"] == first["label"]
-    assert json.loads(output)["probability"] == pytest.approx(
-        first["probability"], abs=BOUNDS["official model fp32"]
-    )
+    assert json.loads(output)["probability"] == pytest.approx(first["probability"], abs=BOUNDS["official model fp32"])
     (tmp_path / "pairs.txt").write_text("one\ttwo\none day\n")
     result = command("predict", classifier, "--file", "pairs.txt", "--pairs")
     assert_refused(result, tmp_path, "Text 2 has 0 tabs", "--pairs")
@@ -432,17 +418,13 @@ def test_text_that_is_not_utf8(command, classifier, tmp_path):
 
 @pytest.mark.filterwarnings("always")
 @pytest.mark.parametrize("name", ["predict", "embed", "fill-mask"])
-def test_a_very_long_text_is_cut_counted_and_warned_about_once(
-    command, classifier, tiny, monkeypatch, name
-):
+def test_a_very_long_text_is_cut_counted_and_warned_about_once(command, classifier, tiny, monkeypatch, name):
     """As a process of its own would: through the real warning filter and its formatting."""
     source = classifier if name == "predict" else tiny
     long = "[MASK] " + "day " * 9999
     code, output, messages = run_process([name, str(source), long])
     assert code == 0 and output
-    assert messages == (
-        "warning: 1 of 1 texts had more than 30 tokens and were cut (9972 tokens lost).\n"
-    )
+    assert messages == ("warning: 1 of 1 texts had more than 30 tokens and were cut (9972 tokens lost).\n")
 
 
 # Signals, pipes, unexpected errors
@@ -489,10 +471,7 @@ def test_a_reader_that_stops_is_not_an_error(tiny, tmp_path):
     (tmp_path / "texts.txt").write_text("one happy day\n" * 5000)
     command = f"{sys.executable} -m minibert tokenize {tiny} --file texts.txt"
     done = subprocess.run(
-        ["bash", "-c", f"{command} | head -1; exit ${{PIPESTATUS[0]}}"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
+        ["bash", "-c", f"{command} | head -1; exit ${{PIPESTATUS[0]}}"], cwd=tmp_path, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "one happy day (5 pieces)\n", "")
 

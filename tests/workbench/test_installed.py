@@ -16,8 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 # What tests, benchmarks and extras may import and the package on its own never does.
 OUTSIDE = (
-    "transformers sentence_transformers sklearn scipy matplotlib pyarrow pandas datasets "
-    "accelerate PIL pytest IPython"
+    "transformers sentence_transformers sklearn scipy matplotlib pyarrow pandas datasets accelerate PIL pytest IPython"
 )
 REFUSE_CONNECTIONS = """
 import socket
@@ -54,9 +53,7 @@ def wheel(tmp_path_factory) -> Path:
             copy = folder / "source" / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes((ROOT / name).read_bytes())
-    build = (
-        f"{sys.executable} -m pip wheel --quiet --no-deps --no-build-isolation --no-index ./source"
-    )
+    build = f"{sys.executable} -m pip wheel --quiet --no-deps --no-build-isolation --no-index ./source"
     subprocess.run(build.split(), check=True, cwd=folder, timeout=300)
     [archive] = folder.glob("*.whl")
     zipfile.ZipFile(archive).extractall(folder / "installed")

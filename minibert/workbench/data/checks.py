@@ -157,9 +157,7 @@ def quantiles_by_class(split: Split) -> dict[str, dict[str, float]]:
         return {}
     labels = np.array([example.target for example in split.corpus])
     return {
-        name: quantiles(split.lengths[labels == index])
-        for index, name in enumerate(names)
-        if (labels == index).any()
+        name: quantiles(split.lengths[labels == index]) for index, name in enumerate(names) if (labels == index).any()
     }
 
 
@@ -259,8 +257,7 @@ def _shared_texts(earlier: Split, later: Split, trained: bool) -> Iterator[Findi
     repeated = f", {len(groups):,} of them different" if len(groups) < len(rows) else ""
     yield later.finding(
         "seen_in_training" if trained else "shared_texts",
-        f"{later.count(len(rows), 'texts')} are in {earlier.name} too{repeated}"
-        f"{later.first(rows[0])}: {advice}.",
+        f"{later.count(len(rows), 'texts')} are in {earlier.name} too{repeated}{later.first(rows[0])}: {advice}.",
         fault=fault,
         texts=len(rows),
         different=len(groups),
@@ -274,11 +271,7 @@ def _shared_contexts(split: Split, training: Split) -> Iterator[Finding]:
     """Questions that are not in training, about contexts that are."""
     known = {example.group for example in training.corpus} - {None}
     asked = {example.texts for example in training.corpus if known}
-    rows = [
-        row
-        for row, example in enumerate(split.corpus)
-        if example.group in known and example.texts not in asked
-    ]
+    rows = [row for row, example in enumerate(split.corpus) if example.group in known and example.texts not in asked]
     if rows:
         yield split.finding(
             "shared_contexts",
@@ -299,10 +292,7 @@ def _cut_texts(split: Split) -> Iterator[Finding]:
         return
     numbers: dict[str, Any] = {"texts": split.cut, "share": round(split.cut / len(split.corpus), 4)}
     if split.corpus.problem_type == "question_answering":
-        longer = (
-            f"{split.count(split.cut, 'questions')} are longer than a window has room for beside "
-            "the context"
-        )
+        longer = f"{split.count(split.cut, 'questions')} are longer than a window has room for beside the context"
     else:
         numbers["limit"] = split.limit
         longer = (

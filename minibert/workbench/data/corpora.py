@@ -61,12 +61,7 @@ class Corpus:
         files: the files that were read.
     """
 
-    examples: (
-        tuple[Example, ...]
-        | tuple[TaggedExample, ...]
-        | tuple[QuestionExample, ...]
-        | tuple[ChoiceExample, ...]
-    )
+    examples: tuple[Example, ...] | tuple[TaggedExample, ...] | tuple[QuestionExample, ...] | tuple[ChoiceExample, ...]
     label_names: tuple[str, ...] | None = None
     source: str = ""
     files: tuple[Path, ...] = ()
@@ -133,12 +128,7 @@ class Corpus:
         record stays readable: that of the sorted lines "name sum", with names relative to the
         folder that holds them all.
         """
-        return {
-            "source": self.source,
-            "examples": len(self),
-            "labels": self.label_counts,
-            "files": _sums(self.files),
-        }
+        return {"source": self.source, "examples": len(self), "labels": self.label_counts, "files": _sums(self.files)}
 
 
 def read(
@@ -200,9 +190,7 @@ def read(
     given = {"tag_scheme": tag_scheme, "problem_type": problem_type, "format": format}
     for key, value in given.items():
         if value not in (None, *known[key]):
-            raise ConfigError(
-                f"{key} is {value!r}, but it must be one of {', '.join(known[key])}.", key=key
-            )
+            raise ConfigError(f"{key} is {value!r}, but it must be one of {', '.join(known[key])}.", key=key)
     named = Columns(text, text_pair, label, tuple(choices or ()))
     options = Options(_columns(named, problem_type), sep, names, quoting)
     source, split = part_of(source, split)
@@ -217,9 +205,7 @@ def read(
     _require_one_form(records)
     if tag_scheme is not None and not isinstance(records[0].text, tuple):
         raise ConfigError(
-            f"Only tagged words have a tag_scheme, and {source} has none.",
-            key="tag_scheme",
-            hint="Leave it out.",
+            f"Only tagged words have a tag_scheme, and {source} has none.", key="tag_scheme", hint="Leave it out."
         )
     records = in_iob2(records, tag_scheme)
     labels, found_names = from_names(records, label_names, problem_type)
@@ -244,9 +230,7 @@ def _refuse_columns(nameless: str, named: Columns) -> None:
     for key, usual in Columns(label=named.label)._asdict().items():
         value = getattr(named, key)
         if nameless and value != usual:
-            raise ConfigError(
-                f"{nameless} have no {key}, but {value!r} was named.", key=key, hint="Leave it out."
-            )
+            raise ConfigError(f"{nameless} have no {key}, but {value!r} was named.", key=key, hint="Leave it out.")
 
 
 def _require_one_form(records: Sequence[Record]) -> None:
@@ -255,8 +239,7 @@ def _require_one_form(records: Sequence[Record]) -> None:
         if isinstance(record.text, tuple) != isinstance(first.text, tuple):
             one, other = ("words", "a text")[:: 1 if isinstance(record.text, tuple) else -1]
             raise DataError(
-                f"{record.where} has {one}, but {first.where} has {other}: either all are lists "
-                "of words, or none are.",
+                f"{record.where} has {one}, but {first.where} has {other}: either all are lists of words, or none are.",
                 key=record.where,
             )
 

@@ -37,9 +37,7 @@ class Document:
     guid: str
 
 
-def read_documents(
-    sources: Sequence[str | Path], *, column: str = "text", progress: bool = False
-) -> list[Document]:
+def read_documents(sources: Sequence[str | Path], *, column: str = "text", progress: bool = False) -> list[Document]:
     """Reads plain text, in the order of the sources.
 
     Args:
@@ -99,9 +97,7 @@ _BEFORE_A_NAME = re.compile(
     r"fr|bro|ft|vs|cf|viz|e\.?g|i\.?e",
     re.IGNORECASE,
 )
-_BEFORE_A_NUMBER = re.compile(
-    r"nos?|vols?|pp?|ch|chap|figs?|eq|sec|art|ver|op|ca?|approx", re.IGNORECASE
-)
+_BEFORE_A_NUMBER = re.compile(r"nos?|vols?|pp?|ch|chap|figs?|eq|sec|art|ver|op|ca?|approx", re.IGNORECASE)
 # Nor after these if a small letter follows. After other words it does even then: some reviewers
 # write in small letters throughout.
 _SHORTENED = re.compile(
@@ -186,23 +182,15 @@ def _files(source: Path) -> list[Path]:
     try:
         if source.is_dir():
             # Hidden files are not text, such as "._book.txt" in archives made on a Mac.
-            below = (
-                path for path in source.rglob("*") if "/." not in f"/{path.relative_to(source)}"
-            )
+            below = (path for path in source.rglob("*") if "/." not in f"/{path.relative_to(source)}")
             found = sorted(path for path in below if _ENDINGS.search(path.name))
         else:
             found = [source] if source.exists() else []
     except OSError as problem:
-        raise DataError(
-            f"{source!s:.200} could not be read: {problem.strerror}.", path=source
-        ) from problem
+        raise DataError(f"{source!s:.200} could not be read: {problem.strerror}.", path=source) from problem
     if not found:
         missing = "has no .txt or .jsonl file" if source.is_dir() else "does not exist"
-        raise DataError(
-            f"{source} {missing}.",
-            path=source,
-            hint=f"Name text files, folders of them, or {INSTALLED}.",
-        )
+        raise DataError(f"{source} {missing}.", path=source, hint=f"Name text files, folders of them, or {INSTALLED}.")
     return found
 
 
@@ -224,8 +212,7 @@ def _of_file(path: Path, column: str) -> list[Document]:
 def _document(path: Path, record: readers.Record) -> Document:
     if not isinstance(record.text, str) or not record.text.strip():
         raise DataError(
-            f"{record.where} has {'no text' if isinstance(record.text, str) else 'a list'}, but "
-            "a document is a text.",
+            f"{record.where} has {'no text' if isinstance(record.text, str) else 'a list'}, but a document is a text.",
             path=path,
             key=record.where,
         )

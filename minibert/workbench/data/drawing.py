@@ -12,9 +12,7 @@ from minibert.io.errors import ConfigError
 from minibert.workbench.data.corpora import Corpus
 
 
-def split(
-    corpus: Corpus, fraction: float, *, seed: int, stratify: bool = True
-) -> tuple[Corpus, Corpus]:
+def split(corpus: Corpus, fraction: float, *, seed: int, stratify: bool = True) -> tuple[Corpus, Corpus]:
     """Shuffles, then splits: the second part holds `fraction` of the examples.
 
     Examples of one group (questions about one context) stay together: the second part then holds
@@ -34,8 +32,7 @@ def split(
     count = round(whole * fraction)
     if not 0 < count < whole:
         raise ConfigError(
-            f"A part of {fraction} of {whole} {'contexts' if grouped else 'examples'} leaves one "
-            "part empty.",
+            f"A part of {fraction} of {whole} {'contexts' if grouped else 'examples'} leaves one part empty.",
             key="fraction",
         )
     draw = _draw_groups if grouped else _draw
@@ -53,9 +50,7 @@ def subset(corpus: Corpus, count: int, *, seed: int, stratify: bool = True) -> C
         ConfigError: the corpus has fewer.
     """
     if not 0 < count <= len(corpus):
-        raise ConfigError(
-            f"A subset of {count} cannot be drawn from {len(corpus)} examples.", key="count"
-        )
+        raise ConfigError(f"A subset of {count} cannot be drawn from {len(corpus)} examples.", key="count")
     return _take(corpus, _draw(corpus, count, seed, stratify))
 
 

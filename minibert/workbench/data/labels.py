@@ -61,9 +61,7 @@ def _number(record: Record) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise DataError(
-            f"{record.where} has the label {record.label!r:.50} among numbers.", key=record.where
-        )
+        raise DataError(f"{record.where} has the label {record.label!r:.50} among numbers.", key=record.where)
     return number
 
 
@@ -81,8 +79,7 @@ def _names(record: Record) -> list[str]:
     for label in several:
         if not isinstance(label, (str, int)):
             raise DataError(
-                f"{record.where} has the label {label!r:.50}, which is neither a name nor a whole "
-                "number.",
+                f"{record.where} has the label {label!r:.50}, which is neither a name nor a whole number.",
                 key=record.where,
             )
     return [str(label) for label in several]
@@ -98,8 +95,7 @@ def _indices(record: Record, names: tuple[str, ...]) -> int | tuple[int, ...] | 
             found.append(int(name))
         else:
             raise DataError(
-                f"{record.where} has the label {name!r:.50}, which is not one of "
-                f"{', '.join(names):.200}.",
+                f"{record.where} has the label {name!r:.50}, which is not one of {', '.join(names):.200}.",
                 key=record.where,
             )
     if isinstance(record.text, tuple):
@@ -116,7 +112,5 @@ def _warn_of_numbers(records: Sequence[Record], names: tuple[str, ...]) -> None:
             file = record.where.rpartition(":")[0]
             read_as = [f"{index} = {name}" for index, name in enumerate(names[:_NAMES_LISTED])]
             rest = ", ..." if len(names) > _NAMES_LISTED else ""
-            warnings.warn(
-                f"labels of {file} are numbers: read as {', '.join(read_as)}{rest}", stacklevel=4
-            )
+            warnings.warn(f"labels of {file} are numbers: read as {', '.join(read_as)}{rest}", stacklevel=4)
             return

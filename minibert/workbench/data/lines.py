@@ -95,8 +95,7 @@ def check_unpacked(path: Path, unpacked: int) -> None:
     largest = max(_NEVER_TOO_MUCH, _MOST_UNPACKED * size)
     if unpacked > largest:
         raise Place(path).fault(
-            f"has {size} bytes and unpacks to more than {largest}.",
-            hint="If that is right, unpack it first.",
+            f"has {size} bytes and unpacks to more than {largest}.", hint="If that is right, unpack it first."
         )
 
 
@@ -115,7 +114,6 @@ def _decoded(place: Place, raw: bytes, longest: int) -> str:
     except UnicodeDecodeError as problem:
         column = len(raw[: problem.start].decode("utf-8")) + 1
         raise place.column(column).fault(
-            f"is not UTF-8: byte 0x{raw[problem.start]:02x}.",
-            hint="Convert the file (iconv -t utf-8).",
+            f"is not UTF-8: byte 0x{raw[problem.start]:02x}.", hint="Convert the file (iconv -t utf-8)."
         ) from problem
     return text.removeprefix("\ufeff") if place.line == 1 else text

@@ -47,8 +47,7 @@ class Masking:
     ):
         if not 0 < share < 1:
             raise ConfigError(
-                f"The share of tokens to mask is {share}, but it must be above 0 and below 1.",
-                key="mask_share",
+                f"The share of tokens to mask is {share}, but it must be above 0 and below 1.", key="mask_share"
             )
         self.share, self.whole_words, self.mask_id = share, whole_words, special["[MASK]"]
         self.ordinary = np.zeros(size, dtype=bool)  # (V,), the ids that may be chosen
@@ -58,10 +57,7 @@ class Masking:
         self._continues[[vocabulary[piece] for piece in vocabulary if piece[:2] == "##"]] = True
         self._replacements = self.ordinary.nonzero()[0]
         if not self._replacements.size:
-            raise ConfigError(
-                f"All {len(vocabulary)} pieces of the vocabulary are special tokens.",
-                key="vocabulary",
-            )
+            raise ConfigError(f"All {len(vocabulary)} pieces of the vocabulary are special tokens.", key="vocabulary")
 
     def __call__(
         self, ids: NDArray[np.int64], generator: np.random.Generator
@@ -90,9 +86,7 @@ class Masking:
         replaced = chosen & (fate >= MASKED) & (fate < MASKED + REPLACED)  # (B, S)
         return np.where(replaced, drawn, hidden), labels  # (B, S) each
 
-    def _first_pieces(
-        self, ids: NDArray[np.int64], ordinary: NDArray[np.bool_]
-    ) -> NDArray[np.int64]:
+    def _first_pieces(self, ids: NDArray[np.int64], ordinary: NDArray[np.bool_]) -> NDArray[np.int64]:
         """(B, S): the column of the first piece of each token's word."""
         after_ordinary = np.zeros_like(ordinary)  # (B, S)
         after_ordinary[:, 1:] = ordinary[:, :-1]

@@ -56,9 +56,7 @@ class Pieces:
         return zip(self.documents, self.documents[1:], strict=False)
 
 
-def tokenise(
-    documents: Sequence[Document], tokenizer: BertTokenizer, *, most: int, progress: bool = False
-) -> Pieces:
+def tokenise(documents: Sequence[Document], tokenizer: BertTokenizer, *, most: int, progress: bool = False) -> Pieces:
     """The sentences of documents as ids. "[MASK]" in a text is read as plain characters.
 
     Args:
@@ -90,10 +88,7 @@ def tokenise(
             else:
                 empty += 1
     if not lengths:
-        raise DataError(
-            f"There is nothing to learn from: none of {len(documents)} documents has a word.",
-            key="corpus",
-        )
+        raise DataError(f"There is nothing to learn from: none of {len(documents)} documents has a word.", key="corpus")
     places = np.cumsum([0, *lengths]).tolist()
     return Pieces(np.concatenate(parts), places, starts, split, empty)
 
@@ -158,9 +153,7 @@ def pairs(pieces: Pieces, room: int, *, seed: int) -> NDArray[np.int64]:
                 rows.append([begin, stop, stop, stop, IGNORED_LABEL])
             else:
                 middle = places[int(generator.integers(first + 1, last))]
-                split[last == end].append(
-                    _Split(len(rows), document, middle - begin, stop - middle)
-                )
+                split[last == end].append(_Split(len(rows), document, middle - begin, stop - middle))
                 rows.append([begin, middle, middle, stop, FOLLOWS])
             first = last
     if not any(split.values()):
@@ -188,14 +181,7 @@ class Passages(Rows):
         next_sentence: whether rows have labels: 0 the second text follows, 1 it does not, -100.
     """
 
-    def __init__(
-        self,
-        pieces: Pieces,
-        places: NDArray[np.int64],
-        tokenizer: BertTokenizer,
-        *,
-        next_sentence: bool,
-    ):
+    def __init__(self, pieces: Pieces, places: NDArray[np.int64], tokenizer: BertTokenizer, *, next_sentence: bool):
         super().__init__(tokenizer)
         self._pieces, self._places, self._next_sentence = pieces, places, next_sentence
         self._tokenizer = tokenizer

@@ -25,23 +25,13 @@ from minibert.workbench.data.lines import (
     lines,
     raw_lines,
 )
-from minibert.workbench.data.records import (
-    Columns,
-    Record,
-    question,
-    record,
-    require_columns,
-    require_once,
-)
+from minibert.workbench.data.records import Columns, Record, question, record, require_columns, require_once
 
 LONGEST_JSON = 256 * 2**20  # bytes, of a file of questions on one line; SQuAD 2.0 has 42 MB
 
 _ROWS_AT_ONCE = 64  # of a parquet file, where a few bytes can stand for many long texts
 
-_NO_HEADER = (
-    "Has the file no header line? Then name its columns: names "
-    "(on the command line --names text label)."
-)
+_NO_HEADER = "Has the file no header line? Then name its columns: names (on the command line --names text label)."
 
 
 @dataclass(frozen=True)
@@ -105,8 +95,7 @@ def _separated(path: Path, options: Options, sep: str) -> Iterator[Record]:
             if len(row) < 2 and not "".join(row).strip():
                 raise empty_line(place)
             raise place.fault(
-                f"has {len(row)} columns, not {len(names)}.",
-                hint=f"Is {sep!r} the separator, and does a text hold it?",
+                f"has {len(row)} columns, not {len(names)}.", hint=f"Is {sep!r} the separator, and does a text hold it?"
             )
         yield record(place, dict(zip(names, row, strict=True)), options.columns)
     if empty:
@@ -224,13 +213,10 @@ def squad(path: Path, options: Options) -> Iterator[Record]:
                 impossible = item.get("is_impossible")
                 if isinstance(impossible, bool) and impossible == bool(found.label):
                     raise place.fault(
-                        f"has is_impossible {impossible} and {len(found.label)} answers.",
-                        key="is_impossible",
+                        f"has is_impossible {impossible} and {len(found.label)} answers.", key="is_impossible"
                     )
                 if found.where in seen:
-                    raise place.fault(
-                        f"has the id {found.where!r:.50}, which an earlier one has.", key="id"
-                    )
+                    raise place.fault(f"has the id {found.where!r:.50}, which an earlier one has.", key="id")
                 seen.add(found.where)
                 yield found
     if not seen:
@@ -259,8 +245,7 @@ def parquet(path: Path, options: Options) -> Iterator[Record]:
         import pyarrow.parquet
     except ImportError as problem:
         raise Place(path).fault(
-            "is a parquet file, and pyarrow is not installed.",
-            hint="pip install 'minibert[parquet]'",
+            "is a parquet file, and pyarrow is not installed.", hint="pip install 'minibert[parquet]'"
         ) from problem
     try:
         size_of_file(path, DataError)
@@ -301,13 +286,9 @@ def _size_of(value: Any) -> int:
     return len(value) if isinstance(value, str) else 0
 
 
-def _stored_names(
-    path: Path, metadata: Mapping[bytes, bytes], column: str | None
-) -> tuple[str, ...] | None:
+def _stored_names(path: Path, metadata: Mapping[bytes, bytes], column: str | None) -> tuple[str, ...] | None:
     """The names of a class label, or of a list of them, in the metadata of a Hub data set."""
-    fault = Place(path).fault(
-        "has metadata 'huggingface' that do not describe the columns.", key="huggingface"
-    )
+    fault = Place(path).fault("has metadata 'huggingface' that do not describe the columns.", key="huggingface")
     try:
         feature = json.loads(metadata.get(b"huggingface", b"{}"))
         for key in ("info", "features", column):

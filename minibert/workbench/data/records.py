@@ -13,8 +13,7 @@ from minibert.workbench.data.lines import Place
 
 _QUESTION_COLUMNS = "A table of questions has the columns id, question, context, answers."
 _NAME_THE_COLUMNS = (
-    "Name the columns to read: text, text_pair, label "
-    "(on the command line --text, --text-pair, --label)."
+    "Name the columns to read: text, text_pair, label (on the command line --text, --text-pair, --label)."
 )
 _NAME_THE_TEXT = "Name the column of the text (on the command line --column or --text)."
 
@@ -90,14 +89,9 @@ def question(place: Place, values: Mapping[str, Any]) -> Record:
     texts = {"question": values.get("question"), "context": values.get("context"), "id": guid}
     for name, value in texts.items():
         if not isinstance(value, str) or not value.strip() or half_a_pair(value) is not None:
-            raise place.fault(
-                f"has {value!r:.50} as its {name}, which is not a readable text.", key=name
-            )
+            raise place.fault(f"has {value!r:.50} as its {name}, which is not a readable text.", key=name)
     context = values["context"]
-    answers = tuple(
-        _answer(place, context, text, start)
-        for text, start in _answers(place, values.get("answers"))
-    )
+    answers = tuple(_answer(place, context, text, start) for text, start in _answers(place, values.get("answers")))
     return Record(guid, context, label=answers, question=values["question"])
 
 
@@ -131,15 +125,12 @@ def _check_surrogates(place: Place, column: str, value: Any) -> None:
         at = half_a_pair(text)
         if at is not None:
             raise place.fault(
-                f"has half of a surrogate pair (U+{ord(text[at]):04X}) in the column {column!r}, "
-                f"at character {at}.",
+                f"has half of a surrogate pair (U+{ord(text[at]):04X}) in the column {column!r}, at character {at}.",
                 hint="Write the file again from the original text.",
             )
 
 
-def _tagged(
-    place: Place, words: Sequence[str], tags: Sequence[Any] | None, columns: Columns
-) -> Record:
+def _tagged(place: Place, words: Sequence[str], tags: Sequence[Any] | None, columns: Columns) -> Record:
     """A row whose text is a list of words, and whose label is a list of tags."""
     if tags is None:
         return Record(place.guid, tuple(words))
@@ -170,11 +161,7 @@ def _with_choices(place: Place, values: Mapping[str, Any], columns: Columns) -> 
 
 def _place_of_choice(place: Place, label: Any, choices: Sequence[str]) -> int:
     """The place of the right choice, from 0; the file gives it, or the choice itself."""
-    found = [
-        number
-        for number, choice in enumerate(choices)
-        if label == choice or str(label) == str(number)
-    ]
+    found = [number for number, choice in enumerate(choices) if label == choice or str(label) == str(number)]
     if len(found) != 1:
         fault = "is the text or the place of several" if found else "is not a choice"
         raise place.fault(
@@ -212,9 +199,7 @@ def _answers(place: Place, stored: Any) -> list[tuple[Any, Any]]:
 
 def _answer(place: Place, context: str, text: Any, start: Any) -> Answer:
     if not isinstance(text, str) or not text or type(start) is not int:
-        raise place.fault(
-            f"has an answer with the text {text!r:.50} and the start {start!r:.20}.", key="answers"
-        )
+        raise place.fault(f"has an answer with the text {text!r:.50} and the start {start!r:.20}.", key="answers")
     found = context[start : start + len(text)] if start >= 0 else ""
     if found != text:
         at = context.find(text)

@@ -30,9 +30,7 @@ def find(source: str | Path, split: str | None, revision: str | None) -> tuple[F
     try:
         return _find(source, split, revision)
     except OSError as problem:  # a folder without permission, a name that is too long
-        raise DataError(
-            f"{source!s:.200} could not be read: {problem.strerror}.", path=source
-        ) from problem
+        raise DataError(f"{source!s:.200} could not be read: {problem.strerror}.", path=source) from problem
 
 
 def _find(source: str | Path, split: str | None, revision: str | None) -> tuple[Files, str | None]:
@@ -40,17 +38,13 @@ def _find(source: str | Path, split: str | None, revision: str | None) -> tuple[
     if str(source) == SAMPLES.name and split is not None and not path.exists():
         path = SAMPLES / f"reviews_{split}.jsonl"
         if not path.is_file():
-            raise DataError(
-                f"The samples have no part {split!r}, only train and test.", path=path, key="split"
-            )
+            raise DataError(f"The samples have no part {split!r}, only train and test.", path=path, key="split")
     if path.is_file():
         return (path,), None
     if path.is_dir():
         folder = path / split if split and (path / split).is_dir() else path
         # aclImdb has `unsup` beside them, with texts without labels.
-        labelled = sorted(
-            part for part in folder.iterdir() if part.is_dir() and part.name in ("neg", "pos")
-        )
+        labelled = sorted(part for part in folder.iterdir() if part.is_dir() and part.name in ("neg", "pos"))
         if labelled:
             return tuple(file for part in labelled for file in sorted(part.glob("*.txt"))), "folder"
     elif path.exists():

@@ -131,11 +131,7 @@ class Windows(Rows):
         return self.full_lengths  # all of it, though in several windows
 
     def _add_question(
-        self,
-        example: QuestionExample,
-        question: list[int],
-        context: list[int],
-        offsets: list[tuple[int, int]],
+        self, example: QuestionExample, question: list[int], context: list[int], offsets: list[tuple[int, int]]
     ) -> None:
         """The windows of one question, from the ids of both texts and the context's offsets."""
         kept = min(len(question), MOST_OF_A_QUESTION, self._room // 2)
@@ -145,10 +141,7 @@ class Windows(Rows):
         while starts[-1] + room < len(context):
             starts.append(starts[-1] + step)
         places = np.array(offsets, dtype=np.int64).reshape(-1, 2)  # (pieces of the context, 2)
-        windows = [
-            Window(len(self.rows_of), kept + 2, start, places[start : start + room])
-            for start in starts
-        ]
+        windows = [Window(len(self.rows_of), kept + 2, start, places[start : start + room]) for start in starts]
         pieces = pieces_of(example.answers[0], places) if example.answers else None
         found = [window.columns_of(pieces) for window in windows]
         self.rows_of.append(list(range(len(self), len(self) + len(windows))))

@@ -18,8 +18,7 @@ from minibert.workbench.kinds.spans import Spans
 from minibert.workbench.kinds.tags import Tags
 
 KINDS: dict[str, Kind] = {
-    kind.problem_type: kind
-    for kind in (Classes(), Several(), Numbers(), Tags(), Spans(), MultipleChoice())
+    kind.problem_type: kind for kind in (Classes(), Several(), Numbers(), Tags(), Spans(), MultipleChoice())
 }
 
 
@@ -39,10 +38,7 @@ def kind_of(model: Any) -> Kind:
         for kind in KINDS.values():
             if kind.head is base and kind.claims(model):
                 return kind
-    raise ConfigError(
-        f"A {type(model).__name__} does not do any of the tasks {', '.join(KINDS)}.",
-        key="architectures",
-    )
+    raise ConfigError(f"A {type(model).__name__} does not do any of the tasks {', '.join(KINDS)}.", key="architectures")
 
 
 def kind_for(corpus: Corpus) -> Kind:
@@ -58,8 +54,7 @@ def require_kind(corpus: Corpus, kind: Kind, whose: str) -> None:
         raise DataError(f"{corpus.source} has no labels.", path=corpus.source, key="label")
     if corpus.problem_type != kind.labels:
         raise DataError(
-            f"The labels of {corpus.source} are for {corpus.problem_type}, and those of {whose} "
-            f"for {kind.labels}.",
+            f"The labels of {corpus.source} are for {corpus.problem_type}, and those of {whose} for {kind.labels}.",
             path=corpus.source,
             key="label",
         )

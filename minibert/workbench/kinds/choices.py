@@ -67,9 +67,7 @@ class MultipleChoice(Kind):
 
     def report(self, measured: Measured) -> Report:
         rows = []
-        for number, (example, logits) in enumerate(
-            zip(measured.corpus, measured.logits, strict=True)
-        ):
+        for number, (example, logits) in enumerate(zip(measured.corpus, measured.logits, strict=True)):
             assert isinstance(example, ChoiceExample) and example.label is not None
             chance, guess = logits.softmax(dim=-1).max(dim=-1)  # (), ()
             row = measured.row(
@@ -104,8 +102,7 @@ class MultipleChoice(Kind):
             is_list = isinstance(choices, Sequence) and not isinstance(choices, str)
             if not is_list or len(choices) < 2:
                 raise DataError(
-                    f"Row {row} has the choices {choices!r:.50}, but 2 texts or more are needed.",
-                    key=str(row),
+                    f"Row {row} has the choices {choices!r:.50}, but 2 texts or more are needed.", key=str(row)
                 )
             require_strings(choices, "a choice")
             yield ChoiceExample(text, tuple(choices))
@@ -117,12 +114,6 @@ class MultipleChoice(Kind):
             chances = logits[: len(example.choices)].softmax(dim=-1).tolist()  # of the choices
             place = chances.index(max(chances))
             found.append(
-                Chosen(
-                    example.text,
-                    example.choices[place],
-                    place,
-                    chances[place],
-                    ranked(example.choices, chances),
-                )
+                Chosen(example.text, example.choices[place], place, chances[place], ranked(example.choices, chances))
             )
         return found

@@ -92,10 +92,7 @@ class Classes(Texts):
             "classes": {name: scores.of(number) for number, name in enumerate(names)},
         }
         rows = measured.rows_of(
-            losses.tolist(),
-            [names[label] for label in truth],
-            [names[guess] for guess in predicted],
-            chances.tolist(),
+            losses.tolist(), [names[label] for label in truth], [names[guess] for guess in predicted], chances.tolist()
         )
         confusion = metrics.confusion_matrix(truth, predicted, count)
         return measured.report(self.problem_type, result, rows, confusion)

@@ -44,9 +44,7 @@ def entity_rows(
         }
 
 
-def matched(
-    there: set[Entity], predicted: set[Entity]
-) -> list[tuple[Entity | None, Entity | None]]:
+def matched(there: set[Entity], predicted: set[Entity]) -> list[tuple[Entity | None, Entity | None]]:
     """Pairs of an entity and the prediction for it: the same, else the one that overlaps most.
 
     An entity without a prediction is paired with None, and so is a prediction without an entity.

@@ -73,12 +73,7 @@ class Report:
     def worst(self, count: int = 5) -> str:
         """The examples with the highest loss, as text."""
         rows = [
-            (
-                f"{row['loss']:.3f}",
-                _cell(row["label"]),
-                _cell(row["prediction"]),
-                shorten(row["text"]),
-            )
+            (f"{row['loss']:.3f}", _cell(row["label"]), _cell(row["prediction"]), shorten(row["text"]))
             for row in self.rows[:count]
         ]
         return table(rows, ("loss", "label", "prediction", "text"))
@@ -133,13 +128,7 @@ class Measured:
         return _with_interval(value, interval)
 
     def row(
-        self,
-        number: int,
-        loss: float,
-        label: Any,
-        prediction: Any,
-        probability: float | None,
-        **more: Any,
+        self, number: int, loss: float, label: Any, prediction: Any, probability: float | None, **more: Any
     ) -> dict[str, Any]:
         """The line of errors.csv for example `number`; `more` are columns of one kind of task."""
         example = self.corpus[number]
@@ -188,11 +177,7 @@ def _shown(metric: Any) -> str:
     if not isinstance(metric, Mapping):
         return f"{metric:.6g}"
     if "value" in metric:
-        interval = (
-            f"  (95% interval {metric['low']:.4f} to {metric['high']:.4f})"
-            if "low" in metric
-            else ""
-        )
+        interval = f"  (95% interval {metric['low']:.4f} to {metric['high']:.4f})" if "low" in metric else ""
         return f"{metric['value']:.4f}{interval}"
     if "examples" in metric:  # scores of a part of the examples
         return "  ".join(f"{key} {value:.4g}" for key, value in metric.items())

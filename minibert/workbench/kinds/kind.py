@@ -138,17 +138,14 @@ class Kind(ABC):
         """
         if overlap is not None and not self.in_windows:
             raise ConfigError(
-                f"overlap is {overlap}, but only contexts of questions are read in windows.",
-                key="overlap",
+                f"overlap is {overlap}, but only contexts of questions are read in windows.", key="overlap"
             )
         windows = {"overlap": overlap} if self.in_windows else {}
         return self.dataset(corpus, tokenizer, max_length=max_length, progress=progress, **windows)
 
     def fresh(self, source: Source, corpus: Corpus, *, seed: int) -> ModelWithHead:
         """A pre-trained body with a fresh head for the labels of this corpus."""
-        return self.head.from_pretrained(
-            source, generator=torch.Generator().manual_seed(seed), **self.head_for(corpus)
-        )
+        return self.head.from_pretrained(source, generator=torch.Generator().manual_seed(seed), **self.head_for(corpus))
 
     def head_for(self, corpus: Corpus) -> dict[str, Any]:
         """The arguments of `from_pretrained` that ask for a head for these labels."""
@@ -181,11 +178,7 @@ class Kind(ABC):
         """
 
     def unlabelled(
-        self,
-        texts: Sequence[Any],
-        *,
-        pairs: Sequence[Any] | None = None,
-        choices: Sequence[Any] | None = None,
+        self, texts: Sequence[Any], *, pairs: Sequence[Any] | None = None, choices: Sequence[Any] | None = None
     ) -> Corpus:
         """Texts to predict as a corpus.
 
@@ -200,9 +193,7 @@ class Kind(ABC):
             if more is not None and key != self.takes:
                 raise DataError(f"A model for {self.problem_type} takes no {key}.", key=key)
             if more is not None and len(more) != len(texts):
-                raise DataError(
-                    f"There are {len(texts)} texts, but {key} for {len(more)}.", key=key
-                )
+                raise DataError(f"There are {len(texts)} texts, but {key} for {len(more)}.", key=key)
         examples: Any = tuple(self.examples(texts, given.get(self.takes)))
         return Corpus(examples)
 
@@ -219,9 +210,7 @@ def require_strings(texts: Sequence[Any], what: str) -> None:
     """Raises DataError for a row that is not a string."""
     for row, text in enumerate(texts):
         if not isinstance(text, str):
-            raise DataError(
-                f"Row {row} is not {what} but {text!r:.50} ({type(text).__name__}).", key=str(row)
-            )
+            raise DataError(f"Row {row} is not {what} but {text!r:.50} ({type(text).__name__}).", key=str(row))
 
 
 def f1_of_sums(sums: NDArray[Any]) -> NDArray[np.float64]:

@@ -28,10 +28,7 @@ class Numbers(Texts):
 
     def describe_labels(self, corpus: Corpus) -> str:
         numbers = np.array([example.target for example in corpus])
-        return (
-            f"labels are numbers from {numbers.min():g} to {numbers.max():g}, "
-            f"mean {numbers.mean():.4g}"
-        )
+        return f"labels are numbers from {numbers.min():g} to {numbers.max():g}, mean {numbers.mean():.4g}"
 
     def report(self, measured: Measured) -> Report:
         labels = torch.tensor(
@@ -43,9 +40,7 @@ class Numbers(Texts):
         for name in self.metrics[:-1]:
             result[name] = measured.resampled(partial(_score, name), truth, predicted)
         losses = (labels - predictions).square()  # (examples,)
-        rows = measured.rows_of(
-            losses.tolist(), truth.tolist(), predicted.tolist(), [None] * len(truth)
-        )
+        rows = measured.rows_of(losses.tolist(), truth.tolist(), predicted.tolist(), [None] * len(truth))
         return measured.report(self.problem_type, result, rows)
 
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:

@@ -92,9 +92,7 @@ class Spans(Kind):
         """
         assert isinstance(measured.rows, Windows)
         unanswerable = any(not example.target for example in measured.corpus)
-        decoded = decode(
-            measured.corpus, measured.rows, measured.logits, allow_no_answer=unanswerable
-        )
+        decoded = decode(measured.corpus, measured.rows, measured.logits, allow_no_answer=unanswerable)
         rows = [_row(measured, number, answered) for number, answered in enumerate(decoded)]
         f1 = np.array([row["f1"] for row in rows])
         result: dict[str, Any] = {
@@ -121,9 +119,7 @@ class Spans(Kind):
             "exact_match": Score.mean([row["right"] for row in rows]),
         }
 
-    def examples(
-        self, texts: Sequence[Any], more: Sequence[Any] | None
-    ) -> Iterator[QuestionExample]:
+    def examples(self, texts: Sequence[Any], more: Sequence[Any] | None) -> Iterator[QuestionExample]:
         """Texts are questions; `more` has the context of each."""
         if more is None:
             raise DataError(
@@ -140,13 +136,7 @@ class Spans(Kind):
 
     def predictions(self, asked: Asked) -> list[Answered]:
         assert isinstance(asked.rows, Windows)
-        return decode(
-            asked.corpus,
-            asked.rows,
-            asked.logits,
-            top=asked.top,
-            allow_no_answer=asked.allow_no_answer,
-        )
+        return decode(asked.corpus, asked.rows, asked.logits, top=asked.top, allow_no_answer=asked.allow_no_answer)
 
 
 def _row(measured: Measured, number: int, answered: Answered) -> dict[str, Any]:
@@ -170,12 +160,7 @@ def _row(measured: Measured, number: int, answered: Answered) -> dict[str, Any]:
 
 
 def decode(
-    corpus: Corpus,
-    rows: Windows,
-    logits: Sequence[Tensor],
-    *,
-    top: int = 1,
-    allow_no_answer: bool = False,
+    corpus: Corpus, rows: Windows, logits: Sequence[Tensor], *, top: int = 1, allow_no_answer: bool = False
 ) -> list[Answered]:
     """The answer to each question, from the logits of all its windows.
 
@@ -191,10 +176,7 @@ def decode(
         for row in of_question:
             for place, score in _spans(rows.windows[row], logits[row]):
                 best[place] = max(score, best.get(place, -math.inf))
-        candidates = [
-            Candidate(example.context[start:end], start, end, score)
-            for (start, end), score in best.items()
-        ]
+        candidates = [Candidate(example.context[start:end], start, end, score) for (start, end), score in best.items()]
         # The answer must be absent from every window: the lowest score for "not here" counts.
         absent = min(float(logits[row][NOT_HERE[0]].sum()) for row in of_question)
         none = Candidate("", 0, 0, absent)

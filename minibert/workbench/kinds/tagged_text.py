@@ -109,10 +109,7 @@ class Sentence(TaggedExample):
             starts, words = tuple(start for start, _ in found), tuple(word for _, word in found)
             return cls(words, whole=given, starts=starts)
         if not isinstance(given, Sequence) or not all(isinstance(word, str) for word in given):
-            raise DataError(
-                f"Row {row} is neither a string nor a sequence of words but {given!r:.50}.",
-                key=str(row),
-            )
+            raise DataError(f"Row {row} is neither a string nor a sequence of words but {given!r:.50}.", key=str(row))
         places = itertools.accumulate((len(word) + 1 for word in given), initial=0)
         return cls(tuple(given), whole=" ".join(given), starts=tuple(places)[: len(given)])
 

@@ -57,9 +57,7 @@ class Tags(Kind):
             by_type = metrics.entity_scores(truth, guesses)
             overall = by_type.pop("micro")
             counts = entity_counts(truth, guesses)  # (sentences, 3)
-            result["entity_f1"] = measured.resampled(
-                lambda a, _: float(f1_of_sums(a.sum(axis=0))), counts, counts
-            )
+            result["entity_f1"] = measured.resampled(lambda a, _: float(f1_of_sums(a.sum(axis=0))), counts, counts)
             result["entity_precision"] = {"value": overall["precision"]}
             result["entity_recall"] = {"value": overall["recall"]}
             entities = [row for each in read for row in each.entities()]
@@ -67,9 +65,7 @@ class Tags(Kind):
         result["classes"] = by_type
         number_of = {name: number for number, name in enumerate(measured.names)}
         confusion = metrics.confusion_matrix(
-            [number_of[label] for label in labels],
-            [number_of[guess] for guess in predicted],
-            len(measured.names),
+            [number_of[label] for label in labels], [number_of[guess] for guess in predicted], len(measured.names)
         )
         rows = measured.rows_of(
             [each.loss for each in read],

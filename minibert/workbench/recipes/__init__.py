@@ -29,13 +29,7 @@ from typing import Any
 from minibert.io.errors import ConfigError, DataError
 from minibert.io.tables import table
 from minibert.workbench.runs.pretrain_settings import NEW_MODEL, NEW_VOCABULARY, PretrainSettings
-from minibert.workbench.runs.settings import (
-    FAULTS,
-    READING,
-    Settings,
-    TrainingSettings,
-    broken_rule,
-)
+from minibert.workbench.runs.settings import FAULTS, READING, Settings, TrainingSettings, broken_rule
 
 DATA_FOLDER = "MINIBERT_DATA"  # the environment variable that names the folder with the data
 FOLDER = Path(__file__).parent
@@ -45,10 +39,7 @@ LARGEST = 100_000  # bytes of a recipe file
 COMMANDS: dict[str, type[TrainingSettings]] = {"train": Settings, "pretrain": PretrainSettings}
 PATHS = {"train": ("train", "validation", "test"), "pretrain": ("corpus", "validation")}
 # The data, training data first, and how to read and split them.
-DATA = {
-    "train": (*PATHS["train"], *READING, "test_fraction"),
-    "pretrain": (*PATHS["pretrain"], "column"),
-}
+DATA = {"train": (*PATHS["train"], *READING, "test_fraction"), "pretrain": (*PATHS["pretrain"], "column")}
 # A setting that is given -> those of the recipe that go with the recipe's own value for it.
 REPLACES = {
     "model": ("revision", *NEW_MODEL),

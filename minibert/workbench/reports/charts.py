@@ -29,13 +29,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 # The page's colours in light mode by the name of their CSS variable.
-COLOURS = {
-    "first": "#2a4d8f",
-    "second": "#c2701c",
-    "third": "#3d8062",
-    "quiet": "#65717f",
-    "rule": "#dfe3e6",
-}
+COLOURS = {"first": "#2a4d8f", "second": "#c2701c", "third": "#3d8062", "quiet": "#65717f", "rule": "#dfe3e6"}
 _FIRST, _SECOND, _THIRD, _QUIET, _RULE = COLOURS.values()
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -328,18 +322,14 @@ def lengths(by_class: dict[str, Mapping[str, float]]) -> Figure:
     ]
     lines = dict.fromkeys(("boxprops", "whiskerprops", "capprops"), {"color": _QUIET})
     axes = _figure(_WIDTH, 0.8 + 0.3 * len(boxes)).subplots()
-    axes.bxp(
-        boxes, orientation="horizontal", showfliers=False, medianprops={"color": _SECOND}, **lines
-    )
+    axes.bxp(boxes, orientation="horizontal", showfliers=False, medianprops={"color": _SECOND}, **lines)
     axes.set(xlabel="tokens of a training text (whiskers: shortest to 95%)")
     axes.grid(axis="x")
     return axes.figure
 
 
 @_styled
-def features(
-    vectors: np.ndarray, classes: Sequence[str], labels: Sequence[str], title: str
-) -> Figure:
+def features(vectors: np.ndarray, classes: Sequence[str], labels: Sequence[str], title: str) -> Figure:
     """A panel for each class: where its texts lie among all, projected on two dimensions.
 
     By UMAP if it is installed, else by principal components, both of vectors scaled to 0..1.

@@ -96,8 +96,7 @@ def _facts(runs: Sequence[SavedRun]) -> dict[str, Any]:
         "commit": record["model"]["commit"],
         "training examples": record["data"]["train"]["examples"],
         "training files": ", ".join(digest[:8] for digest in sums_of(runs[0], "train")),
-        "computed in": f"{record['precision']['name']} on {record['device']}, "
-        f"{threads} thread{'s' * (threads > 1)}",
+        "computed in": f"{record['precision']['name']} on {record['device']}, {threads} thread{'s' * (threads > 1)}",
         "torch": record["versions"]["torch"],
         "minibert": record["versions"]["minibert"],
     }
@@ -132,10 +131,7 @@ def require_comparable(first: SavedRun, other: SavedRun) -> None:
 
 
 def require_same(
-    first: SavedRun,
-    other: SavedRun,
-    facts: Mapping[str, Callable[[SavedRun], object]],
-    hint: str | None = None,
+    first: SavedRun, other: SavedRun, facts: Mapping[str, Callable[[SavedRun], object]], hint: str | None = None
 ) -> None:
     """Raises DataError at the first of some facts that two runs differ in."""
     for what, of in facts.items():

@@ -147,11 +147,7 @@ def confusion_counts(pairs: Iterable[tuple[str, str]], labels: Sequence[str]) ->
 
 def tags_of(rows: Iterable[Row]) -> list[tuple[str, str]]:
     """(tag, predicted tag) of every word of tagged sentences."""
-    return [
-        pair
-        for row in rows
-        for pair in zip(row.label.split(), row.prediction.split(), strict=False)
-    ]
+    return [pair for row in rows for pair in zip(row.label.split(), row.prediction.split(), strict=False)]
 
 
 def suspects(rows: Iterable[Row], most: int = 50) -> list[Row]:

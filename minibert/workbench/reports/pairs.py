@@ -19,13 +19,7 @@ from minibert.workbench.reports.columns import Column
 from minibert.workbench.reports.error_analysis import rows_of
 from minibert.workbench.runs.folders import Row, SavedRun
 from minibert.workbench.scores.metrics import HIGHER_IS_BETTER
-from minibert.workbench.scores.significance import (
-    Difference,
-    mcnemar,
-    paired_bootstrap,
-    paired_t,
-    t_quantile,
-)
+from minibert.workbench.scores.significance import Difference, mcnemar, paired_bootstrap, paired_t, t_quantile
 
 LEVEL = 0.05  # a p value below it is a significant difference
 _BOOTSTRAP_SEED = 0  # the same runs give the same numbers
@@ -88,8 +82,7 @@ class Pair:
             yield from _indented(rows, ("", f"{second} right", f"{second} wrong"))
         if self.differences:
             values = [
-                (name, f"{found.value:+.4f}", _interval(found), _p(found.p))
-                for name, found in self.differences.items()
+                (name, f"{found.value:+.4f}", _interval(found), _p(found.p)) for name, found in self.differences.items()
             ]
             yield from _indented(values, ("", f"{second} - {first}", "95% interval", ""))
         if self.p is not None:
@@ -101,18 +94,12 @@ class Pair:
                 f"{visible:.1f} times its standard deviation"
             )
         words = "{} right, {} wrong" if self.counts is not None else "{} nearer than {}"
-        for names, examples in (
-            ((first, second), self.only_first),
-            ((second, first), self.only_second),
-        ):
+        for names, examples in (((first, second), self.only_first), ((second, first), self.only_second)):
             if examples:
                 yield ""
                 yield f"  {words.format(*names)}, the largest difference in loss first:"
                 keys = ("label", first, second)
-                texts = [
-                    (*(shorten(row[key], 24) for key in keys), shorten(row["text"]))
-                    for row in examples
-                ]
+                texts = [(*(shorten(row[key], 24) for key in keys), shorten(row["text"])) for row in examples]
                 yield from _indented(texts, (*keys, "text"))[1:]
 
 
@@ -165,9 +152,7 @@ def _compare_runs(first: Column, second: Column, examples: int) -> Pair:
         counts = ((both, int(alone[0].sum())), (int(alone[1].sum()), neither))
     differences = {
         name: paired_bootstrap(score.of_sums, score.added, other.added, seed=_BOOTSTRAP_SEED)
-        for (name, score), other in zip(
-            _outcomes(ours).items(), _outcomes(theirs).values(), strict=True
-        )
+        for (name, score), other in zip(_outcomes(ours).items(), _outcomes(theirs).values(), strict=True)
     }
     p = None
     if not differences:
@@ -209,9 +194,7 @@ def _outcomes(run: SavedRun) -> dict[str, Score]:
         return kind.outcomes(run.record["labels"] or (), run.rows)
     except ValueError as problem:
         raise DataError(
-            f"{path} has a label or prediction that cannot be read: {problem}.",
-            path=path,
-            key="prediction",
+            f"{path} has a label or prediction that cannot be read: {problem}.", path=path, key="prediction"
         ) from problem
 
 

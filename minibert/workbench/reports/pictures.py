@@ -33,9 +33,7 @@ def pictures(folder: str | Path) -> list[Path]:
     labels = run.record["labels"]
     if KINDS[run.record["problem_type"]].one_class and len(labels) <= _MOST_CLASSES:
         rows = error_analysis.rows_of(run)
-        counts = error_analysis.confusion_counts(
-            [(row.label, row.prediction) for row in rows], labels
-        )  # (C, C)
+        counts = error_analysis.confusion_counts([(row.label, row.prediction) for row in rows], labels)  # (C, C)
         bins = error_analysis.calibration(rows)
         frequencies = run.record["data"]["train"]["labels"]
         wanted |= {
@@ -56,9 +54,7 @@ def picture_of_features(run: SavedRun, vectors: np.ndarray, classes: Sequence[st
     """
     title = f"{run.split}: [CLS] of the last layer"
     labels = run.record["labels"]
-    return _draw(
-        run.folder, {"features.png": lambda: charts.features(vectors, classes, labels, title)}
-    )
+    return _draw(run.folder, {"features.png": lambda: charts.features(vectors, classes, labels, title)})
 
 
 def picture_of_pretraining(folder: str | Path) -> list[Path]:

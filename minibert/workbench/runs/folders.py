@@ -152,17 +152,12 @@ def make_folder(output: str | Path | None) -> Path:
                 return folder
     except OSError as error:
         where = output or "runs"
-        raise DiskError(
-            f"The run folder {where} could not be made: {error.strerror}.", path=where
-        ) from error
+        raise DiskError(f"The run folder {where} could not be made: {error.strerror}.", path=where) from error
 
 
 def write_log(folder: Path, log: Sequence[StepRecord]) -> None:
     """Writes log.csv: a row per step, with a column for each term of a loss that has several."""
     header = [item.name for item in fields(StepRecord) if item.name != "terms"]
     terms = list(log[0].terms) if log and len(log[0].terms) > 1 else []
-    rows = [
-        [*(getattr(record, name) for name in header), *(record.terms[term] for term in terms)]
-        for record in log
-    ]
+    rows = [[*(getattr(record, name) for name in header), *(record.terms[term] for term in terms)] for record in log]
     write_csv(folder / "log.csv", [*header, *terms], rows)

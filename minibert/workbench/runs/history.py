@@ -73,16 +73,12 @@ class History:
         """
         if watched.name not in metrics:
             raise TrainingError(
-                f"{watched.name!r} chooses the epoch, but only {', '.join(metrics)} are measured.",
-                key="watch",
+                f"{watched.name!r} chooses the epoch, but only {', '.join(metrics)} are measured.", key="watch"
             )
         value, loss = metrics[watched.name], metrics.get("loss", math.inf)
         sign = 1 if watched.higher_is_better else -1
         # A small validation split gives many epochs the same accuracy; its loss still differs.
-        better = self.best_value is None or (sign * value, -loss) > (
-            sign * self.best_value,
-            -self.best_loss,
-        )
+        better = self.best_value is None or (sign * value, -loss) > (sign * self.best_value, -self.best_loss)
         if math.isnan(value) or not better:
             self.epochs_without_gain += 1
             return False

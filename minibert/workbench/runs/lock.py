@@ -39,24 +39,17 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire()
         if holder.exists():
             warnings.warn(
-                f"{folder} was in use by a process that has died ({_who(holder)}); its lock is "
-                "taken over.",
+                f"{folder} was in use by a process that has died ({_who(holder)}); its lock is taken over.",
                 stacklevel=4,
             )
-        facts = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "started": time.strftime("%Y-%m-%d %H:%M:%S"),
-        }
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
         holder.write_text(json.dumps(facts), encoding="utf-8")
     except Timeout:
         raise _in_use(folder) from None
     except OSError as error:
         lock.release()
         raise DiskError(
-            f"{folder} could not be locked: {error.strerror}.",
-            path=folder,
-            hint="Check the permissions of the folder.",
+            f"{folder} could not be locked: {error.strerror}.", path=folder, hint="Check the permissions of the folder."
         ) from error
     try:
         yield

@@ -50,45 +50,25 @@ class PretrainSettings(TrainingSettings):
     )
     validation_fraction: float = data(0.02, "share of the documents to measure on", FRACTION)
     column: str = data("text", "key of the text in .jsonl files", metavar="KEY")
-    max_length: int = data(
-        128, "tokens per row, packed full; 64 is better for a new model at first", at_least(8)
-    )
+    max_length: int = data(128, "tokens per row, packed full; 64 is better for a new model at first", at_least(8))
 
-    model: str | Path | None = network(
-        None, "continue from a model folder, run folder or Hub id, with its vocabulary"
-    )
-    vocabulary: str | Path | None = network(
-        None, "take the vocabulary of this model (default: train one on the text)"
-    )
-    vocabulary_size: int | None = network(
-        None, f"pieces of a new vocabulary (default: {VOCABULARY_SIZE})", at_least(6)
-    )
+    model: str | Path | None = network(None, "continue from a model folder, run folder or Hub id, with its vocabulary")
+    vocabulary: str | Path | None = network(None, "take the vocabulary of this model (default: train one on the text)")
+    vocabulary_size: int | None = network(None, f"pieces of a new vocabulary (default: {VOCABULARY_SIZE})", at_least(6))
     cased: bool = network(False, "keep capitals and accents in a new vocabulary")
     layers: int | None = network(None, f"number of layers (default: {LAYERS})", at_least(1))
-    hidden_size: int | None = network(
-        None, f"size of a hidden state (default: {HIDDEN_SIZE})", at_least(1)
-    )
+    hidden_size: int | None = network(None, f"size of a hidden state (default: {HIDDEN_SIZE})", at_least(1))
     heads: int | None = network(None, f"attention heads (default: {HEADS})", at_least(1))
-    intermediate_size: int | None = network(
-        None, "of the feed-forward network (default: 4 * hidden size)", at_least(1)
-    )
-    max_positions: int | None = network(
-        None, "longest text of the model (default: --max-length, or that of --model)"
-    )
+    intermediate_size: int | None = network(None, "of the feed-forward network (default: 4 * hidden size)", at_least(1))
+    max_positions: int | None = network(None, "longest text of the model (default: --max-length, or that of --model)")
     dropout: float | None = network(None, "dropout rate everywhere (default: 0.1)", FRACTION_OR_0)
 
-    objective: str = training(
-        "mlm+nsp", "masked LM alone, or with next-sentence prediction", one_of(OBJECTIVES)
-    )
+    objective: str = training("mlm+nsp", "masked LM alone, or with next-sentence prediction", one_of(OBJECTIVES))
     mask_share: float = training(0.15, "share of the tokens to mask", FRACTION)
     whole_words: bool = training(False, "mask all pieces of a word together")
-    epoch_share: float = training(
-        1.0, "share of the batches to train on in each epoch", FRACTION_OR_1
-    )
+    epoch_share: float = training(1.0, "share of the batches to train on in each epoch", FRACTION_OR_1)
     batch_size: int = training(32, "full rows per batch; more rows if they are short", at_least(1))
-    learning_rate: float = training(
-        5e-4, "peak learning rate; with --model, 5e-5 is common", FRACTION
-    )
+    learning_rate: float = training(5e-4, "peak learning rate; with --model, 5e-5 is common", FRACTION)
 
     @property
     def next_sentence(self) -> bool:

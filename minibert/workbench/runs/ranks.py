@@ -199,10 +199,7 @@ def _store() -> dist.Store:
 
 def _take_device(device: str) -> None:
     if device == "mps" or device.startswith("cuda:"):
-        raise ConfigError(
-            f"Several processes cannot share the device {device}.",
-            key="device",
-        )
+        raise ConfigError(f"Several processes cannot share the device {device}.", key="device")
     if device == "cpu" or not torch.cuda.is_available():
         return
     number, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()

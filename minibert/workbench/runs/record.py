@@ -21,11 +21,7 @@ _PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "huggingface-hub")
 
 
 def facts(
-    settings: TrainingSettings,
-    model: Any,
-    tokenizer: BertTokenizer,
-    precision: Precision,
-    files: Any,
+    settings: TrainingSettings, model: Any, tokenizer: BertTokenizer, precision: Precision, files: Any
 ) -> dict[str, Any]:
     """What a reader needs to know of a run, or to repeat it; known before it starts.
 

@@ -119,14 +119,10 @@ def read_unfinished(
     stored = record.get("settings")
     known = {item.name for item in fields(kind)}
     optional = {
-        item.name
-        for item in fields(kind)
-        if item.default is not MISSING or item.default_factory is not MISSING
+        item.name for item in fields(kind) if item.default is not MISSING or item.default_factory is not MISSING
     }
     if not isinstance(stored, dict) or not known - optional <= stored.keys() <= known:
-        raise DataError(
-            f"The settings in {path} are not those of a run.", path=path, key="settings"
-        )
+        raise DataError(f"The settings in {path} are not those of a run.", path=path, key="settings")
     # If the number of threads was left to torch, its choice then holds now.
     before = {**stored, "threads": record.get("threads"), "output": str(folder)}
     now = _as_json(given)
@@ -156,9 +152,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _listed(changed: Mapping[str, tuple[Any, Any]]) -> str:
-    return "; ".join(
-        f"{key} was {old!r:.80} and is {new!r:.80}" for key, (old, new) in changed.items()
-    )
+    return "; ".join(f"{key} was {old!r:.80} and is {new!r:.80}" for key, (old, new) in changed.items())
 
 
 def _refuse(folder: Path, changed: Mapping[str, tuple[Any, Any]]) -> None:

@@ -26,14 +26,7 @@ from minibert.io.files import finite, write_json
 from minibert.optim import Schedule, build_optimizer, describe_groups, parameter_groups
 from minibert.training import Step, Training, count_steps, seed_everything, train
 from minibert.workbench.runs import together
-from minibert.workbench.runs.folders import (
-    RECORD,
-    STATE,
-    make_folder,
-    require_empty,
-    require_free,
-    write_log,
-)
+from minibert.workbench.runs.folders import RECORD, STATE, make_folder, require_empty, require_free, write_log
 from minibert.workbench.runs.history import EpochRecord, History, StepRecord, Watched
 from minibert.workbench.runs.lock import locked
 from minibert.workbench.runs.ranks import Ranks, joined
@@ -123,21 +116,13 @@ class Session:
         if isinstance(model, Model):
             accelerate(model)
         total = count_steps(batches_of_epoch, settings.epochs, settings.accumulate)
-        groups = parameter_groups(
-            model.named_parameters(), weight_decay=settings.weight_decay, rate_of=rate_of
-        )
+        groups = parameter_groups(model.named_parameters(), weight_decay=settings.weight_decay, rate_of=rate_of)
         self.say(describe_groups(groups))
         optimizer = build_optimizer(groups, learning_rate=settings.learning_rate)
         schedule = Schedule(
-            optimizer,
-            settings.schedule,
-            warmup=round(settings.warmup * total),
-            total=total,
-            epochs=settings.epochs,
+            optimizer, settings.schedule, warmup=round(settings.warmup * total), total=total, epochs=settings.epochs
         )
-        shared, batches_of_epoch = together.share(
-            model, batches_of_epoch, settings.accumulate, ranks
-        )
+        shared, batches_of_epoch = together.share(model, batches_of_epoch, settings.accumulate, ranks)
         training = Training(
             shared,
             optimizer,
@@ -178,9 +163,7 @@ class Session:
                     best = history.is_best(event.epoch, metrics, watched)
                     if best:
                         state.best_weights = _copy_of_weights(model)
-                    epoch = EpochRecord(
-                        event.epoch, event.terms.mean(), seconds, event.tokens, metrics, best
-                    )
+                    epoch = EpochRecord(event.epoch, event.terms.mean(), seconds, event.tokens, metrics, best)
                     history.epochs.append(epoch)
                     self.say(_epoch_line(epoch))
                     if on_epoch is not None:
@@ -224,22 +207,10 @@ class Session:
         return True
 
     def _bar(self, total: int, done: int) -> tqdm:
-        return tqdm(
-            total=total,
-            initial=done,
-            unit="step",
-            disable=None if self.progress else True,
-            dynamic_ncols=True,
-        )
+        return tqdm(total=total, initial=done, unit="step", disable=None if self.progress else True, dynamic_ncols=True)
 
 
-def begin(
-    settings: S,
-    prepare: Prepare[S, P],
-    work: Callable[[P, Session], R],
-    *,
-    progress: bool,
-) -> R:
+def begin(settings: S, prepare: Prepare[S, P], work: Callable[[P, Session], R], *, progress: bool) -> R:
     """Starts a run. All inputs are read and checked before anything is written.
 
     Ctrl-C and SIGTERM wait for the current step and its checkpoint; a second signal does not wait.

@@ -56,9 +56,7 @@ SHARE = Rule("from 0 to 1", lambda value: 0 <= value <= 1)
 SEED = Rule("from 0 to 2**63 - 1", lambda value: 0 <= value < 2**63)
 
 
-def setting(
-    group: str, default: Any, help: str, rule: Rule | None = None, metavar: str | None = None
-) -> Any:
+def setting(group: str, default: Any, help: str, rule: Rule | None = None, metavar: str | None = None) -> Any:
     """A field of a settings class.
 
     Args:
@@ -88,9 +86,7 @@ class TrainingSettings:
 
     command: ClassVar[str]  # what to type after `minibert` for a run with such settings
 
-    recipe: str | None = general(
-        None, "start from a recipe (see minibert recipes) or a .toml file", metavar="NAME"
-    )
+    recipe: str | None = general(None, "start from a recipe (see minibert recipes) or a .toml file", metavar="NAME")
 
     epochs: int = training(3, "passes over the training data", at_least(1))
     batch_size: int = training(32, "texts in a batch", at_least(1))
@@ -98,9 +94,7 @@ class TrainingSettings:
     learning_rate: float = training(5e-5, "peak learning rate; small models like 1e-4", FRACTION)
     weight_decay: float = training(0.01, "not on biases and layer norms", FRACTION_OR_0)
     warmup: float = training(0.1, "share of all updates in which the learning rate rises", SHARE)
-    schedule: str = training(
-        "linear", "after the warm-up; exponential: times 0.95 after each epoch", one_of(SCHEDULES)
-    )
+    schedule: str = training("linear", "after the warm-up; exponential: times 0.95 after each epoch", one_of(SCHEDULES))
     clip_norm: float = training(1.0, "largest norm of a gradient", POSITIVE)
     gradient_checkpointing: bool = training(False, "less memory for a third more time")
     on_nonfinite: str = training(
@@ -108,18 +102,12 @@ class TrainingSettings:
     )
     seed: int = training(0, "for new weights, dropout and data order", SEED)
 
-    output: str | Path | None = machine(
-        None, "run folder (default: the next number in runs/)", metavar="FOLDER"
-    )
-    save_every: int | None = machine(
-        500, "steps between checkpoints, besides one after each epoch", at_least(1)
-    )
+    output: str | Path | None = machine(None, "run folder (default: the next number in runs/)", metavar="FOLDER")
+    save_every: int | None = machine(500, "steps between checkpoints, besides one after each epoch", at_least(1))
     keep: int = machine(2, "checkpoints to keep", at_least(1))
     revision: str | None = machine(None, "branch, tag or commit of the model on the Hub")
     device: str = machine("auto", "auto, cuda, mps or cpu")
-    precision: str = machine(
-        "auto", "auto: bf16 where it is fast, else fp16 on cuda, else fp32", one_of(PRECISIONS)
-    )
+    precision: str = machine("auto", "auto: bf16 where it is fast, else fp16 on cuda, else fp32", one_of(PRECISIONS))
     threads: int | None = machine(None, "CPU threads (default: torch's choice)", at_least(1))
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
@@ -148,19 +136,11 @@ class Settings(TrainingSettings):
 
     model: str | Path = general(MISSING, "model folder, run folder or Hub id")
 
-    train: str | Path = data(
-        MISSING, "file, folder, Hub data set (owner/name or owner/name:part), or samples"
-    )
-    validation: str | Path | None = data(
-        None, "chooses the best epoch (default: a share of --train)"
-    )
+    train: str | Path = data(MISSING, "file, folder, Hub data set (owner/name or owner/name:part), or samples")
+    validation: str | Path | None = data(None, "chooses the best epoch (default: a share of --train)")
     test: str | Path | None = data(None, "measured once, at the end")
-    validation_fraction: float = data(
-        0.1, "share of --train to validate on; whole contexts of questions", FRACTION
-    )
-    test_fraction: float | None = data(
-        None, "share of --train to test on; whole contexts of questions", FRACTION
-    )
+    validation_fraction: float = data(0.1, "share of --train to validate on; whole contexts of questions", FRACTION)
+    test_fraction: float | None = data(None, "share of --train to test on; whole contexts of questions", FRACTION)
     train_subset: int | None = data(None, "train on N examples, stratified by class")
     test_subset: int | None = data(None, "test on N examples, stratified by class")
     data_seed: int | None = data(None, "seed for subsets and splits (default: --seed)", SEED)
@@ -170,9 +150,7 @@ class Settings(TrainingSettings):
     overlap: int | None = data(
         None, "tokens in common between windows of a context (default: 128 or less)", at_least(0)
     )
-    allow_data_faults: bool = data(
-        False, "train even if minibert data says that results would be meaningless"
-    )
+    allow_data_faults: bool = data(False, "train even if minibert data says that results would be meaningless")
 
     format: str | None = reading(None, "default: by the name of the file", one_of(FORMATS))
     sep: str | None = reading(None, "what separates columns, such as ';'", metavar="CHAR")
@@ -188,20 +166,14 @@ class Settings(TrainingSettings):
         None, "how tags encode entities (default: iob2 if they look like it)", one_of(TAG_SCHEMES)
     )
     problem_type: str | None = reading(
-        None,
-        "such as regression (default: as labels look; whole numbers are classes)",
-        metavar="KIND",
+        None, "such as regression (default: as labels look; whole numbers are classes)", metavar="KIND"
     )
 
     patience: int | None = training(None, "stop after N epochs without improvement", at_least(1))
-    watch: str | None = training(
-        None, "metric that chooses the epoch (default: the task's main one)", metavar="METRIC"
-    )
+    watch: str | None = training(None, "metric that chooses the epoch (default: the task's main one)", metavar="METRIC")
     freeze: bool = training(False, "train the head only")
     freeze_layers: int = training(0, "freeze the embeddings and the N lowest layers", at_least(0))
-    layer_decay: float = training(
-        1.0, "learning rate of a layer relative to the layer above it", FRACTION_OR_1
-    )
+    layer_decay: float = training(1.0, "learning rate of a layer relative to the layer above it", FRACTION_OR_1)
     class_weights: bool = training(False, "weight classes in the loss by inverse frequency")
     balanced: bool = training(False, "draw every class equally often, repeating rare examples")
     faults: Sequence[str] = training(
@@ -216,9 +188,7 @@ class Settings(TrainingSettings):
         None, "train on features of the frozen model, in steps or by regression", one_of(PROBES)
     )
     layer: int = probing(-1, "0 the embeddings, -1 the last layer")
-    pooling: str = probing(
-        "cls", "the vector of a text: of [CLS], the mean or the maximum", one_of(POOLINGS)
-    )
+    pooling: str = probing("cls", "the vector of a text: of [CLS], the mean or the maximum", one_of(POOLINGS))
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.test is not None and self.test_fraction is not None:

@@ -54,10 +54,7 @@ class HeldSignals:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._restore_handlers()
         if self.number and (kind is None or issubclass(kind, Stopped)):

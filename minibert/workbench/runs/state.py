@@ -252,8 +252,7 @@ def set_random_states(states: Tensors, rank: int = 0) -> None:
     """
     if f"rank-{rank}/cpu" not in states:
         raise CheckpointError(
-            f"The checkpoint has no random state of rank {rank}; it has {', '.join(states)}.",
-            key=f"rank-{rank}/cpu",
+            f"The checkpoint has no random state of rank {rank}; it has {', '.join(states)}.", key=f"rank-{rank}/cpu"
         )
     for device, generator in _GENERATORS.items():
         state = states.get(f"rank-{rank}/{device}")
@@ -317,10 +316,7 @@ def _moments_by_position(path: Path, state: RunState) -> dict[int, dict[str, Ten
 
 def _numbers(state: RunState) -> dict[str, Any]:
     history, training = state.history, state.training
-    columns = {
-        item.name: [getattr(record, item.name) for record in history.steps]
-        for item in fields(StepRecord)
-    }
+    columns = {item.name: [getattr(record, item.name) for record in history.steps] for item in fields(StepRecord)}
     return {
         "groups": _groups(state),
         "schedule": _schedule(state),

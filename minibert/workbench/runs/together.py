@@ -42,12 +42,7 @@ def lay_out(inputs: Inputs, device: torch.device) -> dict[str, Any]:
 
 
 def evaluate(
-    model: Any,
-    batches: Sequence[Batch],
-    precision: Precision,
-    *,
-    progress: str | None = None,
-    ranks: Ranks = ALONE,
+    model: Any, batches: Sequence[Batch], precision: Precision, *, progress: str | None = None, ranks: Ranks = ALONE
 ) -> Evaluation:
     """The lesson's `evaluate`, with layouts, a progress bar, and batches shared among processes.
 

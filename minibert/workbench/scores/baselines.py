@@ -55,12 +55,7 @@ class NaiveBayes:
     """
 
     def __init__(
-        self,
-        bags: Sequence[np.ndarray],
-        labels: np.ndarray,
-        classes: int,
-        vocab_size: int,
-        smoothing: float = 1.0,
+        self, bags: Sequence[np.ndarray], labels: np.ndarray, classes: int, vocab_size: int, smoothing: float = 1.0
     ):
         lengths = [len(bag) for bag in bags]
         cells = np.repeat(labels, lengths) * vocab_size + np.concatenate(bags)

@@ -42,13 +42,10 @@ def reliability(confidences: ArrayLike, right: ArrayLike, bins: int = BINS) -> t
     """
     sure, hit = np.asarray(confidences, np.float64), np.asarray(right, bool)
     if sure.shape != hit.shape or sure.ndim != 1 or not len(sure):
-        raise InputError(
-            f"Confidences have shape {sure.shape} and outcomes {hit.shape}, not both (n,)."
-        )
+        raise InputError(f"Confidences have shape {sure.shape} and outcomes {hit.shape}, not both (n,).")
     if not ((sure >= 0) & (sure <= 1)).all():
         raise InputError(
-            f"Confidences must be between 0 and 1, not between {sure.min()} and {sure.max()}.",
-            key="confidences",
+            f"Confidences must be between 0 and 1, not between {sure.min()} and {sure.max()}.", key="confidences"
         )
     edges = np.linspace(0, 1, bins + 1)
     which = np.clip(np.searchsorted(edges, sure, side="left") - 1, 0, bins - 1)  # (n,)

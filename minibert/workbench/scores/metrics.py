@@ -116,9 +116,7 @@ def matthews(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
 
 def matthews_of_counts(right: ArrayLike, truth: ArrayLike, predicted: ArrayLike) -> Floats:
     """Matthews correlation from counts: right (...), labels and predictions by class (..., C)."""
-    right, truth, predicted = (
-        np.asarray(part, dtype=np.float64) for part in (right, truth, predicted)
-    )
+    right, truth, predicted = (np.asarray(part, dtype=np.float64) for part in (right, truth, predicted))
     total = truth.sum(axis=-1)  # (...)
     together = right * total - (truth * predicted).sum(axis=-1)  # (...)
     spread = (total**2 - (truth**2).sum(axis=-1)) * (total**2 - (predicted**2).sum(axis=-1))
@@ -133,11 +131,7 @@ def multilabel_scores(labels: ArrayLike, predictions: ArrayLike) -> dict[str, fl
         share of examples for which all C decisions are right).
     """
     truth, predicted = (values.astype(bool) for values in _pair(labels, predictions))
-    by_class = _scores(
-        (truth & predicted).sum(axis=0),
-        predicted=predicted.sum(axis=0),
-        support=truth.sum(axis=0),
-    )
+    by_class = _scores((truth & predicted).sum(axis=0), predicted=predicted.sum(axis=0), support=truth.sum(axis=0))
     overall = _scores((truth & predicted).sum(), predicted=predicted.sum(), support=truth.sum())
     return {
         "micro_f1": float(overall.f1),
@@ -182,9 +176,7 @@ def entities(tags: Sequence[str]) -> set[Entity]:
     return found
 
 
-def entity_scores(
-    labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]
-) -> dict[str, dict[str, float]]:
+def entity_scores(labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> dict[str, dict[str, float]]:
     """Precision, recall and F1 of whole entities, whose ends and type must all be right.
 
     Tjong Kim Sang & De Meulder 2003, section 3 (the CoNLL-2003 shared task).
@@ -290,21 +282,16 @@ def bootstrap_interval(
 def _pair(labels: ArrayLike, predictions: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     truth, predicted = np.asarray(labels), np.asarray(predictions)
     if truth.shape != predicted.shape:
-        raise InputError(
-            f"Labels and predictions must have one shape, not {truth.shape} and {predicted.shape}."
-        )
+        raise InputError(f"Labels and predictions must have one shape, not {truth.shape} and {predicted.shape}.")
     if len(truth) == 0:
         raise InputError("There are no examples to score.")
     return truth, predicted
 
 
-def _check_lengths(
-    labels: Sequence[object], predictions: Sequence[object], where: str = ""
-) -> None:
+def _check_lengths(labels: Sequence[object], predictions: Sequence[object], where: str = "") -> None:
     if len(labels) != len(predictions):
         raise InputError(
-            f"There are {len(labels)} labels and {len(predictions)} predictions"
-            f"{f' in {where}' if where else ''}."
+            f"There are {len(labels)} labels and {len(predictions)} predictions{f' in {where}' if where else ''}."
         )
 
 

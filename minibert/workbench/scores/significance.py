@@ -77,9 +77,7 @@ def paired_bootstrap(
     """
     left, right = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if left.shape != right.shape or left.ndim != 2 or len(left) == 0:
-        raise InputError(
-            f"Both systems must have the same shape (n, K), not {left.shape} and {right.shape}."
-        )
+        raise InputError(f"Both systems must have the same shape (n, K), not {left.shape} and {right.shape}.")
     kinds, counts = np.unique(np.hstack([left, right]), axis=0, return_counts=True)
     examples, width = left.shape
 
@@ -91,11 +89,7 @@ def paired_bootstrap(
     rows = max(1, _BLOCK // len(kinds))
     drawn = np.concatenate(
         [
-            differences(
-                generator.multinomial(
-                    examples, counts / examples, size=min(rows, resamples - start)
-                )
-            )
+            differences(generator.multinomial(examples, counts / examples, size=min(rows, resamples - start)))
             for start in range(0, resamples, rows)
         ]
     )  # (R,)
@@ -126,9 +120,7 @@ def paired_t(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -
     return Difference(value, low, high, 1 - t_within(abs(value) / error, len(gains) - 1))
 
 
-def mean_interval(
-    values: Sequence[float], *, confidence: float = 0.95
-) -> tuple[float, float, float]:
+def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float, float]:
     """(mean, low, high): the mean of 2 values or more and its confidence interval."""
     if len(values) < 2:
         raise InputError(f"An interval needs 2 values or more, not {len(values)}.")

@@ -66,9 +66,7 @@ def pick_device(name: str = "auto") -> torch.device:
         ConfigError: the device is not available.
     """
     if name.partition(":")[0] not in ("auto", "cuda", "mps", "cpu"):
-        raise ConfigError(
-            f"The device {name!r} cannot be used: it must be auto, cuda, mps or cpu.", key="device"
-        )
+        raise ConfigError(f"The device {name!r} cannot be used: it must be auto, cuda, mps or cpu.", key="device")
     if name != "auto":
         try:
             torch.empty(0, device=name)
@@ -94,15 +92,12 @@ def shorten_to(tokenizer: BertTokenizer, max_length: int | None) -> None:
         return
     if max_length > tokenizer.max_length:
         raise ConfigError(
-            f"max_length is {max_length}, but the model takes {tokenizer.max_length} tokens.",
-            key="max_length",
+            f"max_length is {max_length}, but the model takes {tokenizer.max_length} tokens.", key="max_length"
         )
     tokenizer.max_length = max_length
 
 
-def planned(
-    dataset: Rows, tokenizer: BertTokenizer, rows: Sequence[int] | None = None, **plan: Any
-) -> list[Batch]:
+def planned(dataset: Rows, tokenizer: BertTokenizer, rows: Sequence[int] | None = None, **plan: Any) -> list[Batch]:
     """Batches of a data set, collated when they are loaded; see `batches_of`."""
 
     def load(chosen: Sequence[int]) -> dict[str, torch.Tensor]:

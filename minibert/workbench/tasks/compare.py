@@ -138,17 +138,13 @@ def compare(folders: Sequence[str | Path], *, examples: int = 5) -> Comparison:
         first.record["problem_type"],
         tuple(columns),
         _differing([column.facts for column in columns]),
-        tuple(
-            pair if pair.p is None else replace(pair, corrected=next(corrected)) for pair in pairs
-        ),
+        tuple(pair if pair.p is None else replace(pair, corrected=next(corrected)) for pair in pairs),
     )
 
 
 def _differing(facts: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
     """The facts that are not the same in all columns."""
-    rows = {
-        key: [each.get(key) for each in facts] for key in dict.fromkeys(itertools.chain(*facts))
-    }
+    rows = {key: [each.get(key) for each in facts] for key in dict.fromkeys(itertools.chain(*facts))}
     return {
         key: ["-" if value is None else str(value) for value in row]
         for key, row in rows.items()

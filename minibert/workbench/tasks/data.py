@@ -11,15 +11,7 @@ from typing import Any
 from minibert.io.errors import ConfigError, DataError
 from minibert.io.tables import shorten, table
 from minibert.tokenizer import BertTokenizer
-from minibert.workbench.data.checks import (
-    Finding,
-    Split,
-    check,
-    in_pieces,
-    in_words,
-    quantiles,
-    quantiles_by_class,
-)
+from minibert.workbench.data.checks import Finding, Split, check, in_pieces, in_words, quantiles, quantiles_by_class
 from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.kinds import kind_for, require_kind
 from minibert.workbench.tasks.common import shorten_to
@@ -132,9 +124,7 @@ def inspect(
     return Inspection(tuple(splits), tuple(check(splits)))
 
 
-def check_before_training(
-    splits: Sequence[Split], allow_faults: bool, on_purpose: Sequence[str] = ()
-) -> list[Finding]:
+def check_before_training(splits: Sequence[Split], allow_faults: bool, on_purpose: Sequence[str] = ()) -> list[Finding]:
     """Warns of everything that is wrong with the data of a run, and stops it at a fault.
 
     Args:
@@ -169,9 +159,7 @@ def lengths_for_the_record(split: Split) -> dict[str, Any]:
     }
 
 
-def _read(
-    sources: Mapping[str, str | Path], part: str | None, reading: Mapping[str, Any]
-) -> dict[str, Corpus]:
+def _read(sources: Mapping[str, str | Path], part: str | None, reading: Mapping[str, Any]) -> dict[str, Corpus]:
     """The splits, all with the labels of the first one."""
     options = dict(reading)
     corpora: dict[str, Corpus] = {}
@@ -197,8 +185,7 @@ def _labels(splits: Sequence[Split]) -> str:
         return "\n".join(sentences)
     counts = [split.corpus.label_counts for split in splits]
     totals = [
-        sum(count.values()) if kind.of_words else len(split.corpus)
-        for count, split in zip(counts, splits, strict=True)
+        sum(count.values()) if kind.of_words else len(split.corpus) for count, split in zip(counts, splits, strict=True)
     ]
     names = sorted(counts[0], key=lambda name: -counts[0][name])
     rows = []

@@ -27,11 +27,7 @@ class Embedder:
     """A BertModel as an encoder of sentences, with its tokenizer."""
 
     def __init__(
-        self,
-        encoder: SentenceEncoder,
-        tokenizer: BertTokenizer,
-        precision: Precision,
-        max_length: int | None = None,
+        self, encoder: SentenceEncoder, tokenizer: BertTokenizer, precision: Precision, max_length: int | None = None
     ):
         self.encoder = encoder.to(precision.device).eval()
         self.tokenizer = tokenizer
@@ -67,8 +63,7 @@ class Embedder:
         recipe = sentence_recipe(source)
         if recipe.lowercase and not tokenizer.lowercase:
             raise CheckpointError(
-                f"{source} asks for lowercase texts (sentence_bert_config.json), but its tokenizer "
-                "keeps capitals.",
+                f"{source} asks for lowercase texts (sentence_bert_config.json), but its tokenizer keeps capitals.",
                 path=source.folder,
                 key="do_lower_case",
                 hint="Lowercase the texts yourself and set do_lower_case to false there.",

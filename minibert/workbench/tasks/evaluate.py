@@ -50,9 +50,7 @@ def evaluate_file(
     model = open_classifier(source)
     tokenizer = BertTokenizer.from_pretrained(source)
     kind = kind_of(model)
-    corpus = read(
-        data, label_names=kind.names_of(model) or None, problem_type=kind.labels, **(reading or {})
-    )
+    corpus = read(data, label_names=kind.names_of(model) or None, problem_type=kind.labels, **(reading or {}))
     require_kind(corpus, kind, "the model")
     rows = kind.rows(corpus, tokenizer, max_length=max_length, overlap=overlap, progress=progress)
     chosen = choose_precision(precision, pick_device(device))
@@ -117,9 +115,7 @@ def evaluate(
     """
     ready, precision = ready_for_inference(model, precision) if prepared else (model, precision)
     title = f"evaluating {split}" if progress else None
-    result = run(
-        ready, rows, tokenizer, precision, batch_size=batch_size, progress=title, ranks=ranks
-    )
+    result = run(ready, rows, tokenizer, precision, batch_size=batch_size, progress=title, ranks=ranks)
     return score(model, corpus, result, split, rows.tokens_read(), rows, intervals=intervals)
 
 
@@ -141,6 +137,4 @@ def score(
     """
     kind = kind_of(model)
     names = kind.names_of(model)
-    return kind.report(
-        Measured(split, corpus, names, result.loss, result.logits, lengths, rows, intervals)
-    )
+    return kind.report(Measured(split, corpus, names, result.loss, result.logits, lengths, rows, intervals))

@@ -46,9 +46,7 @@ def require_sense(settings: Settings, one_class: bool) -> None:
     for fault in settings.faults:
         reason = _why_not(fault, settings, one_class)
         if reason is not None:
-            raise ConfigError(
-                f"The fault {fault} {reason}.", key="faults", hint=f"Leave --fault {fault} out."
-            )
+            raise ConfigError(f"The fault {fault} {reason}.", key="faults", hint=f"Leave --fault {fault} out.")
 
 
 def _why_not(fault: str, settings: Settings, one_class: bool) -> str | None:
@@ -103,8 +101,5 @@ def batch_means(report: Report, corpus: Corpus, batches: Sequence[Sequence[int]]
         found = [rows[corpus[number].guid] for number in batch]
         losses.append(sum(row["loss"] for row in found) / len(found))
         accuracies.append(sum(row["label"] == row["prediction"] for row in found) / len(found))
-    faulty = {
-        "loss": {"value": sum(losses) / len(losses)},
-        "accuracy": {"value": sum(accuracies) / len(accuracies)},
-    }
+    faulty = {"loss": {"value": sum(losses) / len(losses)}, "accuracy": {"value": sum(accuracies) / len(accuracies)}}
     return replace(report, metrics={**report.metrics, **faulty})

@@ -114,9 +114,7 @@ def _unlabelled(row: int, given: Any) -> Example:
     if isinstance(given, str):
         return Example(given)
     if not isinstance(given, Example):
-        raise DataError(
-            f"Row {row} is not a text or a pair of texts, so it has no features.", key=str(row)
-        )
+        raise DataError(f"Row {row} is not a text or a pair of texts, so it has no features.", key=str(row))
     return replace(given, label=None)
 
 
@@ -149,9 +147,7 @@ def _read(path: Path, made_of: dict[str, Any], rows: int) -> np.ndarray | None:
         problem = "its content is not what was written"
     except (CheckpointError, KeyError) as error:
         problem = str(error)
-    warnings.warn(
-        f"The cached features {path} are damaged and computed again: {problem}.", stacklevel=3
-    )
+    warnings.warn(f"The cached features {path} are damaged and computed again: {problem}.", stacklevel=3)
     return None
 
 

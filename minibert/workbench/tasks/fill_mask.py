@@ -41,20 +41,13 @@ class FilledMask:
 class MaskFiller:
     """A masked language model with its tokenizer."""
 
-    def __init__(
-        self,
-        model: BertForMaskedLM | BertForPreTraining,
-        tokenizer: BertTokenizer,
-        device: torch.device,
-    ):
+    def __init__(self, model: BertForMaskedLM | BertForPreTraining, tokenizer: BertTokenizer, device: torch.device):
         self.model = model.to(device).eval()
         self.tokenizer = tokenizer
         self.device = device
 
     @classmethod
-    def from_pretrained(
-        cls, source: str | Path | Source, *, revision: str | None = None, device: str = "auto"
-    ) -> Self:
+    def from_pretrained(cls, source: str | Path | Source, *, revision: str | None = None, device: str = "auto") -> Self:
         """Opens a checkpoint with a masked-LM head.
 
         Raises:
@@ -88,12 +81,7 @@ class MaskFiller:
         chances = logits[0, masks].float().softmax(dim=-1).cpu()  # (masks, V)
         best, ids = chances.topk(min(top, chances.shape[-1]))  # (masks, top), (masks, top)
         return [
-            FilledMask(
-                text,
-                list(zip(self.tokenizer.tokens(row), values.tolist(), strict=True)),
-                number,
-                len(masks),
-            )
+            FilledMask(text, list(zip(self.tokenizer.tokens(row), values.tolist(), strict=True)), number, len(masks))
             for number, (row, values) in enumerate(zip(ids, best, strict=True), start=1)
         ]
 

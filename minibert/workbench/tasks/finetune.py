@@ -43,12 +43,7 @@ from minibert.workbench.runs.settings import Settings
 from minibert.workbench.scores.baselines import baselines, describe
 from minibert.workbench.scores.metrics import HIGHER_IS_BETTER
 from minibert.workbench.tasks import faults, objects
-from minibert.workbench.tasks.common import (
-    pick_device,
-    planned,
-    shorten_to,
-    sums_of_files,
-)
+from minibert.workbench.tasks.common import pick_device, planned, shorten_to, sums_of_files
 from minibert.workbench.tasks.data import check_before_training, lengths_for_the_record
 from minibert.workbench.tasks.evaluate import Classifier, evaluate
 from minibert.workbench.tasks.layerwise import freeze_lower_layers, rate_by_layer
@@ -187,9 +182,7 @@ def resume(
     """
     found, values = objects.split_off(given)
     prepare, run = partial(_prepare, found), partial(_run, on_step, on_epoch)
-    return sessions.resume(
-        folder, values, Settings, prepare, run, progress=progress, objects=found.names
-    )
+    return sessions.resume(folder, values, Settings, prepare, run, progress=progress, objects=found.names)
 
 
 def _prepare(given: Objects, settings: Settings, progress: bool) -> _Prepared:
@@ -210,15 +203,11 @@ def _prepare(given: Objects, settings: Settings, progress: bool) -> _Prepared:
     model = _build_model(settings, kind, corpora["train"], given.model or source)
     model.to(precision.device)
     splits = {
-        name: _Split(
-            corpus, kind.rows(corpus, tokenizer, overlap=settings.overlap, progress=progress)
-        )
+        name: _Split(corpus, kind.rows(corpus, tokenizer, overlap=settings.overlap, progress=progress))
         for name, corpus in corpora.items()
     }
     watched = _watched(settings, kind, corpora["train"])
-    measured = [
-        checks.in_pieces(name, part.corpus, part.rows, tokenizer) for name, part in splits.items()
-    ]
+    measured = [checks.in_pieces(name, part.corpus, part.rows, tokenizer) for name, part in splits.items()]
     findings = check_before_training(
         measured,
         settings.allow_data_faults,
@@ -249,17 +238,10 @@ def _data_record(part: _Split) -> dict[str, Any]:
     record = part.corpus.fingerprint()
     if not part.corpus.files:
         record["files"] = {"examples": objects.sum_of_examples(part.corpus)}
-    return {
-        **record,
-        "tokens": sum(part.rows.lengths),
-        "cut_texts": part.rows.cut,
-        "cut_labels": part.rows.cut_labels,
-    }
+    return {**record, "tokens": sum(part.rows.lengths), "cut_texts": part.rows.cut, "cut_labels": part.rows.cut_labels}
 
 
-def _run(
-    on_step: OnStep | None, on_epoch: OnEpoch | None, prepared: _Prepared, session: Session
-) -> Run:
+def _run(on_step: OnStep | None, on_epoch: OnEpoch | None, prepared: _Prepared, session: Session) -> Run:
     """Trains from the beginning or from a checkpoint, then evaluates and writes the results."""
     settings, model, tokenizer = prepared.settings, prepared.model, prepared.tokenizer
     splits, precision = prepared.splits, prepared.precision
@@ -331,12 +313,7 @@ def _run(
     return run
 
 
-def _build_model(
-    settings: Settings,
-    kind: Kind,
-    corpus: Corpus,
-    source: Source | ModelWithHead,
-) -> Classifier:
+def _build_model(settings: Settings, kind: Kind, corpus: Corpus, source: Source | ModelWithHead) -> Classifier:
     """The given model, or the pre-trained body with a fresh head or probe for these labels."""
     loss = class_loss(settings, kind, corpus)
     if "double-softmax" in settings.faults:
@@ -344,16 +321,11 @@ def _build_model(
     if settings.probe is not None:
         if not isinstance(source, Source):
             raise ConfigError(
-                "A probe is trained on the features of a model that is named, not of an object.",
-                key="probe",
+                "A probe is trained on the features of a model that is named, not of an object.", key="probe"
             )
         require_classes(kind)
         probed = ProbedModel.fresh(
-            source,
-            labels=corpus.label_names,
-            layer=settings.layer,
-            pooling=settings.pooling,
-            seed=settings.seed,
+            source, labels=corpus.label_names, layer=settings.layer, pooling=settings.pooling, seed=settings.seed
         )
         probed.probe.class_loss = loss
         return probed
@@ -381,15 +353,11 @@ def _watched(settings: Settings, kind: Kind, corpus: Corpus) -> Watched:
     """The validation metric that chooses the epoch."""
     name = settings.watch or kind.watched(corpus)
     if name not in kind.metrics:
-        raise ConfigError(
-            f"watch is {name!r}, but the metrics here are {', '.join(kind.metrics)}.", key="watch"
-        )
+        raise ConfigError(f"watch is {name!r}, but the metrics here are {', '.join(kind.metrics)}.", key="watch")
     return Watched(name, HIGHER_IS_BETTER[name])
 
 
-def _batches_of_epoch(
-    part: _Split, tokenizer: BertTokenizer, settings: Settings, epoch: int
-) -> list[Batch]:
+def _batches_of_epoch(part: _Split, tokenizer: BertTokenizer, settings: Settings, epoch: int) -> list[Batch]:
     return planned(
         part.rows,
         tokenizer,
@@ -400,9 +368,7 @@ def _batches_of_epoch(
     )
 
 
-def _baselines(
-    kind: Kind, train: _Split, final: _Split, tokenizer: BertTokenizer
-) -> dict[str, dict[str, float]]:
+def _baselines(kind: Kind, train: _Split, final: _Split, tokenizer: BertTokenizer) -> dict[str, dict[str, float]]:
     if not kind.one_class:
         return {}
     return baselines((train.corpus, train.rows), (final.corpus, final.rows), tokenizer)
@@ -419,9 +385,5 @@ def _write(run: Run, record: dict[str, Any], session: Session) -> None:
     write_json(run.folder / "metrics.json", finite(metrics))
     final.write_tables(run.folder)
     session.finish(
-        {
-            **record,
-            **outcome(run.history, run.seconds, run.epoch),
-            "errors_and_confusion_are_of": final.split,
-        }
+        {**record, **outcome(run.history, run.seconds, run.epoch), "errors_and_confusion_are_of": final.split}
     )

@@ -54,9 +54,5 @@ def run(
         ranks: the processes that share the work; each gets the whole result.
     """
     return together.evaluate(
-        model,
-        planned(rows, tokenizer, batch_size=batch_size, shuffle=False),
-        precision,
-        progress=progress,
-        ranks=ranks,
+        model, planned(rows, tokenizer, batch_size=batch_size, shuffle=False), precision, progress=progress, ranks=ranks
     )

@@ -17,10 +17,7 @@ def freeze_lower_layers(model: Model, count: int) -> None:
     """
     layers = list(model.body.encoder.layers)
     if count > len(layers):
-        raise ConfigError(
-            f"freeze_layers is {count}, but the model has {len(layers)} layers.",
-            key="freeze_layers",
-        )
+        raise ConfigError(f"freeze_layers is {count}, but the model has {len(layers)} layers.", key="freeze_layers")
     if count:
         model.freeze(model.body.embeddings, *layers[:count])
 

@@ -70,9 +70,7 @@ def fit_logistic(
             break
     else:
         raise TrainingError(
-            f"Logistic regression found no minimum in {most_steps} steps: its slope is still "
-            f"{slope:.1e}.",
-            key="slope",
+            f"Logistic regression found no minimum in {most_steps} steps: its slope is still {slope:.1e}.", key="slope"
         )
     with torch.no_grad():
         linear.weight.div_(spread)  # (C, D)

@@ -43,16 +43,13 @@ class Objects:
         """The examples as corpora, whose labels have the names that the model has for them."""
         if self.splits and self.model is None:
             raise ConfigError(
-                "Examples given as objects need a model given as an object, which names their "
-                "labels.",
-                key="model",
+                "Examples given as objects need a model given as an object, which names their labels.", key="model"
             )
         names = kind_of(self.model).names_of(self.model) or None if self.splits else None
         found = {}
         for split, examples in self.splits.items():
             rows: Any = tuple(
-                replace(example, guid=example.guid or f"{split}:{row}")
-                for row, example in enumerate(examples)
+                replace(example, guid=example.guid or f"{split}:{row}") for row, example in enumerate(examples)
             )
             found[split] = Corpus(rows, names, source=describe(examples))
         return found
@@ -84,9 +81,7 @@ def settings_of(settings: Settings | None, objects: Objects, values: dict[str, A
         return replace(settings, **words, **values)
     if objects.model is not None:
         if objects.tokenizer is None:
-            raise ConfigError(
-                "A model object needs its tokenizer.", key="tokenizer", hint="Give tokenizer=..."
-            )
+            raise ConfigError("A model object needs its tokenizer.", key="tokenizer", hint="Give tokenizer=...")
         words["model"] = describe(objects.model)
     return Settings(**{**words, **values})
 

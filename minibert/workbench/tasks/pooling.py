@@ -65,10 +65,7 @@ class SentenceEncoder(nn.Module):
     def __init__(self, model: Any, pooling: str, normalize: bool = False, layer: int = -1):
         super().__init__()
         if pooling not in POOLINGS:
-            raise ConfigError(
-                f"pooling is {pooling!r}, but it must be one of {', '.join(POOLINGS)}.",
-                key="pooling",
-            )
+            raise ConfigError(f"pooling is {pooling!r}, but it must be one of {', '.join(POOLINGS)}.", key="pooling")
         self.model = model
         self.pooling = pooling
         self.normalize = normalize
@@ -95,8 +92,6 @@ def layer_number(layer: int, layers: int) -> int:
     """
     if not -layers - 1 <= layer <= layers:
         raise ConfigError(
-            f"layer is {layer}, but the model has {layers} layers, and 0 stands for the "
-            "embeddings.",
-            key="layer",
+            f"layer is {layer}, but the model has {layers} layers, and 0 stands for the embeddings.", key="layer"
         )
     return layer % (layers + 1)

@@ -25,14 +25,7 @@ from minibert.workbench.tasks.inference import ready_for_inference, run
 class Predictor:
     """A fine-tuned model of any kind of task (or a frozen one with a probe), with its tokenizer."""
 
-    def __init__(
-        self,
-        model: Classifier,
-        tokenizer: BertTokenizer,
-        *,
-        device: str = "auto",
-        precision: str = "auto",
-    ):
+    def __init__(self, model: Classifier, tokenizer: BertTokenizer, *, device: str = "auto", precision: str = "auto"):
         self.kind = kind_of(model)
         self.names = self.kind.names_of(model)
         self.tokenizer = tokenizer
@@ -116,6 +109,4 @@ class Predictor:
             batch_size=batch_size,
             progress="predicting" if progress and len(rows) > batch_size else None,
         )
-        return self.kind.predictions(
-            Asked(corpus, rows, self.names, result.logits, top, allow_no_answer)
-        )
+        return self.kind.predictions(Asked(corpus, rows, self.names, result.logits, top, allow_no_answer))

@@ -35,19 +35,8 @@ from minibert.workbench.runs.pretrain_settings import VOCABULARY_SIZE, PretrainS
 from minibert.workbench.runs.record import count_parameters, facts, outcome
 from minibert.workbench.runs.session import Session
 from minibert.workbench.tasks.common import pick_device, sums_of_files
-from minibert.workbench.tasks.pretrain_data import (
-    Part,
-    read_parts,
-    rows_to_measure_on,
-    tokenise_parts,
-    warn_of_leakage,
-)
-from minibert.workbench.tasks.pretrain_model import (
-    PreTrained,
-    build_model,
-    given_vocabulary,
-    positions,
-)
+from minibert.workbench.tasks.pretrain_data import Part, read_parts, rows_to_measure_on, tokenise_parts, warn_of_leakage
+from minibert.workbench.tasks.pretrain_model import PreTrained, build_model, given_vocabulary, positions
 from minibert.workbench.tasks.pretrain_scores import baselines, masked_batches, measure
 from minibert.workbench.tasks.vocabulary import train_tokenizer
 
@@ -78,8 +67,7 @@ class Pretraining:
         """The result as text for people, with what to do next."""
         columns = (self.scores, *self.baselines.values())
         rows = [
-            (name, *(f"{scores[name]:.4f}" if name in scores else "" for scores in columns))
-            for name in self.scores
+            (name, *(f"{scores[name]:.4f}" if name in scores else "" for scores in columns)) for name in self.scores
         ]
         best = self.history.best_epoch
         return "\n".join(
@@ -162,16 +150,12 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
     def batches_of_epoch(epoch: int) -> list[Batch]:
         rows = parts["train"].rows(settings, tokenizer, epoch)
         seed = (settings.seed, "masks", epoch)
-        batches = masked_batches(
-            rows, tokenizer, masking, seed=seed, token_budget=tokens, epoch=epoch
-        )
+        batches = masked_batches(rows, tokenizer, masking, seed=seed, token_budget=tokens, epoch=epoch)
         return batches[: max(1, round(settings.epoch_share * len(batches)))]  # in random order
 
     held_out = rows_to_measure_on(parts["validation"], settings, tokenizer)
     seed = (settings.seed, "masks", "validation")
-    validation = masked_batches(
-        held_out, tokenizer, masking, seed=seed, token_budget=tokens, shuffle=False
-    )
+    validation = masked_batches(held_out, tokenizer, masking, seed=seed, token_budget=tokens, shuffle=False)
     data = {name: part.record for name, part in parts.items()}
     warn_of_leakage(settings, data)
     first = batches_of_epoch(0)
@@ -186,16 +170,7 @@ def _prepare(settings: PretrainSettings, progress: bool) -> _Prepared:
         "chosen_by": "loss on validation",
         "data": data | {"vocabulary": _sum_of_vocabulary(tokenizer)},
     }
-    return _Prepared(
-        model,
-        tokenizer,
-        masking,
-        parts["train"],
-        batches_of_epoch,
-        validation,
-        precision,
-        record,
-    )
+    return _Prepared(model, tokenizer, masking, parts["train"], batches_of_epoch, validation, precision, record)
 
 
 def _sum_of_vocabulary(tokenizer: BertTokenizer) -> str:
@@ -229,9 +204,7 @@ def _run(prepared: _Prepared, session: Session) -> Pretraining:
     started = time.perf_counter()
     scores = on_held_out()
     seconds = history.seconds + time.perf_counter() - started
-    run = Pretraining(
-        session.folder, model.eval(), prepared.tokenizer, history, scores, floor, seconds
-    )
+    run = Pretraining(session.folder, model.eval(), prepared.tokenizer, history, scores, floor, seconds)
     if session.ranks.is_first:
         _write(run, prepared.record, session)
         picture_of_pretraining(run.folder)

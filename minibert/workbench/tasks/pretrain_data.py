@@ -50,8 +50,7 @@ def read_parts(settings: PretrainSettings, progress: bool) -> dict[str, list[Doc
     if settings.validation is not None:
         if not corpus:
             raise ConfigError(
-                "All of the corpus is in the validation text too: none is left to train on.",
-                key="validation",
+                "All of the corpus is in the validation text too: none is left to train on.", key="validation"
             )
         return {"train": corpus, "validation": held_out}
     train, held_out = passages.hold_out(
@@ -64,10 +63,7 @@ def read_parts(settings: PretrainSettings, progress: bool) -> dict[str, list[Doc
 
 
 def tokenise_parts(
-    documents: Mapping[str, Sequence[Document]],
-    settings: PretrainSettings,
-    tokenizer: BertTokenizer,
-    progress: bool,
+    documents: Mapping[str, Sequence[Document]], settings: PretrainSettings, tokenizer: BertTokenizer, progress: bool
 ) -> dict[str, Part]:
     """The same, tokenised.
 
@@ -91,9 +87,7 @@ def tokenise_parts(
     return parts
 
 
-def rows_to_measure_on(
-    part: Part, settings: PretrainSettings, tokenizer: BertTokenizer
-) -> Passages:
+def rows_to_measure_on(part: Part, settings: PretrainSettings, tokenizer: BertTokenizer) -> Passages:
     """The rows of the validation split, the same after every epoch."""
     try:
         return part.rows(settings, tokenizer, "validation")
@@ -145,8 +139,7 @@ def _distinct(documents: Sequence[Document], known: set[str]) -> list[Document]:
             found.append(document)
     if len(found) < len(documents):
         warnings.warn(
-            f"{len(documents) - len(found):,} of {len(documents):,} documents repeat others, and "
-            "are left out.",
+            f"{len(documents) - len(found):,} of {len(documents):,} documents repeat others, and are left out.",
             stacklevel=3,
         )
     return found

@@ -30,8 +30,7 @@ def given_vocabulary(settings: PretrainSettings) -> tuple[BertTokenizer | None, 
             tokenizer.max_length = settings.max_positions
         if settings.max_length > tokenizer.max_length:
             raise ConfigError(
-                f"max_length is {settings.max_length}, but {settings.model} takes "
-                f"{tokenizer.max_length} tokens.",
+                f"max_length is {settings.max_length}, but {settings.model} takes {tokenizer.max_length} tokens.",
                 key="max_length",
                 hint=f"Give it more positions: --max-positions {settings.max_length}.",
             )
@@ -49,9 +48,7 @@ def positions(settings: PretrainSettings) -> int:
     return settings.max_positions or settings.max_length
 
 
-def build_model(
-    settings: PretrainSettings, tokenizer: BertTokenizer, source: Source | None
-) -> PreTrained:
+def build_model(settings: PretrainSettings, tokenizer: BertTokenizer, source: Source | None) -> PreTrained:
     """The model of a checkpoint, with a fresh head if it has none, or a freshly initialised one."""
     kind: type[Any] = BertForPreTraining if settings.next_sentence else BertForMaskedLM
     generator = torch.Generator().manual_seed(settings.seed)

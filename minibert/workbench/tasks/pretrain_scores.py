@@ -25,12 +25,7 @@ from minibert.workbench.tasks.pretrain_model import PreTrained
 
 
 def masked_batches(
-    rows: Passages,
-    tokenizer: BertTokenizer,
-    masking: Masking,
-    *,
-    seed: Sequence[object],
-    **plan: Any,
+    rows: Passages, tokenizer: BertTokenizer, masking: Masking, *, seed: Sequence[object], **plan: Any
 ) -> list[Batch]:
     """Batches of rows whose tokens are masked when they are loaded, always the same for one seed.
 
@@ -85,9 +80,7 @@ class _Counted:
     logits: Tensor
 
 
-def measure(
-    model: PreTrained, batches: Sequence[Batch], precision: Precision, **options: Any
-) -> dict[str, float]:
+def measure(model: PreTrained, batches: Sequence[Batch], precision: Precision, **options: Any) -> dict[str, float]:
     """Scores of a model on batches whose masks are fixed.
 
     Args:
@@ -109,9 +102,7 @@ def measure(
     return {**scores, "perplexity": math.exp(min(means["masked_lm"], 700))}
 
 
-def baselines(
-    train_ids: NDArray[np.int32], batches: Sequence[Batch], masking: Masking
-) -> dict[str, dict[str, float]]:
+def baselines(train_ids: NDArray[np.int32], batches: Sequence[Batch], masking: Masking) -> dict[str, dict[str, float]]:
     """The scores of guesses that ignore the context, on the labels of these batches.
 
     Args:
@@ -150,12 +141,7 @@ def _mask(load: Callable[[], Inputs], masking: Masking, seed: int) -> dict[str, 
     ids, labels = masking(inputs["input_ids"].numpy(), np.random.default_rng(seed))  # (B, S)
     if "labels" in inputs:
         inputs["next_sentence_label"] = inputs["labels"]  # (B,)
-    return {
-        **inputs,
-        "input_ids": torch.from_numpy(ids),
-        "labels": torch.from_numpy(labels),
-        "labelled_only": True,
-    }
+    return {**inputs, "input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels), "labelled_only": True}
 
 
 def _right(logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:

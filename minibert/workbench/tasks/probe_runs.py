@@ -108,9 +108,7 @@ class Probing:
         """The report of the probe as it is now; `lengths` are tokens of the split's texts."""
         result = evaluate(
             self.probe,
-            feature_batches(
-                self.features[split], self.labels[split], batch_size=4096, shuffle=False
-            ),
+            feature_batches(self.features[split], self.labels[split], batch_size=4096, shuffle=False),
             self.precision.device,
         )
         return score(self.model, self.corpora[split], result, split, lengths, intervals=intervals)

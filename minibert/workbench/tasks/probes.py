@@ -70,9 +70,7 @@ class ProbedModel(nn.Module):
         model.freeze()
         self.encoder = SentenceEncoder(model, pooling, layer=layer)
         self.probe = probe
-        self.config: BertConfig = model.config.replace(
-            id2label=dict(enumerate(labels)), problem_type=self.kind
-        )
+        self.config: BertConfig = model.config.replace(id2label=dict(enumerate(labels)), problem_type=self.kind)
         self.load_report = model.load_report
 
     @classmethod
@@ -136,9 +134,7 @@ def is_probe(source: Source) -> bool:
     return source.path(RECORD).exists()
 
 
-def feature_batches(
-    features: Tensor, labels: Tensor, rows: Sequence[int] | None = None, **plan: Any
-) -> list[Batch]:
+def feature_batches(features: Tensor, labels: Tensor, rows: Sequence[int] | None = None, **plan: Any) -> list[Batch]:
     """Batches of features (examples, D) with labels (examples,); `plan` goes to `plan_batches`."""
 
     def load(chosen: Sequence[int]) -> dict[str, Tensor]:
@@ -151,7 +147,5 @@ def require_classes(kind: Kind) -> None:
     """Raises ConfigError unless each text has one class."""
     if not kind.one_class:
         raise ConfigError(
-            f"A probe predicts one class for each text, and these labels are for "
-            f"{kind.problem_type}.",
-            key="probe",
+            f"A probe predicts one class for each text, and these labels are for {kind.problem_type}.", key="probe"
         )

@@ -27,11 +27,7 @@ class Written:
 
 
 def write_report(
-    folder: str | Path,
-    output: str | Path | None = None,
-    *,
-    features: bool = True,
-    progress: bool = True,
+    folder: str | Path, output: str | Path | None = None, *, features: bool = True, progress: bool = True
 ) -> Written:
     """Writes the page, and the pictures into the run folder.
 

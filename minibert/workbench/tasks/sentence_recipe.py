@@ -14,14 +14,7 @@ from minibert.io.source import Source
 _FILES = ("config.json", "modules.json", "sentence_bert_config.json", "*_Pooling/config.json")
 
 # Names of poolings in modules' files, old and new, -> names in POOLINGS.
-_POOLINGS = {
-    "cls": "cls",
-    "cls_token": "cls",
-    "mean": "mean",
-    "mean_tokens": "mean",
-    "max": "max",
-    "max_tokens": "max",
-}
+_POOLINGS = {"cls": "cls", "cls_token": "cls", "mean": "mean", "mean_tokens": "mean", "max": "max", "max_tokens": "max"}
 
 
 @dataclass(frozen=True)
@@ -59,14 +52,10 @@ def sentence_recipe(source: Source) -> SentenceRecipe:
         elif kind == "Normalize":
             normalize = True
         elif kind != "Transformer":
-            raise CheckpointError(
-                f"{path} asks for a module {kind}, which is not supported.", path=path, key="type"
-            )
+            raise CheckpointError(f"{path} asks for a module {kind}, which is not supported.", path=path, key="type")
     limits = source.path("sentence_bert_config.json")
     stored = read_object(limits) if limits.exists() else {}
-    return SentenceRecipe(
-        pooling, normalize, _max_length(limits, stored), stored.get("do_lower_case") is True
-    )
+    return SentenceRecipe(pooling, normalize, _max_length(limits, stored), stored.get("do_lower_case") is True)
 
 
 def _max_length(path: Path, stored: dict[str, Any]) -> int | None:
@@ -89,9 +78,7 @@ def _pooling(path: Path) -> str:
         chosen = [str(settings["pooling_mode"])]
     else:
         prefix = "pooling_mode_"
-        chosen = [
-            key.removeprefix(prefix) for key, on in settings.items() if on is True and prefix in key
-        ]
+        chosen = [key.removeprefix(prefix) for key, on in settings.items() if on is True and prefix in key]
     if len(chosen) != 1 or chosen[0] not in _POOLINGS:
         raise CheckpointError(
             f"{path} asks for the pooling {chosen}, but one of mean, cls and max is needed.",

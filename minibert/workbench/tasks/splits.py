@@ -41,9 +41,7 @@ def read_splits(
 
     def take(fraction: float) -> Corpus:
         """Moves a part of the training data to another split."""
-        corpora["train"], part = split(
-            corpora["train"], fraction, seed=seed, stratify=kind.one_class
-        )
+        corpora["train"], part = split(corpora["train"], fraction, seed=seed, stratify=kind.one_class)
         return part
 
     if settings.test_fraction is not None:
@@ -52,8 +50,7 @@ def read_splits(
         corpora["test"] = subset(corpora["test"], settings.test_subset, seed=seed)
     elif settings.test_subset is not None:
         warnings.warn(
-            f"test_subset is {settings.test_subset}, but there is no test split to take it from.",
-            stacklevel=2,
+            f"test_subset is {settings.test_subset}, but there is no test split to take it from.", stacklevel=2
         )
     if settings.train_subset is not None:
         corpora["train"] = subset(corpora["train"], settings.train_subset, seed=seed)
@@ -63,14 +60,10 @@ def read_splits(
         )
     if "validation" not in corpora:
         corpora["validation"] = take(settings.validation_fraction)
-    return kind, {
-        name: corpora[name] for name in ("train", "validation", "test") if name in corpora
-    }
+    return kind, {name: corpora[name] for name in ("train", "validation", "test") if name in corpora}
 
 
-def _read(
-    settings: Settings, given: Mapping[str, Corpus], model: Any
-) -> tuple[Kind, dict[str, Corpus]]:
+def _read(settings: Settings, given: Mapping[str, Corpus], model: Any) -> tuple[Kind, dict[str, Corpus]]:
     """The splits that the settings name, and the kind of task of their labels."""
     reading: dict[str, Any] = {key: getattr(settings, key) for key in READING}
     asked = KINDS.get(settings.problem_type or "") or (model and kind_of(model))
@@ -91,16 +84,12 @@ def _read(
     if names is not None and len(names) < kind.fewest_classes:
         found = f"only the label {names[0]!r}" if names else "no label in any row"
         raise DataError(
-            f"{settings.train} has {found}: there is nothing to learn.",
-            path=settings.train,
-            key=settings.label,
+            f"{settings.train} has {found}: there is nothing to learn.", path=settings.train, key=settings.label
         )
     corpora = {"train": train}
     for name in ("validation", "test"):
         path = getattr(settings, name)
         if path is not None:
-            corpora[name] = given.get(name) or read(
-                path, split=name, **{**reading, **train.reading()}
-            )
+            corpora[name] = given.get(name) or read(path, split=name, **{**reading, **train.reading()})
             require_kind(corpora[name], kind, "the training data")
     return kind, corpora

@@ -19,9 +19,7 @@ def class_loss(settings: Settings, kind: Kind, corpus: Corpus) -> ClassLoss:
     for key in ("class_weights", "balanced"):
         if getattr(settings, key) and not kind.one_class:
             raise ConfigError(
-                f"{key} needs one class for each text, and these labels are for "
-                f"{kind.problem_type}.",
-                key=key,
+                f"{key} needs one class for each text, and these labels are for {kind.problem_type}.", key=key
             )
     counts = list(corpus.label_counts.values())
     return ClassLoss(balanced_weights(counts) if settings.class_weights else None)

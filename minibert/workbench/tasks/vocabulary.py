@@ -61,11 +61,7 @@ def train_tokenizer(
             hint="Raise it, or leave out text in other scripts.",
         )
     # Only words that the vocabulary can spell: the library would join across a missing character.
-    spelt = {
-        word: words[word]
-        for word in sorted(words)
-        if len(word) <= _LONGEST_WORD and set(first).issuperset(word)
-    }
+    spelt = {word: words[word] for word in sorted(words) if len(word) <= _LONGEST_WORD and set(first).issuperset(word)}
     vocabulary = train_wordpiece(spelt, first, size, least=_LEAST_COUNT, progress=progress)
     return BertTokenizer(vocabulary, lowercase=lowercase, max_length=max_length)
 
@@ -77,14 +73,10 @@ def _count_words(texts: Iterable[str], lowercase: bool, progress: bool) -> Count
     normaliser looks at one character at a time, and text may be parted at any space.
     """
     runs: Counter[str] = Counter()
-    for row, text in enumerate(
-        tqdm(texts, "words", unit="text", disable=None if progress else True)
-    ):
+    for row, text in enumerate(tqdm(texts, "words", unit="text", disable=None if progress else True)):
         check_text(row, text, most=None)
         runs.update(re.findall(r"[^ \t\n\r]+", text))
-    splitter = BertTokenizer(
-        {token: number for number, token in enumerate(SPECIAL_TOKENS)}, lowercase=lowercase
-    )
+    splitter = BertTokenizer({token: number for number, token in enumerate(SPECIAL_TOKENS)}, lowercase=lowercase)
     words: Counter[str] = Counter()
     for run, count in runs.items():
         for word in splitter.words(run):

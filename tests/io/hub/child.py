@@ -42,11 +42,7 @@ def resolve(source, patterns, revision=None, kind="model") -> dict:
     return {
         "folder": str(local.folder),
         "revision": local.revision,
-        "files": {
-            path.relative_to(local.folder).as_posix(): _content(path)
-            for path in paths
-            if path.exists()
-        },
+        "files": {path.relative_to(local.folder).as_posix(): _content(path) for path in paths if path.exists()},
     }
 
 
@@ -139,9 +135,7 @@ def read_only(folder) -> None:
     """From here on nothing in a folder can be written to."""
 
     def refuse(event, arguments):
-        changes = event in _MAKES_NAMES or (
-            event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        )
+        changes = event in _MAKES_NAMES or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
         if changes and str(arguments[0]).startswith(folder):
             raise OSError(errno.EROFS, "Read-only file system", str(arguments[0]))
 
@@ -179,9 +173,7 @@ _open = Path.open
 
 def _replace_open(opened) -> None:
     Path.open = lambda self, mode="r", *arguments, **settings: (
-        opened(self, mode)
-        if self.name.endswith(".incomplete")
-        else _open(self, mode, *arguments, **settings)
+        opened(self, mode) if self.name.endswith(".incomplete") else _open(self, mode, *arguments, **settings)
     )
 
 
@@ -215,12 +207,7 @@ def _carry_out(steps) -> list[dict]:
         try:
             result = STEPS[name](*arguments)
         except MinibertError as error:
-            result = {
-                "error": type(error).__name__,
-                "text": str(error),
-                "hint": error.hint,
-                "code": error.exit_code,
-            }
+            result = {"error": type(error).__name__, "text": str(error), "hint": error.hint, "code": error.exit_code}
         if result is not None:
             found.append({**result, "seconds": time.monotonic() - start})
     return found

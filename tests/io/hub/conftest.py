@@ -66,12 +66,7 @@ def hub(_warm, server, tmp_path):
             "HF_HUB_OFFLINE": "0",
             **environment,
         }
-        case = {
-            "environment": settings,
-            "processes": processes,
-            "steps": steps,
-            "output": str(output),
-        }
+        case = {"environment": settings, "processes": processes, "steps": steps, "output": str(output)}
         _warm.stdin.write(json.dumps(case) + "\n")
         _warm.stdin.flush()
         codes = json.loads(_warm.stdout.readline())

@@ -34,9 +34,7 @@ def whole(server, saved):
 def test_offline_a_cached_model_loads_without_a_socket(server, hub, whole):
     first = hub(["load_everything", "owner/tiny"])[0]
     server.requests.clear()
-    loaded, calls = hub(
-        ["without_network"], ["load_everything", "owner/tiny"], ["calls"], HF_HUB_OFFLINE="1"
-    )
+    loaded, calls = hub(["without_network"], ["load_everything", "owner/tiny"], ["calls"], HF_HUB_OFFLINE="1")
     assert loaded["sum"] == first["sum"] and loaded["revision"] == COMMIT
     assert not calls["calls"] and not server.requests
 
@@ -133,9 +131,7 @@ def test_a_damaged_cache_says_so_offline_and_is_mended_online(server, hub, cache
     do, words = DAMAGES[damage]
     do(cache)
     all_of_it = ["resolve", "owner/tiny", ["*"]]
-    *broken, mended, after = hub(
-        ["offline", True], ASK, all_of_it, ["offline", False], ASK, ["offline", True], ASK
-    )
+    *broken, mended, after = hub(["offline", True], ASK, all_of_it, ["offline", False], ASK, ["offline", True], ASK)
     for found in broken:
         assert found["error"] == "HubError" and words in found["text"], found
         assert str(cache) in found["text"] and "with a network" in found["hint"]

@@ -77,9 +77,7 @@ def test_a_download_that_breaks_is_no_download(server, hub, tmp_path, fault, nam
 @pytest.mark.parametrize("name", [PLAIN, LARGE])
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("seed", range(20))
-def test_a_download_that_breaks_is_no_download_twenty_times(
-    server, hub, tmp_path, fault, name, seed
-):
+def test_a_download_that_breaks_is_no_download_twenty_times(server, hub, tmp_path, fault, name, seed):
     _break_and_mend(server, hub, tmp_path, fault, name, seed)
 
 
@@ -90,9 +88,7 @@ def _break_and_mend(server, hub, tmp_path, fault, name, seed):
     set_on(server, name, body)
     ask = ["resolve", "owner/tiny", [name]]
     pinned = [*ask, COMMIT]
-    broken, *offline, mended = hub(
-        ask, ["offline", True], ask, pinned, ["offline", False], ["heal"], ask
-    )
+    broken, *offline, mended = hub(ask, ["offline", True], ask, pinned, ["offline", False], ["heal"], ask)
     if words is None:
         assert all(found["files"] == {name: body.hex()} for found in (broken, *offline))
     else:

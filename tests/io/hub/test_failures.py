@@ -88,11 +88,7 @@ def test_a_file_that_fails_is_named(server, fetch, place, kind):
     fault, words = AT_A_FILE[kind]
     folder = f"/resolve/{COMMIT}" if place == "/resolve" else place
     server.answers = {f"{folder}/model.safetensors": fault}
-    host = (
-        server.endpoint
-        if place == "/resolve"
-        else server.endpoint.replace("127.0.0.1", "localhost")
-    )
+    host = server.endpoint if place == "/resolve" else server.endpoint.replace("127.0.0.1", "localhost")
     found = fetch()
     assert found["error"] == "HubError" and words in found["text"], found
     begin = f"model.safetensors of owner/tiny at revision 'main' could not be fetched from {host}: "
@@ -105,9 +101,7 @@ def test_a_login_page_for_a_file(server, fetch):
     assert "config.json of owner/tiny" in found["text"] and "not one of a Hub" in found["text"]
 
 
-@pytest.mark.parametrize(
-    ("store", "words"), [(NOBODY, "refused the connection"), (UNKNOWN, "(DNS)")]
-)
+@pytest.mark.parametrize(("store", "words"), [(NOBODY, "refused the connection"), (UNKNOWN, "(DNS)")])
 def test_the_host_that_failed_is_named(server, fetch, store, words):
     """It need not be the Hub: large files are kept elsewhere."""
     server.store = store
@@ -146,9 +140,7 @@ def test_an_odd_wait_is_not_repeated(fetch, monkeypatch):
 @pytest.mark.parametrize("fault", ["token", "busy", "forbidden", "portal", "private"])
 def test_no_token_with_debug(hub, fault):
     """The server repeats the token in its text and in its headers."""
-    found = hub(
-        ["command", "predict", f"owner/{fault}", "a text", "--debug"], HF_HUB_VERBOSITY="debug"
-    )[0]
+    found = hub(["command", "predict", f"owner/{fault}", "a text", "--debug"], HF_HUB_VERBOSITY="debug")[0]
     assert found["code"] == 1
     assert "Traceback" in found["log"] and "HubError" in found["log"]
     assert "bad token ..." in found["log"]  # it was there to be repeated

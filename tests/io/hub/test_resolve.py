@@ -85,9 +85,7 @@ def test_a_repository_without_the_files_says_which(fetch):
 # Names that lead elsewhere
 
 
-@pytest.mark.parametrize(
-    "source", ["./x", "~nobody-of-that-name/x", "a/b/c", "a--b", "x.git", *ELSEWHERE.values()]
-)
+@pytest.mark.parametrize("source", ["./x", "~nobody-of-that-name/x", "a/b/c", "a--b", "x.git", *ELSEWHERE.values()])
 def test_what_is_no_id_is_not_looked_for_on_the_hub(server, hub, source, tmp_path):
     opened, found = hub(["opened_beside", str(tmp_path)], ["resolve", source, WEIGHTS])
     assert found["error"] == "CheckpointError" and "no folder" in found["text"]
@@ -97,9 +95,7 @@ def test_what_is_no_id_is_not_looked_for_on_the_hub(server, hub, source, tmp_pat
 
 @pytest.mark.parametrize("revision", ELSEWHERE.values(), ids=ELSEWHERE)
 def test_a_revision_that_leads_elsewhere_is_refused(server, hub, revision, tmp_path):
-    opened, found = hub(
-        ["opened_beside", str(tmp_path)], ["resolve", "owner/tiny", WEIGHTS, revision]
-    )
+    opened, found = hub(["opened_beside", str(tmp_path)], ["resolve", "owner/tiny", WEIGHTS, revision])
     assert found["error"] == "CheckpointError" and found["text"].isprintable()
     assert f"{revision!r} is not a revision of owner/tiny" in found["text"]
     assert not server.requests and not opened["opened"]

@@ -48,9 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         default="table",
         help="the ratios (default); where the time of the cases goes; other engines",
     )
-    parser.add_argument(
-        "--only", nargs="+", default=[], metavar="PATTERN", help="cases with this in their name"
-    )
+    parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="cases with this in their name")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
@@ -122,9 +120,7 @@ def _measure(cases: list, options: argparse.Namespace, notes: list[str]) -> None
             left = spent / max(done, 1) * (len(cases) - done)
         _say(f"{done + 1}/{len(cases)}  {case.name}  ({spent:.0f} s; about {left:.0f} s to go)")
         try:
-            result = measure(
-                case, rounds=options.rounds, clock=options.clock, peaks=peaks, say=_say
-            )
+            result = measure(case, rounds=options.rounds, clock=options.clock, peaks=peaks, say=_say)
         except Disagreement as error:
             failures.append(f"NO RESULT: {case.name}: {error}")
             _say(failures[-1])

@@ -72,10 +72,7 @@ def same_answers(outputs: dict[str, Answers], in_bf16: Sequence[str]) -> str:
         swapped = sum(one[0] != two[0] for one, two in pairs) / len(pairs)
         require(f"{name}: share of other labels", swapped, 0.01)
     what = "largest difference of probabilities"
-    return ", ".join(
-        require(f"{what}, {bound.split()[-1]}", error, BOUNDS[bound])
-        for bound, error in errors.items()
-    )
+    return ", ".join(require(f"{what}, {bound.split()[-1]}", error, BOUNDS[bound]) for bound, error in errors.items())
 
 
 Step = tuple[float, dict[str, Tensor]]  # the loss, and the gradient of each parameter
@@ -111,9 +108,7 @@ def same_first_step(
     exact = dtype == "fp32"
     loss_bound = BOUNDS["official model fp32" if exact else "module bf16"]
     what = "relative error of the gradient"
-    said = [
-        require("relative error of the first loss", _largest(_losses(truths, found)), loss_bound)
-    ]
+    said = [require("relative error of the first loss", _largest(_losses(truths, found)), loss_bound)]
     if exact:
         return ", ".join([*said, require(what, _largest(errors), BOUNDS["gradient fp32"])])
     own = _errors(truths, [_first_step(theirs(still), batch, dtype) for batch in batches])

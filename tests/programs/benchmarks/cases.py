@@ -59,9 +59,7 @@ def all_cases(quick: bool = False) -> list[Case]:
 def chosen(cases: Sequence[Case], patterns: Sequence[str]) -> list[Case]:
     """The cases of which a part matches one of the patterns (with * and ?); all without any."""
     return [
-        case
-        for case in cases
-        if not patterns or any(fnmatchcase(case.name, f"*{pattern}*") for pattern in patterns)
+        case for case in cases if not patterns or any(fnmatchcase(case.name, f"*{pattern}*") for pattern in patterns)
     ]
 
 

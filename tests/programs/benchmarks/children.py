@@ -75,10 +75,7 @@ def _memory(key: str) -> float:
     return int(value) * 1024 / 1e6
 
 
-TASKS = {
-    task.__name__: task
-    for task in (predict_with_minibert, predict_with_pipeline, predict_with_classes, train)
-}
+TASKS = {task.__name__: task for task in (predict_with_minibert, predict_with_pipeline, predict_with_classes, train)}
 
 if __name__ == "__main__":
     print(json.dumps(TASKS[sys.argv[1]](*sys.argv[2:])), flush=True)

@@ -78,9 +78,7 @@ def _busy_seconds() -> float | None:
     """What all processors have spent on anything but idling and waiting for disks."""
     if not _STAT.exists():
         return None
-    user, nice, system, _idle, _wait, *interrupts_and_stolen = (
-        _STAT.read_text().split("\n")[0].split()[1:9]
-    )
+    user, nice, system, _idle, _wait, *interrupts_and_stolen = _STAT.read_text().split("\n")[0].split()[1:9]
     ticks = sum(map(int, (user, nice, system, *interrupts_and_stolen)))
     return ticks / os.sysconf("SC_CLK_TCK")
 

@@ -77,10 +77,7 @@ def same_work(material: Material, dtype: str) -> Job:
     warnings.filterwarnings("ignore")  # exporting warns of each shape that it traces
     job = inference.same_work(material, dtype)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(material.folder)
-    batches = [
-        {name: batch[name].numpy() for name in INPUTS}
-        for batch in material.batches(material.by_length)
-    ]
+    batches = [{name: batch[name].numpy() for name in INPUTS} for batch in material.batches(material.by_length)]
     variants = [_variant("OpenVINO", f"openvino, {dtype}", _openvino(model, dtype), batches)]
     if dtype == "fp32":
         variants.append(_variant("ONNX Runtime", "onnxruntime, fp32", _onnx(model), batches))
@@ -134,9 +131,7 @@ def _onnx(model: nn.Module) -> Callable[[Any], np.ndarray]:
 
     path = scratch() / "model.onnx"
     axes = {name: {0: "B", 1: "S"} for name in INPUTS}
-    torch.onnx.export(
-        _Logits(model), _example(), path, input_names=list(INPUTS), dynamic_axes=axes, dynamo=False
-    )
+    torch.onnx.export(_Logits(model), _example(), path, input_names=list(INPUTS), dynamic_axes=axes, dynamo=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

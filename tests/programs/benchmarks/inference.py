@@ -42,16 +42,8 @@ def same_work(material: Material, dtype: str) -> Job:
         variant("transformers", f"transformers, {dtype} weights", theirs(material.folder, **how)),
         variant("transformers again", "the same again", theirs(material.folder, **how)),
         variant("minibert", f"the lesson, {dtype} weights", ours(material.folder, **how)),
-        variant(
-            "minibert accelerated",
-            "the same after accelerate(model)",
-            accelerate(ours(material.folder, **how)),
-        ),
-        variant(
-            "minibert prepared",
-            "prepare(model), as Predictor has it",
-            prepare(ours(material.folder, **how)),
-        ),
+        variant("minibert accelerated", "the same after accelerate(model)", accelerate(ours(material.folder, **how))),
+        variant("minibert prepared", "prepare(model), as Predictor has it", prepare(ours(material.folder, **how))),
     ]
     truth = None
     if dtype == "bf16":

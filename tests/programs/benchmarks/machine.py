@@ -23,9 +23,7 @@ def describe() -> dict[str, Any]:
     cpu = _cpu_info()
     return {
         "cpu": cpu.get("model name", platform.processor() or platform.machine()),
-        "family/model/stepping": "/".join(
-            cpu.get(key, "?") for key in ("cpu family", "model", "stepping")
-        ),
+        "family/model/stepping": "/".join(cpu.get(key, "?") for key in ("cpu family", "model", "stepping")),
         "flags": [flag for flag in FLAGS if flag in cpu.get("flags", "").split()],
         "processors": os.cpu_count(),
         "system": platform.platform(),
@@ -38,10 +36,7 @@ def describe() -> dict[str, Any]:
 
 def matrix_peaks(clock: str) -> dict[str, float]:
     """Operations a second of the best large matrix product, in each dtype."""
-    return {
-        "fp32": matrix_peak(torch.float32, clock),
-        "bf16": matrix_peak(torch.bfloat16, clock),
-    }
+    return {"fp32": matrix_peak(torch.float32, clock), "bf16": matrix_peak(torch.bfloat16, clock)}
 
 
 def matrix_peak(dtype: torch.dtype, clock: str, size: int = 2048) -> float:
@@ -65,10 +60,7 @@ def _cpu_info() -> dict[str, str]:
     if not path.exists():
         return {}
     first = path.read_text().split("\n\n")[0]
-    return {
-        key.strip(): value.strip()
-        for key, _, value in (line.partition(":") for line in first.splitlines())
-    }
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
 
 
 def _version(package: str) -> str | None:

@@ -124,10 +124,7 @@ class Material:
         """
         config = self.config
         width, inner = config["hidden_size"], config["intermediate_size"]
-        layer = sum(
-            2 * length * (4 * width**2 + 2 * width * inner) + 4 * length**2 * width
-            for length in self.lengths
-        )
+        layer = sum(2 * length * (4 * width**2 + 2 * width * inner) + 4 * length**2 * width for length in self.lengths)
         head = 2 * masked * (width**2 + width * config["vocab_size"])
         return float(config["num_hidden_layers"] * layer + head)
 
@@ -140,12 +137,7 @@ def padding(batches: Sequence[Mapping[str, torch.Tensor]]) -> str:
 
 
 def prepare(
-    kind: str,
-    texts: str,
-    model: str,
-    head: str = "SequenceClassification",
-    *,
-    of_one_length: bool = False,
+    kind: str, texts: str, model: str, head: str = "SequenceClassification", *, of_one_length: bool = False
 ) -> Material:
     """The material of a case.
 
@@ -173,9 +165,7 @@ def prepare(
     )
 
 
-def _from_here_and_there(
-    examples: Sequence[Example], folder: Path, count: int, batch_size: int
-) -> list[Example]:
+def _from_here_and_there(examples: Sequence[Example], folder: Path, count: int, batch_size: int) -> list[Example]:
     """Evenly spaced batches of the examples in order of length."""
     rows = BertTokenizer.from_pretrained(folder).encode([example.text for example in examples])
     lengths = [len(row.input_ids) for row in rows]
@@ -211,8 +201,7 @@ def made_up(texts: str, count: int) -> tuple[Sequence[Example], Sequence[str]]:
     draw = random.Random(SEED)
     most = 12 if texts == "short" else 30
     return [
-        Example(" ".join(draw.choices(WORDS, k=draw.randint(3, most))), label=draw.randint(0, 1))
-        for _ in range(count)
+        Example(" ".join(draw.choices(WORDS, k=draw.randint(3, most))), label=draw.randint(0, 1)) for _ in range(count)
     ], ("no", "yes")
 
 

@@ -105,10 +105,7 @@ class Result:
 
     def range_of_ratios(self, name: str) -> tuple[float, float]:
         """The smallest and the largest ratio of a single round."""
-        ratios = [
-            one / other
-            for one, other in zip(self.values[self.reference], self.values[name], strict=True)
-        ]
+        ratios = [one / other for one, other in zip(self.values[self.reference], self.values[name], strict=True)]
         return min(ratios), max(ratios)
 
     @property
@@ -127,14 +124,7 @@ class Result:
         return self.others_busy is not None and self.others_busy > IDLE
 
 
-def measure(
-    case: Case,
-    *,
-    rounds: int,
-    clock: str,
-    peaks: Mapping[str, float],
-    say: Callable[[str], None],
-) -> Result:
+def measure(case: Case, *, rounds: int, clock: str, peaks: Mapping[str, float], say: Callable[[str], None]) -> Result:
     """Builds a case, goes through one round to warm up and to compare, then through the others.
 
     Raises:
@@ -149,9 +139,7 @@ def measure(
     if job.unit == "s":
         say(f"         {rounds} rounds of about {sum(warm_up.values()):.1f} s")
         neighbours = Neighbours()
-        all_rounds = [
-            _round(order.sample(job.variants, len(job.variants)), clock)[0] for _ in range(rounds)
-        ]
+        all_rounds = [_round(order.sample(job.variants, len(job.variants)), clock)[0] for _ in range(rounds)]
     else:
         all_rounds = [warm_up]
     return Result(

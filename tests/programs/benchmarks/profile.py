@@ -36,10 +36,7 @@ def profile(case: Case, peaks: dict[str, float]) -> str:
     parts = [f"## {case.name}: {job.sizes}"]
     for variant in [job.variants[0], *job.variants[2:]]:
         seconds, by_kind, rest = _shares(variant)
-        rows = [
-            (kind, f"{1000 * spent:.1f}", f"{spent / seconds:.1%}")
-            for kind, spent in by_kind.most_common()
-        ]
+        rows = [(kind, f"{1000 * spent:.1f}", f"{spent / seconds:.1%}") for kind, spent in by_kind.most_common()]
         lines = [f"### {variant.name}: {1000 * seconds:.0f} ms ({variant.what})"]
         lines.append(table(("kind", "ms", "share"), rows))
         products = by_kind["matrix products"]

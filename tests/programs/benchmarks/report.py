@@ -21,12 +21,7 @@ def markdown(results: Sequence[Result], machine: dict[str, Any]) -> str:
 
 def summary(results: Sequence[Result]) -> str:
     """One row for each kind of work, texts and model: ratios, with the noise in brackets."""
-    header = (
-        "case",
-        "minibert's defaults over what people commonly write",
-        "same work, fp32",
-        "same work, bf16",
-    )
+    header = ("case", "minibert's defaults over what people commonly write", "same work, fp32", "same work, bf16")
     cells = {result.case: _cell(result) for result in results}
     rows = [
         (row.replace("/", ", "), *(cells.get(f"{row}/{way}", "") for way in WAYS))
@@ -95,14 +90,7 @@ def _details(result: Result) -> str:
         ]
         rows.append(cells)
     unit = "seconds" if result.unit == "s" else result.unit
-    header = (
-        "variant",
-        unit,
-        "real tokens/s",
-        "times the reference",
-        "of the peak",
-        "what it does",
-    )
+    header = ("variant", unit, "real tokens/s", "times the reference", "of the peak", "what it does")
     others = "unknown" if result.others_busy is None else f"{result.others_busy:.2f}"
     busy = " THE MACHINE WAS NOT IDLE." if result.disturbed else ""
     return "\n\n".join(

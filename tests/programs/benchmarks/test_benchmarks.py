@@ -26,18 +26,9 @@ TRIAL = ("inference/short/tiny/written", "training/short/tiny/same/fp32")
 
 def _run(folder, *arguments):
     """The command, as a user runs it: name -> its results, and what it printed."""
-    command = [
-        sys.executable,
-        "-m",
-        "tests.programs.benchmarks",
-        "--quick",
-        "--output",
-        folder / "out",
-    ]
+    command = [sys.executable, "-m", "tests.programs.benchmarks", "--quick", "--output", folder / "out"]
     environment = {key: os.environ[key] for key in os.environ if key != "MINIBERT_DATA"}
-    done = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, env=environment, timeout=900
-    )
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=900)
     assert done.returncode == 0, done.stderr
     record = json.loads((folder / "out.json").read_text())
     return {result["case"]: result for result in record["results"]}, done.stdout
@@ -127,9 +118,7 @@ def material():
 
 def test_the_arithmetic_is_what_torch_counts(material):
     """One text at a time, so that there is no padding; the pooler and the classes are left out."""
-    model = transformers.BertForSequenceClassification.from_pretrained(
-        material.folder, attn_implementation="eager"
-    )
+    model = transformers.BertForSequenceClassification.from_pretrained(material.folder, attn_implementation="eager")
     batches = [material.tokenizer(text) for text in material.texts]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         for batch in batches:
@@ -202,9 +191,7 @@ def test_disagreement_on_the_first_step_ends_the_run(material, monkeypatch, dtyp
         return model
 
     if fault == "kernel":  # the one of training on a CPU, which eval mode does not run
-        monkeypatch.setattr(
-            attention, "attention_in_chunks", lambda *inputs: 1.1 * real_kernel(*inputs)
-        )
+        monkeypatch.setattr(attention, "attention_in_chunks", lambda *inputs: 1.1 * real_kernel(*inputs))
     if fault is None:
         assert agreement.same_first_step(theirs, ours, material.folder, batches, dtype)
     else:

@@ -22,10 +22,7 @@ def as_written(material: Material) -> Job:
     def reference(name: str, what: str) -> Variant:
         def run(timed: Stopwatch) -> Batches:
             with timed:
-                return [
-                    theirs(group, padding=True, truncation=True, return_tensors="pt")
-                    for group in groups
-                ]
+                return [theirs(group, padding=True, truncation=True, return_tensors="pt") for group in groups]
 
         return Variant(name, what, run)
 

@@ -39,9 +39,7 @@ def same_work(material: Material, dtype: str) -> Job:
 
     Batches are made before. bf16 is autocast over fp32 weights, as both libraries train.
     """
-    batches, others = (
-        one.batches(range(len(one.texts)), labels=True) for one in (material, material.others())
-    )
+    batches, others = (one.batches(range(len(one.texts)), labels=True) for one in (material, material.others()))
     theirs = transformers.BertForSequenceClassification.from_pretrained
     ours = BertForSequenceClassification.from_pretrained
     return _same_steps(material, batches, others, dtype, theirs, ours)
@@ -51,10 +49,7 @@ def masked_lm(material: Material, dtype: str) -> Job:
     """The same optimizer steps of masked-LM training; the masked batches are made before."""
     generator = torch.Generator().manual_seed(SEED)
     batches, others = (
-        [
-            _mask(batch, material.tokenizer.mask_id, generator)
-            for batch in one.batches(range(len(one.texts)))
-        ]
+        [_mask(batch, material.tokenizer.mask_id, generator) for batch in one.batches(range(len(one.texts)))]
         for one in (material, material.others())
     )
     theirs = transformers.BertForMaskedLM.from_pretrained
@@ -76,13 +71,7 @@ def _mask(batch: Inputs, mask_id: int, generator: torch.Generator) -> Inputs:
 
 
 def _same_steps(
-    material: Material,
-    batches: list[Inputs],
-    others: list[Inputs],
-    dtype: str,
-    theirs: Any,
-    ours: Any,
-    masked: int = 0,
+    material: Material, batches: list[Inputs], others: list[Inputs], dtype: str, theirs: Any, ours: Any, masked: int = 0
 ) -> Job:
     folder = material.folder
     compared = batches[:1] if dtype == "fp32" else [batches[0], *others]
@@ -96,9 +85,7 @@ def _same_steps(
         variants=[
             reference("transformers", "the tutorials' loop, AdamW as torch gives it"),
             reference("transformers again", "the same again"),
-            reference(
-                "transformers with fused AdamW", "AdamW(fused=True), as minibert", fused=True
-            ),
+            reference("transformers with fused AdamW", "AdamW(fused=True), as minibert", fused=True),
             minibert_steps("minibert", "minibert's optimizer_step", ours(folder), batches, dtype),
         ],
         compare=lambda outputs: said,
@@ -124,9 +111,7 @@ def reference_loop(
     tutorials do not clip gradients; minibert and Trainer do.
     """
     model.train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=fused or None
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=fused or None)
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, 0, MANY)
 
     def run(timed: Stopwatch) -> None:
@@ -204,11 +189,7 @@ def as_written(material: Material) -> Job:
 
     to_limit = {"padding": "max_length", "max_length": material.pad_to}
     said = agreement.same_first_step(
-        made,
-        BertForSequenceClassification.from_pretrained,
-        folder,
-        [dict(next(iter(loader())))],
-        "fp32",
+        made, BertForSequenceClassification.from_pretrained, folder, [dict(next(iter(loader())))], "fp32"
     )
     order = f"the tutorials' loop with transformers, shuffled batches of {size}"
 
@@ -223,9 +204,7 @@ def as_written(material: Material) -> Job:
         _finetuning("minibert", f"`minibert train`, {default} by default", material, "auto"),
     ]
     if default != "fp32":
-        variants.append(
-            _finetuning("minibert in fp32", "the same with --precision fp32", material, "fp32")
-        )
+        variants.append(_finetuning("minibert in fp32", "the same with --precision fp32", material, "fp32"))
     if importlib.util.find_spec("accelerate"):
         variants.append(_trainer(made(folder), tokenizer, material))
     return Job(
@@ -241,8 +220,7 @@ def _rows(tokenizer: Any, material: Material) -> list[dict[str, Any]]:
     """The texts, tokenised by transformers, as a data set of its kind holds them."""
     encoded = tokenizer(material.texts, truncation=True)
     return [
-        {**{key: encoded[key][row] for key in encoded}, "labels": label}
-        for row, label in enumerate(material.labels)
+        {**{key: encoded[key][row] for key in encoded}, "labels": label} for row, label in enumerate(material.labels)
     ]
 
 
@@ -252,18 +230,13 @@ def _finetuning(name: str, what: str, material: Material, precision_name: str) -
     What is left out is left out on all sides: reading, evaluating after the epoch, writing.
     """
     model = BertForSequenceClassification.from_pretrained(material.folder)
-    examples = [
-        Example(text, label=label)
-        for text, label in zip(material.texts, material.labels, strict=True)
-    ]
+    examples = [Example(text, label=label) for text, label in zip(material.texts, material.labels, strict=True)]
     dataset = Dataset(examples, material.tokenizer)
     groups = parameter_groups(model.named_parameters(), weight_decay=WEIGHT_DECAY)
     optimizer = build_optimizer(groups, learning_rate=LEARNING_RATE)
 
     def batches_of_epoch(epoch: int) -> list[Batch]:
-        return planned(
-            dataset, material.tokenizer, batch_size=material.batch_size, seed=SEED, epoch=epoch
-        )
+        return planned(dataset, material.tokenizer, batch_size=material.batch_size, seed=SEED, epoch=epoch)
 
     def run(timed: Stopwatch) -> None:
         seed_everything(SEED)

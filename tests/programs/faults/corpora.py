@@ -26,11 +26,7 @@ FAULTS = [
         ("a title ends a sentence", "if short or (following", "if (following"),
         ("an initial ends a sentence", 'if "." in word or (len', "if (len"),
         ("a wrapped line ends a sentence", 'r"\\n\\s*\\n|\\n(?=', 'r"\\n\\s*\\n|\\n(?=|'),
-        (
-            "a folder as the disk has it",
-            "found = sorted(path for path in below",
-            "found = list(path for path in below",
-        ),
+        ("a folder as the disk has it", "found = sorted(path for path in below", "found = list(path for path in below"),
         ("code is prose", "if code_from is not None and indent >= code_from:", "if False:"),
         ("docstrings twice", "if text not in seen]", "]"),
         (

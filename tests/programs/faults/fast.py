@@ -21,11 +21,7 @@ FAULTS = [
         ("in chunks: no mask on the way back", "dp.mul_(mask)", "pass"),
         ("in chunks: dV of all, not of the kept", "kept = mask.mul_(pattern)", "kept = pattern"),
         ("in chunks: queries not scaled", " / math.sqrt(query.shape[-1])", ""),
-        (
-            "in chunks: scores rounded to 16 bits",
-            "torch.promote_types(query.dtype, torch.float32)",
-            "query.dtype",
-        ),
+        ("in chunks: scores rounded to 16 bits", "torch.promote_types(query.dtype, torch.float32)", "query.dtype"),
         ("in chunks: values not scaled", " * dropout_scale(dropout_p)", ""),
         (
             "in chunks: a chunk starts at the wrong token",
@@ -34,9 +30,7 @@ FAULTS = [
         ),
     ),
     *faults(
-        "fast/chunked.py",
-        "fast/test_accelerate",
-        ("spare rows: whatever was there", "packed[tokens:] = 0", "pass"),
+        "fast/chunked.py", "fast/test_accelerate", ("spare rows: whatever was there", "packed[tokens:] = 0", "pass")
     ),
     *faults(
         "fast/rows.py",

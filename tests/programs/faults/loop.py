@@ -14,11 +14,7 @@ FAULTS = [
         ("a window without labels divides by zero", "(counts[name] or 1)", "counts[name]"),
         ("the scaler is left out", "scaler.scale(loss).backward()", "loss.backward()"),
         ("clipped before unscaling", "    scaler.unscale_(optimizer)\n", ""),
-        (
-            "never clipped",
-            "nn.utils.clip_grads_with_norm_(parameters, training.clip_norm, norm)",
-            "pass",
-        ),
+        ("never clipped", "nn.utils.clip_grads_with_norm_(parameters, training.clip_norm, norm)", "pass"),
         ("the scale never changes", "        scaler.update()\n", ""),
         (
             "the schedule counts skipped steps",
@@ -32,22 +28,10 @@ FAULTS = [
             "scaler.scale(loss).backward()",
             "with training.autocast():\n            scaler.scale(loss).backward()",
         ),
-        (
-            "dropout stays off after an evaluation",
-            "            training.model.train()",
-            "            pass",
-        ),
-        (
-            "a skipped step spoils the epoch's loss",
-            "            if not step.skipped:\n",
-            "            if True:\n",
-        ),
+        ("dropout stays off after an evaluation", "            training.model.train()", "            pass"),
+        ("a skipped step spoils the epoch's loss", "            if not step.skipped:\n", "            if True:\n"),
         ("skips are forgotten", "position.skipped_in_a_row + 1 if step.skipped else 0", "0"),
-        (
-            "arguments are checked late",
-            "    return _train(training",
-            "    yield from _train(training",
-        ),
+        ("arguments are checked late", "    return _train(training", "    yield from _train(training"),
         ("evaluation leaves its mode behind", "module.training = mode", "pass"),
         ("evaluation with dropout", "        model.eval()\n", ""),
         (

@@ -45,11 +45,7 @@ ATTENTION = [
             "mask[:, None, :, None] & mask[:, None, None, :]",
             "mask[:, None, :, None]",
         ),
-        (
-            "mask on the query axis",
-            "else mask[:, None, None, :]",
-            "else mask[:, None, :, None]",
-        ),
+        ("mask on the query axis", "else mask[:, None, None, :]", "else mask[:, None, :, None]"),
         (
             "padding keeps its share of the pattern",
             "pattern = pattern.masked_fill(~both_real, 0.0)",
@@ -70,11 +66,7 @@ ATTENTION = [
             "value = F.dropout(value, dropout_p)",
         ),
         ("no attention dropout", "self.dropout_p if self.training else 0.0", "0.0"),
-        (
-            "attention dropout at the hidden rate",
-            "config.attention_probs_dropout_prob",
-            "config.hidden_dropout_prob",
-        ),
+        ("attention dropout at the hidden rate", "config.attention_probs_dropout_prob", "config.hidden_dropout_prob"),
     ),
 ]
 
@@ -94,10 +86,7 @@ EMBEDDINGS = [
     Fault(
         "embedding dropout before the norm",
         "embeddings.py",
-        (
-            ("self.norm(total)", "self.norm(self.dropout(total))"),
-            ("self.dropout(normed)", "normed"),
-        ),
+        (("self.norm(total)", "self.norm(self.dropout(total))"), ("self.dropout(normed)", "normed")),
         f"tests/{DROPOUT}.py",
     ),
 ]
@@ -107,10 +96,7 @@ ENCODER = [
         "pre-norm",
         "encoder.py",
         (
-            (
-                "self.attention(hidden, inside)",
-                "self.attention(self.attention_norm(hidden), inside)",
-            ),
+            ("self.attention(hidden, inside)", "self.attention(self.attention_norm(hidden), inside)"),
             ("hidden = self.attention_norm(total)", "hidden = total"),
         ),
         f"tests/{PARITY}.py",
@@ -149,22 +135,14 @@ ENCODER = [
     *faults(
         "encoder.py",
         "lesson/test_trace",
-        (
-            "recomputation sees no replacement",
-            "repeat(scope.replaying())",
-            "repeat(Scope(scope.layout))",
-        ),
+        ("recomputation sees no replacement", "repeat(scope.replaying())", "repeat(Scope(scope.layout))"),
         ("recomputation records", "repeat(scope.replaying())", "repeat(scope)"),
     ),
     *faults(
         "encoder.py",
         "lesson/test_encoder",
         ("reentrant recomputation", "use_reentrant=False", "use_reentrant=True"),
-        (
-            "recomputation never happens",
-            "recompute = self.gradient",
-            "recompute = 0 and self.gradient",
-        ),
+        ("recomputation never happens", "recompute = self.gradient", "recompute = 0 and self.gradient"),
     ),
 ]
 
@@ -192,11 +170,7 @@ MODEL = [
     *faults(
         "bert.py",
         "lesson/test_heads",
-        (
-            "pooler on column 0, padding on the left",
-            "layout.first_tokens(hidden)",
-            "layout.pad(hidden)[:, 0]",
-        ),
+        ("pooler on column 0, padding on the left", "layout.first_tokens(hidden)", "layout.pad(hidden)[:, 0]"),
     ),
     *faults(
         "bert.py",
@@ -207,16 +181,8 @@ MODEL = [
             'self.pooler(first, scope.inside("pooler"))',
         ),
     ),
-    *faults(
-        "base.py",
-        "lesson/test_bert",
-        ("frozen parts have dropout", "part.training = False", "pass"),
-    ),
-    *faults(
-        "outputs.py",
-        "lesson/test_trace",
-        ("misspelt names pass", "trace.finish()", "pass"),
-    ),
+    *faults("base.py", "lesson/test_bert", ("frozen parts have dropout", "part.training = False", "pass")),
+    *faults("outputs.py", "lesson/test_trace", ("misspelt names pass", "trace.finish()", "pass")),
     *faults(
         "layout.py",
         "lesson/test_layout",
@@ -226,11 +192,7 @@ MODEL = [
             "lengths[lengths > 0].unique_consecutive(",
         ),
     ),
-    *faults(
-        "layout.py",
-        PARITY,
-        ("first tokens in packed order", "long()[order.argsort()]", "long()"),
-    ),
+    *faults("layout.py", PARITY, ("first tokens in packed order", "long()[order.argsort()]", "long()")),
 ]
 
 HEADS = [
@@ -243,60 +205,28 @@ HEADS = [
             'scope.tap("activation", self.activation(hidden))',
             'scope.tap("activation", F.relu(hidden))',
         ),
-        (
-            "no norm in the masked-LM head",
-            'scope.tap("norm", self.norm(hidden))',
-            'scope.tap("norm", hidden)',
-        ),
-        (
-            "no bias in the decoder",
-            "F.linear(hidden, table, self.bias)",
-            "F.linear(hidden, table)",
-        ),
+        ("no norm in the masked-LM head", 'scope.tap("norm", self.norm(hidden))', 'scope.tap("norm", hidden)'),
+        ("no bias in the decoder", "F.linear(hidden, table, self.bias)", "F.linear(hidden, table)"),
         (
             "an untied decoder is not used",
             "table = word_table if self.decoder is None else self.decoder.weight",
             "table = word_table",
         ),
-        (
-            "a tied decoder does not train the word table",
-            "table = word_table if",
-            "table = word_table.detach() if",
-        ),
-        (
-            "start and end swapped",
-            "start, end = logits.unbind",
-            "end, start = logits.unbind",
-        ),
+        ("a tied decoder does not train the word table", "table = word_table if", "table = word_table.detach() if"),
+        ("start and end swapped", "start, end = logits.unbind", "end, start = logits.unbind"),
         (
             "loss averaged over padding",
             '{"token": losses.cross_entropy(logits, layout.unpad(labels))}',
             '{"token": (losses.cross_entropy(logits, layout.unpad(labels))[0], labels.numel())}',
         ),
     ),
-    *faults(
-        "losses.py",
-        PARITY,
-        (
-            "-100 is counted",
-            "return int((labels != IGNORED).sum())",
-            "return labels.numel()",
-        ),
-    ),
+    *faults("losses.py", PARITY, ("-100 is counted", "return int((labels != IGNORED).sum())", "return labels.numel()")),
     *faults(
         "losses.py",
         "lesson/test_heads",
-        (
-            "nothing counts: 0 / 0",
-            "total / (count or 1)",
-            "total / count if count else total * torch.nan",
-        ),
+        ("nothing counts: 0 / 0", "total / (count or 1)", "total / count if count else total * torch.nan"),
     ),
-    *faults(
-        "heads.py",
-        "lesson/test_heads",
-        ("spans may fall on padding", "value=-torch.inf", "value=0.0"),
-    ),
+    *faults("heads.py", "lesson/test_heads", ("spans may fall on padding", "value=-torch.inf", "value=0.0")),
     *faults(
         "heads.py",
         DROPOUT,
@@ -305,25 +235,13 @@ HEADS = [
             "config.seq_classif_dropout if distil else config.head_dropout",
             "config.head_dropout",
         ),
-        (
-            "DistilBERT's span head without dropout",
-            "config.qa_dropout if config.is_distilbert else 0.0",
-            "0.0",
-        ),
-        (
-            "BERT's span head with dropout",
-            "config.qa_dropout if config.is_distilbert else 0.0",
-            "config.qa_dropout",
-        ),
+        ("DistilBERT's span head without dropout", "config.qa_dropout if config.is_distilbert else 0.0", "0.0"),
+        ("BERT's span head with dropout", "config.qa_dropout if config.is_distilbert else 0.0", "config.qa_dropout"),
     ),
     *faults(
         "config.py",
         DROPOUT,
-        (
-            "classifier_dropout ignored",
-            "rate = None if self.is_distilbert else self.classifier_dropout",
-            "rate = None",
-        ),
+        ("classifier_dropout ignored", "rate = None if self.is_distilbert else self.classifier_dropout", "rate = None"),
     ),
 ]
 
@@ -342,13 +260,7 @@ NAMES = [
         '"transformer.layer.{}.sa_layer_norm"',
         '"transformer.layer.{}.output_layer_norm"',
     ),
-    swap(
-        "names.py",
-        "lesson/test_official",
-        "gamma and beta swapped",
-        '"LayerNorm.gamma"',
-        '"LayerNorm.beta"',
-    ),
+    swap("names.py", "lesson/test_official", "gamma and beta swapped", '"LayerNorm.gamma"', '"LayerNorm.beta"'),
 ]
 
 FAULTS = [*LAYERS, *ATTENTION, *EMBEDDINGS, *ENCODER, *MODEL, *HEADS, *NAMES]

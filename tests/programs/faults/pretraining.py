@@ -6,11 +6,7 @@ FAULTS = [
     *faults(
         "workbench/tasks",
         "workbench/tasks/test_pretrain",
-        (
-            "no warning of text it has read",
-            "same and before",
-            "False and before",
-        ),
+        ("no warning of text it has read", "same and before", "False and before"),
         ("always 15%", "share=settings.mask_share", "share=0.15"),
         ("never whole words", "whole_words=settings.whole_words", "whole_words=False"),
         ("never cased", "lowercase=not settings.cased", "lowercase=True"),
@@ -19,11 +15,7 @@ FAULTS = [
             'document.text for document in documents["train"]',
             "document.text for part in documents.values() for document in part",
         ),
-        (
-            "always the usual dropout",
-            "0.1 if settings.dropout is None else settings.dropout",
-            "0.1",
-        ),
+        ("always the usual dropout", "0.1 if settings.dropout is None else settings.dropout", "0.1"),
         ("always 32 rows", "tokens = settings.batch_size *", "tokens = 32 *"),
         ("one epoch's pairs", '"pairs", epoch', '"pairs"'),
         ("one epoch's masks", '"masks", epoch', '"masks"'),
@@ -33,17 +25,9 @@ FAULTS = [
         "workbench/data",
         "workbench/data/test_masking",
         ("special tokens are hidden too", "self.ordinary[list(special.values())] = False", "pass"),
-        (
-            "a row may have no label",
-            "((draws < self.share) | (draws == lowest))",
-            "(draws < self.share)",
-        ),
+        ("a row may have no label", "((draws < self.share) | (draws == lowest))", "(draws < self.share)"),
         ("words in pieces", "if self.whole_words:", "if False:"),
-        (
-            "all that is chosen becomes [MASK]",
-            "MASKED, REPLACED = 0.8, 0.1",
-            "MASKED, REPLACED = 1.0, 0.0",
-        ),
+        ("all that is chosen becomes [MASK]", "MASKED, REPLACED = 0.8, 0.1", "MASKED, REPLACED = 1.0, 0.0"),
         ("10% too many replaced", "MASKED, REPLACED = 0.8, 0.1", "MASKED, REPLACED = 0.8, 0.2"),
         (
             "special tokens as replacements",
@@ -51,11 +35,7 @@ FAULTS = [
             "drawn = generator.integers(len(self.ordinary), size=ids.shape)",
         ),
         ("labels everywhere", "np.where(chosen, ids, IGNORED_LABEL)", "ids"),
-        (
-            "the global generator",
-            "fate = generator.random(ids.shape)",
-            "fate = np.random.random(ids.shape)",
-        ),
+        ("the global generator", "fate = generator.random(ids.shape)", "fate = np.random.random(ids.shape)"),
     ),
     *faults(
         "workbench/data",
@@ -87,10 +67,6 @@ FAULTS = [
     *faults(
         "workbench/tasks/pretrain_model.py",
         "workbench/tasks/test_pretrain",
-        (
-            "no gradient checkpointing",
-            "model.use_gradient_checkpointing(settings.gradient_checkpointing)",
-            "pass",
-        ),
+        ("no gradient checkpointing", "model.use_gradient_checkpointing(settings.gradient_checkpointing)", "pass"),
     ),
 ]

@@ -14,16 +14,8 @@ FAULTS = [
             'if key.rpartition("/")[0] == name]',
             'if key.startswith(sorted(n for n, _ in _named_parameters(state))[position] + "/")]',
         ),
-        (
-            "best weights forgotten",
-            "state.history, state.best_weights = history, best",
-            "state.history = history",
-        ),
-        (
-            "groups not compared",
-            '_compare(path / STATE, stored["groups"], _groups(state))',
-            "pass",
-        ),
+        ("best weights forgotten", "state.history, state.best_weights = history, best", "state.history = history"),
+        ("groups not compared", '_compare(path / STATE, stored["groups"], _groups(state))', "pass"),
         (
             "the newest checkpoint deleted with the old ones",
             "_step_of(path) < _step_of(newest)",
@@ -33,11 +25,7 @@ FAULTS = [
     *faults(
         "io/files.py",
         "workbench/runs/test_state",
-        (
-            "sums not compared",
-            'found["sha256"] = sha256(path)',
-            'found["sha256"] = facts["sha256"]',
-        ),
+        ("sums not compared", 'found["sha256"] = sha256(path)', 'found["sha256"] = facts["sha256"]'),
     ),
     *faults(
         "training.py",
@@ -51,11 +39,7 @@ FAULTS = [
     *faults(
         "workbench/runs",
         "workbench/runs/test_resume",
-        (
-            "the epoch's loss begun anew",
-            '"terms": LossSums(**stored["terms"])',
-            '"terms": LossSums()',
-        ),
+        ("the epoch's loss begun anew", '"terms": LossSums(**stored["terms"])', '"terms": LossSums()'),
         (
             "the log not brought back",
             "if self.ranks.is_first:  # a kill may have come",

@@ -26,15 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from minibert.io.errors import MinibertError
-from tests.programs.hostile.case import (
-    Case,
-    Group,
-    Outcome,
-    Words,
-    open_model,
-    open_tokenizer,
-    write_good_folder,
-)
+from tests.programs.hostile.case import Case, Group, Outcome, Words, open_model, open_tokenizer, write_good_folder
 
 SECONDS = 2.0  # the most that a case may take
 MEGABYTES = 200.0  # the most memory that it may take above the base line; also enforced

@@ -70,25 +70,15 @@ NOT_JSON = [
     text("a string", '"bert"', NO_OBJECT),
     text("null", "null", NO_OBJECT),
     text("100,000 lists, one in the other", "[" * 100_000, Words("while decoding a JSON array")),
-    text(
-        "100,000 objects, one in the other",
-        '{"a":' * 100_000,
-        Words("while decoding a JSON object"),
-    ),
-    text(
-        "a number of 5,000 digits", '{"vocab_size": ' + "1" * 5000 + "}", Words("Exceeds the limit")
-    ),
+    text("100,000 objects, one in the other", '{"a":' * 100_000, Words("while decoding a JSON object")),
+    text("a number of 5,000 digits", '{"vocab_size": ' + "1" * 5000 + "}", Words("Exceeds the limit")),
     text("a Python dict", "{'vocab_size': 22}", Words("Expecting property name")),
     text("code", "__import__('os').system('touch canary')", Words("Expecting value")),
     text("a comment", "{} // comment", Words("Extra data")),
     text("NaN in a list of an unknown key", '{"note": [1, NaN]}', "note"),
     text("half a surrogate pair in a key", '{"\\ud800": 1}', "\ud800"),
     text("half a surrogate pair in a label", '{"id2label": {"0": "\\udfff"}}', "0"),
-    text(
-        "another kind of file: a pickle",
-        b"\x80\x04cos\nsystem\n(S'touch canary'\ntR.",
-        Words("byte 0x80"),
-    ),
+    text("another kind of file: a pickle", b"\x80\x04cos\nsystem\n(S'touch canary'\ntR.", Words("byte 0x80")),
     Case("100 MB of blanks", grow(CONFIG, BLANKS), refused(CONFIG, Words(f"has {BLANKS} bytes"))),
     Case("2 MB of lists", write(CONFIG, "[" + "[]," * 690_000 + "1]"), refused(CONFIG, NO_OBJECT)),
     Case("cut in half", cut(CONFIG, 200), refused(CONFIG, Words("Unterminated string"))),
@@ -175,9 +165,7 @@ MEANINGS = [
     value("model_type", ["bert"]),
     value("model_type", None),
     Case(
-        "a setting of DistilBERT under both its names",
-        edit_json(CONFIG, distilbert_twice),
-        refused(CONFIG, "n_layers"),
+        "a setting of DistilBERT under both its names", edit_json(CONFIG, distilbert_twice), refused(CONFIG, "n_layers")
     ),
     Case(
         "a DistilBERT, with the weights of a BERT",
@@ -187,20 +175,11 @@ MEANINGS = [
 ]
 HARMLESS = [
     Case("unknown keys", set_json(CONFIG, {"note": [1], "extra": {}, "self": 1}), LOADED),
+    Case("the name of a subclass", set_json(CONFIG, {"minibert_class": "evil:Model"}), warned(CONFIG, "evil:Model")),
     Case(
-        "the name of a subclass",
-        set_json(CONFIG, {"minibert_class": "evil:Model"}),
-        warned(CONFIG, "evil:Model"),
-    ),
-    Case(
-        "the name of a subclass that is none",
-        set_json(CONFIG, {"minibert_class": [1]}),
-        warned(CONFIG, Words("[1]")),
+        "the name of a subclass that is none", set_json(CONFIG, {"minibert_class": [1]}), warned(CONFIG, Words("[1]"))
     ),
     Case("not one key", write(CONFIG, json.dumps({})), refused(CONFIG, "num_hidden_layers")),
 ]
 
-GROUPS = (
-    Group("config", open_model, [*NOT_JSON, *VALUES, *SIZES, *HARMLESS]),
-    Group("meaning", open_model, MEANINGS),
-)
+GROUPS = (Group("config", open_model, [*NOT_JSON, *VALUES, *SIZES, *HARMLESS]), Group("meaning", open_model, MEANINGS))

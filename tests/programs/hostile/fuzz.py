@@ -25,16 +25,7 @@ from minibert import BertForSequenceClassification, checkpoint
 from minibert.io.files import write_json
 from minibert.tokenizer import BertTokenizer
 from tests.programs.hostile import cage
-from tests.programs.hostile.case import (
-    CONFIG,
-    INDEX,
-    SETTINGS,
-    TOKENIZER,
-    VOCAB,
-    WEIGHTS,
-    remove,
-    write_good_folder,
-)
+from tests.programs.hostile.case import CONFIG, INDEX, SETTINGS, TOKENIZER, VOCAB, WEIGHTS, remove, write_good_folder
 from tests.programs.hostile.shards import shard
 
 AT_ONCE = 200  # mutants for one child
@@ -52,18 +43,7 @@ TOKENS = rb"""
 VALUES = [None, True, False, 0, 1, -1, 2, 8, 22, 2**31, 2**40, 2**63, 10**300, 0.5, 1e-300, 1e300]
 VALUES += [math.nan, math.inf, "", "a", "bert", "distilbert", "F16", "I64", "gelu", "\0", "\ud800"]
 VALUES += [[], {}, [[]], [0], [3], [0, 12], {"0": "a"}, {"a": 0}, {"a": {"a": []}}, "x" * 10_000]
-STRINGS = [
-    "",
-    "a",
-    "0",
-    "__metadata__",
-    "dtype",
-    "dim",
-    "n_layers",
-    "vocab_size",
-    "[UNK]",
-    "\x1b[2J",
-]
+STRINGS = ["", "a", "0", "__metadata__", "dtype", "dim", "n_layers", "vocab_size", "[UNK]", "\x1b[2J"]
 TOKENS += [b"\0", b"\n", b"\r\n", b"\x1b[2J", b"\xff", b"\xef\xbb\xbf", "\u2028\u0301".encode()]
 
 

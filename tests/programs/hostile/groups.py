@@ -2,11 +2,4 @@
 
 from tests.programs.hostile import configs, headers, sentences, shards, tokenizers, weights
 
-GROUPS = (
-    *headers.GROUPS,
-    *configs.GROUPS,
-    *shards.GROUPS,
-    *weights.GROUPS,
-    *tokenizers.GROUPS,
-    *sentences.GROUPS,
-)
+GROUPS = (*headers.GROUPS, *configs.GROUPS, *shards.GROUPS, *weights.GROUPS, *tokenizers.GROUPS, *sentences.GROUPS)

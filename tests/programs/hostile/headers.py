@@ -112,8 +112,7 @@ def large_header(folder: Path) -> None:
 
 
 CUT = [
-    Case(f"the first {kept} bytes alone", cut(WEIGHTS, kept), refused(WEIGHTS, NEEDS))
-    for kept in (0, 1, 7, 8, 9, 100)
+    Case(f"the first {kept} bytes alone", cut(WEIGHTS, kept), refused(WEIGHTS, NEEDS)) for kept in (0, 1, 7, 8, 9, 100)
 ]
 SIZES = [
     raw(f"a header of {size} bytes", says_size(size), Words(f"its header needs {8 + size} bytes"))
@@ -136,10 +135,7 @@ METADATA = [
     for value in ([], "pt", {"format": 1}, {"format": {"x": "pt"}}, {"format": None})
 ]
 NESTED = '{"x":' * 100_000
-NOT_AN_OBJECT = [
-    text(f"the JSON {value} for a header", lambda _, v=value: v, STARTS)
-    for value in ("[]", "1", '"x"')
-]
+NOT_AN_OBJECT = [text(f"the JSON {value} for a header", lambda _, v=value: v, STARTS) for value in ("[]", "1", '"x"')]
 
 GROUPS = (
     Group(
@@ -153,43 +149,21 @@ GROUPS = (
             *SIZES,
             raw("a header of 0 bytes", says_size(0), STARTS),
             raw("a header one byte short", lambda w: says_size(w[0] + 256 * w[1] - 1)(w), END),
-            raw(
-                "a header one byte long",
-                lambda w: says_size(w[0] + 256 * w[1] + 1)(w),
-                Words("Extra data"),
-            ),
-            Case(
-                "a header of 100 MB of blanks",
-                large_header,
-                refused(WEIGHTS, Words("104857592 bytes")),
-            ),
+            raw("a header one byte long", lambda w: says_size(w[0] + 256 * w[1] + 1)(w), Words("Extra data")),
+            Case("a header of 100 MB of blanks", large_header, refused(WEIGHTS, Words("104857592 bytes"))),
             Case("noise", write(WEIGHTS, bytes(range(256)) * 8), refused(WEIGHTS, NEEDS)),
             Case("nothing but zeros", write(WEIGHTS, bytes(4096)), refused(WEIGHTS, STARTS)),
             *NOT_AN_OBJECT,
             text("blanks before the header", lambda text: "  " + text, STARTS),
             text("a byte-order mark before the header", lambda text: "\ufeff" + text, STARTS),
             text("not UTF-8", lambda text: b'{"\xff":' + text.encode()[1:], Words("byte 0xff")),
-            text(
-                "not JSON", lambda text: text.replace(":", "=", 1), Words("Expecting ':' delimiter")
-            ),
+            text("not JSON", lambda text: text.replace(":", "=", 1), Words("Expecting ':' delimiter")),
             text("text after the header", lambda text: text + "{}", Words("Extra data")),
-            text(
-                "nested 100,000 deep",
-                lambda text: NESTED + text,
-                Words("while decoding a JSON object"),
-            ),
-            text(
-                "a number of 5,000 digits",
-                lambda t: t.replace("12", "1" * 5000, 1),
-                Words("Exceeds the limit"),
-            ),
+            text("nested 100,000 deep", lambda text: NESTED + text, Words("while decoding a JSON object")),
+            text("a number of 5,000 digits", lambda t: t.replace("12", "1" * 5000, 1), Words("Exceeds the limit")),
             text("a NaN in a shape", lambda text: text.replace("[3]", "[NaN]"), "shape"),
             text("a tensor twice", lambda text: text[:-1] + f', "{BIAS}": 1}}', BIAS),
-            text(
-                "a field twice",
-                lambda t: t.replace('"dtype":', '"dtype": "F16", "dtype":'),
-                "dtype",
-            ),
+            text("a field twice", lambda t: t.replace('"dtype":', '"dtype": "F16", "dtype":'), "dtype"),
             text("half a surrogate pair", lambda text: '{"\\ud800": 1,' + text[1:], "\ud800"),
             *METADATA,
             *DTYPES,
@@ -206,10 +180,7 @@ GROUPS = (
             entry("a field that nobody knows", BIAS, code="import os"),
             header("a list in place of a tensor", lambda h: h.update({BIAS: ["F32", [3], 0, 12]})),
             header("null in place of a tensor", lambda h: h.update({BIAS: None})),
-            header(
-                "a tensor that overlaps the one before",
-                move(-4),
-            ),
+            header("a tensor that overlaps the one before", move(-4)),
             header("a hole before a tensor", move(+4)),
             header("a tensor beyond the end", move(10**9), "classifier.weight"),
             header("two tensors in one place", lambda h: h.update(twin=dict(h[BIAS])), END),

@@ -73,22 +73,11 @@ GROUPS = (
             case("all of it right", LIMITS, {"max_seq_length": 10**300}, LOADED),
             case("modules that are an object", MODULES, {}, refused(MODULES, NO_LIST)),
             case("modules that are numbers", MODULES, [1, 2], refused(MODULES, NO_LIST)),
-            case(
-                "modules that are no JSON", MODULES, "[", refused(MODULES, Words("Expecting value"))
-            ),
+            case("modules that are no JSON", MODULES, "[", refused(MODULES, Words("Expecting value"))),
             case("modules nested 100,000 deep", MODULES, "[" * 100_000, refused(MODULES, TOO_DEEP)),
-            case(
-                "a module of code",
-                MODULES,
-                [{"type": "os.system"}],
-                refused(MODULES, Words("a module system")),
-            ),
+            case("a module of code", MODULES, [{"type": "os.system"}], refused(MODULES, Words("a module system"))),
             case("a module without a type", MODULES, [{}], refused(MODULES, "type")),
-            Case(
-                "modules of 100 MB",
-                grow(MODULES, 100 * 2**20),
-                refused(MODULES, Words("has 104857600 bytes")),
-            ),
+            Case("modules of 100 MB", grow(MODULES, 100 * 2**20), refused(MODULES, Words("has 104857600 bytes"))),
             pooling_in("../1_Pooling", LEADS_OUT),
             pooling_in("/etc", LEADS_OUT),
             pooling_in("1_Pooling\0", LEADS_OUT),
@@ -98,9 +87,7 @@ GROUPS = (
             pooling_in(["1_Pooling"], Words("No such file")),
             Case("a pooling that is a link out", outside, refused(POOLING, LEADS_OUT)),
             pooling("no pooling", {}),
-            pooling(
-                "two poolings", {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}
-            ),
+            pooling("two poolings", {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}),
             pooling("a pooling that nobody knows", {"pooling_mode": "lasttoken"}),
             pooling("a pooling that is a list", {"pooling_mode": ["mean"]}),
             pooling("a pooling config that is a list", [], Words("is not a JSON object")),

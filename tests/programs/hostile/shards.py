@@ -76,9 +76,7 @@ def stored_in(file: Any) -> Case:
             shutil.copy(folder / FIRST, outside / FIRST)
         index = json.loads((folder / INDEX).read_text())
         path = file(folder) if callable(file) else file
-        index["weight_map"] = {
-            name: path if place == FIRST else place for name, place in index["weight_map"].items()
-        }
+        index["weight_map"] = {name: path if place == FIRST else place for name, place in index["weight_map"].items()}
         (folder / INDEX).write_text(json.dumps(index))
 
     name = "an absolute path" if callable(file) else f"{file!r:.60}"
@@ -184,33 +182,19 @@ INDEXES = [
     text("a weight_map that is a list", '{"weight_map": [1]}', "weight_map"),
     text("nested 100,000 deep", '{"weight_map":' * 100_000, Words("while decoding a JSON object")),
     text("a tensor twice", '{"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}}', "a"),
-    Case(
-        "100 MB",
-        both(shard, lambda f: os.truncate(f / INDEX, 10**8)),
-        refused(INDEX, Words(f"has {10**8} bytes")),
-    ),
+    Case("100 MB", both(shard, lambda f: os.truncate(f / INDEX, 10**8)), refused(INDEX, Words(f"has {10**8} bytes"))),
     index("a tensor that its shard lacks", lambda i: i["weight_map"].update(ghost=FIRST), "ghost"),
     index("a tensor of a shard that it does not name", lambda i: i["weight_map"].pop(BIAS)),
     index("each tensor in the other shard", swap, IN_FIRST),
-    index(
-        "a shard that is not there",
-        lambda i: i["weight_map"].update(x="gone.safetensors"),
-        "gone.safetensors",
-    ),
+    index("a shard that is not there", lambda i: i["weight_map"].update(x="gone.safetensors"), "gone.safetensors"),
     Case("a tensor in two shards", in_two_shards, refused(SECOND, BIAS)),
     Case("a missing shard", both(shard, remove(SECOND)), refused(INDEX, SECOND)),
     Case(
-        "a shard that was cut",
-        both(shard, cut(SECOND, -5)),
-        refused(SECOND, Words("is not a whole safetensors file")),
+        "a shard that was cut", both(shard, cut(SECOND, -5)), refused(SECOND, Words("is not a whole safetensors file"))
     ),
     Case("an empty shard", both(shard, cut(SECOND, 0)), refused(SECOND, Words("its header needs"))),
     *(
-        Case(
-            f"total_size {size!r}",
-            both(shard, edit_json(INDEX, set_size(size))),
-            warned(INDEX, "total_size"),
-        )
+        Case(f"total_size {size!r}", both(shard, edit_json(INDEX, set_size(size))), warned(INDEX, "total_size"))
         for size in (0, -1, 10**30, "all", [1], True)
     ),
 ]
@@ -249,9 +233,7 @@ PATHS = [
     Case("a snapshot of the Hub's cache", cached, LOADED),
     Case("shards in a snapshot of the cache", cached_shards, LOADED),
     Case("a shard that leads out of the cache", cached_and_out(FIRST), refused(FIRST, LEADS_OUT)),
-    Case(
-        "a config that leads out of the cache", cached_and_out(CONFIG), refused(CONFIG, LEADS_OUT)
-    ),
+    Case("a config that leads out of the cache", cached_and_out(CONFIG), refused(CONFIG, LEADS_OUT)),
     Case("a pipe for weights", pipe(WEIGHTS), refused(WEIGHTS, NO_FILE)),
     Case("a pipe for a config", pipe(CONFIG), refused(CONFIG, NO_FILE)),
     Case("a folder for weights", directory, refused(WEIGHTS, NO_FILE)),

@@ -13,9 +13,7 @@ from tests.programs.hostile.weights import NO_ROOM
 
 # Every tenth case that is refused. What is too large for the cage may fit into this machine.
 CASES = [
-    pytest.param(
-        "embed" if group.name == "sentence" else "predict", case, id=f"{group.name}: {case.name}"
-    )
+    pytest.param("embed" if group.name == "sentence" else "predict", case, id=f"{group.name}: {case.name}")
     for group in GROUPS
     for case in islice(group.cases, 0, None, 10)
     if case.outcome.kind == "error" and case.outcome.key != NO_ROOM

@@ -101,19 +101,12 @@ VOCABULARIES = cases(
     ("no [PAD]", vocab(replace(VOCAB, "[PAD]", "pad")), "[PAD]"),
     ("no [MASK]", vocab(replace(VOCAB, "[MASK]", "mask")), "[MASK]"),
     ("special tokens of RoBERTa", vocab(write(VOCAB, "<s>\n</s>\n")), "[PAD]"),
-    (
-        "a piece twice",
-        vocab(replace(VOCAB, "film", "the")),
-        Words("'the' twice, on lines 17 and 18"),
-    ),
+    ("a piece twice", vocab(replace(VOCAB, "film", "the")), Words("'the' twice, on lines 17 and 18")),
     ("one piece too many", rewrite(lambda raw: raw + b"new\n"), Words("22 pieces")),
     ("1000 pieces too many", rewrite(lambda raw: raw + _numbers(1000)), Words("1021 pieces")),
     (
         "pieces too many, no vocab_size",
-        both(
-            rewrite(lambda raw: raw + _numbers(31_000)),
-            edit_json(CONFIG, lambda value: value.pop("vocab_size")),
-        ),
+        both(rewrite(lambda raw: raw + _numbers(31_000)), edit_json(CONFIG, lambda value: value.pop("vocab_size"))),
         Words("embeddings for 30522"),
     ),
     ("an empty line", rewrite(lambda raw: raw.replace(b"film", b"")), "line 18"),
@@ -154,11 +147,7 @@ STORED = cases(
     ("another prefix", part("model", continuing_subword_prefix="@"), "continuing_subword_prefix"),
     ("a vocabulary that is a list", part("model", vocab=[]), "vocab"),
     ("an empty vocabulary", both(stored(), part("model", vocab={})), "[PAD]"),
-    (
-        "a piece with no [UNK] beside it",
-        both(stored(), part("model", vocab={"a": 0})),
-        Words("has no [PAD], [UNK]"),
-    ),
+    ("a piece with no [UNK] beside it", both(stored(), part("model", vocab={"a": 0})), Words("has no [PAD], [UNK]")),
     ("two pieces with one id", pieces(a=6), Words("the id 6 twice")),
     ("an id beyond the table", pieces(film=1000), Words("1001 pieces")),
     ("[SEP] beyond the table", pieces(**{"[SEP]": 21}), "[SEP]"),
@@ -179,18 +168,12 @@ STORED = cases(
     ("a list", write(TOKENIZER, "[]"), NO_OBJECT),
     ("not UTF-8", write(TOKENIZER, b'{"model": "\xff"}'), Words("byte 0xff")),
     ("a byte-order mark", write(TOKENIZER, b"\xef\xbb\xbf{}"), Words("BOM")),
-    (
-        "100,000 lists in each other",
-        write(TOKENIZER, "[" * 100_000),
-        Words("while decoding a JSON array"),
-    ),
+    ("100,000 lists in each other", write(TOKENIZER, "[" * 100_000), Words("while decoding a JSON array")),
     ("100 MB of blanks", grow(TOKENIZER, HUGE), TOO_LARGE),
     ("a pipe", fifo(TOKENIZER), NO_FILE),
     (
         "padding and truncation",
-        set_json(
-            TOKENIZER, {"padding": {"strategy": {"Fixed": 10**9}}, "truncation": {"max_length": 1}}
-        ),
+        set_json(TOKENIZER, {"padding": {"strategy": {"Fixed": 10**9}}, "truncation": {"max_length": 1}}),
         LOADED,
     ),
 )
@@ -199,11 +182,7 @@ TOKEN = Words("the added token")
 ADDED_TOKENS = cases(
     TOKENIZER,
     ("beyond the table", added(content="<new>", id=21), NEW),
-    (
-        "with a gap before it",
-        both(added(content="<new>", id=30), set_json(CONFIG, {"vocab_size": 40})),
-        "<new>",
-    ),
+    ("with a gap before it", both(added(content="<new>", id=30), set_json(CONFIG, {"vocab_size": 40})), "<new>"),
     ("[CLS] with another id", added(content="[CLS]", id=7), "[CLS]"),
     ("a piece with another id", added(content="film", id=7), "film"),
     ("without text", added(content="", id=21), "the added token"),
@@ -215,26 +194,14 @@ ADDED_TOKENS = cases(
     ("older file, an id that is text", write(ADDED, '{"<new>": "x"}'), refused(ADDED, TOKEN)),
     ("older file, a list", write(ADDED, '["<new>"]'), refused(ADDED, NO_OBJECT)),
     ("older file, a piece of the vocabulary", write(ADDED, '{"film": 17}'), LOADED),
-    (
-        "settings, beyond the table",
-        settings(added_tokens_decoder={"21": {"content": "<new>"}}),
-        NEW,
-    ),
+    ("settings, beyond the table", settings(added_tokens_decoder={"21": {"content": "<new>"}}), NEW),
     (
         "settings, an id that is text",
         settings(added_tokens_decoder={"x": {"content": "<new>"}}),
         refused(SETTINGS, TOKEN),
     ),
-    (
-        "settings, a token that is text",
-        settings(added_tokens_decoder={"21": "<new>"}),
-        refused(SETTINGS, TOKEN),
-    ),
-    (
-        "settings, a list",
-        settings(added_tokens_decoder=["<new>"]),
-        refused(SETTINGS, "added_tokens_decoder"),
-    ),
+    ("settings, a token that is text", settings(added_tokens_decoder={"21": "<new>"}), refused(SETTINGS, TOKEN)),
+    ("settings, a list", settings(added_tokens_decoder=["<new>"]), refused(SETTINGS, "added_tokens_decoder")),
     (
         "further tokens without an id",
         settings(additional_special_tokens=["<new>"]),
@@ -246,11 +213,7 @@ SETTINGS_THAT_LIE = cases(
     SETTINGS,
     ("do_lower_case as text", settings(do_lower_case="false"), "do_lower_case"),
     ("do_lower_case as a number", settings(do_lower_case=0), "do_lower_case"),
-    (
-        "do_lower_case against the other file",
-        settings(do_lower_case=False),
-        warned(SETTINGS, "do_lower_case"),
-    ),
+    ("do_lower_case against the other file", settings(do_lower_case=False), warned(SETTINGS, "do_lower_case")),
     ("strip_accents as text", settings(strip_accents="no"), "strip_accents"),
     ("split_special_tokens as text", settings(split_special_tokens="no"), "split_special_tokens"),
     ("model_max_length as text", settings(model_max_length="512"), "model_max_length"),
@@ -261,31 +224,15 @@ SETTINGS_THAT_LIE = cases(
     ("another [UNK]", settings(unk_token="<unk>"), "unk_token"),
     ("another [CLS] as an object", settings(cls_token={"content": "<s>"}), "cls_token"),
     ("[PAD] that is a number", settings(pad_token=0), "pad_token"),
-    (
-        "another [SEP] in the map",
-        write(NAMES, '{"sep_token": "</s>"}'),
-        refused(NAMES, "sep_token"),
-    ),
-    (
-        "a Japanese tokenizer",
-        vocab(settings(tokenizer_class="BertJapaneseTokenizer")),
-        "tokenizer_class",
-    ),
+    ("another [SEP] in the map", write(NAMES, '{"sep_token": "</s>"}'), refused(NAMES, "sep_token")),
+    ("a Japanese tokenizer", vocab(settings(tokenizer_class="BertJapaneseTokenizer")), "tokenizer_class"),
     ("a class that is a number", vocab(settings(tokenizer_class=3)), "tokenizer_class"),
     ("code of its own", settings(auto_map={"AutoTokenizer": ["evil.Evil", None]}), LOADED),
-    (
-        "a key twice",
-        write(SETTINGS, '{"do_lower_case": true, "do_lower_case": false}'),
-        "do_lower_case",
-    ),
+    ("a key twice", write(SETTINGS, '{"do_lower_case": true, "do_lower_case": false}'), "do_lower_case"),
     ("not an object", write(SETTINGS, "3"), NO_OBJECT),
     ("cut", cut(SETTINGS, 30), Words("Unterminated string")),
     ("vocab_size as text", set_json(CONFIG, {"vocab_size": "21"}), refused(CONFIG, "vocab_size")),
-    (
-        "vocab_size too small",
-        set_json(CONFIG, {"vocab_size": 20}),
-        refused(TOKENIZER, Words("21 pieces")),
-    ),
+    ("vocab_size too small", set_json(CONFIG, {"vocab_size": 20}), refused(TOKENIZER, Words("21 pieces"))),
     (
         "no position at all",
         set_json(CONFIG, {"max_position_embeddings": -5}),

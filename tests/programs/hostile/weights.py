@@ -36,12 +36,7 @@ WORD = "bert.embeddings.word_embeddings.weight"
 NORM = "bert.encoder.layer.1.output.LayerNorm.weight"
 
 
-def tensors(
-    name: str,
-    change: Callable[[dict[str, torch.Tensor]], object],
-    key: str,
-    file: str = WEIGHTS,
-) -> Case:
+def tensors(name: str, change: Callable[[dict[str, torch.Tensor]], object], key: str, file: str = WEIGHTS) -> Case:
     """The tensors of model.safetensors, changed."""
     return Case(name, change_tensors(change), refused(file, key))
 
@@ -133,18 +128,11 @@ FIT = [
     tensors("a tensor missing", without(NORM), NORM),
     tensors("a tensor that nobody knows", put(ADAPTER, torch.zeros(2)), ADAPTER),
     tensors("a tensor under two names", put(WORD[5:], torch.zeros(22, 8)), WORD),
-    tensors(
-        "a layer too many",
-        put("bert.encoder.layer.2.x.weight", torch.zeros(1)),
-        Words("3 layers"),
-        CONFIG,
-    ),
+    tensors("a layer too many", put("bert.encoder.layer.2.x.weight", torch.zeros(1)), Words("3 layers"), CONFIG),
     tensors("1,000 layers in name alone", many_layers, Words("1000 layers"), CONFIG),
     tensors("no head", without("classifier"), "classifier.weight"),
     tensors("no body", without("bert"), Words("0 layers"), CONFIG),
-    tensors(
-        "a transposed matrix", put("classifier.weight", torch.zeros(8, 3)), "classifier.weight"
-    ),
+    tensors("a transposed matrix", put("classifier.weight", torch.zeros(8, 3)), "classifier.weight"),
     tensors("a table of one axis", put(WORD, torch.zeros(176)), WORD),
     tensors("an empty tensor", put(BIAS, torch.zeros(0)), BIAS),
     tensors("a scalar", put(BIAS, torch.zeros(())), BIAS),
@@ -152,9 +140,7 @@ FIT = [
     tensors("a name that steers a terminal", put(STEERS, torch.zeros(1)), STEERS),
     tensors("a name of 100,000 characters", put("x" * 100_000, torch.zeros(1)), "x" * 100_000),
     tensors(
-        "10,000 tensors that nobody knows",
-        lambda f: f.update({f"t{i}": torch.zeros(1) for i in range(10_000)}),
-        "t0",
+        "10,000 tensors that nobody knows", lambda f: f.update({f"t{i}": torch.zeros(1) for i in range(10_000)}), "t0"
     ),
     *(
         tensors(f"a tensor of {dtype}", put(BIAS, torch.zeros(3, dtype=dtype)), BIAS)
@@ -171,22 +157,14 @@ FIT = [
     ),
 ]
 VALUES = [
-    tensors(f"{value} in {key}", fill_last(key, value), key)
-    for key in (BIAS, WORD, NORM)
-    for value in (NAN, INF, -INF)
+    tensors(f"{value} in {key}", fill_last(key, value), key) for key in (BIAS, WORD, NORM) for value in (NAN, INF, -INF)
 ]
-VALUES += [
-    tensors("too large for float32", put(BIAS, torch.full((3,), 1e300, dtype=torch.float64)), BIAS),
-]
+VALUES += [tensors("too large for float32", put(BIAS, torch.full((3,), 1e300, dtype=torch.float64)), BIAS)]
 CODE = [
     Case("a pickle for weights", write(WEIGHTS, PICKLE), refused(WEIGHTS, NEEDS)),
     Case("a zipped pickle for weights", write(WEIGHTS, zipped(PICKLE)), refused(WEIGHTS, NEEDS)),
     *(
-        Case(
-            f"{name} alone",
-            both(remove(WEIGHTS), write(name, PICKLE)),
-            refused("model", name),
-        )
+        Case(f"{name} alone", both(remove(WEIGHTS), write(name, PICKLE)), refused("model", name))
         for name in (
             "pytorch_model.bin",
             "model.pt",
@@ -209,43 +187,16 @@ CODE = [
         LOADED,
     ),
     Case("trust_remote_code", set_json(CONFIG, {"trust_remote_code": True}), LOADED),
-    Case(
-        "a kernel of the Hub",
-        set_json(CONFIG, {"_attn_implementation_internal": "evil/kernel"}),
-        LOADED,
-    ),
-    Case(
-        "an attention of the Hub", set_json(CONFIG, {"_attn_implementation": "evil/kernel"}), LOADED
-    ),
+    Case("a kernel of the Hub", set_json(CONFIG, {"_attn_implementation_internal": "evil/kernel"}), LOADED),
+    Case("an attention of the Hub", set_json(CONFIG, {"_attn_implementation": "evil/kernel"}), LOADED),
     Case(
         "modules named as Python's own",
-        both(
-            *(
-                write(f"{n}.py", PYTHON)
-                for n in ("json", "torch", "safetensors", "minibert", "sitecustomize")
-            )
-        ),
+        both(*(write(f"{n}.py", PYTHON) for n in ("json", "torch", "safetensors", "minibert", "sitecustomize"))),
         LOADED,
     ),
-    Case(
-        "an architecture of another module",
-        set_json(CONFIG, {"architectures": ["os.system"]}),
-        LOADED,
-    ),
-    Case(
-        "another folder in _name_or_path",
-        set_json(CONFIG, {"_name_or_path": "/etc/passwd"}),
-        LOADED,
-    ),
-    Case(
-        "an adapter's config",
-        write("adapter_config.json", '{"base_model_name_or_path": "evil/x"}'),
-        LOADED,
-    ),
+    Case("an architecture of another module", set_json(CONFIG, {"architectures": ["os.system"]}), LOADED),
+    Case("another folder in _name_or_path", set_json(CONFIG, {"_name_or_path": "/etc/passwd"}), LOADED),
+    Case("an adapter's config", write("adapter_config.json", '{"base_model_name_or_path": "evil/x"}'), LOADED),
 ]
 
-GROUPS = (
-    Group("tensor", open_model, FIT),
-    Group("value", open_model, VALUES),
-    Group("code", open_model, CODE),
-)
+GROUPS = (Group("tensor", open_model, FIT), Group("value", open_model, VALUES), Group("code", open_model, CODE))

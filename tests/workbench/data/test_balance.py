@@ -68,11 +68,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch():
 
     def batch(rows):
         columns = int(lengths[rows].max())
-        inputs = {
-            "input_ids": ids[rows, :columns],
-            "attention_mask": mask[rows, :columns],
-            "labels": labels[rows],
-        }
+        inputs = {"input_ids": ids[rows, :columns], "attention_mask": mask[rows, :columns], "labels": labels[rows]}
         return Batch(rows, lambda: inputs, 1)
 
     def gradients(windows):
@@ -116,11 +112,7 @@ def test_every_class_is_drawn_equally_often():
 
 def test_the_draw_is_a_function_of_seed_and_epoch():
     labels = [0, 1, 1, 1, 1, 1, 0, 1, 1]
-    draws = {
-        (seed, epoch): balanced_rows(labels, seed=seed, epoch=epoch)
-        for seed in range(3)
-        for epoch in range(3)
-    }
+    draws = {(seed, epoch): balanced_rows(labels, seed=seed, epoch=epoch) for seed in range(3) for epoch in range(3)}
     torch.manual_seed(5)
     assert draws[1, 2] == balanced_rows(labels, seed=1, epoch=2)
     assert len({tuple(rows) for rows in draws.values()}) == 9
@@ -128,10 +120,7 @@ def test_the_draw_is_a_function_of_seed_and_epoch():
         Counter(labels[row] for row in balanced_rows(labels, seed=0, epoch=epoch)).most_common()[0]
         for epoch in range(40)
     )
-    assert set(one_more) == {
-        (0, 5),
-        (1, 5),
-    }  # the row that is left goes to either
+    assert set(one_more) == {(0, 5), (1, 5)}  # the row that is left goes to either
 
 
 def test_only_training_rows_are_balanced(tiny, moods, tmp_path):
@@ -147,9 +136,7 @@ def test_only_training_rows_are_balanced(tiny, moods, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "planned", spy)
-        run = finetune(
-            settings_for(tiny, moods, tmp_path / "run", epochs=1, balanced=True), progress=False
-        )
+        run = finetune(settings_for(tiny, moods, tmp_path / "run", epochs=1, balanced=True), progress=False)
     counts = Counter(seen)
     assert set(counts.values()) == {counts[0]} and counts[0] % 40 == 0  # 120 rows, three classes
     supports = [row["support"] for row in run.reports["test"].metrics["classes"].values()]
@@ -158,17 +145,12 @@ def test_only_training_rows_are_balanced(tiny, moods, tmp_path):
 
 def test_weights_change_training_and_not_the_scores(tiny, moods, tmp_path):
     weighted, plain = (
-        finetune(
-            settings_for(tiny, moods, tmp_path / str(on), epochs=1, class_weights=on),
-            progress=False,
-        )
+        finetune(settings_for(tiny, moods, tmp_path / str(on), epochs=1, class_weights=on), progress=False)
         for on in (True, False)
     )
     assert weighted.history.steps[0].loss != plain.history.steps[0].loss
     rows = weighted.reports["test"].rows
-    assert weighted.reports["test"].values()["loss"] == pytest.approx(
-        sum(row["loss"] for row in rows) / len(rows)
-    )
+    assert weighted.reports["test"].values()["loss"] == pytest.approx(sum(row["loss"] for row in rows) / len(rows))
 
 
 @pytest.mark.parametrize("key", ["class_weights", "balanced"])

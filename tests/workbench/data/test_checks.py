@@ -11,14 +11,7 @@ import pytest
 from minibert.data import Dataset
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data import checks
-from minibert.workbench.data.checks import (
-    Split,
-    check,
-    in_pieces,
-    in_words,
-    quantiles,
-    quantiles_by_class,
-)
+from minibert.workbench.data.checks import Split, check, in_pieces, in_words, quantiles, quantiles_by_class
 from minibert.workbench.data.choices import Choices
 from minibert.workbench.data.corpora import Corpus, Example, TaggedExample, read
 from minibert.workbench.data.examples import Answer, ChoiceExample, QuestionExample
@@ -51,9 +44,7 @@ def with_texts(name: str, texts: list[str], labels: list | None = None) -> Split
 
 def tokenised(name: str, texts: list[str], limit: int = 6) -> Split:
     """Counted by a vocabulary of single letters."""
-    tokenizer = BertTokenizer(
-        {piece: number for number, piece in enumerate([*SPECIAL, *LETTERS])}, max_length=limit
-    )
+    tokenizer = BertTokenizer({piece: number for number, piece in enumerate([*SPECIAL, *LETTERS])}, max_length=limit)
     examples = Corpus(tuple(Example(text) for text in texts))
     return in_pieces(name, examples, Dataset(examples, tokenizer), tokenizer)
 
@@ -101,9 +92,7 @@ def test_a_constant_number_and_a_single_tag_are_one_class():
     texts = [f"text {row}" for row in range(20)]
     numbers = with_texts("train", texts, [row / 2 for row in range(20)])
     others = [text + "!" for text in texts]
-    assert kinds(numbers, with_texts("test", others, [2.5] * 20)) == [
-        ("one_class", "fault", "test")
-    ]
+    assert kinds(numbers, with_texts("test", others, [2.5] * 20)) == [("one_class", "fault", "test")]
     assert kinds(numbers, with_texts("test", others, [2.5] * 19 + [3.5])) == []
 
     def tagged(name: str, tags: list[int], word: str) -> Split:
@@ -128,9 +117,7 @@ def test_sorted_labels():
     rows = split("train", "a" * 10 + "b" * 10)
     assert kinds(rows) == [("sorted_labels", "warning", "train")]
     assert the_one("sorted_labels", rows).numbers == {"changes": 1, "changes_at_random": 10}
-    assert kinds(split("train", "b" * 8 + "a" * 7 + "c" * 7)) == [
-        ("sorted_labels", "warning", "train")
-    ]
+    assert kinds(split("train", "b" * 8 + "a" * 7 + "c" * 7)) == [("sorted_labels", "warning", "train")]
     assert kinds(split("train", "a" * 10 + "b" * 9)) == []  # too few to say
     assert kinds(split("train", "a" * 9 + "ba" + "b" * 9)) == []
     assert kinds(split("train", "a" * 6 + "b" * 12 + "a" * 6)) == []  # one block too many
@@ -184,9 +171,7 @@ def test_pairs_are_the_same_if_both_texts_are():
     assert kinds(pairs("train", ("a", "b"), ("a", "c"), ("c", "b"), ("a b", ""))) == [
         ("empty_texts", "warning", "train")
     ]
-    assert kinds(pairs("train", ("a", "b"), ("b", "a"), ("a ", "b"))) == [
-        ("duplicates", "warning", "train")
-    ]
+    assert kinds(pairs("train", ("a", "b"), ("b", "a"), ("a ", "b"))) == [("duplicates", "warning", "train")]
     assert pairs("train", ("a b", "c")).lengths.tolist() == [3]
 
 
@@ -242,9 +227,7 @@ def test_texts_that_are_cut():
     assert sorted(two.lengths)[-2:] == [7, 9]
 
 
-@pytest.mark.parametrize(
-    ("unknown", "severity"), [(2, None), (3, "warning"), (100, "warning"), (101, "fault")]
-)
+@pytest.mark.parametrize(("unknown", "severity"), [(2, None), (3, "warning"), (100, "warning"), (101, "fault")])
 def test_unknown_pieces(unknown, severity):
     words = ["\u4e00"] * unknown + ["a"] * (200 - unknown)
     part = tokenised("train", [" ".join(words)], limit=300)
@@ -260,12 +243,7 @@ def test_faults_come_first_then_the_worst_warnings():
     test = split("test", "a" * 12, names=("a", "b"))
     found = kinds(train, test)
     assert [severity for _, severity, _ in found] == ["fault", "fault", "warning", "warning"]
-    assert [kind for kind, *_ in found] == [
-        "one_class",
-        "seen_in_training",
-        "rare_class",
-        "imbalance",
-    ]
+    assert [kind for kind, *_ in found] == ["one_class", "seen_in_training", "rare_class", "imbalance"]
 
 
 def test_a_fault_comes_before_a_warning_of_a_worse_kind():
@@ -359,14 +337,10 @@ def test_leakage_of_contexts():
 
 
 def test_a_long_context_is_read_in_windows_and_not_cut():
-    tokenizer = BertTokenizer(
-        {piece: number for number, piece in enumerate([*SPECIAL, *LETTERS])}, max_length=16
-    )
+    tokenizer = BertTokenizer({piece: number for number, piece in enumerate([*SPECIAL, *LETTERS])}, max_length=16)
 
     def windowed(question: str) -> Split:
-        rows = [
-            QuestionExample(question, "a b c d e f g h " * 4 + letter, ()) for letter in LETTERS
-        ]
+        rows = [QuestionExample(question, "a b c d e f g h " * 4 + letter, ()) for letter in LETTERS]
         examples = Corpus(tuple(rows))
         return in_pieces("train", examples, Windows(examples, tokenizer), tokenizer)
 
@@ -380,9 +354,7 @@ def test_a_long_context_is_read_in_windows_and_not_cut():
 
 
 def test_choices_are_counted_and_compared_as_a_whole():
-    tokenizer = BertTokenizer(
-        {piece: number for number, piece in enumerate([*SPECIAL, *LETTERS])}, max_length=16
-    )
+    tokenizer = BertTokenizer({piece: number for number, piece in enumerate([*SPECIAL, *LETTERS])}, max_length=16)
 
     def chosen(name: str, first: str, labels: list[int], texts=LETTERS) -> Split:
         rows = [
@@ -399,15 +371,8 @@ def test_choices_are_counted_and_compared_as_a_whole():
     assert kinds(train, chosen("test", "b", [0] * 26)) == []
     assert kinds(chosen("train", "a", [0] * 13 + [1] * 13), chosen("test", "b", [1] * 26)) == []
     same = chosen("train", "a", [0, 1, 1], texts="xxy")
-    assert kinds(same) == [
-        ("conflicting_labels", "warning", "train"),
-        ("duplicates", "warning", "train"),
-    ]
-    assert kinds(train, chosen("test", "a", [0, 1] * 13))[0] == (
-        "seen_in_training",
-        "fault",
-        "test",
-    )
+    assert kinds(same) == [("conflicting_labels", "warning", "train"), ("duplicates", "warning", "train")]
+    assert kinds(train, chosen("test", "a", [0, 1] * 13))[0] == ("seen_in_training", "fault", "test")
 
 
 # Real data
@@ -415,10 +380,7 @@ def test_choices_are_counted_and_compared_as_a_whole():
 
 def test_emotion(data):
     options = {"sep": ";", "names": ["text", "label"]}
-    parts = [
-        in_words(name, read(data / f"emotion/{name}.txt", **options))
-        for name in ("train", "val", "test")
-    ]
+    parts = [in_words(name, read(data / f"emotion/{name}.txt", **options)) for name in ("train", "val", "test")]
     assert the_one("duplicates", parts[0]).numbers["different"] == 15969
     seen = [one for one in check(parts) if one.kind == "seen_in_training"]
     assert [(one.split, one.numbers["texts"]) for one in seen] == [("val", 5), ("test", 11)]
@@ -427,10 +389,7 @@ def test_emotion(data):
 
 
 def test_chnsenticorp(data):
-    train, dev = (
-        in_words(name, read(data / f"chnsenticorp/{name}.tsv", text="text_a"))
-        for name in ("train", "dev")
-    )
+    train, dev = (in_words(name, read(data / f"chnsenticorp/{name}.tsv", text="text_a")) for name in ("train", "dev"))
     assert the_one("duplicates", train).numbers["different"] == 8249
     seen = the_one("seen_in_training", train, dev)
     assert (seen.numbers["different"], seen.severity) == (335, "warning")

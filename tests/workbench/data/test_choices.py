@@ -22,8 +22,7 @@ def choices(*labels: int | None) -> list[ChoiceExample]:
     """Rows with 3, 2, 4, 3, ... choices of unequal length."""
     texts = ["a b c", "b c", "abc a b", "c"]
     return [
-        ChoiceExample("ab c"[: 2 + row], tuple(texts[: (3, 2, 4)[row % 3]]), label)
-        for row, label in enumerate(labels)
+        ChoiceExample("ab c"[: 2 + row], tuple(texts[: (3, 2, 4)[row % 3]]), label) for row, label in enumerate(labels)
     ]
 
 
@@ -33,9 +32,7 @@ def test_a_row_has_a_list_for_each_choice():
     assert len(rows) == 2 and rows[0]["labels"] == 2
     expected = tokenizer.encode(["ab", "ab", "ab"], ["a b c", "b c", "abc a b"])
     assert [ids.tolist() for ids in rows[0]["input_ids"]] == [one.input_ids for one in expected]
-    assert [types.tolist() for types in rows[0]["token_type_ids"]] == [
-        one.token_type_ids for one in expected
-    ]
+    assert [types.tolist() for types in rows[0]["token_type_ids"]] == [one.token_type_ids for one in expected]
     assert [len(row["input_ids"]) for row in (rows[0], rows[1])] == [3, 2]
     assert rows.ids(0).tolist() == [number for one in expected for number in one.input_ids]
     assert rows.lengths == [25, 15] and rows.tokens_read() == rows.lengths
@@ -71,9 +68,9 @@ def test_collate_fills_up_with_choices_of_padding(side):
             assert batch[name][row][real].tolist() == np.concatenate(stored[name]).tolist()
         lengths = [len(ids) for ids in stored["input_ids"]]
         assert real.sum(dim=1).tolist() == lengths + [0] * (4 - len(lengths))
-        assert real[:, 0 if side == "right" else -1].tolist() == [
-            length > 0 for length in lengths
-        ] + [False] * (4 - len(lengths))
+        assert real[:, 0 if side == "right" else -1].tolist() == [length > 0 for length in lengths] + [False] * (
+            4 - len(lengths)
+        )
     assert "labels" not in collate([Choices(choices(None), BertTokenizer(VOCABULARY))[0]])
 
 

@@ -34,15 +34,12 @@ def write(tmp_path, name: str, content: str | bytes):
 
 def test_emotion(data):
     corpora = {
-        part: read(data / f"emotion/{part}.txt", sep=";", names=["text", "label"])
-        for part in ("train", "val", "test")
+        part: read(data / f"emotion/{part}.txt", sep=";", names=["text", "label"]) for part in ("train", "val", "test")
     }
     assert [len(corpus) for corpus in corpora.values()] == [16_000, 2_000, 2_000]
     train = corpora["train"]
     assert train.label_names == ("anger", "fear", "joy", "love", "sadness", "surprise")
-    assert train[0] == Example(
-        "i didnt feel humiliated", None, 4, f"{data / 'emotion/train.txt'}:1"
-    )
+    assert train[0] == Example("i didnt feel humiliated", None, 4, f"{data / 'emotion/train.txt'}:1")
     assert train.problem_type == "single_label_classification"
     assert train.label_counts["joy"] == 5362 and sum(train.label_counts.values()) == 16_000
     assert train.head(2).splitlines()[0] == "sadness | i didnt feel humiliated"
@@ -135,11 +132,7 @@ def test_many_files_have_one_sum(tmp_path):
         ("a.csv", 'text,label\n"one, ""two""\nthree",b\nx,a\n', {}),
         ("a.csv", '\ufefflabel,text\r\nb,"one, ""two""\nthree"\r\na,x\r\n', {}),
         ("a.csv", 'b;"one, ""two""\nthree"\na;x', {"sep": ";", "names": ["label", "text"]}),
-        (
-            "a.jsonl",
-            '{"text": "one, \\"two\\"\\nthree", "label": "b"}\n{"text":"x","label":"a"}',
-            {},
-        ),
+        ("a.jsonl", '{"text": "one, \\"two\\"\\nthree", "label": "b"}\n{"text":"x","label":"a"}', {}),
     ],
 )
 def test_one_corpus_in_many_forms(tmp_path, packed, name, content, options):
@@ -178,9 +171,7 @@ def test_names_for_numbers(tmp_path):
     with pytest.warns(UserWarning) as told:
         corpus = read(path, label_names=["negative", "positive"])
     (warning,) = told
-    assert str(warning.message) == (
-        f"labels of {path} are numbers: read as 0 = negative, 1 = positive"
-    )
+    assert str(warning.message) == (f"labels of {path} are numbers: read as 0 = negative, 1 = positive")
     with pytest.warns(UserWarning, match=r"4 = e, 5 = f, \.\.\.$"):
         read(path, label_names=list("abcdefg"))
     assert [example.label for example in corpus] == [0, 1]
@@ -199,10 +190,7 @@ def test_names_and_numbers_that_are_names_need_no_warning(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [
-        ("a.jsonl", '{"text": "a", "label": 2.5}\n{"text": "b", "label": 3}\n'),
-        ("a.tsv", "text\tlabel\na\t2.5\nb\t3\n"),
-    ],
+    [("a.jsonl", '{"text": "a", "label": 2.5}\n{"text": "b", "label": 3}\n'), ("a.tsv", "text\tlabel\na\t2.5\nb\t3\n")],
 )
 def test_regression(tmp_path, name, content):
     corpus = read(write(tmp_path, name, content))
@@ -243,9 +231,7 @@ def test_several_labels(tmp_path):
 
 
 def test_conll_with_documents_and_four_columns(tmp_path):
-    content = (
-        "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\n \nPeter NNP B-NP B-PER\n"
-    )
+    content = "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\n \nPeter NNP B-NP B-PER\n"
     corpus = read(write(tmp_path, "a.conll", content), sep=" ")
     assert [example.words for example in corpus] == [("EU", "rejects"), ("Peter",)]
     assert corpus.label_names == ("B-ORG", "B-PER", "I-ORG", "I-PER", "O")
@@ -335,10 +321,7 @@ def test_lists_of_words_with_lists_of_tags(tmp_path):
         TaggedExample(("EU", "rejects"), (0, 2), f"{path}:1"),
         TaggedExample(("a",), (2,), f"{path}:2"),
     )  # both tags of a type have a name: others may have the second
-    assert (
-        corpus.label_names == ("B-ORG", "I-ORG", "O")
-        and corpus.problem_type == "token_classification"
-    )
+    assert corpus.label_names == ("B-ORG", "I-ORG", "O") and corpus.problem_type == "token_classification"
     assert read(path, label=None)[0] == TaggedExample(("EU", "rejects"), None, f"{path}:1")
     numbered = write(tmp_path, "b.jsonl", '{"tokens": ["EU", "rejects"], "ner_tags": [1, 0]}')
     with pytest.warns(UserWarning, match="read as 0 = O, 1 = B-ORG"):
@@ -353,9 +336,7 @@ def test_lists_of_tags_with_names_in_a_parquet_file(tmp_path):
     rows = [{"text": ["EU", "is", "it"], "label": [1, 2, 0]}]
     parquet(tmp_path / "a.parquet", rows, names, several=True)
     corpus = read(tmp_path / "a.parquet")
-    assert corpus.examples == (
-        TaggedExample(("EU", "is", "it"), (1, 2, 0), f"{tmp_path / 'a.parquet'}:1"),
-    )
+    assert corpus.examples == (TaggedExample(("EU", "is", "it"), (1, 2, 0), f"{tmp_path / 'a.parquet'}:1"),)
     assert corpus.label_names == tuple(names) and corpus.head() == "EU/B-X is/I-X it/O"
     other = read(tmp_path / "a.parquet", label_names=["I-X", "O", "B-X"])
     assert other[0].tags == (2, 0, 1)
@@ -388,9 +369,7 @@ def test_invalid_lists_of_words_are_refused(tmp_path, row, fault):
 
 
 def test_a_text_before_lists_of_words(tmp_path):
-    path = write(
-        tmp_path, "a.jsonl", '{"text": "a", "label": "O"}\n{"text": ["a"], "label": ["O"]}'
-    )
+    path = write(tmp_path, "a.jsonl", '{"text": "a", "label": "O"}\n{"text": ["a"], "label": ["O"]}')
     with pytest.raises(DataError, match=":2 has words, but .*:1 has a text: either all are"):
         read(path)
 
@@ -420,9 +399,7 @@ def test_parquet_in_pieces_with_stored_names(tmp_path):
     parquet(tmp_path / "data/training_notes.parquet", rows[:1], names)
     corpus = read(tmp_path, split="train")
     assert corpus.label_names == ("worse", "better")
-    assert [(example.text, example.label) for example in corpus] == [
-        (row["text"], row["label"]) for row in rows
-    ]
+    assert [(example.text, example.label) for example in corpus] == [(row["text"], row["label"]) for row in rows]
     assert len(corpus.files) == 2
     # Another order of names: the label follows its name, not its number.
     assert read(tmp_path, split="test", label_names=["better", "worse"])[0].label == 1
@@ -522,34 +499,14 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
         ("a.tsv", "text\tlabel\na\tx\n", {"text_pair": "b"}, "no column 'b'"),
         ("a.tsv", "text\tlabel\na\t\n", {}, "line 2 has no label"),
         ("a.tsv", "a\tx\n", {"names": ["text"]}, "line 1 has 2 columns, not 1"),
-        (
-            "a.jsonl",
-            '{"text": "a", "label": 1}\n{"text"',
-            {},
-            "line 2, column 8 is not JSON: Expec",
-        ),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text"', {}, "line 2, column 8 is not JSON: Expec"),
         ("a.jsonl", "[]\n", {}, "line 1 is list, not a JSON object"),
         ("a.jsonl", '{"text": 3, "label": 1}\n', {}, "line 1 has 3 as 'text', which is not text"),
         ("a.jsonl", '{"text": "a", "label": null}\n', {}, "line 1 has no label"),
-        (
-            "a.jsonl",
-            '{"text": "a", "label": "x"}\n{"text": "a", "label": ["x"]}',
-            {},
-            "either all are lists",
-        ),
-        (
-            "a.jsonl",
-            '{"text": "a", "label": {}}\n',
-            {},
-            ":1 has the label {}, which is neither",
-        ),
+        ("a.jsonl", '{"text": "a", "label": "x"}\n{"text": "a", "label": ["x"]}', {}, "either all are lists"),
+        ("a.jsonl", '{"text": "a", "label": {}}\n', {}, ":1 has the label {}, which is neither"),
         ("a.jsonl", '{"text": "a", "label": 0.5}\n{"text": "a", "label": NaN}', {}, ":2 has the"),
-        (
-            "a.tsv",
-            "text\tlabel\na\tz\n",
-            {"label_names": ["x", "y"]},
-            ":2 has the label 'z', which",
-        ),
+        ("a.tsv", "text\tlabel\na\tz\n", {"label_names": ["x", "y"]}, ":2 has the label 'z', which"),
         ("a.tsv", "text\tlabel\na\t2\n", {"label_names": ["x", "y"]}, "not one of x, y"),
         ("a.conll", "word\tO\nword\n\n", {}, "line 2 has a word without a tag"),
         ("a.conll", "-DOCSTART-\tO\n", {}, "holds no examples"),
@@ -565,16 +522,13 @@ def test_a_fault_is_one_clear_sentence(tmp_path, name, content, options, message
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "line"), [("a.csv", "i feel fine,joy"), ("a.tsv", "i feel fine\tjoy")]
-)
+@pytest.mark.parametrize(("name", "line"), [("a.csv", "i feel fine,joy"), ("a.tsv", "i feel fine\tjoy")])
 def test_a_table_without_a_header_line(tmp_path, name, line):
     path = write(tmp_path, name, f"{line}\n{line}\n")
     with pytest.raises(DataError, match="line 1 has no column 'text'") as error:
         read(path)
     assert str(error.value).endswith(
-        "Has the file no header line? Then name its columns: names "
-        "(on the command line --names text label)."
+        "Has the file no header line? Then name its columns: names (on the command line --names text label)."
     )
     assert len(read(path, names=["text", "label"])) == 2
     long = write(tmp_path, f"long_{name}", "word " * 1000 + line)
@@ -619,9 +573,7 @@ def test_no_such_format(tmp_path):
 
 def corpus_of(*counts: int) -> Corpus:
     examples = [
-        Example(f"{label} {number}", label=label)
-        for label, count in enumerate(counts)
-        for number in range(count)
+        Example(f"{label} {number}", label=label) for label, count in enumerate(counts) for number in range(count)
     ]
     return Corpus(tuple(examples), tuple(str(label) for label in range(len(counts))))
 
@@ -657,9 +609,7 @@ def test_split_without_classes():
 
 
 def test_split_keeps_the_questions_of_one_context_together():
-    questions = [
-        QuestionExample(f"{row}?", f"context {row % 40}", (Answer("con", 0),)) for row in range(200)
-    ]
+    questions = [QuestionExample(f"{row}?", f"context {row % 40}", (Answer("con", 0),)) for row in range(200)]
     corpus = Corpus(tuple(questions))
     train, validation = split(corpus, 0.25, seed=3)
     contexts = [{example.context for example in part} for part in (train, validation)]
@@ -728,13 +678,7 @@ def test_an_invalid_tag_is_found_in_any_sentence(tmp_path):
 )
 def test_options_that_do_not_apply_are_refused(tmp_path, name, options, said):
     contents = {
-        "a.json": json.dumps(
-            {
-                "data": [
-                    {"paragraphs": [{"context": "x", "qas": [{"question": "y", "answers": []}]}]}
-                ]
-            }
-        ),
+        "a.json": json.dumps({"data": [{"paragraphs": [{"context": "x", "qas": [{"question": "y", "answers": []}]}]}]}),
         "a.conll": "a\tO\n",
         "a.csv": "text,label,a\nx,y,z\n",
     }
@@ -752,7 +696,5 @@ def test_a_second_text_begins_each_choice(tmp_path):
 def test_a_list_that_looks_like_choices_is_a_warning(tmp_path):
     line = {"text": "so", "choices": ["a", "b"], "label": 0}
     path = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, [line, {**line, "label": 1}])))
-    with pytest.warns(
-        UserWarning, match="list of texts in the column 'choices', which is not read"
-    ):
+    with pytest.warns(UserWarning, match="list of texts in the column 'choices', which is not read"):
         read(path)

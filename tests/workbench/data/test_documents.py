@@ -160,9 +160,7 @@ def test_wrapped_lines_are_joined_and_blank_lines_and_items_end_a_sentence():
     text = "CHAPTER I\n\n\nIt was a\nlong  day. The\nend\n \nof it:\n- one\n- two\r\n\r\nthree"
     expected = ["CHAPTER I", "It was a long day.", "The end", "of it:", "- one", "- two", "three"]
     assert sentences(text) == expected
-    assert sentences("made me wonder if<br /><br />laws held.") == [
-        "made me wonder if<br /><br />laws held."
-    ]
+    assert sentences("made me wonder if<br /><br />laws held.") == ["made me wonder if<br /><br />laws held."]
     assert sentences(" \n\n ") == [] == sentences("")
 
 

@@ -72,8 +72,7 @@ def test_a_sentence_too_long_becomes_several_between_words(tokenizer):
     found = tokenise([Document(" ".join(words * 5), "")], tokenizer, most=4)
     assert found.split == 1
     parts = [
-        tokenizer.tokens(found.ids[begin:end])
-        for begin, end in zip(found.sentences, found.sentences[1:], strict=False)
+        tokenizer.tokens(found.ids[begin:end]) for begin, end in zip(found.sentences, found.sentences[1:], strict=False)
     ]
     assert sum(parts, []) == tokenizer.tokens(found.ids)
     assert all(1 <= len(part) <= 4 and part[0] != "##x" for part in parts)

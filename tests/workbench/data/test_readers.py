@@ -53,11 +53,7 @@ def write(tmp_path: Path, name: str, content: str | bytes) -> Path:
         ("a.tsv", "text\tlabel\na\tx\tmore\n", "line 2 has 3 columns, not 2"),
         ("a.csv", "words,label\na,x\n", "line 1 has no column 'text'"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n', "line 2 has no column 'label'"),
-        (
-            "a.csv",
-            "text,label\na,x\ncaf\xe9,x\n".encode("latin-1"),
-            "line 3, column 4 is not UTF-8",
-        ),
+        ("a.csv", "text,label\na,x\ncaf\xe9,x\n".encode("latin-1"), "line 3, column 4 is not UTF-8"),
         ("a.csv", "text,label\na,x\n".encode("utf-16"), "line 1, column 1 is not UTF-8"),
         ("a.csv", 'text,label\na,x\n"b,x\nc,x\n', "line 3 cannot be parsed"),
         ("a.csv", 'text,label\na,x\n"b" c,x\n', "line 3 cannot be parsed"),
@@ -67,16 +63,8 @@ def write(tmp_path: Path, name: str, content: str | bytes) -> Path:
         ("a.csv", "text,label,text\na,x,b\n", "has the column 'text' twice"),
         ("a.csv", "\ntext,label\na,x\n", "line 1 is empty"),
         ("a.tsv", "text\tlabel\na\tx\nb\t\n", "line 3 has no label in the column 'label'"),
-        (
-            "a.jsonl",
-            '{"text": "a", "label": "x", "text": "b"}\n',
-            "line 1 has the column 'text' twice",
-        ),
-        (
-            "a.jsonl",
-            '{"text": "a", "label": {"x": 1, "x": 2}}\n',
-            "line 1 has the column 'x' twice",
-        ),
+        ("a.jsonl", '{"text": "a", "label": "x", "text": "b"}\n', "line 1 has the column 'text' twice"),
+        ("a.jsonl", '{"text": "a", "label": {"x": 1, "x": 2}}\n', "line 1 has the column 'x' twice"),
         ("a.jsonl", '{"text": "a", "label": "x"}\n{"text": "b" "label"}\n', "line 2, column 14 is"),
         ("a.jsonl", '{"text": "a", "label": "x"},\n', "line 1, column 28 is not JSON: Extra data"),
         ("a.jsonl", '{"text": ["a"], "label": "x"}\n', "line 1 has ['a'] as 'text', which is not"),
@@ -84,27 +72,15 @@ def write(tmp_path: Path, name: str, content: str | bytes) -> Path:
         ("a.jsonl", '{"text": "a", "label": NaN}\n', "a.jsonl:1 has the label nan among numbers"),
         ("a.jsonl", f'{{"text": {DEEP}', "line 1 is not JSON"),
         ("a.jsonl", f'{{"text": "a", "label": {DIGITS}}}\n', "line 1 is not JSON"),
-        (
-            "a.jsonl",
-            f'{{"text": "a", "label": 0.5}}\n{{"text": "b", "label": {"9" * 400}}}\n',
-            ":2 has",
-        ),
-        (
-            "a.jsonl",
-            '{"text": "b\\ud83d", "label": "x"}\n',
-            "(U+D83D) in the column 'text', at character 1",
-        ),
+        ("a.jsonl", f'{{"text": "a", "label": 0.5}}\n{{"text": "b", "label": {"9" * 400}}}\n', ":2 has"),
+        ("a.jsonl", '{"text": "b\\ud83d", "label": "x"}\n', "(U+D83D) in the column 'text', at character 1"),
         ("a.jsonl", '{"text": "b", "label": "\\udc00"}\n', "(U+DC00) in the column 'label'"),
         ("a.jsonl", '{"text": "b", "label": ["x", "\\udc00"]}\n', "(U+DC00) in the column 'label'"),
         ("a.conll", "a\tO\n\nb\tO\nc\n", "line 4 has a word without a tag: 'c'"),
         ("a.conll", "a\tO\nb\t \n", "line 2 has a word without a tag"),
         ("a.conll", "a\tO\n\tO\n", "line 2 has a tag without a word"),
         ("a.conll", "a\tNN\tO\nb\tO\n", "line 2 has 2 columns, not 3"),
-        (
-            "a.conll",
-            "a O\nb O\n",
-            "line 1 has a word without a tag: 'a O'. Is '\\t' the separator?",
-        ),
+        ("a.conll", "a O\nb O\n", "line 1 has a word without a tag: 'a O'. Is '\\t' the separator?"),
         ("a.csv.gz", b"", "a.csv.gz is empty"),
     ],
 )
@@ -275,17 +251,9 @@ PLACE = "data[0], paragraphs[0], qas[0]"
         (squad(ANN, context=""), f"{PLACE} has '' as its context", "context"),
         (squad(ANN, context=7), f"{PLACE} has 7 as its context", "context"),
         (squad(ANN, context="a\ud83d"), "as its context, which is not a readable text", "context"),
-        (
-            squad(ANN, question="\udc00?"),
-            "as its question, which is not a",
-            "question",
-        ),
+        (squad(ANN, question="\udc00?"), "as its question, which is not a", "question"),
         (squad(ANN, id="q\udc00"), "as its id, which is not a readable text", "id"),
-        (
-            squad(answers=None),
-            f"{PLACE} has None as its answers, which is not a",
-            "answers",
-        ),
+        (squad(answers=None), f"{PLACE} has None as its answers, which is not a", "answers"),
         (squad(answers="Ann"), f"{PLACE} has 'Ann' as its answers", "answers"),
         (squad(answers=["Ann"]), f"{PLACE} has ['Ann'] as its answers", "answers"),
         (squad({"text": "Ann"}), "the text 'Ann' and the start None", "answers"),
@@ -295,11 +263,7 @@ PLACE = "data[0], paragraphs[0], qas[0]"
         (squad({**ANN, "answer_start": 9.0}), "the text 'Ann' and the start 9.0", "answers"),
         (squad({**ANN, "answer_start": True}), "the text 'Ann' and the start True", "answers"),
         (squad({**ANN, "answer_start": 8}), "but ' An' stands there. It stands at 9.", None),
-        (
-            squad(ANN, {"text": " An", "answer_start": -4}),
-            "-4, but '' stands there. It stands",
-            None,
-        ),
+        (squad(ANN, {"text": " An", "answer_start": -4}), "-4, but '' stands there. It stands", None),
         (squad({"text": "it", "answer_start": 1}), "but 't ' stands there. It stands at 0.", None),
         (squad({**ANN, "answer_start": 99}), "99, but '' stands there. It stands at 9", None),
         (
@@ -318,12 +282,7 @@ def test_a_fault_in_a_file_of_questions_names_its_place(tmp_path, whole, where, 
     assert len(str(error.value)) < 600 and str(error.value).isprintable()
 
 
-TABLED = {
-    "id": "q1",
-    "question": "who?",
-    "context": "it was Ann",
-    "answers": {"text": ["Ann"], "answer_start": [7]},
-}
+TABLED = {"id": "q1", "question": "who?", "context": "it was Ann", "answers": {"text": ["Ann"], "answer_start": [7]}}
 
 
 def test_questions_as_a_table(tmp_path):
@@ -334,20 +293,14 @@ def test_questions_as_a_table(tmp_path):
     ]
     path = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))
     corpus = read(path, problem_type="question_answering")
-    assert [one.answers for one in corpus] == [
-        (Answer("Ann", 7),),
-        (),
-        (Answer("was", 3), Answer("Ann", 7)),
-    ]
+    assert [one.answers for one in corpus] == [(Answer("Ann", 7),), (), (Answer("was", 3), Answer("Ann", 7))]
     assert [one.guid for one in corpus] == ["q1", f"{path}:2", "q1"]
     if pyarrow:
         rows[2].pop("title")
         table = pyarrow.Table.from_pylist(rows)
         features = {"answers": {"feature": {"text": {"dtype": "string"}}, "_type": "Sequence"}}
         described = {"huggingface": json.dumps({"info": {"features": features}})}
-        pyarrow.parquet.write_table(
-            table.replace_schema_metadata(described), tmp_path / "a.parquet"
-        )
+        pyarrow.parquet.write_table(table.replace_schema_metadata(described), tmp_path / "a.parquet")
         again = read(tmp_path / "a.parquet", problem_type="question_answering")
         assert [one.answers for one in again] == [one.answers for one in corpus]
         assert again[1].guid == f"{tmp_path / 'a.parquet'}:2"
@@ -358,14 +311,8 @@ def test_questions_as_a_table(tmp_path):
     [
         ({"answers": None}, "line 1 has None as its answers"),
         ({"answers": {"text": ["Ann"]}}, "line 1 has {'text': ['Ann']} as its answers"),
-        (
-            {"answers": {"text": ["Ann"], "answer_start": []}},
-            "which is not a list of text and",
-        ),
-        (
-            {"answers": {"text": ["Ann"], "answer_start": [6]}},
-            "line 1 has the answer 'Ann' at char",
-        ),
+        ({"answers": {"text": ["Ann"], "answer_start": []}}, "which is not a list of text and"),
+        ({"answers": {"text": ["Ann"], "answer_start": [6]}}, "line 1 has the answer 'Ann' at char"),
         ({"question": 1}, "line 1 has 1 as its question"),
     ],
 )
@@ -514,9 +461,7 @@ def test_every_line_of_a_conll_file_is_a_word_or_a_separator(tmp_path_factory, s
     corpus = read(write(tmp_path_factory.mktemp("rows"), "a.conll", content))
     assert [list(sentence.words) for sentence in corpus] == sentences
     parting = [
-        line
-        for line in content.removesuffix("\n").split("\n")
-        if not line.strip() or line.startswith("-DOCSTART-")
+        line for line in content.removesuffix("\n").split("\n") if not line.strip() or line.startswith("-DOCSTART-")
     ]
     words = sum(len(sentence.words) for sentence in corpus if isinstance(sentence, TaggedExample))
     assert words + len(parting) == content.removesuffix("\n").count("\n") + 1
@@ -525,10 +470,7 @@ def test_every_line_of_a_conll_file_is_a_word_or_a_separator(tmp_path_factory, s
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
-        st.sampled_from(
-            [b"a", b"\t", b",", b'"', b"x", b"\n", b"\r\n", b"\0", b"\xff", b"\xc3\xa9"]
-        ),
-        max_size=40,
+        st.sampled_from([b"a", b"\t", b",", b'"', b"x", b"\n", b"\r\n", b"\0", b"\xff", b"\xc3\xa9"]), max_size=40
     ),
     st.sampled_from(["a.csv", "a.tsv", "a.txt", "a.conll"]),
 )
@@ -545,9 +487,7 @@ def test_random_bytes_are_read_whole_or_refused(tmp_path_factory, pieces, name):
     if name in ("a.tsv", "a.txt"):
         assert len(corpus) == len(lines)
     if name == "a.csv":
-        assert sum(1 + e.text.count("\n") + _breaks_in_label(corpus, e) for e in corpus) == len(
-            lines
-        )
+        assert sum(1 + e.text.count("\n") + _breaks_in_label(corpus, e) for e in corpus) == len(lines)
 
 
 def _breaks_in_label(corpus, example) -> int:
@@ -735,9 +675,7 @@ def test_many_short_rows_of_parquet_count_towards_the_limit(tmp_path, monkeypatc
     monkeypatch.setattr(lines, "_NEVER_TOO_MUCH", 2**20)
     path = tmp_path / "a.parquet"
     for rows in (9_000, 20_000):
-        pyarrow.parquet.write_table(
-            pyarrow.table({"text": ["a"] * rows, "label": [0] * rows}), path
-        )
+        pyarrow.parquet.write_table(pyarrow.table({"text": ["a"] * rows, "label": [0] * rows}), path)
         if rows == 9_000:
             assert len(read(path)) == rows
     with refused(DataError, None) as caught:

@@ -163,9 +163,7 @@ def test_an_empty_context_has_one_row_without_pieces(letters):
 
 @pytest.mark.parametrize(("language", "vocabulary"), WIDENED)
 @pytest.mark.parametrize("max_length", [384, 128])
-def test_every_answer_survives_the_way_there_and_back(
-    xquad, tokenizers, language, vocabulary, max_length
-):
+def test_every_answer_survives_the_way_there_and_back(xquad, tokenizers, language, vocabulary, max_length):
     corpus = xquad[language]
     with warnings.catch_warnings(action="error"):  # every answer is in some window, whole
         rows = Windows(corpus, tokenizers[vocabulary], max_length=max_length)
@@ -195,9 +193,7 @@ def stretch(rows: Windows, row: int) -> tuple[int, int] | None:
 
 def inside_a_piece(rows: Windows, of_question: Sequence[int], answer: Answer) -> bool:
     places = np.concatenate([rows.windows[row].offsets for row in of_question])  # (pieces, 2)
-    return any(
-        ((places[:, 0] < edge) & (edge < places[:, 1])).any() for edge in (answer.start, answer.end)
-    )
+    return any(((places[:, 0] < edge) & (edge < places[:, 1])).any() for edge in (answer.start, answer.end))
 
 
 def test_an_answer_inside_a_piece_is_widened_to_it(letters):
@@ -257,9 +253,7 @@ def test_padding_on_the_left_moves_positions(letters):
     assert left["input_ids"][2, 4] == VOCABULARY["[CLS]"]
 
 
-WORDS = st.lists(
-    st.text("abcdefgh\u00e9\u4e2d.,", min_size=1, max_size=6), min_size=1, max_size=40
-).map(" ".join)
+WORDS = st.lists(st.text("abcdefgh\u00e9\u4e2d.,", min_size=1, max_size=6), min_size=1, max_size=40).map(" ".join)
 
 
 @given(WORDS, WORDS, st.integers(5, 40), st.integers(0, 30), st.data())
@@ -288,9 +282,7 @@ def test_any_answer_in_any_context(question, context, max_length, overlap, draw)
     assert read_so_far == len(offsets)
     found = [stretch(rows, row) for row in range(len(rows))]
     held = [
-        pieces is not None
-        and window.start <= pieces[0]
-        and pieces[1] < window.start + len(window.offsets)
+        pieces is not None and window.start <= pieces[0] and pieces[1] < window.start + len(window.offsets)
         for window in rows.windows
     ]
     assert [place is not None for place in found] == held
@@ -298,9 +290,5 @@ def test_any_answer_in_any_context(question, context, max_length, overlap, draw)
     if pieces is not None:
         wide = (offsets[pieces[0], 0], offsets[pieces[1], 1])
         assert {*found} - {None} <= {wide}
-        visible = [
-            place
-            for place in range(start, end)
-            if ((offsets[:, 0] <= place) & (place < offsets[:, 1])).any()
-        ]
+        visible = [place for place in range(start, end) if ((offsets[:, 0] <= place) & (place < offsets[:, 1])).any()]
         assert wide[0] <= visible[0] and visible[-1] < wide[1]

@@ -40,10 +40,7 @@ def test_a_report_has_each_row_with_its_choices(tokenizer):
     ]
     bound = BOUNDS["module fp32"]
     assert report.metrics["examples"] == 2
-    assert report.values() == {
-        "loss": pytest.approx(sum(losses) / 2, abs=bound),
-        "accuracy": 0.5,
-    }
+    assert report.values() == {"loss": pytest.approx(sum(losses) / 2, abs=bound), "accuracy": 0.5}
     assert 0 < report.metrics["accuracy"]["low"] < 0.5 < report.metrics["accuracy"]["high"] < 1
     assert [row["loss"] for row in report.rows] == pytest.approx(losses[::-1], abs=bound)
     told = [[row[key] for key in ("label", "prediction", "right", "guid")] for row in report.rows]
@@ -59,11 +56,7 @@ def test_a_prediction_ranks_the_choices_of_its_text(tokenizer):
     first, second = kind.predictions(Asked(corpus, kind.rows(corpus, tokenizer), (), LOGITS))
     chances = torch.tensor([1.0, 3.0, 2.0]).softmax(0).tolist()
     assert (first.choice, first.place, first.probability) == ("was calm", 1, chances[1])
-    assert first.probabilities == [
-        ("was calm", chances[1]),
-        ("so", chances[2]),
-        ("is green", chances[0]),
-    ]
+    assert first.probabilities == [("was calm", chances[1]), ("so", chances[2]), ("is green", chances[0])]
     assert (second.choice, second.place) == ("anna", 0)
     assert len(second.probabilities) == 2
     assert sum(chance for _, chance in second.probabilities) == pytest.approx(1)
@@ -76,9 +69,7 @@ def test_predictions_do_not_depend_on_texts_with_more_choices(tmp_path):
     texts = [example.text for example in examples(None, None)]
     choices = [example.choices for example in examples(None, None)]
     together = predictor(texts, choices=choices)
-    alone = [
-        predictor(text, choices=several)[0] for text, several in zip(texts, choices, strict=True)
-    ]
+    alone = [predictor(text, choices=several)[0] for text, several in zip(texts, choices, strict=True)]
     for one, other in zip(together, alone, strict=True):
         assert one.choice == other.choice
         assert one.probability == pytest.approx(other.probability, abs=BOUNDS["module fp32"])

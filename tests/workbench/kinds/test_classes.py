@@ -49,10 +49,7 @@ def test_matthews_correlation_is_reported_with_its_interval():
     truth = draw.integers(0, 3, 60)
     logits = torch.tensor(draw.normal(size=(60, 3)))
     logits[torch.arange(60), torch.tensor(truth)] += 1.5
-    corpus = Corpus(
-        tuple(Example(f"text {row}", None, int(label)) for row, label in enumerate(truth)),
-        ("a", "b", "c"),
-    )
+    corpus = Corpus(tuple(Example(f"text {row}", None, int(label)) for row, label in enumerate(truth)), ("a", "b", "c"))
     measured = Measured("test", corpus, ("a", "b", "c"), 1.0, list(logits), [3] * 60)
     found = Classes().report(measured).metrics["matthews"]
     predicted = logits.argmax(dim=-1).numpy()

@@ -37,13 +37,7 @@ def squad(answer: str = "anna", start: int = 8, count: int = 1) -> str:
     paragraphs = [
         {
             "context": f"the sky anna is {MOODS[number % 3]}",
-            "qas": [
-                {
-                    "id": str(number),
-                    "question": "who is so",
-                    "answers": [{"text": answer, "answer_start": start}],
-                }
-            ],
+            "qas": [{"id": str(number), "question": "who is so", "answers": [{"text": answer, "answer_start": start}]}],
         }
         for number in range(count)
     ]
@@ -67,32 +61,18 @@ def refused(capsys, *arguments: str) -> str:
     "model, arguments, message",
     [
         ("answers", ["who?"], "A question needs a context to be answered from."),
-        (
-            "answers",
-            ["who?", "--choice", "a", "--choice", "b"],
-            "question_answering takes no choices",
-        ),
+        ("answers", ["who?", "--choice", "a", "--choice", "b"], "question_answering takes no choices"),
         ("chooses", ["so"], "needs choices for each text"),
         ("chooses", ["so", "--choice", "one"], "2 texts or more are needed"),
         ("chooses", ["so", "--pair", "x"], "multiple_choice takes no pairs"),
-        (
-            "classes",
-            ["so", "--choice", "a", "--choice", "b"],
-            "single_label_classification takes no choices",
-        ),
+        ("classes", ["so", "--choice", "a", "--choice", "b"], "single_label_classification takes no choices"),
         ("tags", ["so", "--pair", "x"], "token_classification takes no pairs"),
-        (
-            "tags",
-            ["so", "--choice", "a", "--choice", "b"],
-            "token_classification takes no choices",
-        ),
+        ("tags", ["so", "--choice", "a", "--choice", "b"], "token_classification takes no choices"),
         ("answers", ["who?", "--pair", "x", "--top", "0"], "top is 0, but it must be 1 or more"),
     ],
 )
 def test_predicting_with_what_the_model_does_not_take(models, capsys, model, arguments, message):
-    assert message in refused(
-        capsys, "predict", models[model], *arguments, "--allow-untrained", "--quiet"
-    )
+    assert message in refused(capsys, "predict", models[model], *arguments, "--allow-untrained", "--quiet")
 
 
 FILES = {
@@ -112,10 +92,7 @@ FILES = {
 @pytest.mark.parametrize(
     "file, message",
     [
-        (
-            "offset.json",
-            "the answer 'anna' at character 9, but 'nna ' stands there. It stands at 8.",
-        ),
+        ("offset.json", "the answer 'anna' at character 9, but 'nna ' stands there. It stands at 8."),
         ("outside.json", "the answer 'anna' at character 900, but '' stands there"),
         ("negative.json", "the answer 'anna' at character -4, but '' stands there"),
         ("table.json", "not in the form of SQuAD"),
@@ -158,9 +135,7 @@ def test_data_that_contradict_themselves(tiny, models, tmp_path, capsys, file, m
         (["--overlap", "40"], "overlap"),
     ],
 )
-def test_settings_that_questions_do_not_have(
-    tiny, tmp_path, monkeypatch, capsys, arguments, message
-):
+def test_settings_that_questions_do_not_have(tiny, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     Path("train.json").write_text(squad(count=12))
     given = ["--model", str(tiny), "--train", "train.json", "--output", "run"]

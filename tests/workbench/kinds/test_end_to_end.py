@@ -40,21 +40,12 @@ class Task:
 
 
 TASKS = {
-    "questions": Task(
-        "json",
-        "exact_match",
-        1 / 4,
-        ("what is so", "--pair", "the sky happy anna is green"),
-        "anna",
-    ),
+    "questions": Task("json", "exact_match", 1 / 4, ("what is so", "--pair", "the sky happy anna is green"), "anna"),
     "choices": Task(
         "jsonl",
         "accuracy",
         1 / 3,
-        (
-            "the sky was anna",
-            *(part for name in ("cairo", "anna", "berlin") for part in ("--choice", name)),
-        ),
+        ("the sky was anna", *(part for name in ("cairo", "anna", "berlin") for part in ("--choice", name))),
         "anna",
         ("--choices", "choices"),
     ),
@@ -134,9 +125,7 @@ def trained(request, tiny, tmp_path_factory) -> Trained:
     draw = random.Random(0)
     for part, count in (("train", 600), ("validation", 40), ("test", 60)):
         WRITERS[request.param](folder / f"{part}.{task.ending}", count, draw)
-    assert (
-        train(task, tiny, folder, folder / "run", "--epochs", "10", "--learning-rate", "3e-3") == 0
-    )
+    assert train(task, tiny, folder, folder / "run", "--epochs", "10", "--learning-rate", "3e-3") == 0
     return Trained(request.param, task, folder / "run", folder)
 
 
@@ -165,9 +154,7 @@ def test_evaluating_a_run_again_gives_the_same_result(trained, capsys):
     """The scores to the bit; losses nearly, since the model is prepared for inference."""
     stored = read_json(trained.folder / "metrics.json")["test"]
     reading = {"choices": ["choices"]} if trained.task.reading else {}
-    report = evaluate_file(
-        trained.folder, trained.test, reading=reading, precision="fp32", progress=False
-    )
+    report = evaluate_file(trained.folder, trained.test, reading=reading, precision="fp32", progress=False)
     bound = BOUNDS["official model fp32"]
     assert report.metrics["loss"]["value"] == pytest.approx(stored["loss"]["value"], abs=bound)
     assert {**report.metrics, "loss": 0} == {**stored, "loss": 0}

@@ -8,12 +8,7 @@ import re
 
 import pytest
 
-from minibert import (
-    BertForMaskedLM,
-    BertForNextSentencePrediction,
-    BertForSequenceClassification,
-    BertTokenizer,
-)
+from minibert import BertForMaskedLM, BertForNextSentencePrediction, BertForSequenceClassification, BertTokenizer
 from minibert.fast.precision import choose_precision
 from minibert.io.errors import ConfigError
 from minibert.io.files import read_json
@@ -65,15 +60,7 @@ def test_a_new_kind_goes_through_every_command(tiny, tmp_path, capsys):
     files = [f"--{part}={tmp_path / part}.csv" for part in ("train", "validation", "test")]
     reading = ["--text-pair", "next"]
     in_fp32 = ["--precision", "fp32"]  # in bf16 a run and an evaluation round differently
-    given = [
-        *files,
-        *reading,
-        *in_fp32,
-        "--problem-type",
-        "next_sentence",
-        "--learning-rate",
-        "2e-3",
-    ]
+    given = [*files, *reading, *in_fp32, "--problem-type", "next_sentence", "--learning-rate", "2e-3"]
     for epochs, run in (("1", "short"), ("2", "long")):
         more = ["--model", str(tiny), "--epochs", epochs, "--output", str(tmp_path / run)]
         assert main(["train", *given, *more, "--quiet"]) == 0
@@ -86,10 +73,7 @@ def test_a_new_kind_goes_through_every_command(tiny, tmp_path, capsys):
     assert record["model"]["class"] == "BertForNextSentencePrediction"
     stored = read_json(tmp_path / "long/metrics.json")["test"]
 
-    assert (
-        main(["evaluate", run, str(tmp_path / "test.csv"), *reading, *in_fp32, "--json", "--quiet"])
-        == 0
-    )
+    assert main(["evaluate", run, str(tmp_path / "test.csv"), *reading, *in_fp32, "--json", "--quiet"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == stored["accuracy"]
 
     text = ["the sky was anna", "--pair", "anna is so green"]

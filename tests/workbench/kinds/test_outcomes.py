@@ -47,9 +47,7 @@ def test_several_labels(draw):
     def cells(holds):
         return [", ".join(np.array(NAMES)[row]) for row in holds]
 
-    found = KINDS["multi_label_classification"].outcomes(
-        NAMES, rows_of(cells(truth), cells(predicted))
-    )
+    found = KINDS["multi_label_classification"].outcomes(NAMES, rows_of(cells(truth), cells(predicted)))
     expected = metrics.multilabel_scores(truth, predicted)["micro_f1"]
     assert abs(value(found["micro_f1"]) - expected) <= EXACT
 
@@ -81,10 +79,7 @@ def test_tags_that_are_not_iob(draw):
 
 
 def test_ambiguous_label_names_give_no_score():
-    assert (
-        KINDS["multi_label_classification"].outcomes(["a, b", "a", "b"], rows_of(["a"], ["a"]))
-        == {}
-    )
+    assert KINDS["multi_label_classification"].outcomes(["a, b", "a", "b"], rows_of(["a"], ["a"])) == {}
     assert KINDS["token_classification"].outcomes(["B-X Y"], rows_of(["B-X Y"], ["B-X Y"])) == {}
 
 

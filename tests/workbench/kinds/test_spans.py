@@ -130,9 +130,7 @@ def test_a_span_in_two_windows_counts_once_with_its_best_score(tokenizer):
             for row, score in zip(there, (3.0, 4.0) if better else (4.0, 3.0), strict=True):
                 numbers[row][columns(rows, row, tokenizer).index(WORDS[6], 3)] = score
 
-        answered, _ = asked(
-            tokenizer, context, seen_twice, reading={"max_length": 12, "overlap": 4}, top=5
-        )
+        answered, _ = asked(tokenizer, context, seen_twice, reading={"max_length": 12, "overlap": 4}, top=5)
         assert (answered.answer.text, answered.answer.score) == (WORDS[6], 8.0)
         assert WORDS[6] not in [one.text for one in answered.others]
 
@@ -190,13 +188,7 @@ def test_no_answer_takes_the_lowest_score_of_all_windows(tokenizer):
 
     context = " ".join(WORDS[:12])
     for silent, answer in (((), ""), ((1,), WORDS[0])):
-        answered, rows = asked(
-            tokenizer,
-            context,
-            all_but(*silent),
-            reading={"max_length": 12},
-            allow_no_answer=True,
-        )
+        answered, rows = asked(tokenizer, context, all_but(*silent), reading={"max_length": 12}, allow_no_answer=True)
         assert len(rows) > 1
         assert answered.answer.text == answer
         assert (answered.no_answer > 0.5) == (answer == "")
@@ -221,8 +213,7 @@ def test_probabilities_are_a_softmax_over_the_spans_and_no_answer(tokenizer):
     total = sum(score.exp() for score in scores.values())
     found = {one.text: one.probability for one in (answered.answer, *answered.others)}
     assert found == pytest.approx(
-        {text: (score.exp() / total).item() for text, score in scores.items()},
-        abs=BOUNDS["module fp32"],
+        {text: (score.exp() / total).item() for text, score in scores.items()}, abs=BOUNDS["module fp32"]
     )
     assert answered.no_answer == found[""]
     assert len(rows) == 1
@@ -304,11 +295,7 @@ def test_a_report_has_its_parts_and_a_row_for_each_question(tokenizer):
     assert values["exact_match"] == 2 / 4
     assert values["f1"] == pytest.approx((1 + 2 / 3 + 1 + 0) / 4)
     assert values["loss"] == 1.5
-    assert report.metrics["has_answer"] == {
-        "examples": 2,
-        "exact_match": 0.5,
-        "f1": pytest.approx((1 + 2 / 3) / 2),
-    }
+    assert report.metrics["has_answer"] == {"examples": 2, "exact_match": 0.5, "f1": pytest.approx((1 + 2 / 3) / 2)}
     assert report.metrics["no_answer"] == {"examples": 2, "exact_match": 0.5, "f1": 0.5}
     assert (report.metrics["windows"], report.metrics["answers_in_no_window"]) == (4, 0)
     for name in ("f1", "exact_match"):
@@ -344,10 +331,7 @@ def test_an_answer_longer_than_a_window_is_counted_as_in_none(tokenizer):
     context = " ".join(WORDS[:20])
     with pytest.warns(UserWarning, match="1 of 2 questions have an answer that no window"):
         report = report_of(
-            tokenizer,
-            [question(context, context), question(context, WORDS[19])],
-            lambda *_: None,
-            max_length=12,
+            tokenizer, [question(context, context), question(context, WORDS[19])], lambda *_: None, max_length=12
         )
     assert report.metrics["answers_in_no_window"] == 1
     assert report.metrics["windows"] > 4

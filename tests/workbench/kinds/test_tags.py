@@ -38,11 +38,7 @@ def random_tags(draw: random.Random, sound: bool, types: str = "xyz") -> list[st
         choices = ["O", *(f"{part}-{kind}" for part in "BI" for kind in types)]
         if sound:
             before = tags[-1] if tags else "O"
-            choices = [
-                tag
-                for tag in choices
-                if tag[0] != "I" or (before[0] in "BI" and before[2:] == tag[2:])
-            ]
+            choices = [tag for tag in choices if tag[0] != "I" or (before[0] in "BI" and before[2:] == tag[2:])]
         tags.append(draw.choice(choices))
     return tags
 
@@ -56,9 +52,7 @@ def test_entity_scores_are_those_of_seqeval(sound):
         guesses = []
         for tags in labels:
             other = random_tags(draw, sound) * 9
-            guesses.append(
-                [a if draw.random() < 0.6 else b for a, b in zip(tags, other, strict=False)]
-            )
+            guesses.append([a if draw.random() < 0.6 else b for a, b in zip(tags, other, strict=False)])
         found = entity_scores(labels, guesses)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of scores that have no denominator
@@ -80,9 +74,12 @@ def test_entity_scores_are_those_of_seqeval(sound):
                 ("f1", "f1-score"),
                 ("support", "support"),
             ):
-                assert scores[key] == pytest.approx(
-                    expected[name][name_there], abs=BOUNDS["fp64"]
-                ), (name, key, labels, guesses)
+                assert scores[key] == pytest.approx(expected[name][name_there], abs=BOUNDS["fp64"]), (
+                    name,
+                    key,
+                    labels,
+                    guesses,
+                )
 
 
 # The report
@@ -120,11 +117,7 @@ def report_of(tokenizer, sentences, names=IOB, sure=None, **reading):
         (
             "B-per O O B-loc",
             "O B-per O B-loc",
-            [
-                ("invented", "", "per", "", "b"),
-                ("missed", "per", "", "a", ""),
-                ("right", "loc", "loc", "d", "d"),
-            ],
+            [("invented", "", "per", "", "b"), ("missed", "per", "", "a", ""), ("right", "loc", "loc", "d", "d")],
         ),
         (  # one prediction over two: it means the longer one, the other was missed
             "B-per B-loc I-loc O",
@@ -166,18 +159,9 @@ def test_every_entity_of_random_tags_is_matched_once():
 
 
 def test_an_entity_is_matched_with_the_same_then_the_same_ends_then_the_most_shared():
-    assert matched({(0, 2, "x")}, {(0, 2, "x"), (0, 5, "x")}) == [
-        ((0, 2, "x"), (0, 2, "x")),
-        (None, (0, 5, "x")),
-    ]
-    assert matched({(0, 2, "x"), (1, 6, "y")}, {(0, 2, "y")}) == [
-        ((0, 2, "x"), (0, 2, "y")),
-        ((1, 6, "y"), None),
-    ]
-    assert matched({(0, 4, "x")}, {(0, 1, "x"), (2, 4, "y")}) == [
-        ((0, 4, "x"), (2, 4, "y")),
-        (None, (0, 1, "x")),
-    ]
+    assert matched({(0, 2, "x")}, {(0, 2, "x"), (0, 5, "x")}) == [((0, 2, "x"), (0, 2, "x")), (None, (0, 5, "x"))]
+    assert matched({(0, 2, "x"), (1, 6, "y")}, {(0, 2, "y")}) == [((0, 2, "x"), (0, 2, "y")), ((1, 6, "y"), None)]
+    assert matched({(0, 4, "x")}, {(0, 1, "x"), (2, 4, "y")}) == [((0, 4, "x"), (2, 4, "y")), (None, (0, 1, "x"))]
     assert matched({(0, 2, "x")}, {(2, 4, "x")}) == [((0, 2, "x"), None), (None, (2, 4, "x"))]
 
 
@@ -203,18 +187,14 @@ def test_rows_and_entities_are_sorted_by_loss_and_words_count_once(tokenizer):
     assert report.values()["entity_f1"] == 2 / 5
     assert list(report.metrics["classes"]) == ["loc", "per"]
     assert report.confusion.sum() == 9
-    loss = torch.nn.functional.cross_entropy(
-        torch.tensor([[0, 0, 0, 0, SURE]]), torch.tensor([4])
-    ).item()
+    loss = torch.nn.functional.cross_entropy(torch.tensor([[0, 0, 0, 0, SURE]]), torch.tensor([4])).item()
     assert report.rows[2]["loss"] == pytest.approx(loss, abs=BOUNDS["module fp32"])
 
 
 def test_entities_that_truncation_cut_off_are_missed(tokenizer):
     with pytest.warns(UserWarning, match="2 of 5 word tags have no piece"):
         report = report_of(
-            tokenizer,
-            [("the sky is anna berlin", "O O O B-per B-loc", "O O O B-per B-loc")],
-            max_length=5,
+            tokenizer, [("the sky is anna berlin", "O O O B-per B-loc", "O O O B-per B-loc")], max_length=5
         )
     assert report.values()["entity_recall"] == 0
     assert report.metrics["words"] == 5
@@ -353,9 +333,7 @@ def test_colours_are_used_on_a_terminal_unless_NO_COLOR_is_set(
     monkeypatch.delenv("NO_COLOR", raising=False)
     if no_color is not None:
         monkeypatch.setenv("NO_COLOR", no_color)
-    tagged = TaggedText(
-        "anna", [TaggedWord("anna", 0, 4, "B-per", 0.9)], [FoundEntity("anna", 0, 4, "per", 0.9)]
-    )
+    tagged = TaggedText("anna", [TaggedWord("anna", 0, 4, "B-per", 0.9)], [FoundEntity("anna", 0, 4, "per", 0.9)])
     predictor = lambda *_, **__: [tagged]  # noqa: E731
     monkeypatch.setattr(Predictor, "from_pretrained", lambda *_, **__: predictor)
     assert cli.main(["predict", "RUN", "anna", *arguments]) == 0

@@ -50,11 +50,7 @@ def test_slices_by_label():
 
 def test_slices_by_length_hold_every_row_once_in_the_order_of_length():
     slices = by_length(ROWS, parts=3)
-    assert [(part.name, part.count) for part in slices] == [
-        ("3 to 4", 2),
-        ("5 to 8", 2),
-        ("9 to 30", 2),
-    ]
+    assert [(part.name, part.count) for part in slices] == [("3 to 4", 2), ("5 to 8", 2), ("9 to 30", 2)]
     assert [part.right for part in slices] == [1, 1, 0]
     same = [row(1.0, "joy", "joy", tokens=6)] * 5
     assert [(part.name, part.count) for part in by_length(same)] == [("6 to 6", 5)]
@@ -84,14 +80,7 @@ def test_calibration_counts_every_probability():
 
 
 def test_rows_are_read_by_the_names_of_columns():
-    line = {
-        "text": "so",
-        "guid": "f:1",
-        "probability": "0.5",
-        "prediction": "joy",
-        "label": "joy",
-        "loss": "0.25",
-    }
+    line = {"text": "so", "guid": "f:1", "probability": "0.5", "prediction": "joy", "label": "joy", "loss": "0.25"}
     assert rows_of(saved(line)) == [Row(0.25, "joy", "joy", 0.5, None, "f:1", "so", right=True)]
     known = rows_of(saved({**line, "tokens": "7", "text_pair": "and", "probability": ""}))
     assert known == [Row(0.25, "joy", "joy", None, 7, "f:1", "so", "and", right=True)]

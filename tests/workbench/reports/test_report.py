@@ -203,10 +203,7 @@ def test_runs_of_every_kind_have_a_page(kind, tiny, tmp_path):
         path.write_text("".join(sentences))
     else:
         labels = [0.5, 1.5, 2.25] if kind == "regression" else [["calm"], [], ["calm", "happy"]]
-        rows = [
-            {"text": f"{FILLERS[n % 16]} {FILLERS[n % 7]}", "label": labels[n % 3]}
-            for n in range(30)
-        ]
+        rows = [{"text": f"{FILLERS[n % 16]} {FILLERS[n % 7]}", "label": labels[n % 3]} for n in range(30)]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     values = {"validation": None, "test": None, "epochs": 1, "allow_data_faults": True}
     settings = settings_for(tiny, tmp_path, tmp_path / "run", **values)
@@ -298,10 +295,7 @@ def test_only_a_finished_run_has_a_report(run, tmp_path):
 
 
 def test_words_are_counted_one_by_one_in_the_matrix_of_tags(tmp_path):
-    rows = [
-        {**ROW, "label": "B-X O O", "prediction": "B-X O B-X"},
-        {**ROW, "label": "O", "prediction": "O"},
-    ]
+    rows = [{**ROW, "label": "B-X O O", "prediction": "B-X O B-X"}, {**ROW, "label": "O", "prediction": "O"}]
     cells = Page(document(saved(tmp_path, rows, "token_classification", ["B-X", "O"]))).text
     assert "1.00 1 0.00 0" in cells and "0.33 1 0.67 2" in cells
     assert "O predicted as B-X: 1" in cells
@@ -376,9 +370,7 @@ def saved(folder: Path, rows: list[dict[str, str]], kind: str, labels: list[str]
 def test_charts_leave_out_what_is_not_finite(tmp_path):
     run = saved(tmp_path, [], "regression", None)
     losses = ["2.0", "nan", "1.0", "inf"]
-    run.steps.extend(
-        {"step": str(number), "epoch": "1", "loss": loss} for number, loss in enumerate(losses)
-    )
+    run.steps.extend({"step": str(number), "epoch": "1", "loss": loss} for number, loss in enumerate(losses))
     [axes] = charts.curves(run, "loss").axes
     training, validation = axes.lines
     assert (list(training.get_xdata()), list(training.get_ydata())) == ([0, 2], [2, 1])

@@ -21,16 +21,7 @@ from minibert.workbench.runs.ranks import ALONE, Ranks, joined
 from minibert.workbench.runs.session import Session
 from minibert.workbench.runs.settings import TrainingSettings
 from minibert.workbench.runs.together import evaluate, share
-from tests.lesson.test_loop import (
-    MaskingTagger,
-    Tagger,
-    go,
-    make_examples,
-    run,
-    split,
-    training_of,
-    weights_of,
-)
+from tests.lesson.test_loop import MaskingTagger, Tagger, go, make_examples, run, split, training_of, weights_of
 from tests.workbench.runs import processes
 
 FP32 = choose_precision("fp32", "cpu")
@@ -180,15 +171,9 @@ def say_things(rank):
         assert ranks.any(rank == 1) and not ranks.any(False)
         gathered = ranks.gather(torch.arange(3 * rank))
         assert [part.tolist() for part in gathered] == [[], [0, 1, 2]]
-        assert ranks.gather_json({"me": rank, "text": "é" * rank}) == [
-            {"me": 0, "text": ""},
-            {"me": 1, "text": "é"},
-        ]
+        assert ranks.gather_json({"me": rank, "text": "é" * rank}) == [{"me": 0, "text": ""}, {"me": 1, "text": "é"}]
         rows = {2: torch.ones(2, 3), 0: torch.zeros(0, 3)} if rank else {}
-        assert {key: row.shape for key, row in ranks.gather_rows(rows).items()} == {
-            2: (2, 3),
-            0: (0, 3),
-        }
+        assert {key: row.shape for key, row in ranks.gather_rows(rows).items()} == {2: (2, 3), 0: (0, 3)}
         ranks.wait()
     with joined("cpu") as ranks:  # a process may train twice
         assert ranks.add({"a": 1.0}) == {"a": 2.0}

@@ -108,9 +108,7 @@ def test_a_run_that_went_on_has_the_bits_of_one_without_a_break(
     assert_same_run(expected, tmp_path / "run")
 
 
-def test_a_kill_between_the_last_checkpoint_and_its_log_costs_no_line(
-    tiny, moods, tmp_path, monkeypatch, whole
-):
+def test_a_kill_between_the_last_checkpoint_and_its_log_costs_no_line(tiny, moods, tmp_path, monkeypatch, whole):
     real = sessions.write_log
 
     def broken(folder, steps):
@@ -187,9 +185,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("place, at", [("step", 3), ("save", 1), ("data", 14)])
-def test_a_second_signal_does_not_wait(
-    tiny, moods, tmp_path, monkeypatch, capsys, whole, number, code, place, at
-):
+def test_a_second_signal_does_not_wait(tiny, moods, tmp_path, monkeypatch, capsys, whole, number, code, place, at):
     """The step that runs is given up: what is left is the checkpoint before it."""
     expected = whole("fp32")
     with monkeypatch.context() as patches:

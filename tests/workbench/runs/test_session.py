@@ -114,14 +114,7 @@ def test_evaluating_after_each_step_changes_nothing_about_training(tmp_path):
             if evaluation:
                 evaluate(model, split(make_examples(), [8]), CPU)
 
-        run(
-            tmp_path / str(evaluation),
-            model,
-            measured([3.0, 2.0, 1.0]),
-            epochs=3,
-            sizes=(4, 4),
-            on_step=on_step,
-        )
+        run(tmp_path / str(evaluation), model, measured([3.0, 2.0, 1.0]), epochs=3, sizes=(4, 4), on_step=on_step)
         weights.append(weights_of(model))
         results.append((before, weights[-1]))
     assert_same(results[0][1], results[1][1])

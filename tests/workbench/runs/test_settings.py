@@ -28,11 +28,7 @@ def test_names_are_those_of_what_they_name():
 def test_every_setting_is_declared_in_full(kind):
     for item in fields(kind):
         assert item.metadata["help"], item.name
-        assert declared.broken_rule(item, item.default) is None or item.name in (
-            "model",
-            "train",
-            "corpus",
-        )
+        assert declared.broken_rule(item, item.default) is None or item.name in ("model", "train", "corpus")
 
 
 def tuned(**changes) -> Settings:

@@ -27,14 +27,7 @@ from minibert.workbench.runs.state import (
     restore_state,
     save_state,
 )
-from tests.lesson.test_loop import (
-    Tagger,
-    assert_same,
-    make_examples,
-    split,
-    training_of,
-    weights_of,
-)
+from tests.lesson.test_loop import Tagger, assert_same, make_examples, split, training_of, weights_of
 
 EXAMPLES = make_examples(12)
 NAMES = {name: f"official.{name}" for name in Tagger().state_dict()}
@@ -120,9 +113,7 @@ DAMAGES = {
     "longer": lambda path: path.write_bytes(path.read_bytes() + b"\0"),
     "flipped at the start": lambda path: flip(path, 0),
     "flipped at the end": lambda path: flip(path, -1),
-    "foreign": lambda path: path.write_bytes(
-        (path.parent.parent / "step-0000003" / path.name).read_bytes()
-    ),
+    "foreign": lambda path: path.write_bytes((path.parent.parent / "step-0000003" / path.name).read_bytes()),
 }
 
 
@@ -187,9 +178,7 @@ def grow(made):
     made.model.classifier.weight = torch.nn.Parameter(torch.zeros(4, 5))
 
 
-@pytest.mark.parametrize(
-    "change", [permute, rename_group, move_parameter, decay, lengthen, scale, grow]
-)
+@pytest.mark.parametrize("change", [permute, rename_group, move_parameter, decay, lengthen, scale, grow])
 def test_the_state_of_another_training_is_refused_and_changes_nothing(saved, change):
     made = training()
     change(made)
@@ -232,9 +221,7 @@ def failing(monkeypatch, at: int, number: int):
     return last
 
 
-@pytest.mark.parametrize(
-    "number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EXDEV]
-)
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EXDEV])
 def test_a_save_that_fails_anywhere_says_so_and_leaves_the_one_before(saved, monkeypatch, number):
     made = taken(training(), 3)
     made.training.position.step = 6

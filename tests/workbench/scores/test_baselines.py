@@ -46,17 +46,12 @@ def test_both_baselines_on_data(moods, tokenizer):
         name: counts_of([row["input_ids"][1:-1] for row in part[1]], tokenizer.vocab_size)
         for name, part in parts.items()
     }
-    for name, model in {
-        "majority": DummyClassifier(strategy="most_frequent"),
-        "naive_bayes": MultinomialNB(),
-    }.items():
+    for name, model in {"majority": DummyClassifier(strategy="most_frequent"), "naive_bayes": MultinomialNB()}.items():
         guesses = model.fit(counts["train"], labels["train"]).predict(counts["test"])
         assert found[name]["accuracy"] == np.mean(guesses == labels["test"])
         assert found[name]["macro_f1"] == f1_score(labels["test"], guesses, average="macro")
     line = describe(found, "test")
-    assert line.startswith(
-        "without BERT, accuracy on test: majority 0.5000 (macro F1 0.2222), naive bayes "
-    )
+    assert line.startswith("without BERT, accuracy on test: majority 0.5000 (macro F1 0.2222), naive bayes ")
     assert describe(found, "test", accuracy=1.0) == line
 
 

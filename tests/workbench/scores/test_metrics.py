@@ -43,9 +43,7 @@ def test_single_label_scores_equal_scikit_learns(examples):
     assert np.array_equal(confusion_matrix(truth, predicted, CLASSES), matrix)
     scores = class_scores(truth, predicted, CLASSES)
     ours = (scores.precision, scores.recall, scores.f1, scores.support)
-    theirs = sklearn.metrics.precision_recall_fscore_support(
-        truth, predicted, labels=every, zero_division=0
-    )
+    theirs = sklearn.metrics.precision_recall_fscore_support(truth, predicted, labels=every, zero_division=0)
     for left, right in zip(ours, theirs, strict=True):
         assert np.allclose(left, right)
     assert accuracy(truth, predicted) == pytest.approx((truth == predicted).mean())
@@ -68,9 +66,7 @@ def test_several_label_scores_equal_scikit_learns(examples):
         assert scores[f"{average}_f1"] == pytest.approx(
             sklearn.metrics.f1_score(truth, predicted, average=average, zero_division=0)
         )
-    assert scores["subset_accuracy"] == pytest.approx(
-        sklearn.metrics.accuracy_score(truth, predicted)
-    )
+    assert scores["subset_accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(truth, predicted))
 
 
 @given(pairs(st.integers(-6, 6).map(lambda n: n / 4), smallest=2))
@@ -114,12 +110,7 @@ def test_entity_scores_by_hand():
     assert entity_scores(labels, predictions) == {
         "LOC": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 2},
         "ORG": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0},
-        "PER": {
-            "precision": pytest.approx(2 / 3),
-            "recall": 1.0,
-            "f1": pytest.approx(0.8),
-            "support": 2,
-        },
+        "PER": {"precision": pytest.approx(2 / 3), "recall": 1.0, "f1": pytest.approx(0.8), "support": 2},
         "micro": {
             "precision": pytest.approx(2 / 5),
             "recall": pytest.approx(2 / 4),
@@ -135,12 +126,7 @@ def test_entities_of_different_sentences_are_different():
 
 @pytest.mark.parametrize(
     "right, total, low, high",
-    [
-        (23075, 25000, 0.920, 0.926),
-        (140, 160, 0.815, 0.918),
-        (0, 10, 0.0, 0.278),
-        (10, 10, 0.722, 1),
-    ],
+    [(23075, 25000, 0.920, 0.926), (140, 160, 0.815, 0.918), (0, 10, 0.0, 0.278), (10, 10, 0.722, 1)],
 )
 def test_wilson_intervals_of_known_results(right, total, low, high):
     assert wilson_interval(right, total) == pytest.approx((low, high), abs=5e-4)
@@ -161,9 +147,7 @@ def test_the_bootstrap_agrees_with_wilson_and_repeats_itself():
     truth = generator.integers(0, 2, 400)
     predicted = np.where(generator.random(400) < 0.8, truth, 1 - truth)
     interval = bootstrap_interval(accuracy, truth, predicted, seed=1)
-    assert interval == pytest.approx(
-        wilson_interval(int((truth == predicted).sum()), 400), abs=0.01
-    )
+    assert interval == pytest.approx(wilson_interval(int((truth == predicted).sum()), 400), abs=0.01)
     assert interval == bootstrap_interval(accuracy, truth, predicted, seed=1)
     assert interval != bootstrap_interval(accuracy, truth, predicted, seed=2)
 

@@ -69,11 +69,7 @@ def test_means_of_seeds_equal_scipys(count):
 def test_seeds_that_differ_by_the_same_have_no_spread():
     assert paired_t([0.5, 0.6], [0.5, 0.6]).p == 1
     found = paired_t([0.5, 0.6], [0.75, 0.85])
-    assert (
-        math.isnan(found.p)
-        and math.isnan(found.low)
-        and found.value == pytest.approx(0.25, abs=EXACT)
-    )
+    assert math.isnan(found.p) and math.isnan(found.low) and found.value == pytest.approx(0.25, abs=EXACT)
 
 
 def test_holm_by_hand():
@@ -131,10 +127,7 @@ def test_counts_of_kinds_are_as_wide_as_examples_drawn_one_by_one():
     scores = [
         KINDS["single_label_classification"].outcomes(
             names,
-            [
-                {"label": names[label], "prediction": names[guess]}
-                for label, guess in zip(truth, guess_of, strict=True)
-            ],
+            [{"label": names[label], "prediction": names[guess]} for label, guess in zip(truth, guess_of, strict=True)],
         )["macro_f1"]
         for guess_of in guesses
     ]

@@ -35,9 +35,7 @@ def example_rows(labels, predictions, losses=None, **more):
             "text": f"text {number}",
             **more,
         }
-        for number, (loss, label, prediction) in enumerate(
-            zip(losses, labels, predictions, strict=True)
-        )
+        for number, (loss, label, prediction) in enumerate(zip(losses, labels, predictions, strict=True))
     ]
     return sorted(rows, key=lambda row: -row["loss"])
 
@@ -153,11 +151,7 @@ def test_many_runs_are_held_against_the_first_and_their_p_values_corrected(tmp_p
         for seed in range(5)
     ]
     three, five = compare(runs[:3]), compare(runs)
-    assert [(pair.first, pair.second) for pair in three.pairs] == [
-        ("A", "B"),
-        ("A", "C"),
-        ("B", "C"),
-    ]
+    assert [(pair.first, pair.second) for pair in three.pairs] == [("A", "B"), ("A", "C"), ("B", "C")]
     assert [(pair.first, pair.second) for pair in five.pairs] == [("A", name) for name in "BCDE"]
     plain = sorted(pair.p for pair in three.pairs)
     assert min(pair.corrected for pair in three.pairs) == min(1, plain[0] * 3)
@@ -188,10 +182,7 @@ def test_several_labels_and_tags_are_compared_by_their_main_metric(tmp_path):
     for kind, (truth, guess) in kinds.items():
         names = MOODS if kind.startswith("multi") else ["O", "B-X"]
         rows = [example_rows(truth, each) for each in (guess, truth)]
-        runs = [
-            write_run(tmp_path / f"{kind}{n}", each, kind=kind, labels=names)
-            for n, each in enumerate(rows)
-        ]
+        runs = [write_run(tmp_path / f"{kind}{n}", each, kind=kind, labels=names) for n, each in enumerate(rows)]
         [pair] = compare(runs).pairs
         assert list(pair.differences) == [KINDS[kind].metrics[0]]
         assert next(iter(pair.differences.values())).value > 0
@@ -200,10 +191,7 @@ def test_several_labels_and_tags_are_compared_by_their_main_metric(tmp_path):
 
 def test_rows_that_cannot_be_read_back_leave_the_test_out(tmp_path):
     kind, names = "multi_label_classification", ["a, b", "a", "b"]
-    runs = [
-        write_run(tmp_path / name, example_rows(["a, b"], ["a"]), kind=kind, labels=names)
-        for name in "ab"
-    ]
+    runs = [write_run(tmp_path / name, example_rows(["a, b"], ["a"]), kind=kind, labels=names) for name in "ab"]
     [pair] = compare(runs).pairs
     assert pair.p is None and "were not tested" in pair.sentence()
 
@@ -298,14 +286,10 @@ def test_groups_are_compared_by_seed(tmp_path, labels):
     values = [column.values("accuracy") for column in found.columns]
     expected = scipy.stats.ttest_rel(values[1], values[0])
     assert pair.p == pytest.approx(expected.pvalue, abs=1e-9)
-    assert pair.differences["accuracy"].value == pytest.approx(
-        np.mean(values[1]) - np.mean(values[0]), abs=1e-9
-    )
+    assert pair.differences["accuracy"].value == pytest.approx(np.mean(values[1]) - np.mean(values[0]), abs=1e-9)
     text = found.summary()
     assert f"{np.mean(values[0]):.4f} +- {np.std(values[0], ddof=1):.4f}" in text
-    assert (
-        "3 seeds show a difference only where its mean is above 2.5 times" in text
-    )  # 4.303 over the root of 3
+    assert "3 seeds show a difference only where its mean is above 2.5 times" in text  # 4.303 over the root of 3
     assert "seed" not in found.settings and "another seed" not in text
 
 
@@ -355,8 +339,7 @@ def test_the_command_prints_for_people_and_for_programs(two, capsys):
 def test_a_large_test_split_is_no_long_wait(tmp_path):
     names = [MOODS[number] for number in np.random.default_rng(0).integers(0, 3, 25_000)]
     runs = [
-        write_run(tmp_path / name, example_rows(names, guesses(names, 0.9, seed)))
-        for seed, name in enumerate("ab")
+        write_run(tmp_path / name, example_rows(names, guesses(names, 0.9, seed))) for seed, name in enumerate("ab")
     ]
     started = time.perf_counter()
     compare(runs)

@@ -208,16 +208,9 @@ def test_a_fault_stops_a_run_before_anything_is_written(tiny, moods, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_testing_on_the_training_data_is_a_fault_though_validation_is_taken_from_them(
-    tiny, moods, tmp_path
-):
+def test_testing_on_the_training_data_is_a_fault_though_validation_is_taken_from_them(tiny, moods, tmp_path):
     settings = settings_for(
-        tiny,
-        moods,
-        tmp_path / "run",
-        validation=None,
-        validation_fraction=0.3,
-        test=moods / "train.csv",
+        tiny, moods, tmp_path / "run", validation=None, validation_fraction=0.3, test=moods / "train.csv"
     )
     with pytest.raises(DataError) as caught:
         finetune(settings, progress=False)
@@ -244,9 +237,7 @@ def test_warnings_are_one_line_each_and_stand_in_the_record(tiny, moods, tmp_pat
     with open(moods / "train.csv", newline="") as file:
         header, *rows = csv.reader(file)
     write_table(tmp_path / "train.csv", header, [*rows, rows[0]])
-    (tmp_path / "validation.csv").write_text(
-        (moods / "validation.csv").read_text() + ",".join(rows[5]) + "\n"
-    )
+    (tmp_path / "validation.csv").write_text((moods / "validation.csv").read_text() + ",".join(rows[5]) + "\n")
     with pytest.warns(UserWarning) as caught:
         finetune(settings_for(tiny, tmp_path, tmp_path / "run"), progress=False)
     lines = [str(one.message) for one in caught]

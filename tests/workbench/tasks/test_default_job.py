@@ -26,19 +26,10 @@ def test_it_trains_reports_and_says_what_is_next(shipped, tmp_path, capsys):
     assert main(["train", "--epochs", "1", "--precision", "fp32", "--max-length", "12"]) == 0
     out, messages = capsys.readouterr()
     assert "minibert-small" in messages
-    for words in (
-        "minibert predict runs/001",
-        "minibert report runs/001",
-        "report.html",
-        "--recipe",
-    ):
+    for words in ("minibert predict runs/001", "minibert report runs/001", "report.html", "--recipe"):
         assert words in out
     settings = read_json(tmp_path / "runs/001/run.json")["settings"]
-    assert (settings["model"], settings["train"], settings["test"]) == (
-        "minibert-small",
-        "samples",
-        "samples",
-    )
+    assert (settings["model"], settings["train"], settings["test"]) == ("minibert-small", "samples", "samples")
     assert settings["epochs"] == 1 and (tmp_path / "runs/001/report.html").is_file()
 
 

@@ -81,12 +81,8 @@ def test_vectors_are_those_of_sentence_transformers(minilm, fifty_texts):
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, rtol=0, atol=FP32)
 
 
-@pytest.mark.parametrize(
-    "pooling, normalize", [("cls_token", True), ("max_tokens", True), ("mean_tokens", False)]
-)
-def test_other_poolings_are_those_of_sentence_transformers(
-    minilm, fifty_texts, tmp_path, pooling, normalize
-):
+@pytest.mark.parametrize("pooling, normalize", [("cls_token", True), ("max_tokens", True), ("mean_tokens", False)])
+def test_other_poolings_are_those_of_sentence_transformers(minilm, fifty_texts, tmp_path, pooling, normalize):
     texts = fifty_texts[2:14]
     folder = variant(minilm, tmp_path / "model", pooling, normalize, max_seq_length=20)
     with pytest.warns(UserWarning, match="more than 20 tokens"):
@@ -142,11 +138,7 @@ def modules(*kinds: str) -> str:
         ("[", None, None),
         (modules("Transformer", "Pooling"), None, None),
         (modules("Pooling"), {"pooling_mode_mean_sqrt_len_tokens": True}, "pooling_mode"),
-        (
-            modules("Pooling"),
-            {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True},
-            "pooling_mode",
-        ),
+        (modules("Pooling"), {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "pooling_mode"),
         (modules("Pooling"), {"pooling_mode": "lasttoken"}, "pooling_mode"),
     ],
 )

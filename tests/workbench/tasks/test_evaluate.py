@@ -22,15 +22,7 @@ from minibert.workbench.tasks import inference
 from minibert.workbench.tasks.common import pick_device
 from minibert.workbench.tasks.evaluate import evaluate, evaluate_file
 from tests.conftest import BOUNDS, refused
-from tests.workbench.conftest import (
-    FILLERS,
-    MOODS,
-    NAMES,
-    VOCABULARY,
-    save_model,
-    sentence,
-    write_table,
-)
+from tests.workbench.conftest import FILLERS, MOODS, NAMES, VOCABULARY, save_model, sentence, write_table
 
 FP32 = choose_precision("fp32", "cpu")
 TAGS = ("B-person", "I-person", "O")
@@ -57,9 +49,7 @@ def report_of(model, tokenizer, examples, names, **options):
     corpus = Corpus(tuple(examples), names, "memory")
     dataset = Dataset(corpus, tokenizer, max_length=options.get("max_length"))
     options.pop("max_length", None)
-    return evaluate(
-        model, tokenizer, corpus, dataset, split="test", precision=FP32, progress=False, **options
-    )
+    return evaluate(model, tokenizer, corpus, dataset, split="test", precision=FP32, progress=False, **options)
 
 
 def texts(count: int) -> list[str]:
@@ -77,9 +67,7 @@ def classes(tokenizer):
     """(model, examples, report) of 40 texts with random labels, one class never among them."""
     model = model_of(BertForSequenceClassification, labels=[*MOODS, "never"])
     draw = random.Random(1)
-    examples = [
-        Example(text, None, draw.randrange(3), f"row {n}") for n, text in enumerate(texts(40))
-    ]
+    examples = [Example(text, None, draw.randrange(3), f"row {n}") for n, text in enumerate(texts(40))]
     return model, examples, report_of(model, tokenizer, examples, (*MOODS, "never"), batch_size=7)
 
 
@@ -92,16 +80,10 @@ def test_class_scores_are_those_of_scikit_learn(classes, tokenizer):
     assert set(values) == set(KINDS["single_label_classification"].metrics)
     assert values["accuracy"] == sklearn_metrics.accuracy_score(truth, guesses)
     for average in ("macro", "weighted"):
-        expected = sklearn_metrics.f1_score(
-            truth, guesses, labels=range(4), average=average, zero_division=0
-        )
+        expected = sklearn_metrics.f1_score(truth, guesses, labels=range(4), average=average, zero_division=0)
         assert values[f"{average}_f1"] == pytest.approx(expected, abs=BOUNDS["fp64"])
-    np.testing.assert_array_equal(
-        report.confusion, sklearn_metrics.confusion_matrix(truth, guesses, labels=range(4))
-    )
-    rows = sklearn_metrics.precision_recall_fscore_support(
-        truth, guesses, labels=range(4), zero_division=0
-    )
+    np.testing.assert_array_equal(report.confusion, sklearn_metrics.confusion_matrix(truth, guesses, labels=range(4)))
+    rows = sklearn_metrics.precision_recall_fscore_support(truth, guesses, labels=range(4), zero_division=0)
     for number, scores in enumerate(report.metrics["classes"].values()):
         for name, expected in zip(("precision", "recall", "f1", "support"), rows, strict=True):
             assert scores[name] == pytest.approx(expected[number], abs=BOUNDS["fp64"])
@@ -110,18 +92,14 @@ def test_class_scores_are_those_of_scikit_learn(classes, tokenizer):
 def test_each_example_has_the_loss_that_the_model_gives_it_alone(classes, tokenizer):
     model, examples, report = classes
     by_guid = {example.guid: example for example in examples}
-    assert [row["loss"] for row in report.rows] == sorted(
-        (row["loss"] for row in report.rows), reverse=True
-    )
+    assert [row["loss"] for row in report.rows] == sorted((row["loss"] for row in report.rows), reverse=True)
     for row in report.rows:
         example = by_guid[row["guid"]]
         with torch.no_grad():
             output = model(**tokenizer(example.text), labels=torch.tensor([example.label]))
         chances = output.logits[0].softmax(dim=-1)
         assert row["loss"] == pytest.approx(output.loss.item(), abs=BOUNDS["official model fp32"])
-        assert row["probability"] == pytest.approx(
-            chances.max().item(), abs=BOUNDS["official model fp32"]
-        )
+        assert row["probability"] == pytest.approx(chances.max().item(), abs=BOUNDS["official model fp32"])
         assert row["prediction"] == model.config.id2label[int(chances.argmax())]
     mean = np.mean([row["loss"] for row in report.rows])
     assert report.values()["loss"] == pytest.approx(mean, abs=BOUNDS["official model fp32"])
@@ -145,9 +123,7 @@ def test_several_labels(tokenizer):
     ]
     report = report_of(model, tokenizer, examples, tuple(MOODS))
     truth = np.array([example.label for example in examples], bool)
-    chances = np.array(
-        [logits_of(model, tokenizer, example.text).sigmoid().numpy() for example in examples]
-    )
+    chances = np.array([logits_of(model, tokenizer, example.text).sigmoid().numpy() for example in examples])
     guesses = chances > 0.5
     values = report.values()
     assert set(values) == set(KINDS["multi_label_classification"].metrics)
@@ -170,9 +146,7 @@ def test_several_labels(tokenizer):
 def test_numbers(tokenizer):
     model = model_of(BertForSequenceClassification, "regression", labels=["LABEL_0"])
     draw = random.Random(1)
-    examples = [
-        Example(text, None, draw.gauss(0, 2), str(number)) for number, text in enumerate(texts(30))
-    ]
+    examples = [Example(text, None, draw.gauss(0, 2), str(number)) for number, text in enumerate(texts(30))]
     report = report_of(model, tokenizer, examples, None)
     truth = np.array([example.label for example in examples])
     guesses = np.array([logits_of(model, tokenizer, e.text).item() for e in examples])
@@ -181,9 +155,7 @@ def test_numbers(tokenizer):
     mse = sklearn_metrics.mean_squared_error(truth, guesses)
     assert values["mse"] == pytest.approx(mse, rel=BOUNDS["official model fp32"])
     assert values["loss"] == pytest.approx(mse, rel=BOUNDS["official model fp32"])
-    assert values["pearson"] == pytest.approx(
-        np.corrcoef(truth, guesses)[0, 1], abs=BOUNDS["official model fp32"]
-    )
+    assert values["pearson"] == pytest.approx(np.corrcoef(truth, guesses)[0, 1], abs=BOUNDS["official model fp32"])
     worst = report.rows[0]
     assert int(worst["guid"]) == np.argmax((truth - guesses) ** 2)
     assert report.confusion is None and report.label_names == ()
@@ -218,18 +190,12 @@ def test_tags_are_read_at_the_first_piece_of_each_word(tokenizer):
         row = rows[example.guid]
         assert row["prediction"].split() == [TAGS[tag] for tag in guesses[-len(first) :]]
         assert row["label"].split() == [TAGS[tag] for tag in example.tags]
-        assert row["loss"] == pytest.approx(
-            losses[-1].mean().item(), abs=BOUNDS["official model fp32"]
-        )
+        assert row["loss"] == pytest.approx(losses[-1].mean().item(), abs=BOUNDS["official model fp32"])
     values = report.values()
     assert set(values) == set(KINDS["token_classification"].metrics)
-    assert values["loss"] == pytest.approx(
-        torch.cat(losses).mean().item(), abs=BOUNDS["official model fp32"]
-    )
+    assert values["loss"] == pytest.approx(torch.cat(losses).mean().item(), abs=BOUNDS["official model fp32"])
     assert values["word_accuracy"] == sklearn_metrics.accuracy_score(truth, guesses)
-    np.testing.assert_array_equal(
-        report.confusion, sklearn_metrics.confusion_matrix(truth, guesses, labels=range(3))
-    )
+    np.testing.assert_array_equal(report.confusion, sklearn_metrics.confusion_matrix(truth, guesses, labels=range(3)))
 
 
 def perfect(monkeypatch, examples, tokenizer, max_length):
@@ -238,9 +204,7 @@ def perfect(monkeypatch, examples, tokenizer, max_length):
     def evaluate_batches(*_, **__):
         rows = []
         for example, encoded in zip(
-            examples,
-            tokenizer.encode([e.words for e in examples], max_length=max_length, words=True),
-            strict=True,
+            examples, tokenizer.encode([e.words for e in examples], max_length=max_length, words=True), strict=True
         ):
             tags = [2 if word is None else example.tags[word] for word in encoded.word_ids]
             rows.append(torch.eye(3)[tags] * 20)
@@ -276,9 +240,7 @@ def test_words_that_truncation_cut_off_count_as_misses(tokenizer, monkeypatch):
 def classifier(tmp_path_factory):
     """A folder with a random classifier of three moods."""
     return save_model(
-        tmp_path_factory.mktemp("classifier") / "model",
-        BertForSequenceClassification,
-        id2label=dict(enumerate(MOODS)),
+        tmp_path_factory.mktemp("classifier") / "model", BertForSequenceClassification, id2label=dict(enumerate(MOODS))
     )
 
 
@@ -286,9 +248,7 @@ def test_a_file_is_read_with_the_labels_of_the_model(classifier, tmp_path):
     """The file knows two of the three classes, in another order: numbers must not move."""
     rows = [("one happy day", "happy"), ("so very calm", "calm"), ("happy rain", "happy")]
     path = write_table(tmp_path / "other.csv", ["said", "mood"], rows)
-    report = evaluate_file(
-        classifier, path, reading={"text": "said", "label": "mood"}, progress=False
-    )
+    report = evaluate_file(classifier, path, reading={"text": "said", "label": "mood"}, progress=False)
     assert report.split == "other.csv" and report.label_names == tuple(MOODS)
     assert sorted((row["text"], row["label"]) for row in report.rows) == sorted(rows)
     assert report.confusion.sum(axis=1).tolist() == [0, 1, 2]

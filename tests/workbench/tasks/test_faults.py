@@ -105,10 +105,7 @@ def test_a_double_softmax_sums_over_what_counts():
 
 
 def corpus_of(*labels: int) -> Corpus:
-    examples = tuple(
-        Example(f"text {number}", label=label, guid=f"f:{number}")
-        for number, label in enumerate(labels)
-    )
+    examples = tuple(Example(f"text {number}", label=label, guid=f"f:{number}") for number, label in enumerate(labels))
     return Corpus(examples, ("no", "yes"))
 
 
@@ -149,9 +146,7 @@ def test_batch_means_count_a_small_batch_like_a_large_one():
 # Whole runs
 
 
-def test_last_epoch_leaves_training_alone_and_measures_other_weights(
-    tiny, moods, tmp_path, monkeypatch
-):
+def test_last_epoch_leaves_training_alone_and_measures_other_weights(tiny, moods, tmp_path, monkeypatch):
     """A run whose first epoch is the best: the rate rises until it breaks the model."""
     rising = {"learning_rate": 0.3, "warmup": 1.0, "watch": "loss"}
     base = settings_for(tiny, moods, tmp_path / "best", **rising)
@@ -194,9 +189,7 @@ def test_a_linear_probe_has_the_double_softmax_as_well(tiny, moods, tmp_path):
 
 def test_class_weights_go_into_a_double_softmax():
     weights = torch.tensor([2.0, 0.5, 1.0], dtype=torch.float64)
-    loss, count = DoubleSoftmax(weights)(
-        torch.zeros(2, 3, dtype=torch.float64), torch.tensor([0, 1])
-    )
+    loss, count = DoubleSoftmax(weights)(torch.zeros(2, 3, dtype=torch.float64), torch.tensor([0, 1]))
     assert count == 2.5 and loss.item() == pytest.approx(2.5 * math.log(3), rel=1e-12)
 
 
@@ -261,9 +254,7 @@ def test_a_fault_that_the_run_cannot_have_is_refused(fault, tiny, moods, tmp_pat
         path = write_table(tmp_path / "numbers.csv", ["text", "number"], rows)
         changes = {**changes, "train": str(path), "validation": None, "test": None}
     with pytest.raises(ConfigError) as caught:
-        finetune(
-            settings_for(tiny, moods, tmp_path / "run", faults=[fault], **changes), progress=False
-        )
+        finetune(settings_for(tiny, moods, tmp_path / "run", faults=[fault], **changes), progress=False)
     assert caught.value.key == "faults" and word in str(caught.value)
     assert not (tmp_path / "run").exists()
 
@@ -279,13 +270,7 @@ def test_a_logistic_probe_has_no_steps_to_make_a_fault_in(fault):
 def test_sorted_validation_is_cut_off_beside_a_share_that_is_tested(tiny, tmp_path):
     rows = [(f"day {number}", "no" if number < 50 else "yes") for number in range(100)]
     path = write_table(tmp_path / "sorted.csv", ["text", "label"], rows)
-    settings = Settings(
-        str(tiny),
-        str(path),
-        test_fraction=0.2,
-        validation_fraction=0.1,
-        faults=["sorted-validation"],
-    )
+    settings = Settings(str(tiny), str(path), test_fraction=0.2, validation_fraction=0.1, faults=["sorted-validation"])
     _, corpora = read_splits(settings)
     assert {example.label for example in corpora["validation"]} == {1}
     assert len(corpora["validation"]) == 8 and len(corpora["test"]) == 20

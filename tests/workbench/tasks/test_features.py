@@ -93,9 +93,7 @@ def test_without_a_cache_nothing_is_written_or_read(bare, cache, monkeypatch):
     ],
     ids=str,
 )
-def test_all_that_determines_the_features_is_in_the_file_name(
-    bare, cache, tmp_path, monkeypatch, changes
-):
+def test_all_that_determines_the_features_is_in_the_file_name(bare, cache, tmp_path, monkeypatch, changes):
     """The numbers themselves are left out, so that only the name can differ."""
     embed_as(monkeypatch, lambda texts: np.zeros((len(texts), 2), np.float32))
     folder = shutil.copytree(bare, tmp_path / "copy")

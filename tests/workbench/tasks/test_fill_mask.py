@@ -20,9 +20,7 @@ FP32 = BOUNDS["official model fp32"]
 
 def test_masks_are_filled_as_transformers_fills_them(old_names):
     filler = MaskFiller.from_pretrained(old_names)
-    model, report = transformers.BertForMaskedLM.from_pretrained(
-        old_names, output_loading_info=True
-    )
+    model, report = transformers.BertForMaskedLM.from_pretrained(old_names, output_loading_info=True)
     assert not report["missing_keys"]
     tokenizer = transformers.AutoTokenizer.from_pretrained(old_names)
     for text in ("Paris is the [MASK] of France.", "[MASK] is [MASK]"):
@@ -35,15 +33,11 @@ def test_masks_are_filled_as_transformers_fills_them(old_names):
         assert len(filled) == len(places)
         for mask, chances, row in zip(filled, best, ids, strict=True):
             assert [piece for piece, _ in mask.pieces] == tokenizer.convert_ids_to_tokens(row)
-            np.testing.assert_allclose(
-                [chance for _, chance in mask.pieces], chances.numpy(), rtol=0, atol=FP32
-            )
+            np.testing.assert_allclose([chance for _, chance in mask.pieces], chances.numpy(), rtol=0, atol=FP32)
     pipe = transformers.pipeline("fill-mask", model=model, tokenizer=tokenizer, top_k=5)
     expected = [row["token_str"] for row in pipe("Paris is the [MASK] of France.")]
     [mask] = filler("Paris is the [MASK] of France.")
-    assert [piece.removeprefix("##") for piece, _ in mask.pieces] == [
-        piece.removeprefix("##") for piece in expected
-    ]
+    assert [piece.removeprefix("##") for piece, _ in mask.pieces] == [piece.removeprefix("##") for piece in expected]
     assert str(mask).splitlines()[1] == f"  {mask.pieces[0][1]:.3f}  {mask.pieces[0][0]}"
 
 
@@ -51,14 +45,10 @@ def test_the_pre_training_head_fills_masks_too(tmp_path):
     folder = save_model(tmp_path, BertForPreTraining)
     [mask] = MaskFiller.from_pretrained(folder)("one [MASK] day", top=3)
     model = transformers.BertForPreTraining.from_pretrained(folder).eval()
-    inputs = transformers.BertTokenizer.from_pretrained(folder)(
-        "one [MASK] day", return_tensors="pt"
-    )
+    inputs = transformers.BertTokenizer.from_pretrained(folder)("one [MASK] day", return_tensors="pt")
     with torch.no_grad():
         chances = model(**inputs).prediction_logits[0, 2].softmax(dim=-1).topk(3).values
-    np.testing.assert_allclose(
-        [chance for _, chance in mask.pieces], chances.numpy(), rtol=0, atol=FP32
-    )
+    np.testing.assert_allclose([chance for _, chance in mask.pieces], chances.numpy(), rtol=0, atol=FP32)
 
 
 def test_more_pieces_than_there_are_gives_them_all(tiny):

@@ -30,26 +30,9 @@ from minibert.workbench.tasks import finetune as finetune_module
 from minibert.workbench.tasks.evaluate import evaluate_file
 from minibert.workbench.tasks.finetune import Settings, finetune
 from tests.conftest import BOUNDS
-from tests.workbench.conftest import (
-    FILLERS,
-    MOODS,
-    NAMES,
-    save_model,
-    sentence,
-    write_moods,
-    write_table,
-)
+from tests.workbench.conftest import FILLERS, MOODS, NAMES, save_model, sentence, write_moods, write_table
 
-STEP_COLUMNS = [
-    "step",
-    "epoch",
-    "loss",
-    "learning_rate",
-    "gradient_norm",
-    "tokens",
-    "tokens_per_second",
-    "skipped",
-]
+STEP_COLUMNS = ["step", "epoch", "loss", "learning_rate", "gradient_norm", "tokens", "tokens_per_second", "skipped"]
 
 
 def settings_for(tiny: Path, folder: Path, output: Path, **changes) -> Settings:
@@ -62,9 +45,7 @@ def settings_for(tiny: Path, folder: Path, output: Path, **changes) -> Settings:
         "learning_rate": 3e-3,
         "precision": "fp32",
     }
-    return Settings(
-        str(tiny), str(folder / "train.csv"), output=str(output), **{**values, **changes}
-    )
+    return Settings(str(tiny), str(folder / "train.csv"), output=str(output), **{**values, **changes})
 
 
 def run(settings: Settings):
@@ -82,8 +63,7 @@ def weights_of(folder: Path) -> str:
 
 def log_without_speed(folder: Path) -> list[dict[str, str]]:
     return [
-        {key: value for key, value in row.items() if key != "tokens_per_second"}
-        for row in rows_of(folder / "log.csv")
+        {key: value for key, value in row.items() if key != "tokens_per_second"} for row in rows_of(folder / "log.csv")
     ]
 
 
@@ -121,9 +101,7 @@ def test_the_run_folder_holds_every_file_and_nothing_else(learned):
 def test_run_json_says_what_is_needed_to_repeat_the_run(learned, tiny, moods):
     record = read_json(learned.folder / "run.json")
     assert record["status"] == "finished"
-    assert record["settings"] == json.loads(
-        json.dumps(settings_for(tiny, moods, learned.folder, epochs=8).__dict__)
-    )
+    assert record["settings"] == json.loads(json.dumps(settings_for(tiny, moods, learned.folder, epochs=8).__dict__))
     assert record["folder"] == str(learned.folder)
     assert record["threads"] == torch.get_num_threads()
     assert record["versions"]["minibert"] == __version__
@@ -144,10 +122,7 @@ def test_run_json_says_what_is_needed_to_repeat_the_run(learned, tiny, moods):
     assert record["steps"] == 8 * 15 and record["skipped_steps"] == 0
     assert record["errors_and_confusion_are_of"] == "test"
     assert len(record["epochs"]) == 8 and not record["stopped_early"]
-    best = max(
-        record["epochs"],
-        key=lambda epoch: (epoch["metrics"]["accuracy"], -epoch["metrics"]["loss"]),
-    )
+    best = max(record["epochs"], key=lambda epoch: (epoch["metrics"]["accuracy"], -epoch["metrics"]["loss"]))
     assert record["best_epoch"] == best["epoch"]
 
 
@@ -225,9 +200,7 @@ def test_a_label_that_looks_like_a_formula_can_be_drawn(tiny, moods, tmp_path, r
         assert not [warning for warning in recwarn if "picture" in str(warning.message)]
 
 
-def test_the_model_is_saved_whatever_becomes_of_scores_and_pictures(
-    tiny, moods, tmp_path, monkeypatch
-):
+def test_the_model_is_saved_whatever_becomes_of_scores_and_pictures(tiny, moods, tmp_path, monkeypatch):
     real = finetune_module.evaluate
 
     def measure(*arguments, split, **options):
@@ -255,15 +228,11 @@ def test_pictures_are_drawn(learned):
 
 def test_the_model_opens_in_transformers_with_equal_logits_and_labels(learned, tokenizer):
     folder = learned.folder / "model"
-    theirs, info = transformers.AutoModelForSequenceClassification.from_pretrained(
-        folder, output_loading_info=True
-    )
+    theirs, info = transformers.AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
     assert list(theirs.config.id2label.values()) == MOODS
     texts = ["one happy day", "the rain was so angry and green"]
-    their_batch = transformers.AutoTokenizer.from_pretrained(folder)(
-        texts, padding=True, return_tensors="pt"
-    )
+    their_batch = transformers.AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
     ours = tokenizer(texts)
     assert torch.equal(their_batch["input_ids"], ours["input_ids"])
     with torch.no_grad():
@@ -333,9 +302,7 @@ def test_accumulation_is_exact(moods, tmp_path):
     write_moods(tmp_path / "validation.csv", 6, seed=6)
     changes = {"test": None, "epochs": 1, "warmup": 0.0}
     whole = run(settings_for(source, tmp_path, tmp_path / "a", batch_size=16, **changes))
-    parts = run(
-        settings_for(source, tmp_path, tmp_path / "b", batch_size=4, accumulate=4, **changes)
-    )
+    parts = run(settings_for(source, tmp_path, tmp_path / "b", batch_size=4, accumulate=4, **changes))
     [one], [four] = whole.history.steps, parts.history.steps
     assert one.tokens == four.tokens
     assert four.loss == pytest.approx(one.loss, abs=BOUNDS["module fp32"])
@@ -377,9 +344,7 @@ def test_the_best_epochs_weights_are_tested_and_saved(tiny, moods, tmp_path, mon
     assert [split for split, _ in seen] == ["validation"] * 4 + ["test"]
     best, final = seen[1][1], seen[-1][1]
     assert torch.equal(best, final) and not torch.equal(seen[2][1], final)
-    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
-        result.folder / "model"
-    )
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(result.folder / "model")
     assert torch.equal(theirs.classifier.weight, best)
     assert read_json(result.folder / "run.json")["best_epoch"] == 2
 
@@ -423,18 +388,14 @@ def test_a_pooler_that_was_not_pre_trained_is_no_part_of_what_is_frozen(tiny, mo
 
 
 def test_validation_is_a_stratified_share_where_none_is_given(tiny, moods, tmp_path):
-    settings = settings_for(
-        tiny, moods, tmp_path / "run", validation=None, validation_fraction=0.2, epochs=1
-    )
+    settings = settings_for(tiny, moods, tmp_path / "run", validation=None, validation_fraction=0.2, epochs=1)
     data = read_json(run(settings).folder / "run.json")["data"]
     assert data["train"]["labels"] == {"angry": 16, "calm": 32, "happy": 48}
     assert data["validation"]["labels"] == {"angry": 4, "calm": 8, "happy": 12}
 
 
 def test_subsets_keep_the_shares_of_the_classes(tiny, moods, tmp_path):
-    settings = settings_for(
-        tiny, moods, tmp_path / "run", train_subset=60, test_subset=12, epochs=1
-    )
+    settings = settings_for(tiny, moods, tmp_path / "run", train_subset=60, test_subset=12, epochs=1)
     data = read_json(run(settings).folder / "run.json")["data"]
     assert data["train"]["labels"] == {"angry": 10, "calm": 20, "happy": 30}
     assert data["test"]["labels"] == {"angry": 2, "calm": 4, "happy": 6}
@@ -454,9 +415,7 @@ def test_pairs(tiny, tmp_path):
     rows = []
     for number in range(24):
         first, second = (NAMES[0],) * 2 if number % 2 else NAMES[:2]
-        rows.append(
-            (sentence(draw, first), sentence(draw, second), "same" if number % 2 else "other")
-        )
+        rows.append((sentence(draw, first), sentence(draw, second), "same" if number % 2 else "other"))
     write_table(tmp_path / "train.csv", ["one", "two", "label"], rows)
     settings = settings_for(
         tiny, tmp_path, tmp_path / "run", validation=None, test=None, text="one", text_pair="two",
@@ -464,9 +423,7 @@ def test_pairs(tiny, tmp_path):
     )  # fmt: skip
     result = run(settings)
     assert list(rows_of(result.folder / "errors.csv")[0])[-2:] == ["text", "text_pair"]
-    assert {row[:2] for row in rows} >= {
-        (row["text"], row["text_pair"]) for row in result.reports["validation"].rows
-    }
+    assert {row[:2] for row in rows} >= {(row["text"], row["text_pair"]) for row in result.reports["validation"].rows}
 
 
 def test_regression(tiny, tmp_path):
@@ -485,9 +442,7 @@ def test_regression(tiny, tmp_path):
     assert not (result.folder / "confusion.csv").exists()
     config = read_json(result.folder / "model/config.json")
     assert config["problem_type"] == "regression" and len(config["id2label"]) == 1
-    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
-        result.folder / "model"
-    )
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(result.folder / "model")
     assert theirs.config.num_labels == 1
 
 
@@ -581,9 +536,7 @@ def write_conll(path: Path, count: int, seed: int) -> Path:
 def test_tagged_words_go_through_the_same_loop(tiny, tmp_path):
     train, test = write_conll(tmp_path / "a.conll", 96, 0), write_conll(tmp_path / "b.conll", 20, 1)
     settings = replace(
-        settings_for(tiny, tmp_path, tmp_path / "run", validation=None, epochs=8),
-        train=str(train),
-        test=str(test),
+        settings_for(tiny, tmp_path, tmp_path / "run", validation=None, epochs=8), train=str(train), test=str(test)
     )
     result = run(settings)
     values = result.reports["test"].values()
@@ -597,13 +550,7 @@ def test_tagged_words_go_through_the_same_loop(tiny, tmp_path):
     assert counted == metrics["words"]
     config = read_json(result.folder / "model/config.json")
     assert config["architectures"] == ["BertForTokenClassification"]
-    assert list(config["id2label"].values()) == [
-        "B-person",
-        "B-place",
-        "I-person",
-        "I-place",
-        "O",
-    ]
+    assert list(config["id2label"].values()) == ["B-person", "B-place", "I-person", "I-place", "O"]
 
 
 def test_cut_texts_are_counted(tiny, moods, tmp_path):
@@ -611,9 +558,7 @@ def test_cut_texts_are_counted(tiny, moods, tmp_path):
         exact = {"max_length": 6, "epochs": 1, "precision": "fp32"}
         result = run(settings_for(tiny, moods, tmp_path / "run", **exact))
     data = read_json(result.folder / "run.json")["data"]
-    long = [
-        len(text.split()) > 4 for text in (example.text for example in read(moods / "test.csv"))
-    ]
+    long = [len(text.split()) > 4 for text in (example.text for example in read(moods / "test.csv"))]
     assert data["test"]["cut_texts"] == sum(long) > 0
     with pytest.warns(UserWarning, match="more than 6 tokens"):  # the model keeps the run's limit
         report = evaluate_file(result.folder, moods / "test.csv", precision="fp32", progress=False)
@@ -706,9 +651,7 @@ def test_a_run_that_dies_is_known_by_its_record(tiny, moods, tmp_path, monkeypat
 
 def test_a_run_folder_can_be_trained_further(learned, moods, tmp_path):
     """Its labels are the same, so its head is kept."""
-    result = run(
-        settings_for(learned.folder, moods, tmp_path / "run", learning_rate=1e-9, epochs=1)
-    )
+    result = run(settings_for(learned.folder, moods, tmp_path / "run", learning_rate=1e-9, epochs=1))
     before = learned.reports["test"].values()
     assert result.reports["test"].values()["accuracy"] == before["accuracy"]
 

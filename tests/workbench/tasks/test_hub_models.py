@@ -62,9 +62,7 @@ def run(server, tmp_path, *arguments) -> str:
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
     return save_model(
-        tmp_path_factory.mktemp("classifier") / "model",
-        BertForSequenceClassification,
-        id2label=dict(enumerate(MOODS)),
+        tmp_path_factory.mktemp("classifier") / "model", BertForSequenceClassification, id2label=dict(enumerate(MOODS))
     )
 
 

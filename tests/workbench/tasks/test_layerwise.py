@@ -39,9 +39,7 @@ RATES = {
 @pytest.mark.parametrize("model_type", ["bert", "distilbert"])
 def test_every_parameter_has_the_rate_of_its_layer(model_type):
     model = small(model_type=model_type, **({"type_vocab_size": 0} if model_type != "bert" else {}))
-    groups = parameter_groups(
-        model.named_parameters(), weight_decay=0.1, rate_of=rate_by_layer(2, 0.5)
-    )
+    groups = parameter_groups(model.named_parameters(), weight_decay=0.1, rate_of=rate_by_layer(2, 0.5))
     optimizer = build_optimizer(groups, learning_rate=0.01)
     schedule = Schedule(optimizer, "linear", warmup=0, total=4)
     assert schedule.learning_rate == 0.01  # the head's is the one that is logged
@@ -60,23 +58,16 @@ def test_every_parameter_has_the_rate_of_its_layer(model_type):
 
 
 def test_without_decay_the_groups_are_the_usual_two():
-    groups = parameter_groups(
-        small().named_parameters(), weight_decay=0.1, rate_of=rate_by_layer(2, 1.0)
-    )
+    groups = parameter_groups(small().named_parameters(), weight_decay=0.1, rate_of=rate_by_layer(2, 1.0))
     assert [group["name"] for group in groups] == ["decay", "no decay"]
 
 
 def test_frozen_layers_keep_their_weights_and_have_no_dropout(tiny, moods, tmp_path):
     run = finetune(
-        settings_for(tiny, moods, tmp_path / "run", epochs=1, freeze_layers=1, layer_decay=0.9),
-        progress=False,
+        settings_for(tiny, moods, tmp_path / "run", epochs=1, freeze_layers=1, layer_decay=0.9), progress=False
     )
     before, after = BertModel.from_pretrained(tiny), run.model.body
-    moved = {
-        name
-        for name, tensor in before.state_dict().items()
-        if not torch.equal(tensor, after.state_dict()[name])
-    }
+    moved = {name for name, tensor in before.state_dict().items() if not torch.equal(tensor, after.state_dict()[name])}
     assert moved == {name for name in before.state_dict() if name.startswith("encoder.layers.1.")}
     run.model.train()
     assert not any(part.training for part in after.embeddings.modules())
@@ -85,13 +76,9 @@ def test_frozen_layers_keep_their_weights_and_have_no_dropout(tiny, moods, tmp_p
 
 
 def test_freezing_the_body_leaves_the_head(tiny, moods, tmp_path):
-    run = finetune(
-        settings_for(tiny, moods, tmp_path / "run", epochs=1, freeze=True), progress=False
-    )
+    run = finetune(settings_for(tiny, moods, tmp_path / "run", epochs=1, freeze=True), progress=False)
     trained = {name for name, part in run.model.named_parameters() if part.requires_grad}
-    assert {name.split(".")[0] for name in trained if not name.startswith("bert.pooler")} == {
-        "head"
-    }
+    assert {name.split(".")[0] for name in trained if not name.startswith("bert.pooler")} == {"head"}
 
 
 def test_freezing_no_layers_and_too_many_layers():
@@ -102,9 +89,7 @@ def test_freezing_no_layers_and_too_many_layers():
         freeze_lower_layers(model, 3)
 
 
-@pytest.mark.parametrize(
-    "key, value", [("freeze", True), ("freeze_layers", 1), ("layer_decay", 0.9)]
-)
+@pytest.mark.parametrize("key, value", [("freeze", True), ("freeze_layers", 1), ("layer_decay", 0.9)])
 def test_settings_without_effect_on_a_probe_are_refused(key, value):
     with pytest.raises(ConfigError, match=f"{key} is {value}, but a probe keeps the whole model"):
         check(Settings("model", "train.csv", probe="linear", **{key: value}))

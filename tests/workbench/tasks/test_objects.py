@@ -81,9 +81,7 @@ def test_objects_give_the_bits_of_what_they_stand_for(objects, tiny, moods, tmp_
     assert weights_of(named.folder) == weights_of(run.folder)
 
 
-def test_a_model_object_takes_its_data_and_its_tokenizer_from_the_settings(
-    objects, tiny, moods, tmp_path
-):
+def test_a_model_object_takes_its_data_and_its_tokenizer_from_the_settings(objects, tiny, moods, tmp_path):
     settings = settings_for(tiny, moods, tmp_path / "run", epochs=1)
     run = finetune(settings, model=objects()["model"], progress=False)
     assert run.reports["test"].label_names == tuple(MOODS)
@@ -96,10 +94,7 @@ def test_a_validation_split_is_taken_from_the_examples(objects, tmp_path):
     del given["validation"], given["test"]
     run = finetune(**given, output=tmp_path / "run", progress=False, **(VALUES | {"epochs": 1}))
     data = read_json(run.folder / "run.json")["data"]
-    assert {name: part["examples"] for name, part in data.items()} == {
-        "train": 108,
-        "validation": 12,
-    }
+    assert {name: part["examples"] for name, part in data.items()} == {"train": 108, "validation": 12}
 
 
 def test_callbacks_read_a_trace_and_change_nothing(objects, tmp_path):

@@ -10,10 +10,7 @@ import pytest
 import torch
 import transformers
 
-from minibert import (
-    BertForSequenceClassification,
-    BertForTokenClassification,
-)
+from minibert import BertForSequenceClassification, BertForTokenClassification
 from minibert.io.errors import CheckpointError, ConfigError, DataError
 from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.kinds.tagged_text import FoundEntity, TaggedText, TaggedWord
@@ -67,9 +64,7 @@ def test_predictions_are_softmax_of_transformers_logits_in_the_order_given(class
 def test_one_text_and_no_texts(classifier):
     predictor = Predictor.from_pretrained(classifier, precision="fp32")
     [prediction] = predictor("one happy day")
-    assert str(prediction) == (
-        f"{prediction.label:<12}  {prediction.probability:.3f}  one happy day"
-    )
+    assert str(prediction) == (f"{prediction.label:<12}  {prediction.probability:.3f}  one happy day")
     assert predictor([]) == []
 
 
@@ -172,9 +167,7 @@ def test_tags_are_those_of_the_first_piece_of_each_word(tmp_path):
     parts = [TaggedWord("so", 0, 2, "ADV", 0.9), TaggedWord("far", 3, 6, "ADV", 0.9)]
     assert str(TaggedText("so far", parts, [])) == "so/ADV far/ADV"
     entity = FoundEntity("a", 0, 1, "person", 0.9)
-    assert str(TaggedText("a b", [TaggedWord("a", 0, 1, "B-person", 0.9)], [entity])).startswith(
-        "[a person] b\n"
-    )
+    assert str(TaggedText("a b", [TaggedWord("a", 0, 1, "B-person", 0.9)], [entity])).startswith("[a person] b\n")
     with refused(DataError, "pairs"):
         predictor(["one"], ["two"])
     with refused(DataError, "1"):
@@ -184,9 +177,7 @@ def test_tags_are_those_of_the_first_piece_of_each_word(tmp_path):
 def test_words_are_split_into_pieces_as_in_training(tmp_path):
     """Predictions are those of an evaluation, whose corpus says what a word is."""
     names = ("B-person", "I-person", "O")
-    folder = save_classifier(
-        tmp_path / "model", BertForTokenClassification, id2label=dict(enumerate(names))
-    )
+    folder = save_classifier(tmp_path / "model", BertForTokenClassification, id2label=dict(enumerate(names)))
     words = ["@anna", "can't", "walk", "so.very", "far", "e-g", "#rain"]
     (tmp_path / "x.conll").write_text("".join(f"{word}\tO\n" for word in words))
     report = evaluate_file(folder, tmp_path / "x.conll", progress=False)
@@ -210,10 +201,7 @@ def test_a_report_keeps_its_columns_narrow_and_its_numbers_aligned():
     line = Report("test", "regression", (), {}, None, [row]).worst().splitlines()[1]
     assert line.split() == ["1.500", "4.0000", "3.1416", "so", "far"]
     scores = {"precision": 1.0, "recall": 1.0, "f1": 1.0}
-    metrics = {
-        "examples": 1207,
-        "classes": {"a": {**scores, "support": 7}, "b": {**scores, "support": 1200}},
-    }
+    metrics = {"examples": 1207, "classes": {"a": {**scores, "support": 7}, "b": {**scores, "support": 1200}}}
     summary = Report("test", "single_label_classification", ("a", "b"), metrics, None, []).summary()
     assert [line[-7:] for line in summary.splitlines()[-3:]] == ["support", "      7", "  1,200"]
 

@@ -101,8 +101,7 @@ def weights_of(folder: Path) -> str:
 def log_of(folder: Path) -> list[dict[str, str]]:
     with open(folder / "log.csv", newline="") as file:
         return [
-            {key: value for key, value in row.items() if key != "tokens_per_second"}
-            for row in csv.DictReader(file)
+            {key: value for key, value in row.items() if key != "tokens_per_second"} for row in csv.DictReader(file)
         ]
 
 
@@ -203,9 +202,7 @@ def break_at(monkeypatch, step: int) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 5, 11])
-def test_a_run_that_went_on_has_the_bits_of_one_without_a_break(
-    whole, corpus, tmp_path, monkeypatch, step
-):
+def test_a_run_that_went_on_has_the_bits_of_one_without_a_break(whole, corpus, tmp_path, monkeypatch, step):
     settings = settings_for(corpus, tmp_path / "run", accumulate=2, save_every=3)
     with monkeypatch.context() as patch:
         break_at(patch, step)
@@ -228,8 +225,7 @@ def test_a_share_of_each_epoch_is_its_first_batches(corpus, tmp_path):
     for share in (1.0, 0.4):
         run(settings_for(corpus, tmp_path / str(share), epochs=2, epoch_share=share))
         logs[share] = [
-            [row["tokens"] for row in log_of(tmp_path / str(share)) if row["epoch"] == str(epoch)]
-            for epoch in (1, 2)
+            [row["tokens"] for row in log_of(tmp_path / str(share)) if row["epoch"] == str(epoch)] for epoch in (1, 2)
         ]
     for whole, part in zip(logs[1.0], logs[0.4], strict=True):
         assert part == whole[: round(0.4 * len(whole))] and 1 < len(part) < len(whole)
@@ -278,9 +274,7 @@ def test_a_batch_is_the_same_whenever_it_is_loaded_and_other_in_each_epoch(mater
 
 
 def test_another_seed_is_another_order(material):
-    orders = [
-        [batch.indices for batch in batches_of(material, seed, "masks", 0)] for seed in (0, 0, 1)
-    ]
+    orders = [[batch.indices for batch in batches_of(material, seed, "masks", 0)] for seed in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2]
 
 
@@ -390,13 +384,7 @@ def prepare(corpus: Path, **changes: Any):
 
 def test_every_setting_reaches_what_it_decides(corpus):
     prepared = prepare(
-        corpus,
-        mask_share=0.4,
-        whole_words=True,
-        cased=True,
-        dropout=0.25,
-        batch_size=3,
-        gradient_checkpointing=True,
+        corpus, mask_share=0.4, whole_words=True, cased=True, dropout=0.25, batch_size=3, gradient_checkpointing=True
     )
     assert (prepared.masking.share, prepared.masking.whole_words) == (0.4, True)
     assert not prepared.tokenizer.lowercase and "The" in prepared.tokenizer.vocabulary
@@ -522,9 +510,7 @@ def test_domain_adaptation_from_a_model_of_masked_lm(tmp_path, corpus):
 def test_a_body_without_heads_gets_fresh_ones_and_a_warning_for_a_high_rate(tmp_path, corpus):
     tiny = save_model(tmp_path / "tiny")
     drawn = dict.fromkeys(("layers", "hidden_size", "heads", "vocabulary_size"))
-    settings = settings_for(
-        corpus, tmp_path / "run", model=str(tiny), max_length=30, epochs=1, **drawn
-    )
+    settings = settings_for(corpus, tmp_path / "run", model=str(tiny), max_length=30, epochs=1, **drawn)
     with pytest.warns(UserWarning, match="high for weights that are already trained"):
         found = run(settings)
     assert isinstance(found.model, BertForPreTraining)
@@ -630,10 +616,7 @@ def test_too_little_to_measure_on_is_told_of_the_right_part(tmp_path, corpus):
 def command(corpus: Path, output: Path, *more: str) -> list[str]:
     sizes = "--layers 1 --hidden-size 16 --heads 2 --vocabulary-size 120 --max-length 40"
     how = "--epochs 1 --precision fp32 --validation-fraction 0.1 --batch-size 8 --quiet"
-    return [
-        *f"pretrain --corpus {corpus} --output {output} {sizes} {how}".split(),
-        *more,
-    ]
+    return [*f"pretrain --corpus {corpus} --output {output} {sizes} {how}".split(), *more]
 
 
 def test_text_that_the_vocabulary_does_not_know(tmp_path, corpus):
@@ -641,9 +624,7 @@ def test_text_that_the_vocabulary_does_not_know(tmp_path, corpus):
     measured = write_grammar(tmp_path / "measured.jsonl", 10)
     text = measured.read_text()
     measured.write_text(text.replace("dog", "δ").replace("cat", "δ"))
-    with pytest.warns(
-        UserWarning, match=r"\d\.\d% of the pieces of the validation text are \[UNK\]"
-    ):
+    with pytest.warns(UserWarning, match=r"\d\.\d% of the pieces of the validation text are \[UNK\]"):
         run(settings_for(corpus, tmp_path / "some", epochs=1, validation=[measured]))
     measured.write_text("".join(json.dumps({"text": f"{'δ ' * n}."}) + "\n" for n in (5, 6, 7)))
     with pytest.raises(DataError, match=r"8\d\.\d% of the pieces of the validation text"):
@@ -680,9 +661,7 @@ def test_the_command_makes_a_model_that_fills_masks(corpus, tmp_path, capsys):
         (["--layers", "0"], "layers is 0, but it must be 1 or more"),
     ],
 )
-def test_bad_input_is_one_sentence_and_nothing_is_written(
-    corpus, tmp_path, capsys, monkeypatch, more, said
-):
+def test_bad_input_is_one_sentence_and_nothing_is_written(corpus, tmp_path, capsys, monkeypatch, more, said):
     monkeypatch.chdir(tmp_path)
     assert cli.main(command(corpus, tmp_path / "run", *more)) == 2
     printed = capsys.readouterr().err

@@ -41,11 +41,7 @@ def fitted(features, labels, classes=3, weights=None, **options):
     probe = LinearProbe(features.shape[1], classes, torch.Generator().manual_seed(0))
     probe.class_loss = ClassLoss(weights)
     history = fit_logistic(
-        probe.linear,
-        probe.class_loss,
-        torch.from_numpy(features),
-        torch.from_numpy(labels),
-        **options,
+        probe.linear, probe.class_loss, torch.from_numpy(features), torch.from_numpy(labels), **options
     )
     return probe, history
 
@@ -144,11 +140,7 @@ def test_a_run_is_a_run_like_any_other(tiny, moods, tmp_path, probe):
     values = run.reports["test"].values()
     assert values["accuracy"] > 0.7  # the largest class has 0.5
     saved = read_run(run.folder)
-    assert (
-        saved.split == "test"
-        and len(saved.rows) == 36
-        and "low" in saved.metrics["test"]["accuracy"]
-    )
+    assert saved.split == "test" and len(saved.rows) == 36 and "low" in saved.metrics["test"]["accuracy"]
     assert len(saved.steps) == len(run.history.steps)
     assert saved.record["model"]["trained_parameters"] == 3 * 32 + 3
     assert saved.record["settings"]["probe"] == probe
@@ -184,18 +176,14 @@ def test_the_probe_depends_on_the_seed(tiny, moods, tmp_path):
 
 
 def test_the_rate_falls_by_a_twentieth_from_epoch_to_epoch(tiny, moods, tmp_path):
-    settings = probe_settings(
-        tiny, moods, tmp_path / "run", schedule="exponential", warmup=0.0, epochs=3
-    )
+    settings = probe_settings(tiny, moods, tmp_path / "run", schedule="exponential", warmup=0.0, epochs=3)
     rates = [record.learning_rate for record in finetune(settings, progress=False).history.steps]
     expected = [3e-2 * 0.95**epoch for epoch in range(3) for _ in range(15)]
     assert rates == pytest.approx(expected)
 
 
 def test_labels_that_are_not_classes_are_refused(tiny, tmp_path):
-    path = write_table(
-        tmp_path / "numbers.csv", ["text", "label"], [("so", 0.5), ("a day", 1.5)] * 9
-    )
+    path = write_table(tmp_path / "numbers.csv", ["text", "label"], [("so", 0.5), ("a day", 1.5)] * 9)
     with refused(ConfigError, "probe"):
         finetune(Settings(str(tiny), str(path), probe="linear"), progress=False)
 

@@ -62,9 +62,7 @@ def command_that_is_asked_to_stop(rank, folder, arguments, step):
 def said(folder, name):
     """What each rank wrote, but for torch's own log, which misses names without a network."""
     texts = [(folder / f"{name} {rank}").read_text() for rank in range(2)]
-    return [
-        "".join(line for line in text.splitlines(True) if "[c10d]" not in line) for text in texts
-    ]
+    return ["".join(line for line in text.splitlines(True) if "[c10d]" not in line) for text in texts]
 
 
 def arguments_for(model, moods, output, **changes):
@@ -86,9 +84,7 @@ def arguments_for(model, moods, output, **changes):
 
 
 def test_two_processes_write_the_run_of_one(moods, tmp_path):
-    model = save_model(
-        tmp_path / "model", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
-    )
+    model = save_model(tmp_path / "model", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     assert main([*arguments_for(model, moods, tmp_path / "one"), "--quiet"]) == 0
     arguments = arguments_for(model, moods, tmp_path / "two")
     assert processes.run(command, tmp_path, arguments) == [0, 0]
@@ -103,9 +99,7 @@ def test_two_processes_write_the_run_of_one(moods, tmp_path):
     assert len(rows[0]) == len(rows[1]) == one["steps"]
     for alone, shared in zip(*rows, strict=True):
         assert alone["tokens"] == shared["tokens"]
-    assert float(rows[0][0]["loss"]) == pytest.approx(
-        float(rows[1][0]["loss"]), abs=BOUNDS["module fp32"]
-    )
+    assert float(rows[0][0]["loss"]) == pytest.approx(float(rows[1][0]["loss"]), abs=BOUNDS["module fp32"])
     assert read_json(tmp_path / "two" / "metrics.json")["test"]["examples"] == 36
     assert len(list(csv.DictReader((tmp_path / "two" / "errors.csv").open()))) == 36
 
@@ -132,10 +126,7 @@ def test_processes_that_lost_one_go_on_bit_for_bit(size, moods, tiny, tmp_path):
     again.mkdir()
     assert processes.run(command, again, ["train", "--resume", str(broken)], size=size) == well
     assert said(again, "err")[0].count("resumes from") == 1
-    assert (
-        losses(broken) == losses(whole)
-        and len(losses(whole)) == read_json(whole / "run.json")["steps"]
-    )
+    assert losses(broken) == losses(whole) and len(losses(whole)) == read_json(whole / "run.json")["steps"]
     weights = [folder / "model" / "model.safetensors" for folder in (whole, broken)]
     assert sha256(weights[0]) == sha256(weights[1])
 

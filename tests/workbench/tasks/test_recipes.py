@@ -344,16 +344,8 @@ WRONG = {
     "a value that breaks a rule": ("[settings]\nepochs = 0", "settings.epochs", "1 or more"),
     "not toml": ("[settings\n", None, ""),
     "unknown command": ('command = "predict"', "command", "pretrain"),
-    "one text for a corpus": (
-        'command = "pretrain"\n[local]\ncorpus = "a"',
-        "local.corpus",
-        "a list",
-    ),
-    "the other command's setting": (
-        'command = "pretrain"\n[settings]\nprobe = "linear"',
-        "settings.probe",
-        "layers",
-    ),
+    "one text for a corpus": ('command = "pretrain"\n[local]\ncorpus = "a"', "local.corpus", "a list"),
+    "the other command's setting": ('command = "pretrain"\n[settings]\nprobe = "linear"', "settings.probe", "layers"),
 }
 
 

@@ -99,8 +99,7 @@ def test_the_summary_has_each_seed_and_the_spread(group):
     spread = group.spreads("test")["loss"]
     assert f"{spread.mean:.4f} +- {spread.deviation:.4f}" in text
     assert all(
-        f"\n{seed}     {value:.4f}" in text
-        for seed, value in enumerate(group.spreads("test")["accuracy"].values)
+        f"\n{seed}     {value:.4f}" in text for seed, value in enumerate(group.spreads("test")["accuracy"].values)
     )
     assert "36 examples, 3 seeds (3 trained now, 0 finished before)" in text
 
@@ -200,9 +199,7 @@ def test_one_seed_has_no_spread(tiny, moods, tmp_path, count):
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_command_trains_compares_and_numbers_its_folder(
-    tiny, moods, tmp_path, monkeypatch, capsys
-):
+def test_the_command_trains_compares_and_numbers_its_folder(tiny, moods, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     train = [
         *("train", "--quiet", "--model", str(tiny), "--train", str(moods / "train.csv")),
@@ -210,11 +207,7 @@ def test_the_command_trains_compares_and_numbers_its_folder(
     ]
     assert main([*train, "--seeds", "2", "--learning-rate", "3e-3"]) == 0
     assert "2 seeds (2 trained now, 0 finished before)" in capsys.readouterr().out
-    assert sorted(path.name for path in Path("runs/001").iterdir()) == [
-        "seed-0",
-        "seed-1",
-        "seeds.json",
-    ]
+    assert sorted(path.name for path in Path("runs/001").iterdir()) == ["seed-0", "seed-1", "seeds.json"]
     assert main([*train, "--seeds", "2", "--output", "other", "--data-seed", "7"]) == 0
     capsys.readouterr()
     assert main(["compare", "runs/001", "other"]) == 0

@@ -20,14 +20,7 @@ from tests.texts import refused
 
 # No pair of letters is more frequent than another: nothing but ties.
 TIES = [" ".join(a + b + c for a in "abcdefgh" for b in "ijklmnop" for c in "qrst")] * 2
-ODD = [
-    "Émile met ÉMILE, naïve",
-    "我们 我们",
-    "αβγ αβγ",
-    "\x00gone\u200b gone",
-    "😀 😀 once: ж",
-    "x" * 150,
-]
+ODD = ["Émile met ÉMILE, naïve", "我们 我们", "αβγ αβγ", "\x00gone\u200b gone", "😀 😀 once: ж", "x" * 150]
 
 
 def train(texts, size=400, **options) -> BertTokenizer:
@@ -49,9 +42,7 @@ print(json.dumps(train_tokenizer(texts, size=200).vocabulary))
 def test_the_same_texts_give_the_same_vocabulary():
     expected = train(TIES, size=200).vocabulary
     assert len(expected) == 200
-    assert (
-        train(TIES[::-1], size=200).vocabulary == expected
-    )  # the library's hash tables differ in each run
+    assert train(TIES[::-1], size=200).vocabulary == expected  # the library's hash tables differ in each run
     for seed in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", AGAIN],
@@ -135,6 +126,5 @@ def test_saved_files_open_in_transformers(tmp_path, data, lowercase):
     again = BertTokenizer.from_pretrained(tmp_path)
     assert again.vocabulary == ours.vocabulary and again.lowercase is lowercase
     assert [by_hand.ids(text) for text in texts[:55]] == [
-        row.input_ids
-        for row in BertTokenizer(ours.vocabulary, lowercase=lowercase).encode(texts[:55])
+        row.input_ids for row in BertTokenizer(ours.vocabulary, lowercase=lowercase).encode(texts[:55])
     ]

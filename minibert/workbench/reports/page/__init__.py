@@ -169,9 +169,7 @@ def _data(run: SavedRun) -> dict[str, Any]:
             chart = charts.svg(charts.lengths(by_class), "Lengths by class")
     return {
         "data": data,
-        "classes": [
-            name for name in labels if any(name in part["labels"] for part in data.values())
-        ],
+        "classes": [name for name in labels if any(name in part["labels"] for part in data.values())],
         "lengths": {name: part["lengths"] for name, part in data.items() if "lengths" in part},
         "lengths_chart": chart,
         "data_record": json.dumps(data, indent=2, ensure_ascii=False),
@@ -196,10 +194,7 @@ def _examples(rows: Sequence[Row], kind: Kind, labels: Sequence[str] = ()) -> di
     Args:
         labels: what to filter by; empty where labels are not classes.
     """
-    has = {
-        name: any(getattr(row, name) is not None for row in rows[:1])
-        for name in ("probability", "tokens")
-    }
+    has = {name: any(getattr(row, name) is not None for row in rows[:1]) for name in ("probability", "tokens")}
     orders = ["highest loss", "lowest loss"]
     orders += ["most confident", "least confident"] if has["probability"] else []
     orders += ["longest", "shortest"] if has["tokens"] else []
