@@ -170,7 +170,13 @@ def _not_written(path: Path, problem: BaseException) -> DiskError:
 
 def _flush_to_disk(path: Path) -> None:
     """fsync, of a file or of a folder (which makes a rename inside it durable)."""
-    handle = os.open(path, os.O_RDONLY)
+    folder = path.is_dir()
+    try:
+        handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)  # Windows flushes no read-only handle
+    except OSError:
+        if folder:  # Windows does not open folders
+            return
+        raise
     try:
         os.fsync(handle)
     finally:

@@ -76,7 +76,6 @@ from minibert.workbench.cli import main
 """
 
 
-@pytest.mark.xfail(reason="io/files.py flushes folders, and files that are open for reading only")
 def test_a_run_without_posix(tiny, moods, tmp_path):
     train = ["--model", tiny, "--train", moods / "train.csv", "--epochs", "1", "--output", "run"]
     commands = [
