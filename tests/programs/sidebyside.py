@@ -93,10 +93,8 @@ def _ours(settings: Settings) -> dict[str, float]:
     folder = Path(str(settings.output))
     if begun(folder) and json.loads((folder / RECORD).read_text())["status"] == "finished":
         shutil.rmtree(folder)  # killed before its scores were kept: its report is not on the disk
-    if begun(folder):
-        run = resume(folder, progress=False, **as_record(settings))
-    else:
-        run = finetune(settings, progress=False)
+    given = as_record(settings)
+    run = resume(folder, progress=False, **given) if begun(folder) else finetune(settings, progress=False)
     return _scores(run.reports["test"])
 
 
