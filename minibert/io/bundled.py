@@ -40,7 +40,7 @@ def _find(name: str, hint: str) -> Path:
         if path.is_file():
             return path
     raise CheckpointError(
-        f"What ships with minibert is not whole: there is no {' and no '.join(map(str, wanted))}.",
+        f"A part of minibert is missing: neither {' nor '.join(map(str, wanted))} exists.",
         path=wanted[-1],
         key=name,
         hint=hint,

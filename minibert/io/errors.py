@@ -59,7 +59,7 @@ class InputError(MinibertError, ValueError):
 
 
 class TrainingError(MinibertError):
-    """A run that cannot start or go on, such as a loss that is no longer finite."""
+    """A run that cannot start or continue, such as one whose loss is no longer finite."""
 
 
 class LostRankError(TrainingError):

@@ -1,9 +1,9 @@
 """Files: writes that are whole or absent, and safetensors in and out.
 
 Every file of the project is written here: into a temporary file beside its target, flushed to the
-disk, then renamed over it. A reader sees the old file or the new one, never half of one. So is a
-folder whose files belong together: its manifest, which has the sum of each file, is written last.
-What is read is taken to be hostile: sizes and types first, content after them.
+disk, then renamed over it. A reader sees the old file or the new one, never half of one. The same
+holds for a folder whose files belong together: its manifest, with the sum of each file, is written
+last. What is read may be hostile: sizes and types are checked first, content after them.
 The only module that imports `safetensors`.
 """
 
@@ -133,7 +133,9 @@ def check_manifest(folder: str | Path) -> tuple[str, ...]:
         path = folder / name
         if Path(name).name != name or not isinstance(facts, dict):
             raise CheckpointError(
-                f"{folder / MANIFEST} lists {name!r}, which is no file of its folder.", path=folder / MANIFEST, key=name
+                f"{folder / MANIFEST} lists {name!r}, which is not a file of its folder.",
+                path=folder / MANIFEST,
+                key=name,
             )
         try:
             found: dict[str, Any] = {"size": size_of_file(path), "sha256": None}
@@ -204,10 +206,10 @@ def finite(value: Any) -> Any:
 
 
 def read_json(path: str | Path, error: type[MinibertError] = CheckpointError, *, largest: int = LARGEST_JSON) -> Any:
-    """Reads a JSON file of at most `largest` bytes; what is no JSON is refused to the letter.
+    """Reads a JSON file of at most `largest` bytes, strictly.
 
-    Duplicate keys are, since which one counts would be a guess; NaN, infinite numbers and halves of
-    surrogate pairs are, since they could not be written back.
+    A key that is there twice is refused, since which one counts would be a guess; so are NaN,
+    infinite numbers and halves of surrogate pairs, since they could not be written back.
 
     Raises:
         error: (the class given) the file is missing, too large, not UTF-8, not JSON, or has a key
@@ -234,7 +236,7 @@ def read_bytes(path: str | Path, error: type[MinibertError] = CheckpointError, *
     """Reads a file of at most `largest` bytes.
 
     Raises:
-        error: (the class given) the file is missing, too large, or no plain file.
+        error: (the class given) the file is missing, too large, or not a plain file.
     """
     path = Path(path)
     try:
@@ -260,9 +262,9 @@ def size_of_file(path: Path, error: type[MinibertError] = CheckpointError) -> in
 
 
 def half_a_pair(text: str) -> int | None:
-    """Where the first half of a surrogate pair stands alone, which JSON can spell; None: nowhere.
+    """Where the first half of a surrogate pair stands alone, or None if there is none.
 
-    It is no character, and cannot be written as UTF-8.
+    JSON can spell it, but it is not a character, and cannot be written as UTF-8.
     """
     if not text.isascii():
         try:

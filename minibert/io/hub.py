@@ -195,7 +195,7 @@ def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     for name in found:
         if _UNSAFE.search(name):
             raise CheckpointError(
-                f"The repository lists a file {name!r}, which is no path within a folder.",
+                f"The repository lists a file {name!r}, which is not a path within a folder.",
                 key=name,
                 hint="Do not trust this repository.",
             )

@@ -68,7 +68,7 @@ def official_checkpoints(path: str | Path | None = None) -> tuple[Official, ...]
     """The table of official checkpoints.
 
     Args:
-        path: the table; None: the one that ships with the project.
+        path: the table; by default the one that ships with the project.
 
     Raises:
         CheckpointError: there is no table.
@@ -79,7 +79,7 @@ def official_checkpoints(path: str | Path | None = None) -> tuple[Official, ...]
         text = read_bytes(path, ConfigError, largest=LARGEST).decode("utf-8")
         return tuple(Official(**entry) for entry in tomllib.loads(text)["checkpoint"])
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as problem:
-        message = f"{path} is no table of checkpoints: {problem}."
+        message = f"{path} is not a table of checkpoints: {problem}."
         raise ConfigError(message, path=path) from problem
 
 
@@ -87,7 +87,7 @@ def verify(ids: Sequence[str] = (), path: str | Path | None = None) -> tuple[Ver
     """Fetches checkpoints at their pinned revisions and compares them with the table.
 
     Args:
-        ids: which ones; none: all of the table.
+        ids: which ones; by default all of the table.
         path: the table, as for `official_checkpoints`.
 
     Raises:
