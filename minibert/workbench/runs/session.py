@@ -24,7 +24,7 @@ from minibert.fast.accelerate import accelerate
 from minibert.fast.precision import Precision
 from minibert.io.files import finite, write_json
 from minibert.optim import Schedule, build_optimizer, describe_groups, parameter_groups
-from minibert.training import Step, Training, count_steps, seed_everything, train
+from minibert.training import Epoch, Step, Trainable, Training, count_steps, seed_everything, train
 from minibert.workbench.runs import together
 from minibert.workbench.runs.folders import RECORD, STATE, make_folder, require_empty, require_free, write_log
 from minibert.workbench.runs.history import EpochRecord, History, StepRecord, Watched
@@ -112,32 +112,17 @@ class Session:
         Raises:
             TrainingError: see `minibert.training.train`.
         """
-        settings, ranks = self.settings, self.ranks
+        settings = self.settings
         if isinstance(model, Model):
             accelerate(model)
         total = count_steps(batches_of_epoch, settings.epochs, settings.accumulate)
-        groups = parameter_groups(model.named_parameters(), weight_decay=settings.weight_decay, rate_of=rate_of)
-        self.say(describe_groups(groups))
-        optimizer = build_optimizer(groups, learning_rate=settings.learning_rate)
-        schedule = Schedule(
-            optimizer, settings.schedule, warmup=round(settings.warmup * total), total=total, epochs=settings.epochs
-        )
-        shared, batches_of_epoch = together.share(model, batches_of_epoch, settings.accumulate, ranks)
-        training = Training(
-            shared,
-            optimizer,
-            schedule,
-            precision.dtype,
-            settings.clip_norm,
-            skip_nonfinite=settings.on_nonfinite == "skip",
-            place=together.lay_out,
-        )
-        state = RunState(model, training, _names_on_disk(model))
+        shared, batches_of_epoch = together.share(model, batches_of_epoch, settings.accumulate, self.ranks)
+        state = RunState(model, self._training(model, shared, total, precision, rate_of), _names_on_disk(model))
         # Dropout draws from this generator; data order, masks and new weights have their own.
-        seed_everything(ranks.seed(settings.seed))
+        seed_everything(self.ranks.seed(settings.seed))
         if self.checkpoint is not None:
             self._restore(self.checkpoint, state)
-        history = state.history
+        training, history = state.training, state.history
         started = time.perf_counter() - history.seconds
         last = time.perf_counter()
         with HeldSignals() as held, self._bar(total, done=len(history.steps)) as bar:
@@ -150,21 +135,12 @@ class Session:
                     if on_step is not None:
                         on_step(step, total)
                     _show(bar, step, training, history)
-                    stopping = self._is_stopping(held)
-                    ends_epoch = training.position.left == 0
-                    if stopping or ends_epoch or self._is_due(event.step):
-                        self._save(state)
-                    if stopping:
-                        raise Stopped
+                    self._save_and_stop(state, held)
                 else:
                     seconds = history.seconds - history.epoch_started
                     with held.at_once():  # all is saved: a signal need not wait for the evaluation
                         metrics = measure()
-                    best = history.is_best(event.epoch, metrics, watched)
-                    if best:
-                        state.best_weights = _copy_of_weights(model)
-                    epoch = EpochRecord(event.epoch, event.terms.mean(), seconds, event.tokens, metrics, best)
-                    history.epochs.append(epoch)
+                    epoch = _end_epoch(state, event, seconds, metrics, watched)
                     self.say(_epoch_line(epoch))
                     if on_epoch is not None:
                         on_epoch(epoch)
@@ -182,6 +158,26 @@ class Session:
         write_json(self.folder / RECORD, finite({"status": "finished", **record}))
         remove_states(self.folder / STATE)
 
+    def _training(
+        self, model: Any, shared: Trainable, total: int, precision: Precision, rate_of: Callable[[str], float]
+    ) -> Training:
+        settings = self.settings
+        groups = parameter_groups(model.named_parameters(), weight_decay=settings.weight_decay, rate_of=rate_of)
+        self.say(describe_groups(groups))
+        optimizer = build_optimizer(groups, learning_rate=settings.learning_rate)
+        schedule = Schedule(
+            optimizer, settings.schedule, warmup=round(settings.warmup * total), total=total, epochs=settings.epochs
+        )
+        return Training(
+            shared,
+            optimizer,
+            schedule,
+            precision.dtype,
+            settings.clip_norm,
+            skip_nonfinite=settings.on_nonfinite == "skip",
+            place=together.lay_out,
+        )
+
     def _restore(self, checkpoint: Path, state: RunState) -> None:
         restore_state(checkpoint, state, rank=self.ranks.rank)
         if self.ranks.is_first:  # a kill may have come between the checkpoint and its log
@@ -189,22 +185,20 @@ class Session:
             remove_damaged(self.folder / STATE, checkpoint)
         self.say(f"resumes from {checkpoint}")
 
-    def _save(self, state: RunState) -> None:
-        random = random_states_of(self.ranks)
-        if self.ranks.is_first:
-            save_state(self.folder / STATE, state, keep=self.settings.keep, random=random)
-            write_log(self.folder, state.history.steps)
-
-    def _is_due(self, step: int) -> bool:
-        every = self.settings.save_every
-        return every is not None and step % every == 0
-
-    def _is_stopping(self, held: HeldSignals) -> bool:
-        """Whether any process received a signal, which then counts as received by all."""
-        if not self.ranks.any(bool(held.number)):
-            return False
-        held.receive(max(self.ranks.gather_json(held.number)))
-        return True
+    def _save_and_stop(self, state: RunState, held: HeldSignals) -> None:
+        """Saves if a checkpoint is due or a signal waits, in which case it raises Stopped."""
+        stopping = self.ranks.any(bool(held.number))
+        if stopping:  # a signal to one process counts as received by all
+            held.receive(max(self.ranks.gather_json(held.number)))
+        position, every = state.training.position, self.settings.save_every
+        ends_epoch, is_due = position.left == 0, every is not None and position.step % every == 0
+        if stopping or ends_epoch or is_due:
+            random = random_states_of(self.ranks)
+            if self.ranks.is_first:
+                save_state(self.folder / STATE, state, keep=self.settings.keep, random=random)
+                write_log(self.folder, state.history.steps)
+        if stopping:
+            raise Stopped
 
     def _bar(self, total: int, done: int) -> tqdm:
         return tqdm(total=total, initial=done, unit="step", disable=None if self.progress else True, dynamic_ncols=True)
@@ -301,8 +295,17 @@ def _names_on_disk(model: Any) -> dict[str, str]:
     return {name: name for name in model.state_dict()}
 
 
-def _copy_of_weights(model: Any) -> dict[str, torch.Tensor]:
-    return {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+def _end_epoch(
+    state: RunState, event: Epoch, seconds: float, metrics: dict[str, float], watched: Watched
+) -> EpochRecord:
+    """Adds the epoch to the history, and keeps the weights if it is the best so far."""
+    best = state.history.is_best(event.epoch, metrics, watched)
+    if best:
+        tensors = state.model.state_dict().items()
+        state.best_weights = {name: tensor.to("cpu", copy=True) for name, tensor in tensors}
+    epoch = EpochRecord(event.epoch, event.terms.mean(), seconds, event.tokens, metrics, best)
+    state.history.epochs.append(epoch)
+    return epoch
 
 
 def _step_record(step: Step, seconds: float) -> StepRecord:
