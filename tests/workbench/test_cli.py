@@ -460,7 +460,7 @@ def test_signals_stop_a_run_with_their_own_exit_codes(tiny, moods, tmp_path, num
     process.send_signal(signal.Signals(number))
     output, messages = process.communicate(timeout=60)
     assert process.returncode == code, messages
-    way = "Go on with it: minibert train --resume runs/001"
+    way = "Resume it: minibert train --resume runs/001"
     assert messages.splitlines()[-1] == f"minibert: {word}. {way}"
     assert "Traceback" not in messages and output == ""
     assert read_json(tmp_path / "runs/001/run.json")["status"] == "unfinished"

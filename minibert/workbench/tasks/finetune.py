@@ -175,7 +175,7 @@ def resume(
         folder: the run folder, or one checkpoint in it, RUN/state/step-N, to resume from that one.
         on_step, on_epoch: as for `finetune`.
         given: settings that the caller expects the run to have; and, if it was started with
-            objects, the same ones, made anew in the same way.
+            objects, the same ones, made again in the same way.
 
     Raises:
         MinibertError: as for `runs.session.resume`.

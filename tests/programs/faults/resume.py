@@ -31,7 +31,7 @@ FAULTS = [
         "training.py",
         "workbench/runs/test_resume",
         (
-            "the epoch begun anew",
+            "the epoch starts again",
             "        position = training.position\n",
             "        position = training.position\n        position.batches = 0\n",
         ),
@@ -39,7 +39,7 @@ FAULTS = [
     *faults(
         "workbench/runs",
         "workbench/runs/test_resume",
-        ("the epoch's loss begun anew", '"terms": LossSums(**stored["terms"])', '"terms": LossSums()'),
+        ("the loss of the epoch starts again", '"terms": LossSums(**stored["terms"])', '"terms": LossSums()'),
         (
             "the log not brought back",
             "if self.ranks.is_first:  # a kill may have come",

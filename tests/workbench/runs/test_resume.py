@@ -1,4 +1,4 @@
-"""Going on with a run: the same bits as without a break, and nothing but the same run."""
+"""Resuming a run: the same bits as without an interruption, and only the same run."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def unbroken(monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tiny, moods, tmp_path_factory):
-    """Runs without a break, by variant."""
+    """Uninterrupted runs, by variant."""
     done: dict[str, Path] = {}
 
     def run(variant: str) -> Path:
@@ -95,9 +95,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("variant, step", [("fp32", 1), *((name, 13) for name in VARIANTS)])
-def test_a_run_that_went_on_has_the_bits_of_one_without_a_break(
-    tiny, moods, tmp_path, monkeypatch, whole, variant, step
-):
+def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tiny, moods, tmp_path, monkeypatch, whole, variant, step):
     expected = whole(variant)
     break_at(monkeypatch, step)
     with pytest.raises(Interruption):
@@ -167,7 +165,7 @@ def train_command(tiny, settings) -> list[str]:
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("place, at, step", SIGNALS)
-def test_a_signal_saves_and_says_how_to_go_on(
+def test_a_signal_saves_and_says_how_to_resume(
     tiny, moods, tmp_path, monkeypatch, capsys, whole, number, code, place, at, step
 ):
     expected = whole("fp32")
@@ -378,7 +376,7 @@ def test_kills_at_any_moment_cost_no_bit():
     assert "gradient checkpointing" in done.stdout
 
 
-def test_a_run_killed_before_its_record_was_there_is_begun_anew(tmp_path):
+def test_a_run_killed_before_it_wrote_its_record_is_started_again(tmp_path):
     (tmp_path / ".run.json.0123456789abcdef.tmp").write_text("{")
     require_free(tmp_path)
     (tmp_path / "thesis.txt").write_text("mine")

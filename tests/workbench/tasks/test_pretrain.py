@@ -183,7 +183,7 @@ def test_the_same_command_gives_the_same_bits(whole, corpus, tmp_path):
     assert weights_of(other.folder) != weights_of(whole.folder)
 
 
-# Going on with a run
+# Resuming a run
 
 
 class Interruption(Exception):
@@ -202,7 +202,7 @@ def break_at(monkeypatch, step: int) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 5, 11])
-def test_a_run_that_went_on_has_the_bits_of_one_without_a_break(whole, corpus, tmp_path, monkeypatch, step):
+def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(whole, corpus, tmp_path, monkeypatch, step):
     settings = settings_for(corpus, tmp_path / "run", accumulate=2, save_every=3)
     with monkeypatch.context() as patch:
         break_at(patch, step)
@@ -369,8 +369,8 @@ def test_baselines_by_hand(material):
     counts = {number: 1 + int((ids == number).sum()) for number in ordinary}
     loss = -np.mean([math.log(counts[label] / sum(counts.values())) for label in labels])
     assert found["unigram"]["masked_lm_loss"] == pytest.approx(loss)
-    commonest = max(counts, key=counts.__getitem__)
-    share = np.mean([label == commonest for label in labels])
+    most_frequent = max(counts, key=counts.__getitem__)
+    share = np.mean([label == most_frequent for label in labels])
     assert found["unigram"]["masked_lm_accuracy"] == pytest.approx(share)
     assert 0.5 <= found["majority"]["next_sentence_accuracy"] < 0.7
 
@@ -478,7 +478,7 @@ def test_a_verb_agrees_with_a_noun_across_another(learned):
     assert total == 96 and right > 90  # chance is 48; the nearer noun would give 0
 
 
-# Going on from a checkpoint, and other forms
+# Continuing from a checkpoint, and other forms
 
 
 def test_domain_adaptation_from_a_model_of_masked_lm(tmp_path, corpus):

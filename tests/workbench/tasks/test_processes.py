@@ -110,7 +110,7 @@ def losses(folder):
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_processes_that_lost_one_go_on_bit_for_bit(size, moods, tiny, tmp_path):
+def test_processes_that_lost_one_resume_bit_for_bit(size, moods, tiny, tmp_path):
     """Of three, as many are there as it takes for the order of a sum to matter."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     every, well = {"save-every": 3}, [0] * size

@@ -1,4 +1,4 @@
-"""Runs over seeds: what varies, what does not, and going on with a group."""
+"""Runs over seeds: what varies, what does not, and resuming a group."""
 
 from __future__ import annotations
 
