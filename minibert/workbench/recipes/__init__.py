@@ -39,7 +39,7 @@ LARGEST = 100_000  # bytes of a recipe file
 COMMANDS: dict[str, type[TrainingSettings]] = {"train": Settings, "pretrain": PretrainSettings}
 PATHS = {"train": ("train", "validation", "test"), "pretrain": ("corpus", "validation")}
 # The data, training data first, and how to read and split them.
-DATA = {"train": (*PATHS["train"], *READING, "test_fraction"), "pretrain": (*PATHS["pretrain"], "column")}
+DATA = {"train": (*PATHS["train"], *READING, "test_fraction", "overlap"), "pretrain": (*PATHS["pretrain"], "column")}
 # A setting that is given -> those of the recipe that go with the recipe's own value for it.
 REPLACES = {
     "model": ("revision", *NEW_MODEL),

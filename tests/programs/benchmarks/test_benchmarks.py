@@ -12,7 +12,8 @@ import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
-from minibert import BertForSequenceClassification, attention
+from minibert import BertForSequenceClassification
+from minibert.fast import accelerate as fast
 from minibert.workbench.data.corpora import Example
 from tests.programs.benchmarks import agreement, report
 from tests.programs.benchmarks.agreement import Disagreement
@@ -176,7 +177,7 @@ FAULTY_EPS = {"fp32": 1e-3, "bf16": 1e-1}
 def test_disagreement_on_the_first_step_ends_the_run(material, monkeypatch, dtype, fault):
     batches = material.batches(range(12), labels=True)
     theirs = transformers.BertForSequenceClassification.from_pretrained
-    real_kernel = attention.attention_in_chunks
+    real_kernel = fast.attention_in_chunks
 
     def ours(folder):
         model = BertForSequenceClassification.from_pretrained(folder)
@@ -188,10 +189,10 @@ def test_disagreement_on_the_first_step_ends_the_run(material, monkeypatch, dtyp
             model.eval()
         elif fault == "weight":
             model.body.encoder.layers[0].attention.query.weight.data *= 1.5
-        return model
+        return fast.accelerate(model)
 
     if fault == "kernel":  # the one of training on a CPU, which eval mode does not run
-        monkeypatch.setattr(attention, "attention_in_chunks", lambda *inputs: 1.1 * real_kernel(*inputs))
+        monkeypatch.setattr(fast, "attention_in_chunks", lambda *inputs: 1.1 * real_kernel(*inputs))
     if fault is None:
         assert agreement.same_first_step(theirs, ours, material.folder, batches, dtype)
     else:

@@ -15,6 +15,7 @@ from torch import nn
 
 from minibert import BertForMaskedLM, BertForSequenceClassification
 from minibert.data import Dataset
+from minibert.fast.accelerate import accelerate
 from minibert.fast.precision import choose_precision
 from minibert.optim import Schedule, build_optimizer, parameter_groups
 from minibert.training import Batch, Training, optimizer_step, seed_everything, train
@@ -76,6 +77,7 @@ def _same_steps(
     folder = material.folder
     compared = batches[:1] if dtype == "fp32" else [batches[0], *others]
     said = agreement.same_first_step(theirs, ours, folder, compared, dtype)
+    fast = agreement.same_first_step(theirs, lambda folder: accelerate(ours(folder)), folder, compared, dtype)
 
     def reference(name: str, what: str, **optimizer: Any) -> Variant:
         return reference_loop(name, what, theirs(folder), batches, dtype, **optimizer)
@@ -86,9 +88,10 @@ def _same_steps(
             reference("transformers", "the tutorials' loop, AdamW as torch gives it"),
             reference("transformers again", "the same again"),
             reference("transformers with fused AdamW", "AdamW(fused=True), as minibert", fused=True),
-            minibert_steps("minibert", "minibert's optimizer_step", ours(folder), batches, dtype),
+            minibert_steps("the plain lesson", "minibert's optimizer_step", ours(folder), batches, dtype),
+            minibert_steps("minibert", "the same after accelerate(model)", accelerate(ours(folder)), batches, dtype),
         ],
-        compare=lambda outputs: said,
+        compare=lambda outputs: f"{said}; accelerated: {fast}",
         tokens=material.tokens,
         flops=3 * material.flops(masked),
         dtype=dtype,
@@ -160,7 +163,7 @@ def _alone_reference(folder: Path, batches: list[Inputs], dtype: str) -> Variant
 
 
 def _alone_minibert(folder: Path, batches: list[Inputs], dtype: str) -> Variant:
-    model = BertForSequenceClassification.from_pretrained(folder)
+    model = accelerate(BertForSequenceClassification.from_pretrained(folder))
     return minibert_steps("minibert", "", model, batches, dtype)
 
 
@@ -229,7 +232,7 @@ def _finetuning(name: str, what: str, material: Material, precision_name: str) -
 
     What is left out is left out on all sides: reading, evaluating after the epoch, writing.
     """
-    model = BertForSequenceClassification.from_pretrained(material.folder)
+    model = accelerate(BertForSequenceClassification.from_pretrained(material.folder))
     examples = [Example(text, label=label) for text, label in zip(material.texts, material.labels, strict=True)]
     dataset = Dataset(examples, material.tokenizer)
     groups = parameter_groups(model.named_parameters(), weight_decay=WEIGHT_DECAY)
