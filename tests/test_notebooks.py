@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import statistics
 import sys
@@ -111,8 +110,7 @@ def test_runs_from_clean_to_the_same_text(path, minilm, tmp_path):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     place = {"metadata": {"path": str(tmp_path)}}
-    client = NotebookClient(notebook, timeout=PATIENCE, kernel_name="python3", resources=place)
-    client.execute(env={**os.environ, "PYTHONPATH": str(FOLDER.parent)})  # this checkout
+    NotebookClient(notebook, timeout=PATIENCE, kernel_name="python3", resources=place).execute()
     executed = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for before, after in zip(committed, executed, strict=True):
         assert_same_text("".join(outputs(before)), "".join(outputs(after)))
