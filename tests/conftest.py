@@ -19,9 +19,7 @@ from minibert.io.errors import MinibertError
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Processes that tests start import this checkout, wherever they run and whatever is installed.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])
-)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
 
 # The only tolerances of the tests, each with its reason. A looser number elsewhere is a defect.
 BOUNDS = {

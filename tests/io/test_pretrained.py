@@ -27,7 +27,7 @@ from minibert.io.errors import CheckpointError, ConfigError, MinibertError
 from minibert.io.files import read_json, sha256, write_json
 from minibert.io.shards import SINGLE
 from minibert.io.source import open_source
-from tests.conftest import BOUNDS
+from tests.conftest import BOUNDS, refused
 from tests.io.conftest import CASES, batch_of, outputs_of, random_model, reference_class, reference_of
 
 BOUND = BOUNDS["module fp32"]
@@ -206,7 +206,7 @@ def test_a_stored_decoder_unlike_the_word_table_is_found_in_the_header(decoder, 
     random_model("bert", "BertForMaskedLM").save_pretrained(tmp_path)
     key = "cls.predictions.decoder.weight"
     change(tmp_path, lambda tensors: tensors.update({key: decoder}))
-    with pytest.raises(CheckpointError, match="unlike the tensor that they repeat") as caught:
+    with pytest.raises(CheckpointError) as caught:
         BertForMaskedLM.from_pretrained(tmp_path)
     assert caught.value.key == key and caught.value.path == tmp_path / SINGLE
 
@@ -223,7 +223,7 @@ def test_a_bias_under_the_decoders_name_stands_in(tmp_path):
 
 
 def test_no_head_is_made_up_in_silence(minilm):
-    with pytest.raises(CheckpointError, match="fresh_head") as caught:
+    with refused(CheckpointError, "classifier.weight") as caught:
         BertForSequenceClassification.from_pretrained(minilm)
     assert "missing: classifier.weight (2, 384), classifier.bias (2,)" in str(caught.value)
 
@@ -296,12 +296,12 @@ def test_the_pooler_comes_fresh_with_the_head_that_needs_it(old_names):
 
 def test_a_stored_head_without_its_pooler_is_refused(saved):
     change(saved, lambda tensors: tensors.pop("bert.pooler.dense.bias"))
-    with pytest.raises(CheckpointError, match=r"missing: bert.pooler.dense.bias \(32,\)"):
+    with refused(CheckpointError, "bert.pooler.dense.bias"):
         BertForSequenceClassification.from_pretrained(saved, labels=["cold", "mild", "hot"])
 
 
 def test_a_head_of_another_task_is_not_taken_for_ones_own(saved):
-    with pytest.raises(CheckpointError, match="missing: classifier.weight"):
+    with refused(CheckpointError, "classifier.weight"):
         BertForTokenClassification.from_pretrained(saved)
     model = BertForTokenClassification.from_pretrained(saved, num_labels=3)
     assert len(model.untrained()) == 2
@@ -347,7 +347,7 @@ def test_one_optimizer_step_trains_a_head(optimizer, path, saved, tmp_path):
     switches = {"foreach": {"foreach": True}, "fused": {"fused": True}, "single": {}}
     step = torch.optim.AdamW(model.parameters(), lr=1e-3, **switches[optimizer])
     model.train()(**batch_of(model), labels=torch.tensor([0, 1, 1])).loss.backward()
-    with pytest.raises(CheckpointError, match="allow_untrained"):
+    with refused(CheckpointError, "head.classifier.weight"):
         model.save_pretrained(tmp_path / "model")
     assert not (tmp_path / "model").exists()
     step.step()
@@ -401,7 +401,7 @@ def test_another_heads_tensors_are_left_out_but_not_the_own_heads_strangers(save
     report = BertForSequenceClassification.from_pretrained(saved).load_report
     assert [entry.official for entry in report.of("left out")] == ["qa_outputs.weight"]
     change(saved, lambda tensors: tensors.update({"classifier.scale": torch.zeros(2)}))
-    with pytest.raises(CheckpointError, match="unexpected: classifier.scale"):
+    with refused(CheckpointError, "classifier.scale"):
         BertForSequenceClassification.from_pretrained(saved)
 
 
@@ -430,7 +430,7 @@ def test_values_that_are_no_numbers_are_a_warning_where_that_is_asked_for(saved)
 
 def test_values_too_large_for_the_dtype_are_refused(saved):
     change(saved, lambda tensors: tensors["classifier.bias"].fill_(1e6))
-    with pytest.raises(CheckpointError, match="float16 in: classifier.bias"):
+    with refused(CheckpointError, "classifier.bias"):
         BertForSequenceClassification.from_pretrained(saved, dtype=torch.float16)
 
 
@@ -455,7 +455,7 @@ def test_a_failed_load_leaves_the_model_as_it_was():
 def test_a_config_with_another_number_of_layers_is_named(layers, saved):
     values = read_json(saved / "config.json")
     write_json(saved / "config.json", {**values, "num_hidden_layers": layers})
-    with pytest.raises(CheckpointError, match=f"num_hidden_layers {layers}.*2 layers"):
+    with refused(CheckpointError, "num_hidden_layers"):
         BertForSequenceClassification.from_pretrained(saved)
 
 
@@ -530,7 +530,7 @@ def test_a_missing_config_is_named(saved):
 @pytest.mark.parametrize("name", sorted(set(names.HEADS["bert"]) - set(names.HEADS["distilbert"])))
 def test_distilbert_has_no_next_sentence(name, tmp_path):
     random_model("distilbert", "BertForMaskedLM").save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=f"DistilBERT.*{name}"):
+    with refused(CheckpointError, "model_type"):
         getattr(minibert, name).from_pretrained(tmp_path)
 
 

@@ -19,7 +19,7 @@ from minibert.io.files import sha256
 from minibert.workbench.data.corpora import Corpus, Example, TaggedExample, read
 from minibert.workbench.data.drawing import split, subset
 from minibert.workbench.data.examples import Answer, QuestionExample
-from tests.conftest import missing
+from tests.conftest import missing, refused
 
 
 def write(tmp_path, name: str, content: str | bytes):
@@ -93,9 +93,9 @@ def test_acl_imdb_folder(tmp_path):
     assert corpus.label_counts == {"neg": 3, "pos": 3}
     assert corpus[3].text == "train pos 0\nmore"
     assert read(tmp_path / "test").examples[0].text == "test neg 0\nmore"
-    with pytest.raises(DataError, match="name the one to read"):
+    with refused(DataError, "split"):
         read(tmp_path)
-    with pytest.raises(DataError, match="has no file for the part 'dev'"):
+    with refused(DataError, "dev"):
         read(tmp_path, split="dev")
 
 
@@ -209,7 +209,7 @@ def test_integers_are_for_regression_on_request(tmp_path):
         assert corpus.problem_type == "regression" and corpus.label_names is None
     named = tmp_path / "named.parquet"
     parquet(named, [{"text": "a", "label": 0}], ["worse"])
-    with pytest.raises(DataError, match="has the label 'worse' among numbers"):
+    with refused(DataError, f"{named}:1"):
         read(named, problem_type="regression")
 
 
@@ -217,7 +217,7 @@ def test_numbers_are_names_on_request(tmp_path):
     path = write(tmp_path, "a.tsv", "text\tlabel\na\t4.5\nb\t4\n")
     corpus = read(path, problem_type="single_label_classification")
     assert corpus.label_names == ("4", "4.5") and [example.label for example in corpus] == [1, 0]
-    with pytest.raises(ConfigError, match="problem_type is 'regress'"):
+    with refused(ConfigError, "problem_type"):
         read(path, problem_type="regress")
 
 
@@ -290,7 +290,7 @@ def test_an_entity_without_a_beginning(tmp_path, scheme, tags, fault):
 
 def test_an_entity_does_not_continue_in_the_next_sentence(tmp_path):
     path = write(tmp_path, "a.conll", "a\tB-X\n\nb\tI-X\n")
-    with pytest.raises(DataError, match=r"a\.conll:3, word 1 \('b'\) has the tag I-X, but O comes"):
+    with refused(DataError, f"{path}:3"):
         read(path)
     assert tags_of(read(path, tag_scheme="iob1")) == ["B-X", "B-X"]
 
@@ -309,7 +309,7 @@ def test_a_scheme_that_is_asked_for_applies_to_every_tag(tmp_path, tags, scheme)
 
 
 def test_no_such_tag_scheme(tmp_path):
-    with pytest.raises(ConfigError, match="tag_scheme is 'bilou'"):
+    with refused(ConfigError, "tag_scheme"):
         tagged(tmp_path, "O", tag_scheme="bilou")
 
 
@@ -342,7 +342,7 @@ def test_lists_of_tags_with_names_in_a_parquet_file(tmp_path):
     assert other[0].tags == (2, 0, 1)
     rows[0]["label"] = [0, 2, 2]  # as CoNLL-2003 has them, by IOB1
     parquet(tmp_path / "a.parquet", rows, names, several=True)
-    with pytest.raises(DataError, match=r"word 2 \('is'\) has the tag I-X, but O comes before it"):
+    with refused(DataError, f"{tmp_path / 'a.parquet'}:1"):
         read(tmp_path / "a.parquet")
     assert tags_of(read(tmp_path / "a.parquet", tag_scheme="iob1")) == ["O B-X I-X"]
 
@@ -370,7 +370,7 @@ def test_invalid_lists_of_words_are_refused(tmp_path, row, fault):
 
 def test_a_text_before_lists_of_words(tmp_path):
     path = write(tmp_path, "a.jsonl", '{"text": "a", "label": "O"}\n{"text": ["a"], "label": ["O"]}')
-    with pytest.raises(DataError, match=":2 has words, but .*:1 has a text: either all are"):
+    with refused(DataError, f"{path}:2"):
         read(path)
 
 
@@ -409,7 +409,7 @@ def test_a_part_in_several_folders(tmp_path):
     rows = [{"text": "a", "label": 0}]
     parquet(tmp_path / "split/train-0.parquet", rows)
     parquet(tmp_path / "unsplit/train-0.parquet", rows * 2)
-    with pytest.raises(DataError, match="'train' in several folders: split, unsplit"):
+    with refused(DataError, "train"):
         read(tmp_path, split="train")
     assert len(read(tmp_path, split="unsplit/train")) == 2
 
@@ -431,7 +431,7 @@ def test_a_source_names_its_part_after_a_colon(tmp_path, monkeypatch):
     # What the source says counts over the part that a caller takes by itself.
     assert len(read("owner/name:test", split="train")) == 3
     assert asked == {"owner/name"}
-    with pytest.raises(DataError, match="name the one to read"):
+    with refused(DataError, "split"):
         read("owner/name:")
 
 
@@ -461,7 +461,7 @@ def test_a_data_set_of_the_hub(tmp_path, monkeypatch):
         assert any(fnmatch(wanted, pattern) for pattern in asked["patterns"]), wanted
     for other in ("data/test-00000-of-00001.parquet", "train.py", "train.bin", "README.md"):
         assert not any(fnmatch(other, pattern) for pattern in asked["patterns"]), other
-    with pytest.raises(DataError, match="name the one to read"):
+    with refused(DataError, "split"):
         read("owner/name")
 
 
@@ -525,7 +525,7 @@ def test_a_fault_is_one_clear_sentence(tmp_path, name, content, options, message
 @pytest.mark.parametrize(("name", "line"), [("a.csv", "i feel fine,joy"), ("a.tsv", "i feel fine\tjoy")])
 def test_a_table_without_a_header_line(tmp_path, name, line):
     path = write(tmp_path, name, f"{line}\n{line}\n")
-    with pytest.raises(DataError, match="line 1 has no column 'text'") as error:
+    with refused(DataError, "text") as error:
         read(path)
     assert str(error.value).endswith(
         "Has the file no header line? Then name its columns: names (on the command line --names text label)."
@@ -564,7 +564,7 @@ def test_a_mistyped_path_is_not_asked_of_the_hub(tmp_path, monkeypatch, source):
 
 
 def test_no_such_format(tmp_path):
-    with pytest.raises(ConfigError, match="format is 'xml'"):
+    with refused(ConfigError, "format"):
         read(write(tmp_path, "a.csv", "text,label\na,b\n"), format="xml")
 
 
@@ -598,7 +598,7 @@ def test_split_of_few():
     assert (len(train), len(validation)) == (8, 3)
     assert validation.label_counts == {"0": 1, "1": 1, "2": 1}
     for fraction in (0, 0.01, 1, 1.5):
-        with pytest.raises(ConfigError, match="leaves one part empty"):
+        with refused(ConfigError, "fraction"):
             split(corpus_of(5, 5), fraction, seed=0)
 
 
@@ -620,9 +620,9 @@ def test_split_keeps_the_questions_of_one_context_together():
     assert split(corpus, 0.25, seed=3) == (train, validation)
     assert {example.context for example in split(corpus, 0.25, seed=4)[1]} != contexts[1]
     for fraction in (0.01, 0.99, 1.5):
-        with pytest.raises(ConfigError, match="of 40 contexts leaves one part empty"):
+        with refused(ConfigError, "fraction"):
             split(corpus, fraction, seed=0)
-    with pytest.raises(ConfigError, match="of 0 examples leaves one part empty"):
+    with refused(ConfigError, "fraction"):
         split(Corpus(()), 0.5, seed=0)
 
 
@@ -641,7 +641,7 @@ def test_subset():
     assert {*subset(corpus, 100, seed=0)} == {*corpus}
     loose = [subset(corpus, 10, seed=seed, stratify=False).label_counts["0"] for seed in range(20)]
     assert len({*loose}) > 1
-    with pytest.raises(ConfigError, match="subset of 101 cannot be drawn from 100"):
+    with refused(ConfigError, "count"):
         subset(corpus, 101, seed=0)
 
 
@@ -661,7 +661,7 @@ def test_tags_of_another_scheme_are_refused(tmp_path, tags, said):
 
 def test_an_invalid_tag_is_found_in_any_sentence(tmp_path):
     lines = "a\tB-X\nb\tI-X\nc\tB-Y\n\nd\tNN\ne\tI-Y\n"
-    with pytest.raises(DataError, match="a.conll:5, word 1 .* has the tag 'NN'"):
+    with refused(DataError, f"{tmp_path / 'a.conll'}:5"):
         read(write(tmp_path, "a.conll", lines))
 
 

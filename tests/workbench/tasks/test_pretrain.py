@@ -35,7 +35,7 @@ from minibert.workbench.tasks.finetune import resume
 from minibert.workbench.tasks.pretrain import _prepare, pretrain, resume_pretraining
 from minibert.workbench.tasks.pretrain_model import with_positions
 from minibert.workbench.tasks.pretrain_scores import baselines, masked_batches, measure
-from tests.conftest import BOUNDS
+from tests.conftest import BOUNDS, refused
 from tests.workbench.conftest import save_model
 
 # The grammar: "the dog near the old gates runs ." A noun's number decides the verb's form, with a
@@ -209,7 +209,7 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(whole, corpus, tmp_p
         with pytest.raises(Interruption):
             run(settings)
     torch.manual_seed(999)
-    with pytest.raises(ConfigError, match="mask_share.*0.15.*0.2"):
+    with refused(ConfigError, "mask_share"):
         resume_pretraining(tmp_path / "run", progress=False, mask_share=0.2)
     with pytest.raises(DataError):
         resume(tmp_path / "run", progress=False)
@@ -238,7 +238,7 @@ def test_another_corpus_is_refused(corpus, tmp_path, monkeypatch):
         with pytest.raises(Interruption):
             run(settings_for(mine, tmp_path / "run"))
     write_grammar(mine, 40, seed=1)
-    with pytest.raises(ConfigError, match=r"data\.train\.characters"):
+    with refused(ConfigError, "data.train.characters"):
         resume_pretraining(tmp_path / "run", progress=False)
 
 
@@ -548,11 +548,11 @@ def test_a_model_gets_more_positions_which_begin_as_those_it_has(tmp_path, corpu
         again = longer(**batch, **at).prediction_logits
     assert torch.equal(first, same)
     torch.testing.assert_close(again, first, rtol=0, atol=1e-6)
-    with pytest.raises(ConfigError, match="max_positions is 39, but the model has 40"):
+    with refused(ConfigError, "max_positions"):
         with_positions(short.model, 39)
     going_on = {"model": str(short.folder), "max_length": 60, "learning_rate": 1e-4, "epochs": 1}
     going_on |= dict.fromkeys(("layers", "hidden_size", "heads", "vocabulary_size"))
-    with pytest.raises(ConfigError, match="Give it more positions: --max-positions 60"):
+    with refused(ConfigError, "max_length"):
         run(settings_for(corpus, tmp_path / "refused", **going_on))
     found = run(settings_for(corpus, tmp_path / "long", **going_on, max_positions=60))
     opened = BertForPreTraining.from_pretrained(found.folder)
@@ -605,7 +605,7 @@ def test_too_little_to_measure_on_is_told_of_the_right_part(tmp_path, corpus):
     held = tmp_path / "held.txt"
     held.write_text("The dog sleeps. The cats run.")
     settings = settings_for(corpus, tmp_path / "run", epochs=1, validation=[str(held)])
-    with pytest.raises(DataError, match="to measure on are too few.*there is one") as caught:
+    with pytest.raises(DataError) as caught:
         run(settings)
     assert caught.value.key == "validation" and not (tmp_path / "run").exists()
 
@@ -627,7 +627,7 @@ def test_text_that_the_vocabulary_does_not_know(tmp_path, corpus):
     with pytest.warns(UserWarning, match=r"\d\.\d% of the pieces of the validation text are \[UNK\]"):
         run(settings_for(corpus, tmp_path / "some", epochs=1, validation=[measured]))
     measured.write_text("".join(json.dumps({"text": f"{'δ ' * n}."}) + "\n" for n in (5, 6, 7)))
-    with pytest.raises(DataError, match=r"8\d\.\d% of the pieces of the validation text"):
+    with refused(DataError, "vocabulary"):
         run(settings_for(corpus, tmp_path / "none", validation=[measured]))
     assert not (tmp_path / "none").exists()
 
@@ -680,5 +680,5 @@ def test_one_document_is_refused_with_a_way_out(tmp_path, capsys):
 
 def test_every_error_is_one_of_ours(corpus, tmp_path):
     for odd in ([], "corpus.jsonl"):
-        with pytest.raises(MinibertError, match="corpus"):
+        with refused(MinibertError, "corpus"):
             pretrain(PretrainSettings(corpus=odd), progress=False)
