@@ -24,6 +24,16 @@ TREES = {module: ast.parse(path.read_text(encoding="utf-8")) for module, path in
 LESSON = {path.stem for path in ROOT.glob("*.py")} - {"__init__", "__main__"}
 
 
+# How long the lesson may be; all lines count.
+
+
+def test_the_lesson_is_within_its_budgets():
+    lines = {name: len((ROOT / f"{name}.py").read_text(encoding="utf-8").splitlines()) for name in LESSON}
+    assert {name: count for name, count in lines.items() if count > 410} == {}
+    spine = ("embeddings", "layers", "attention", "encoder", "bert")
+    assert sum(lines[name] for name in spine) <= 500
+
+
 # Who imports whom. A part may import itself and the parts named here.
 
 BELOW_TASKS = {"reports", "kinds", "runs", "scores", "data", "study", "fast", "lesson", "io"}

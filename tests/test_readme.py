@@ -64,3 +64,12 @@ def test_what_a_guide_names_exists(path, capsys):
     folders = r"(?<![\w/])(?:tests|minibert|weights|notebooks|\.github)/[\w./-]*\w"
     for name in re.findall(folders, text):
         assert (ROOT / name).exists(), name
+
+
+def test_the_reading_order_has_every_file_of_the_lesson_and_its_length():
+    files = re.findall(r"`(\w+\.py)` \((\d+), (\d+)\)", README)
+    lesson = {path.name for path in (ROOT / "minibert").glob("*.py")}
+    assert sorted(name for name, _, _ in files) == sorted(lesson - {"__init__.py", "__main__.py"})
+    for name, lines, _ in files:
+        length = len((ROOT / "minibert" / name).read_text(encoding="utf-8").splitlines())
+        assert abs(int(lines) - length) <= 10, f"{name} has {length} lines"
