@@ -14,8 +14,8 @@ from minibert.io.errors import TokenizerError
 from minibert.io.tokenizer_files import check_vocabulary, read_folder, read_vocab
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.cli import main
+from tests.conftest import refused
 from tests.programs.hostile.case import write_good_folder
-from tests.texts import refused
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##b"]
 VOCABULARY = {piece: number for number, piece in enumerate(PIECES)}

@@ -15,7 +15,7 @@ from minibert.data import Dataset, collate, piece_labels, plan_batches
 from minibert.io.errors import ConfigError, DataError
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus, Example, TaggedExample, read
-from tests.texts import refused
+from tests.conftest import refused
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##b", "##c"]
 VOCABULARY = {piece: number for number, piece in enumerate(PIECES)}

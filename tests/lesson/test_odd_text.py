@@ -22,7 +22,7 @@ from minibert.io.errors import DataError, InputError, TokenizerError
 from minibert.io.text_input import MOST_CHARACTERS
 from minibert.tokenizer import BertTokenizer
 from minibert.wordpiece import WordPiece
-from tests.texts import refused
+from tests.conftest import refused
 
 # What is accepted, and how many tokens it has with [CLS] and [SEP]
 

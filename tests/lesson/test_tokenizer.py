@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from minibert.io.errors import ConfigError, DataError, InputError, TokenizerError
 from minibert.io.tokenizer_files import read_vocab
 from minibert.tokenizer import BertTokenizer, _kept
-from tests.texts import VOCABULARIES, all_texts, refused
+from tests.conftest import refused
+from tests.texts import VOCABULARIES, all_texts
 
 LONG = 10**6  # more tokens than any text of the sets has
 

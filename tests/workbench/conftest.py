@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minibert import BertConfig, BertForMaskedLM
-from minibert.io.errors import MinibertError
 from minibert.tokenizer import BertTokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -38,14 +36,6 @@ FILLERS = [
 ]
 PIECES = [*"abcdefghijklmnopqrstuvwxyz.", *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")]
 VOCABULARY = [*SPECIAL, *MOODS, *NAMES, *FILLERS, *PIECES]
-
-
-@contextlib.contextmanager
-def refused(error: type[MinibertError], key: str | None) -> Iterator[None]:
-    """What is inside raises this error, about this key."""
-    with pytest.raises(error) as caught:
-        yield
-    assert caught.value.key == key, str(caught.value)
 
 
 def save_model(folder: Path, kind: type[Any] = BertForMaskedLM, **changes: Any) -> Path:

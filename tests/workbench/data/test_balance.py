@@ -15,8 +15,8 @@ from minibert.optim import Schedule
 from minibert.training import Batch, Training, optimizer_step
 from minibert.workbench.data.balance import balanced_rows, balanced_weights
 from minibert.workbench.tasks.finetune import finetune
-from tests.conftest import BOUNDS
-from tests.workbench.conftest import refused, write_table
+from tests.conftest import BOUNDS, refused
+from tests.workbench.conftest import write_table
 from tests.workbench.tasks.test_finetune import settings_for
 
 

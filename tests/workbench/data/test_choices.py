@@ -10,9 +10,8 @@ from minibert.io.errors import DataError
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.choices import Choices, collate
 from minibert.workbench.data.examples import ChoiceExample
-from tests.conftest import BOUNDS
+from tests.conftest import BOUNDS, refused
 from tests.lesson import reference
-from tests.texts import refused
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##b", "##c"]
 VOCABULARY = {piece: number for number, piece in enumerate(PIECES)}

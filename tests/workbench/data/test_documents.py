@@ -13,7 +13,7 @@ from minibert.io.errors import DataError
 from minibert.io.text_input import MOST_CHARACTERS
 from minibert.workbench.data import documents, installed
 from minibert.workbench.data.documents import Document, fingerprint, read_documents, sentences
-from tests.texts import refused
+from tests.conftest import refused
 
 
 def jsonl(*texts: object, column: str = "text") -> str:

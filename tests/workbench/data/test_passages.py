@@ -13,7 +13,7 @@ from minibert.io.errors import ConfigError, DataError
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.documents import Document
 from minibert.workbench.data.passages import Passages, hold_out, pairs, runs, tokenise
-from tests.texts import refused
+from tests.conftest import refused
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [f"w{letter}" for letter in "abcdefghijklmnopqrst"]

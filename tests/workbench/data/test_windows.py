@@ -18,7 +18,8 @@ from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.data.examples import Answer, QuestionExample
 from minibert.workbench.data.windows import MOST_OF_A_QUESTION, NOT_HERE, Windows, pieces_of
-from tests.texts import VOCABULARIES, refused
+from tests.conftest import refused
+from tests.texts import VOCABULARIES
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PIECES = [*SPECIAL, *"abcdefgh", *(f"##{letter}" for letter in "abcdefgh")]

@@ -13,8 +13,8 @@ from minibert.workbench.kinds.choices import MultipleChoice
 from minibert.workbench.kinds.evaluation import Measured
 from minibert.workbench.kinds.kind import Asked
 from minibert.workbench.tasks.predict import Predictor
-from tests.conftest import BOUNDS
-from tests.workbench.conftest import refused, save_model
+from tests.conftest import BOUNDS, refused
+from tests.workbench.conftest import save_model
 
 # Two choices beside three: the third of them is a row of padding, which no model can choose.
 LOGITS = [torch.tensor([1.0, 3.0, 2.0]), torch.tensor([2.0, 1.0, -torch.inf])]

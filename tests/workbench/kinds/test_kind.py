@@ -20,7 +20,8 @@ from minibert.workbench.kinds.kind import Kind
 from minibert.workbench.scores.metrics import HIGHER_IS_BETTER
 from minibert.workbench.tasks.evaluate import evaluate, evaluate_file
 from minibert.workbench.tasks.predict import Predictor
-from tests.workbench.conftest import NAMES, refused, sentence, write_table
+from tests.conftest import refused
+from tests.workbench.conftest import NAMES, sentence, write_table
 
 
 class NextSentence(Classes):

@@ -21,8 +21,8 @@ from minibert.workbench.kinds.evaluation import Measured
 from minibert.workbench.kinds.spans import Spans, decode
 from minibert.workbench.scores.metrics import answer_scores
 from minibert.workbench.tasks.evaluate import evaluate
-from tests.conftest import BOUNDS
-from tests.workbench.conftest import FILLERS, MOODS, NAMES, VOCABULARY, refused, save_model
+from tests.conftest import BOUNDS, refused
+from tests.workbench.conftest import FILLERS, MOODS, NAMES, VOCABULARY, save_model
 
 WORDS = [*FILLERS, *MOODS, *NAMES]  # each is one piece
 LOW = -20.0

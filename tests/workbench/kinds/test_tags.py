@@ -22,8 +22,8 @@ from minibert.workbench.kinds.tagged_text import FoundEntity, TaggedText, Tagged
 from minibert.workbench.kinds.tags import Tags
 from minibert.workbench.scores.metrics import entity_scores
 from minibert.workbench.tasks.predict import Predictor
-from tests.conftest import BOUNDS
-from tests.workbench.conftest import VOCABULARY, refused, save_vocabulary
+from tests.conftest import BOUNDS, refused
+from tests.workbench.conftest import VOCABULARY, save_vocabulary
 
 IOB = ("B-loc", "B-per", "I-loc", "I-per", "O")
 SURE = 5.0

@@ -16,8 +16,8 @@ from minibert.io.errors import CheckpointError, ConfigError
 from minibert.io.source import open_source
 from minibert.workbench.tasks.embed import Embedder
 from minibert.workbench.tasks.sentence_recipe import sentence_recipe
-from tests.conftest import BOUNDS
-from tests.workbench.conftest import mixed_texts, refused, save_model
+from tests.conftest import BOUNDS, refused
+from tests.workbench.conftest import mixed_texts, save_model
 
 FP32 = BOUNDS["official model fp32"]
 

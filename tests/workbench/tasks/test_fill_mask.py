@@ -12,8 +12,8 @@ import transformers
 from minibert import BertForPreTraining, BertModel
 from minibert.io.errors import CheckpointError, ConfigError, DataError
 from minibert.workbench.tasks.fill_mask import MaskFiller
-from tests.conftest import BOUNDS
-from tests.workbench.conftest import refused, save_model
+from tests.conftest import BOUNDS, refused
+from tests.workbench.conftest import save_model
 
 FP32 = BOUNDS["official model fp32"]
 

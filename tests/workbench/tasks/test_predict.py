@@ -16,8 +16,8 @@ from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.kinds.tagged_text import FoundEntity, TaggedText, TaggedWord
 from minibert.workbench.tasks.evaluate import evaluate_file
 from minibert.workbench.tasks.predict import Predictor
-from tests.conftest import BOUNDS
-from tests.workbench.conftest import MOODS, mixed_texts, refused, save_model
+from tests.conftest import BOUNDS, refused
+from tests.workbench.conftest import MOODS, mixed_texts, save_model
 
 FP32 = BOUNDS["official model fp32"]
 LABELS = {"id2label": dict(enumerate(MOODS)), "initializer_range": 0.5}

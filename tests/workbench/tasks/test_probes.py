@@ -23,8 +23,8 @@ from minibert.workbench.tasks.finetune import Settings, finetune
 from minibert.workbench.tasks.logistic import fit_logistic
 from minibert.workbench.tasks.predict import Predictor
 from minibert.workbench.tasks.probes import LinearProbe, ProbedModel
-from tests.conftest import BOUNDS
-from tests.workbench.conftest import refused, write_table
+from tests.conftest import BOUNDS, refused
+from tests.workbench.conftest import write_table
 from tests.workbench.tasks.test_finetune import log_without_speed, settings_for
 
 

@@ -16,7 +16,7 @@ from minibert.io.tokenizer_files import SPECIAL_TOKENS
 from minibert.tokenizer import BertTokenizer
 from minibert.wordpiece import WordPiece
 from minibert.workbench.tasks.vocabulary import train_tokenizer
-from tests.texts import refused
+from tests.conftest import refused
 
 # No pair of letters is more frequent than another: nothing but ties.
 TIES = [" ".join(a + b + c for a in "abcdefgh" for b in "ijklmnop" for c in "qrst")] * 2
