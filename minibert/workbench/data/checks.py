@@ -9,7 +9,7 @@ and add its name to KINDS.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, pairwise
@@ -71,9 +71,6 @@ class Finding:
     sentence: str
 
 
-_Text = tuple[str, ...]
-
-
 @dataclass(frozen=True)
 class Split:
     """One part of the data, and how long its texts are.
@@ -101,14 +98,14 @@ class Split:
         return self.unknown / max(self.pieces, 1)
 
     @cached_property
-    def rows_of(self) -> dict[_Text, list[int]]:
+    def rows_of(self) -> dict[tuple[str, ...], list[int]]:
         """Each text, with single spaces, and the rows that hold it."""
-        rows: dict[_Text, list[int]] = {}
+        rows: dict[tuple[str, ...], list[int]] = {}
         for row, example in enumerate(self.corpus):
             rows.setdefault(tuple(" ".join(text.split()) for text in example.texts), []).append(row)
         return rows
 
-    def finding(self, kind: str, sentence: str, *, fault: bool = False, **numbers: Any) -> Finding:
+    def finding(self, kind: str, sentence: str, numbers: Mapping[str, Any], *, fault: bool = False) -> Finding:
         severity: Literal["fault", "warning"] = "fault" if fault else "warning"
         return Finding(kind, severity, self.name, numbers, f"{self.name}: {sentence}")
 
@@ -189,26 +186,17 @@ def check(splits: Sequence[Split]) -> list[Finding]:
 def _empty_texts(split: Split) -> Iterator[Finding]:
     rows = sorted(row for text, rows in split.rows_of.items() if not all(text) for row in rows)
     if rows:
-        yield split.finding(
-            "empty_texts",
-            f"{split.count(len(rows), 'texts')} are empty{split.first(rows[0])}: their label can "
-            "only be guessed; remove them.",
-            texts=len(rows),
-            first=split.corpus[rows[0]].guid,
-        )
+        found = f"{split.count(len(rows), 'texts')} are empty{split.first(rows[0])}"
+        sentence = f"{found}: their label can only be guessed; remove them."
+        yield split.finding("empty_texts", sentence, {"texts": len(rows), "first": split.corpus[rows[0]].guid})
 
 
 def _duplicates(split: Split) -> Iterator[Finding]:
     again = sorted(row for text, rows in split.rows_of.items() if all(text) for row in rows[1:])
     if again:
-        yield split.finding(
-            "duplicates",
-            f"{split.count(len(again), 'texts')} repeat an earlier one{split.first(again[0])}: "
-            "they count several times.",
-            texts=len(again),
-            different=len(split.rows_of),
-            first=split.corpus[again[0]].guid,
-        )
+        found = f"{split.count(len(again), 'texts')} repeat an earlier one{split.first(again[0])}"
+        numbers = {"texts": len(again), "different": len(split.rows_of), "first": split.corpus[again[0]].guid}
+        yield split.finding("duplicates", f"{found}: they count several times.", numbers)
 
 
 def _conflicting_labels(split: Split) -> Iterator[Finding]:
@@ -223,14 +211,12 @@ def _conflicting_labels(split: Split) -> Iterator[Finding]:
     ]
     if conflicts:
         first = conflicts[0][0]
-        yield split.finding(
-            "conflicting_labels",
+        sentence = (
             f"{_of(len(conflicts), len(split.rows_of), 'different texts')} occur with different "
             f"{'answers' if questions else 'labels'}{split.first(first)}: no model can get all of "
-            "them right; check them and keep one of each.",
-            texts=len(conflicts),
-            first=corpus[first].guid,
+            "them right; check them and keep one of each."
         )
+        yield split.finding("conflicting_labels", sentence, {"texts": len(conflicts), "first": corpus[first].guid})
 
 
 def _disagree(targets: Sequence[Any], questions: bool) -> bool:
@@ -255,16 +241,11 @@ def _shared_texts(earlier: Split, later: Split, trained: bool) -> Iterator[Findi
     else:
         advice = "what is chosen on one split is measured on the other; remove them from one"
     repeated = f", {len(groups):,} of them different" if len(groups) < len(rows) else ""
-    yield later.finding(
-        "seen_in_training" if trained else "shared_texts",
-        f"{later.count(len(rows), 'texts')} are in {earlier.name} too{repeated}{later.first(rows[0])}: {advice}.",
-        fault=fault,
-        texts=len(rows),
-        different=len(groups),
-        share=round(share, 4),
-        first=later.corpus[rows[0]].guid,
-        **_in(earlier),
-    )
+    found = f"{later.count(len(rows), 'texts')} are in {earlier.name} too{repeated}{later.first(rows[0])}"
+    numbers: dict[str, Any] = {"texts": len(rows), "different": len(groups), "share": round(share, 4)}
+    numbers |= {"first": later.corpus[rows[0]].guid, "in": earlier.name}
+    kind = "seen_in_training" if trained else "shared_texts"
+    yield later.finding(kind, f"{found}: {advice}.", numbers, fault=fault)
 
 
 def _shared_contexts(split: Split, training: Split) -> Iterator[Finding]:
@@ -273,15 +254,13 @@ def _shared_contexts(split: Split, training: Split) -> Iterator[Finding]:
     asked = {example.texts for example in training.corpus if known}
     rows = [row for row, example in enumerate(split.corpus) if example.group in known and example.texts not in asked]
     if rows:
-        yield split.finding(
-            "shared_contexts",
-            f"{split.count(len(rows), 'questions')} are about contexts that {training.name} has "
-            f"other questions on{split.first(rows[0])}: the model has read them; keep the "
-            "questions of one context together.",
-            questions=len(rows),
-            contexts=len({split.corpus[row].group for row in rows}),
-            **_in(training),
+        sentence = (
+            f"{split.count(len(rows), 'questions')} are about contexts that {training.name} has other questions on"
+            f"{split.first(rows[0])}: the model has read them; keep the questions of one context together."
         )
+        contexts = len({split.corpus[row].group for row in rows})
+        numbers = {"questions": len(rows), "contexts": contexts, "in": training.name}
+        yield split.finding("shared_contexts", sentence, numbers)
 
 
 # Tokens
@@ -295,30 +274,22 @@ def _cut_texts(split: Split) -> Iterator[Finding]:
         longer = f"{split.count(split.cut, 'questions')} are longer than a window has room for beside the context"
     else:
         numbers["limit"] = split.limit
-        longer = (
-            f"{split.count(split.cut, 'texts')} are longer than {split.limit} tokens (the longest "
-            f"has {split.lengths.max():,})"
-        )
-    yield split.finding("cut_texts", f"{longer}: the rest is cut off and never read.", **numbers)
+        longest = f"the longest has {split.lengths.max():,}"
+        longer = f"{split.count(split.cut, 'texts')} are longer than {split.limit} tokens ({longest})"
+    yield split.finding("cut_texts", f"{longer}: the rest is cut off and never read.", numbers)
 
 
 def _unknown_tokens(split: Split) -> Iterator[Finding]:
-    if split.unknown_share <= UNKNOWN:
+    share = split.unknown_share
+    if share <= UNKNOWN:
         return
-    fault = split.unknown_share > UNKNOWN_IS_A_FAULT
-    advice = (
-        "it is the vocabulary of another language; choose a model for this one"
-        if fault
-        else "the model cannot tell these apart; look at them with minibert tokenize"
-    )
-    yield split.finding(
-        "unknown_tokens",
-        f"{_of(split.unknown, split.pieces, 'pieces')} are [UNK], not in the vocabulary: {advice}.",
-        fault=fault,
-        unknown=split.unknown,
-        pieces=split.pieces,
-        share=round(split.unknown_share, 4),
-    )
+    fault = share > UNKNOWN_IS_A_FAULT
+    advice = "the model cannot tell these apart; look at them with minibert tokenize"
+    if fault:
+        advice = "it is the vocabulary of another language; choose a model for this one"
+    sentence = f"{_of(split.unknown, split.pieces, 'pieces')} are [UNK], not in the vocabulary: {advice}."
+    numbers = {"unknown": split.unknown, "pieces": split.pieces, "share": round(share, 4)}
+    yield split.finding("unknown_tokens", sentence, numbers, fault=fault)
 
 
 # Labels
@@ -326,19 +297,15 @@ def _unknown_tokens(split: Split) -> Iterator[Finding]:
 
 def _one_class(split: Split, training: Split) -> Iterator[Finding]:
     """The fault of a split whose labels are all the same, unlike those of training."""
-    found, expected = _values(split.corpus), _values(training.corpus)
-    if len(found) == 1 and len(expected) > 1 and len(split.corpus) >= FEW:
+    found, expected, examples = _values(split.corpus), len(_values(training.corpus)), len(split.corpus)
+    if len(found) == 1 and expected > 1 and examples >= FEW:
         [value] = found
-        yield split.finding(
-            "one_class",
-            f"all {len(split.corpus):,} examples have the label {value}, but {training.name} has "
-            f"{len(expected)} different ones: a score on it means nothing; was it cut out of "
-            "sorted data? Draw it at random.",
-            fault=True,
-            examples=len(split.corpus),
-            label=value,
-            labels_in_training=len(expected),
+        sentence = (
+            f"all {examples:,} examples have the label {value}, but {training.name} has {expected} different ones: "
+            "a score on it means nothing; was it cut out of sorted data? Draw it at random."
         )
+        numbers = {"examples": examples, "label": value, "labels_in_training": expected}
+        yield split.finding("one_class", sentence, numbers, fault=True)
 
 
 def _values(corpus: Corpus) -> set[str]:
@@ -354,12 +321,8 @@ def _missing_labels(split: Split, training: Split) -> Iterator[Finding]:
     counts = split.corpus.label_counts
     missing = [name for name, n in training.corpus.label_counts.items() if n and not counts[name]]
     if missing and len(split.corpus) >= FEW:
-        yield split.finding(
-            "missing_labels",
-            f"{len(missing)} of {len(counts)} labels never occur ({_listed(missing)}): the score "
-            "says nothing about them.",
-            labels=missing,
-        )
+        found = f"{len(missing)} of {len(counts)} labels never occur ({_listed(missing)})"
+        yield split.finding("missing_labels", f"{found}: the score says nothing about them.", {"labels": missing})
 
 
 def _rare_classes(training: Split) -> Iterator[Finding]:
@@ -367,13 +330,10 @@ def _rare_classes(training: Split) -> Iterator[Finding]:
     may_be_absent = training.corpus.problem_type == "token_classification"  # one of B-X and I-X
     rare = {name: n for name, n in counts.items() if n < RARE and (n or not may_be_absent)}
     if rare:
-        yield training.finding(
-            "rare_class",
-            f"{len(rare)} of {len(counts)} labels occur fewer than {RARE} times "
-            f"({_listed(f'{name} {count}' for name, count in rare.items())}): too few to learn "
-            "from; find more, or merge classes.",
-            labels=rare,
-        )
+        listed = _listed([f"{name} {count}" for name, count in rare.items()])
+        found = f"{len(rare)} of {len(counts)} labels occur fewer than {RARE} times ({listed})"
+        sentence = f"{found}: too few to learn from; find more, or merge classes."
+        yield training.finding("rare_class", sentence, {"labels": rare})
 
 
 def _imbalance(training: Split) -> Iterator[Finding]:
@@ -384,15 +344,12 @@ def _imbalance(training: Split) -> Iterator[Finding]:
     most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     ratio = counts[most] / counts[least]
     if ratio > IMBALANCE:
-        yield training.finding(
-            "imbalance",
+        sentence = (
             f"the largest class, {most}, has {ratio:.1f} times as many examples as the smallest, "
             f"{least} ({counts[most]:,} and {counts[least]:,}): read macro F1 beside accuracy, and "
-            "try --class-weights or --balanced.",
-            ratio=round(ratio, 1),
-            most=most,
-            least=least,
+            "try --class-weights or --balanced."
         )
+        yield training.finding("imbalance", sentence, {"ratio": round(ratio, 1), "most": most, "least": least})
 
 
 def _sorted_labels(split: Split) -> Iterator[Finding]:
@@ -403,14 +360,13 @@ def _sorted_labels(split: Split) -> Iterator[Finding]:
     changes = sum(first != second for first, second in pairwise(labels))
     at_random = len(labels) - sum(count**2 for count in counts.values()) / len(labels)
     if len(counts) > 1 and changes == len(counts) - 1 and at_random >= CHANGES:
-        yield split.finding(
-            "sorted_labels",
-            f"the labels are sorted: each class is one block, where in random order the class "
-            f"would change about {at_random:,.0f} times; a part taken by position would lack a "
-            "class, so draw parts at random, as minibert does.",
-            changes=changes,
-            changes_at_random=round(at_random),
+        sentence = (
+            f"the labels are sorted: each class is one block, where in random order the class would change about "
+            f"{at_random:,.0f} times; a part taken by position would lack a class, so draw parts at random, as "
+            "minibert does."
         )
+        numbers = {"changes": changes, "changes_at_random": round(at_random)}
+        yield split.finding("sorted_labels", sentence, numbers)
 
 
 def _of(part: int, whole: int, what: str) -> str:
@@ -419,10 +375,5 @@ def _of(part: int, whole: int, what: str) -> str:
     return f"{part:,} of {whole:,} {what} ({percent:.{1 if percent >= 0.1 else 3}f}%)"
 
 
-def _in(split: Split) -> dict[str, Any]:
-    return {"in": split.name}
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
+def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES_LISTED]) + ", ..." * (len(names) > _NAMES_LISTED)
