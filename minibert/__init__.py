@@ -31,22 +31,16 @@ if TYPE_CHECKING:  # for type checkers: the names of the table below
     from minibert.trace import Trace as Trace
 
 # Each name is imported when it is first used: `minibert --help` need not wait for torch.
-_HOME = {
+_TASKS = ["MaskedLM", "MultipleChoice", "NextSentencePrediction", "PreTraining", "QuestionAnswering"]
+_TASKS += ["SequenceClassification", "TokenClassification"]
+_HOME = {f"BertFor{task}": "minibert.heads" for task in _TASKS} | {
     "BertConfig": "minibert.config",
-    "BertForMaskedLM": "minibert.heads",
-    "BertForMultipleChoice": "minibert.heads",
-    "BertForNextSentencePrediction": "minibert.heads",
-    "BertForPreTraining": "minibert.heads",
-    "BertForQuestionAnswering": "minibert.heads",
-    "BertForSequenceClassification": "minibert.heads",
-    "BertForTokenClassification": "minibert.heads",
     "BertModel": "minibert.bert",
     "BertOutput": "minibert.bert",
     "BertTokenizer": "minibert.tokenizer",
     "Layout": "minibert.layout",
     "Trace": "minibert.trace",
 }
-
 __all__ = ["MinibertError", "__version__", *_HOME]
 
 

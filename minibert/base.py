@@ -1,7 +1,6 @@
 """What every model can do besides computing: load, save, freeze, recompute, resize its vocabulary.
 
-A model is a network (`body`) with or without a head on top, built from a `config`. The files
-themselves are the subject of checkpoint.py.
+The files themselves are the subject of checkpoint.py.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from minibert.config import BertConfig
 from minibert.io.shards import LoadReport
@@ -21,7 +19,7 @@ from minibert.io.source import Source
 
 
 class Model(nn.Module):
-    """The base class of BertModel and of the models with heads.
+    """A network (`body`) with or without a head on top, built from a `config`.
 
     To change a model, derive a class from it and make the change in its `__init__` (or `build`),
     from nothing but the config; what else it needs goes into `config.extra`. The subclass loads
@@ -53,19 +51,11 @@ class Model(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls,
-        source: str | Path | Source,
-        *,
-        revision: str | None = None,
-        labels: Sequence[str] | None = None,
-        num_labels: int | None = None,
-        problem_type: str | None = None,
-        fresh_head: bool = False,
-        num_hidden_layers: int | None = None,
-        dtype: torch.dtype = torch.float32,
-        generator: torch.Generator | None = None,
-        allow_nonfinite: bool = False,
-    ) -> Self:
+        cls, source: str | Path | Source, *, revision: str | None = None,
+        labels: Sequence[str] | None = None, num_labels: int | None = None, problem_type: str | None = None,
+        fresh_head: bool = False, num_hidden_layers: int | None = None, dtype: torch.dtype = torch.float32,
+        generator: torch.Generator | None = None, allow_nonfinite: bool = False,
+    ) -> Self:  # fmt: skip
         """Loads a model, in eval mode, from a folder or from the Hub. Strict: all or nothing.
 
         A head is freshly initialised only on request. `labels` or `num_labels` ask for one where
@@ -77,9 +67,8 @@ class Model(nn.Module):
             source: a folder, a Hub id such as "google-bert/bert-base-uncased", or an open Source.
             revision: branch, tag or commit on the Hub.
             labels: the C label names, for sequence or token classification.
-            num_labels: C, without names.
-            problem_type: as in the official config: "regression", "single_label_classification"
-                or "multi_label_classification".
+            num_labels: C, where there are no names.
+            problem_type: "regression", "single_label_classification" or "multi_label_classification".
             fresh_head: whether a head that the file lacks is freshly initialised.
             num_hidden_layers: how many layers to keep, the first ones; by default all.
             dtype: of the parameters.
@@ -95,8 +84,8 @@ class Model(nn.Module):
 
         return checkpoint.load(
             cls, source, revision, labels=labels, num_labels=num_labels, problem_type=problem_type,
-            fresh_head=fresh_head, num_hidden_layers=num_hidden_layers, dtype=dtype,
-            generator=generator, allow_nonfinite=allow_nonfinite,
+            fresh_head=fresh_head, num_hidden_layers=num_hidden_layers, dtype=dtype, generator=generator,
+            allow_nonfinite=allow_nonfinite,
         )  # fmt: skip
 
     def save_pretrained(self, folder: str | Path, *, allow_untrained: bool = False) -> None:
@@ -140,13 +129,9 @@ class Model(nn.Module):
         return tuple(name for name in self._fresh if name.rpartition(".")[0] not in trained)
 
     def freeze(self, *modules: nn.Module) -> None:
-        """Freezes modules, by default the whole body: no gradients and no dropout.
-
-        Frozen parts stay in eval mode whatever `train()` says.
-        """
+        """Freezes modules, by default the body: no gradients, and no dropout whatever `train()` says."""
         for module in modules or (self.body,):
-            module.requires_grad_(False)
-            module.eval()
+            module.requires_grad_(False).eval()
             self._frozen.append(module)
 
     def train(self, mode: bool = True) -> Self:
@@ -167,35 +152,29 @@ class Model(nn.Module):
         """
         generator = default_generator(generator)
         config = self.config.replace(vocab_size=vocab_size)
+
+        def resized(old: nn.Parameter, deviation: float = config.initializer_range) -> nn.Parameter:
+            new = torch.zeros(vocab_size, *old.shape[1:], dtype=old.dtype)  # (V, ...)
+            if deviation:
+                new.normal_(0.0, deviation, generator=generator)
+            kept = min(len(new), len(old))
+            new[:kept] = old.detach()[:kept]  # (V, ...)
+            return nn.Parameter(new.to(old.device), requires_grad=old.requires_grad)
+
         table = self.body.embeddings.word
-        table.weight = self._resized(table.weight, vocab_size, generator)  # (V, D)
-        table.num_embeddings = vocab_size
+        table.weight, table.num_embeddings = resized(table.weight), vocab_size  # (V, D)
         heads: list[Any] = [part for part in self.modules() if hasattr(part, "decoder")]
         for head in heads:
-            head.bias = _with_rows_of(head.bias, head.bias.new_zeros(vocab_size))  # (V,)
+            head.bias = resized(head.bias, deviation=0.0)  # (V,)
             if head.decoder is not None:
-                head.decoder.weight = self._resized(head.decoder.weight, vocab_size, generator)
-                head.decoder.out_features = vocab_size
+                head.decoder.weight, head.decoder.out_features = resized(head.decoder.weight), vocab_size  # (V, D)
         self.config = self.body.config = config
-
-    def _resized(self, old: Tensor, rows: int, generator: torch.Generator) -> nn.Parameter:
-        fresh = skip_init(nn.Embedding, rows, old.shape[1], dtype=old.dtype)
-        initialise(fresh, self.config.initializer_range, generator)
-        return _with_rows_of(old, fresh.weight.detach().to(old.device))  # (V, D)
-
-
-def _with_rows_of(old: Tensor, new: Tensor) -> nn.Parameter:
-    """(V, ...) as a parameter: the first rows those of `old`, as far as they go."""
-    kept = min(len(new), len(old))
-    new[:kept] = old.detach()[:kept]  # (V, ...)
-    return nn.Parameter(new, requires_grad=old.requires_grad)
 
 
 def initialise(module: nn.Module, deviation: float, generator: torch.Generator | None) -> None:
-    """Draws new weights: matrices and tables from a normal distribution, zero biases and pad row.
+    """Draws matrices and tables from a normal distribution; zero biases and pad row, layer norms 1 and 0.
 
-    Layer norms get gains of 1 and biases of 0. Parameters on the meta device, which have no
-    numbers, are left alone.
+    Parameters on the meta device, which have no numbers, are left alone.
 
     Args:
         deviation: the standard deviation, `config.initializer_range`.

@@ -8,7 +8,7 @@ initialised), tied (a second copy of another) or left out, with the reason.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,28 +41,17 @@ def load(
     stored = shards.stored_shapes(files)
     _check_layers(stored, known.num_hidden_layers, path)
     if names.SUBCLASS in known.extra and not _saved_by(cls, known):
-        warnings.warn(
-            f"{path} was saved by {known.extra[names.SUBCLASS]!r:.200}, which may compute "
-            f"something else from these weights than {cls.__name__}.",
-            stacklevel=3,
-        )
+        other = f"{known.extra[names.SUBCLASS]!r:.200}, which may compute something else from these weights"
+        warnings.warn(f"{path} was saved by {other} than {cls.__name__}.", stacklevel=3)
     kind = official_class(cls, known.model_type).__name__
-    config = _with_labels(kind, known, labels, num_labels)
-    if problem_type is not None:
-        config = config.replace(problem_type=problem_type)
-    if num_hidden_layers is not None:
-        config = _with_layers(config, num_hidden_layers)
+    config = _with_changes(kind, known, labels, num_labels, problem_type, num_hidden_layers)
     has_pooler = any(names.bare_name(name).startswith("pooler.") for name in stored)
     model = _build(cls, config, has_pooler, generator)
-    added, ignored = _compare_classes(model, stored, known)
     asked = labels is not None or num_labels is not None
-    fresh = _choose_fresh(model, stored, known, ignored, asked, fresh_head)
-    if not _saved_by(cls, known):
-        fresh |= dict.fromkeys(added, f"added by {cls.__name__}; train before use")
-    where = files.main
-    entries = _match(model, stored, fresh=fresh, ignored=ignored, where=where)
-    _initialise_fresh(model, [e.name for e in entries if e.status == "fresh"], generator)
-    tensors = shards.assemble(entries, shards.read(files, entries), dtype, allow_nonfinite, where)
+    fresh, ignored = _differences(model, stored, known, asked, fresh_head)
+    entries = _match(model, stored, files.main, fresh, ignored)
+    _initialise_fresh(model, [e.name for e in entries if e.status == "fresh" and e.name], generator)
+    tensors = shards.assemble(entries, shards.read(files, entries), dtype, allow_nonfinite, files.main)
     model.load_state_dict(tensors, strict=False, assign=True)
     model.to(dtype)  # what is fresh
     model._fresh = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items() if name not in tensors}
@@ -74,13 +63,9 @@ def save(model: Model, folder: Path, allow_untrained: bool) -> None:
     """Model.save_pretrained, which explains the arguments and the errors."""
     untrained = model.untrained()
     if untrained and not allow_untrained:
-        raise CheckpointError(
-            f"{', '.join(untrained)} of this {type(model).__name__} are as they were freshly "
-            "initialised, so the model is not saved.",
-            path=folder,
-            key=untrained[0],
-            hint="Train it first, or say allow_untrained=True.",
-        )
+        message = f"{', '.join(untrained)} of this {type(model).__name__} are as they were freshly initialised"
+        hint = "Train it first, or say allow_untrained=True."
+        raise CheckpointError(f"{message}, so the model is not saved.", path=folder, key=untrained[0], hint=hint)
     tensors = model.official_state_dict()
     _require_reproducible(model, folder)
     if not model.config.tie_word_embeddings:
@@ -90,68 +75,47 @@ def save(model: Model, folder: Path, allow_untrained: bool) -> None:
 
 
 def load_state_dict(model: Model, tensors: Mapping[str, Tensor]) -> None:
-    """Copies tensors with official names into a model, as strictly as `from_pretrained`.
-
-    Raises:
-        CheckpointError: something does not fit; the model is then as it was.
-    """
-    codes = {name: code for code, name in DTYPES.items()}
-    dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
-    stored = {name: (tuple(tensor.shape), codes.get(dtypes[name], dtypes[name])) for name, tensor in tensors.items()}
+    """Copies tensors with official names into a model: all, or CheckpointError and none."""
+    codes = {f"torch.{name}": code for code, name in DTYPES.items()}
+    stored = {name: (tuple(t.shape), codes.get(str(t.dtype), str(t.dtype))) for name, t in tensors.items()}
     entries = _match(model, stored)
     model.load_state_dict(shards.assemble(entries, tensors))
     model.load_report = LoadReport("a state dict", None, type(model).__name__, entries)
-
-
-# The class of a model.
 
 
 def official_class(cls: type[Model], family: str = "bert") -> type[Model]:
     """The class with official files that a class is, or is derived from, for a family."""
     found = [kind for kind in cls.__mro__ if kind.__name__ in names.HEADS["bert"]]
     if not found:
-        raise CheckpointError(
-            f"{cls.__name__} is not derived from a class with official files.",
-            key=cls.__name__,
-            hint=f"Derive it from one of {', '.join(names.HEADS['bert'])}.",
-        )
+        message = f"{cls.__name__} is not derived from a class with official files."
+        hint = f"Derive it from one of {', '.join(names.HEADS['bert'])}."
+        raise CheckpointError(message, key=cls.__name__, hint=hint)
     if found[-1].__name__ not in names.HEADS[family]:
-        raise CheckpointError(
-            f"The model is a DistilBERT, which was published without {found[-1].__name__}.", key="model_type"
-        )
+        message = f"The model is a DistilBERT, which was published without {found[-1].__name__}."
+        raise CheckpointError(message, key="model_type")
     return found[-1]
 
 
 def class_name(source: Source) -> str:
-    """The class here that `architectures` in a model's config.json names; else "BertModel".
-
-    Raises:
-        CheckpointError: config.json is missing, is not a JSON object, or names other classes.
-    """
+    """The class here that `architectures` in config.json names, else "BertModel"; CheckpointError if it has others."""
     path, stated = source.path(CONFIG), source.config.get("architectures") or []
-    families = names.ARCHITECTURES.values()
-    ours = {official: name for family in families for name, official in family.items()}
+    ours = {official: name for family in names.ARCHITECTURES.values() for name, official in family.items()}
     listed = stated if isinstance(stated, list) else []
     known = [ours[name] for name in listed if isinstance(name, str) and name in ours]
     if stated and not known:
-        raise CheckpointError(
-            f"{path} names the architectures {stated!r}, none of which minibert has: it has {', '.join(ours)}.",
-            path=path,
-            key="architectures",
-        )
+        message = f"{path} names the architectures {stated!r}, none of which minibert has: it has {', '.join(ours)}."
+        raise CheckpointError(message, path=path, key="architectures")
     return known[0] if known else names.BARE_MODEL
 
 
 def _build(cls: type[M], config: BertConfig, pooler: bool, generator: torch.Generator | None = None) -> M:
-    """A model from its class and config; a bare one has a pooler only on request.
-
-    An official class is built on the meta device: shapes, but no memory. A subclass may compute
-    values in its `__init__`, which would be lost there, so it is built for real.
-    """
+    """A model from its class and config; a bare one has a pooler only on request."""
     kind = official_class(cls)
     options: dict[str, Any] = {} if generator is None else {"generator": generator}
     if kind.__name__ == names.BARE_MODEL and not pooler:
         options["pooler"] = False
+    # The meta device has shapes but no memory. A subclass is built for real: values that it
+    # computes in its `__init__` would be lost.
     with torch.device("meta" if cls is kind else "cpu"):
         return cls(config, **options)
 
@@ -163,13 +127,10 @@ def _require_reproducible(model: Model, folder: Path) -> None:
     found, expected = _parts(model), _parts(again)
     unlike = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
     if unlike:
-        raise CheckpointError(
-            f"{', '.join(unlike)} of this model are not what {type(model).__name__} builds from "
-            "its config, and loading would not bring them back, so it is not saved.",
-            path=folder,
-            key=unlike[0],
-            hint=f"Make the change in the __init__ of a subclass of {type(model).__name__}.",
-        )
+        message = f"{', '.join(unlike)} of this model are not what {type(model).__name__} builds from its config"
+        message += ", and loading would not bring them back, so it is not saved."
+        hint = f"Make the change in the __init__ of a subclass of {type(model).__name__}."
+        raise CheckpointError(message, path=folder, key=unlike[0], hint=hint)
 
 
 def _parts(model: nn.Module) -> dict[str, object]:
@@ -179,8 +140,7 @@ def _parts(model: nn.Module) -> dict[str, object]:
     """
     parts: dict[str, object] = {name: tensor.shape for name, tensor in model.named_parameters()}
     for name, part in model.named_modules():
-        kinds = type(part).__mro__
-        parts[name] = next(k for k in kinds if not k.__module__.startswith("minibert.fast"))
+        parts[name] = next(k for k in type(part).__mro__ if not k.__module__.startswith("minibert.fast"))
         attend = getattr(part, "attend", None)
         if attend and not getattr(attend, "func", attend).__module__.startswith("minibert."):
             parts[f"{name}.attend"] = attend
@@ -195,23 +155,15 @@ def _saved_by(cls: type[Model], config: BertConfig) -> bool:
 
 
 def read_config(source: Source) -> BertConfig:
-    """The config of a model, with DistilBERT's keys translated.
-
-    Raises:
-        CheckpointError: config.json is missing or is not a JSON object.
-        ConfigError: a value that no model can be built from.
-    """
+    """The config of a model, with DistilBERT's keys translated; CheckpointError or ConfigError if it has none."""
     path, values = source.path(CONFIG), source.config
     family = str(values.get("model_type", "bert"))
     family = family if family in names.CONFIG_KEYS else "bert"  # whose config refuses the others
     ours = {official: name for name, official in names.CONFIG_KEYS[family].items()}
     for official, name in ours.items():
         if official in values and values.get(name, values[official]) != values[official]:
-            raise ConfigError(
-                f"{path} has {official} {values[official]!r} and {name} {values[name]!r}, which mean the same.",
-                path=path,
-                key=official,
-            )
+            both = f"{official} {values[official]!r} and {name} {values[name]!r}"
+            raise ConfigError(f"{path} has {both}, which mean the same.", path=path, key=official)
     translated: dict[str, Any] = {ours.get(key, key): value for key, value in values.items()}
     try:
         return BertConfig.from_official({**translated, **names.CONFIG_FACTS[family]})
@@ -234,37 +186,34 @@ def official_config(model: Model) -> dict[str, Any]:
     return dict(sorted(values.items()))
 
 
-def _with_labels(kind: str, config: BertConfig, labels: Sequence[str] | None, num_labels: int | None) -> BertConfig:
-    """The stored config with the labels that were asked for."""
-    if labels is None and num_labels in (None, config.num_labels):
-        return config
-    if kind not in names.LABELLED:
-        raise ConfigError(f"The classes of {kind} are fixed, so it takes no labels.", key="labels")
-    if labels is not None and len(set(labels)) < len(labels):
-        raise ConfigError(f"A label is there twice: {[*labels]}.", key="labels")
-    id2label = None if labels is None else dict(enumerate(labels))
-    return config.replace(id2label=read_labels({"num_labels": num_labels, "id2label": id2label}))
-
-
 def _check_layers(stored: Shapes, layers: int, path: Path) -> None:
     """Compares the number of layers before a model is built, which could be of any size."""
     found = len({number.group() for number in map(names.LAYER.search, stored) if number})
     if found != layers:
-        raise CheckpointError(
-            f"{path} says num_hidden_layers {layers}, but the weights beside it have {found} layers.",
-            path=path,
-            key="num_hidden_layers",
-        )
+        message = f"{path} says num_hidden_layers {layers}, but the weights beside it have {found} layers."
+        raise CheckpointError(message, path=path, key="num_hidden_layers")
 
 
-def _with_layers(config: BertConfig, layers: int) -> BertConfig:
-    """The stored config, cut to the first few layers."""
-    if layers > config.num_hidden_layers:
-        raise ConfigError(
-            f"num_hidden_layers is {layers}, but the model has {config.num_hidden_layers}.", key="num_hidden_layers"
-        )
-    pruned = {layer: heads for layer, heads in config.pruned_heads.items() if layer < layers}
-    return config.replace(num_hidden_layers=layers, pruned_heads=pruned)
+def _with_changes(
+    kind: str, config: BertConfig, labels: Sequence[str] | None, num_labels: int | None,
+    problem_type: str | None, layers: int | None,
+) -> BertConfig:  # fmt: skip
+    """The stored config with the labels, problem type and first few layers that were asked for."""
+    changes: dict[str, Any] = {} if problem_type is None else {"problem_type": problem_type}
+    if labels is not None or num_labels not in (None, config.num_labels):
+        if kind not in names.LABELLED:
+            raise ConfigError(f"The classes of {kind} are fixed, so it takes no labels.", key="labels")
+        if labels is not None and len(set(labels)) < len(labels):
+            raise ConfigError(f"A label is there twice: {[*labels]}.", key="labels")
+        id2label = None if labels is None else dict(enumerate(labels))
+        changes["id2label"] = read_labels({"num_labels": num_labels, "id2label": id2label})
+    if layers is not None:
+        if layers > config.num_hidden_layers:
+            message = f"num_hidden_layers is {layers}, but the model has {config.num_hidden_layers}."
+            raise ConfigError(message, key="num_hidden_layers")
+        changes["num_hidden_layers"] = layers
+        changes["pruned_heads"] = {layer: heads for layer, heads in config.pruned_heads.items() if layer < layers}
+    return config.replace(**changes)
 
 
 # Matching a model with files.
@@ -277,18 +226,15 @@ def official_names(model: Model) -> dict[str, str]:
         CheckpointError: a parameter of an official class has no official name, or two have one.
     """
     config, kind = model.config, official_class(type(model), model.config.model_type)
-    family, tied = config.model_type, config.tie_word_embeddings
     result: dict[str, str] = {}
     for name in model.state_dict():
-        official = names.official_name(name, kind.__name__, family, tied)
+        official = names.official_name(name, kind.__name__, config.model_type, config.tie_word_embeddings)
         if official is None and type(model) is not kind:
             official = name
         if official is None or official in result.values():
-            raise CheckpointError(
-                f"{type(model).__name__} has {name}, which has no official name of its own.",
-                key=name,
-                hint="Add it in a subclass, under a name that official files do not use.",
-            )
+            message = f"{type(model).__name__} has {name}, which has no official name of its own."
+            hint = "Add it in a subclass, under a name that official files do not use."
+            raise CheckpointError(message, key=name, hint=hint)
         result[name] = official
     return result
 
@@ -298,21 +244,39 @@ def _copies(model: Model) -> dict[str, str]:
     return names.copies(kind, config.model_type, config.tie_word_embeddings)
 
 
-def _match(model: Model, stored: Shapes, **how: Any) -> tuple[Entry, ...]:
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+def _match(
+    model: Model, stored: Shapes, where: str | Path = "The state dict",
+    fresh: Mapping[str, str] | None = None, ignored: Mapping[str, str] | None = None,
+) -> tuple[Entry, ...]:  # fmt: skip
+    """What becomes of every tensor, from names, shapes and dtypes alone: see shards.match."""
     official, tied = official_names(model), model.config.tie_word_embeddings
-    return names.match(type(model).__name__, official, shapes, stored, _copies(model), tied, **how)
+    parameters = {name: (official[name], tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
+    bare = {key: names.bare_name(key) for key in [*stored, *official.values()]}
+    repeats = {names.bare_name(copy): names.bare_name(kept) for copy, kept in _copies(model).items()}
+    expected = {bare[name] for name in official.values()}
+    unused = {key: why for key in stored if (why := names.reason_left_out(bare[key], expected))}
+    entries, faults = shards.match(parameters, stored, bare, repeats, tied, fresh or {}, ignored or {}, unused)
+    if faults:
+        heads, missing = tuple(names.LEFT_OUT), faults.keys() == {"missing"} and faults["missing"]
+        only_head = missing and all(names.bare_name(key).startswith(heads) for key in missing)
+        hint = "To train a new head, give label names (or num_labels, or fresh_head=True)." if only_head else None
+        raise shards.does_not_fit(type(model).__name__, where, faults, hint)
+    return entries
 
 
-def _compare_classes(model: Model, stored: Shapes, known: BertConfig) -> tuple[list[str], dict[str, str]]:
-    """What a model and the one that was stored do not share.
+def _differences(
+    model: Model, stored: Shapes, known: BertConfig, asked: bool, fresh_head: bool
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What a model and the one that was stored do not share, by their classes and configs.
 
     Returns:
-        The parameters that a subclass adds to its official class; and stored tensors that this
-        model has no place for -> the reason to leave them out.
+        The parameters that are freshly initialised if the file lacks them -> the reason; and the
+        stored tensors that are not used -> the reason, a head for labels not `asked` for included.
     """
-    kind, config, official = official_class(type(model)), model.config, official_names(model)
-    classes, stated = names.ARCHITECTURES[config.model_type], known.extra.get("architectures")
+    cls, config, official = type(model), model.config, official_names(model)
+    kind, stated = official_class(cls), known.extra.get("architectures")
+    classes = names.ARCHITECTURES[config.model_type]
+    fresh: dict[str, str] = {}
     ignored: dict[str, str] = {}
     for key in stored:
         number = names.LAYER.search(key)
@@ -322,37 +286,27 @@ def _compare_classes(model: Model, stored: Shapes, known: BertConfig) -> tuple[l
         if other in classes.values() and other != classes[kind.__name__]:
             heads = [key for key in stored if key.startswith(names.SHARED_HEAD_NAMES)]
             ignored |= dict.fromkeys(heads, f"the head of {other}, which is another task's")
-    if type(model) is kind:
-        return [], ignored
-    plain = set(official_names(_build(kind, config, True)).values())
-    lacking = {names.bare_name(name) for name in plain - set(official.values())}
+    plain = official.values() if cls is kind else official_names(_build(kind, config, True)).values()
+    lacking = {names.bare_name(name) for name in plain} - {names.bare_name(name) for name in official.values()}
     unused = [key for key in stored if names.bare_name(key) in lacking]
-    ignored |= dict.fromkeys(unused, f"{type(model).__name__} has no such parameter")
-    return [name for name in official if official[name] not in plain], ignored
+    ignored |= dict.fromkeys(unused, f"{cls.__name__} has no such parameter")
 
-
-def _choose_fresh(
-    model: Model, stored: Shapes, known: BertConfig, ignored: dict[str, str], asked: bool, fresh_head: bool
-) -> dict[str, str]:
-    """The parameters that are freshly initialised if the file lacks them -> the reason.
-
-    A stored head for other labels than those `asked` for is added to `ignored`.
-    """
-    official, kind = official_names(model), official_class(type(model)).__name__
     found = {names.bare_name(key): key for key in stored if key not in ignored}
-    fresh: dict[str, str] = {}
-    for attribute in names.HEADS[known.model_type][kind]:
+    for attribute in names.HEADS[known.model_type][kind.__name__]:
         head = [name for name in official if name.startswith(f"{attribute}.")]
         keys = [found[official[name]] for name in head if official[name] in found]
-        other = _other_labels(model.config, known, stored, found) if keys and asked else None
-        if other is not None:
-            ignored |= dict.fromkeys(keys, other)
-        if other is not None or (not keys and (asked or fresh_head)):
-            fresh |= dict.fromkeys(head, f"{other or 'not in the file'}; train before use")
+        labels = _other_labels(config, known, stored, found) if keys and asked else None
+        if labels is not None:
+            ignored |= dict.fromkeys(keys, labels)
+        if labels is not None or (not keys and (asked or fresh_head)):
+            fresh |= dict.fromkeys(head, f"{labels or 'not in the file'}; train before use")
     if fresh:
         pooler = [name for name in official if name.startswith(f"{names.OUR_PREFIX}pooler.")]
         fresh |= dict.fromkeys(pooler, "not in the file, initialised with the head")
-    return fresh
+    if not _saved_by(cls, known):
+        added = [name for name in official if official[name] not in plain]
+        fresh |= dict.fromkeys(added, f"added by {cls.__name__}; train before use")
+    return fresh, ignored
 
 
 def _other_labels(config: BertConfig, known: BertConfig, stored: Shapes, found: Mapping[str, str]) -> str | None:
@@ -367,12 +321,9 @@ def _other_labels(config: BertConfig, known: BertConfig, stored: Shapes, found: 
     return None
 
 
-def _initialise_fresh(model: Model, fresh: Collection[str | None], generator: torch.Generator | None) -> None:
-    """Gives fresh parameters on the meta device their first values.
-
-    `initialise` passes over what stays there: all that the file has.
-    """
-    on_meta = [name for name in fresh if name and model.get_parameter(name).is_meta]
+def _initialise_fresh(model: Model, fresh: Sequence[str], generator: torch.Generator | None) -> None:
+    """Gives fresh parameters on the meta device their first values; what the file has stays there."""
+    on_meta = [name for name in fresh if model.get_parameter(name).is_meta]
     for name in on_meta:
         owner, _, last = name.rpartition(".")
         zeros = torch.zeros_like(model.get_parameter(name), device="cpu")  # as the parameter

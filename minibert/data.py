@@ -1,9 +1,8 @@
 """Labelled texts as batches: tokenised once, grouped by length, padded batch by batch.
 
-A batch is a rectangle as wide as its longest row, so texts of similar length share a batch. All
-parts of the network but attention skip the padding (`layout.py`), so a batch may also be measured
-in real tokens. The plan depends on (seed, epoch) and nothing else: a resumed run sees the same
-batches.
+A batch is a rectangle as wide as its longest row, so texts of similar length share a batch. All parts of the network
+but attention skip the padding (`layout.py`), so a batch may also be measured in real tokens. The plan depends on (seed,
+epoch) and nothing else: a resumed run sees the same batches.
 
     >>> rows = Dataset([Example("a good film", label=1), Example("bad", label=0)], tokenizer)
     >>> for places in plan_batches(rows.lengths, batch_size=32, shuffle=False):
@@ -30,24 +29,18 @@ from minibert.tokenizer import BertTokenizer, EncodedText, Side, pad_rows
 # Never counts in a loss: torch.nn.functional.cross_entropy's own ignore_index.
 IGNORED_LABEL = -100
 
-Label = int | float | tuple[float, ...]  # a class; a number (regression); C numbers, 1.0 or 0.0
+# The index of a class; for regression a number; for several labels C numbers, 1.0 for each that holds, else 0.0.
+Label = int | float | tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Example:
-    """A text, or a pair of texts, with its label.
-
-    Args:
-        text, text_pair: the text, and the second one of a pair.
-        label: the index of the class; for regression a number; for several labels at once a tuple
-            of C numbers, 1.0 for each that holds; None if unlabelled.
-        guid: where it came from: file and line, or file name.
-    """
+    """A text, or a pair of texts, with its label."""
 
     text: str
     text_pair: str | None = None
-    label: Label | None = None
-    guid: str = ""
+    label: Label | None = None  # None if unlabelled
+    guid: str = ""  # where it came from: file and line, or file name
 
     group = None  # examples that share a group stay together when data are split
 
@@ -89,8 +82,7 @@ class Rows(torch.utils.data.Dataset):
         full_lengths: of each example, the same before truncation.
         cut: how many examples truncation made shorter.
         cut_labels: how many labels lost the tokens that they belong to.
-        word_ids: for tagged sentences, the word that each piece of a row belongs to, as in
-            `EncodedText`; else None.
+        word_ids: for tagged sentences, the word of each piece of a row, as in `EncodedText`; else None.
     """
 
     def __init__(self, tokenizer: BertTokenizer):
@@ -136,14 +128,13 @@ class Dataset(Rows):
 
     Args:
         examples: all of one kind.
-        tokenizer: cuts the texts.
         max_length: the most tokens per row; by default as many as the model takes.
         truncation: cut longer rows, with one warning; if False they are an error.
         progress: show a bar on standard error, if that is a terminal.
 
     Attributes:
-        cut_labels: how many word tags have no piece to carry them: the word was cut off, or
-            cleaning left nothing of it (a lone variation selector). A warning says so.
+        cut_labels: how many word tags have no piece to carry them: the word was cut off, or cleaning left nothing of
+            it (a lone variation selector). A warning says so.
 
     Raises:
         DataError: there are no examples, or a text cannot be used; see `BertTokenizer`.
@@ -197,9 +188,8 @@ class Dataset(Rows):
 def piece_labels(tags: Sequence[int], word_ids: Sequence[int | None]) -> list[int]:
     """One label per piece from one tag per word.
 
-    The first piece of a word carries its tag. The others are ignored, so that a word counts once
-    in the loss however many pieces it has (Devlin et al. 2019, section 5.3); so are [CLS] and
-    [SEP].
+    The first piece of a word carries its tag. The others are ignored, so that a word counts once in the loss however
+    many pieces it has (Devlin et al. 2019, section 5.3); so are [CLS] and [SEP].
     """
     labels, before = [], None
     for word in word_ids:
@@ -211,17 +201,12 @@ def piece_labels(tags: Sequence[int], word_ids: Sequence[int | None]) -> list[in
 def collate(
     items: Sequence[Mapping[str, Any]], *, pad_id: int = 0, padding_side: Side = "right"
 ) -> dict[str, torch.Tensor]:
-    """Pads rows to the longest of them.
-
-    Args:
-        items: rows of a `Dataset`.
-        pad_id: the tokenizer's `pad_id`.
-        padding_side: where the padding goes.
+    """Pads rows of a `Dataset` to the longest of them.
 
     Returns:
-        CPU tensors: input_ids, attention_mask (1 at real tokens) and token_type_ids, int64 (B, S);
-        labels: classes int64 (B,), numbers float32 (B,), several labels float32 (B, C), or word
-        tags int64 (B, S) with -100 at padding; start_positions and end_positions, int64 (B,).
+        CPU tensors: input_ids, attention_mask (1 at real tokens) and token_type_ids, int64 (B, S); labels: classes
+        int64 (B,), numbers float32 (B,), several labels float32 (B, C), or word tags int64 (B, S) with -100 at padding;
+        start_positions and end_positions, int64 (B,).
     """
     columns = max(len(item["input_ids"]) for item in items)
 
@@ -263,40 +248,29 @@ def plan_batches(
 ) -> list[list[int]]:
     """Which rows go into which batch, as lists of indices. Every row is in exactly one.
 
-    Shuffled: rows in random order, sorted by length within windows of `window` batches, cut into
-    batches, and these in random order. Not shuffled (evaluation, prediction): sorted by length,
-    longest first, so that memory runs out at once if it does; the indices put results back in
-    order.
+    Shuffled: rows in random order, sorted by length within windows of `window` batches, cut into batches, and these in
+    random order, as (seed, epoch) decide. Not shuffled (evaluation, prediction): sorted by length, longest first, so
+    that memory runs out at once if it does; the indices put results back in order.
 
     Args:
         lengths: tokens of each row.
-        batch_size: rows in a batch.
-        token_budget: the most real tokens in a batch, instead of `batch_size`.
-        shuffle: random batches of similar length, or all sorted.
-        seed, epoch: decide the order; nothing else does.
+        batch_size, token_budget: rows in a batch, or instead the most real tokens.
         window: how many batches are sorted together; 1 means random batches.
 
     Raises:
-        ConfigError: not exactly one of `batch_size` and `token_budget` is given, it is not
-            positive, or a row alone is over the budget.
+        ConfigError: not exactly one of `batch_size` and `token_budget` is given, it is not positive, or a row alone is
+            over the budget.
     """
     size = batch_size if token_budget is None else token_budget
     if size is None or size < 1 or (batch_size is not None and token_budget is not None):
-        raise ConfigError(
-            f"batch_size is {batch_size} and token_budget {token_budget}, but one of them must be "
-            "a positive number and the other None.",
-            key="batch_size",
-        )
+        found = f"batch_size is {batch_size} and token_budget {token_budget}"
+        raise ConfigError(f"{found}, but one must be a positive number and the other None.", key="batch_size")
     if token_budget is not None and max(lengths, default=0) > token_budget:
-        raise ConfigError(
-            f"A row of {max(lengths)} tokens does not fit into token_budget {token_budget}.",
-            key="token_budget",
-            hint="Raise the budget or lower max_length.",
-        )
+        message = f"A row of {max(lengths)} tokens does not fit into token_budget {token_budget}."
+        raise ConfigError(message, key="token_budget", hint="Raise the budget or lower max_length.")
     costs = lengths if token_budget is not None else [1] * len(lengths)
     if not shuffle:
-        order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-        return _fill(order, costs, size)
+        return _fill(sorted(range(len(lengths)), key=lambda row: -lengths[row]), costs, size)
     generator = torch.Generator().manual_seed(mixed_seed(seed, epoch))
     order = torch.randperm(len(lengths), generator=generator).tolist()
     batches = []

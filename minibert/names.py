@@ -1,20 +1,14 @@
-"""Names: what official files call each tensor and setting, both ways, and whether a file matches.
+"""Names: what the official files of BERT and DistilBERT call each tensor and setting, both ways.
 
-Two families are known: BERT (Devlin et al. 2019) and DistilBERT (Sanh et al. 2019), as published in
-the Hub's format. Tables of modules have the name used here on the left, the official one on the
-right, and `{}` for the layer; a parameter is called `weight` or `bias` in both. What a file may
-hold and a model does not take is listed too, with the reason.
+BERT is Devlin et al. 2019, DistilBERT is Sanh et al. 2019, both as published on the Hub. Tables of
+modules have the name used here on the left, the official one on the right, and `{}` for the layer;
+a parameter is called `weight` or `bias` in both.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
-
-from minibert.io.errors import CheckpointError
-from minibert.io.shards import DTYPES, Entry, Shapes
+from collections.abc import Collection
 
 # The body: embeddings, encoder and pooler. A pooler is part of BERT only.
 BODY = {
@@ -63,7 +57,7 @@ _BERT_MASKED_LM = {
     "": "cls.predictions",
     "decoder": "cls.predictions.decoder",
 }
-_DISTILBERT_MASKED_LM = {
+_DISTIL_MASKED_LM = {
     "dense": "vocab_transform",
     "norm": "vocab_layer_norm",
     "": "vocab_projector",
@@ -89,7 +83,7 @@ HEADS: dict[str, dict[str, dict[str, dict[str, str]]]] = {
     },
     "distilbert": {
         "BertModel": {},
-        "BertForMaskedLM": {"head": _DISTILBERT_MASKED_LM},
+        "BertForMaskedLM": {"head": _DISTIL_MASKED_LM},
         "BertForSequenceClassification": {"head": _DEEP_CLASSIFIER},
         "BertForTokenClassification": {"head": _CLASSIFIER},
         "BertForQuestionAnswering": {"head": _SPANS},
@@ -123,18 +117,15 @@ COPIES = {
     ("distilbert", False): {},
 }
 
-# Start of a tensor's official name (without the prefix) -> what it is. Left out, with one line in
-# the report, by a model that has nothing under that name.
+# Start of a tensor's official name (without the prefix) -> what it is. A model that has nothing
+# under that name leaves it out, with one line in the report.
+_MASKED_LM_NAMES = ("cls.predictions.", "vocab_transform.", "vocab_layer_norm.", "vocab_projector.")
 LEFT_OUT = {
     "embeddings.position_ids": "the numbers 0, 1, 2, ... of the columns, which need no storing",
     "pooler.": "the pooler",
-    "cls.predictions.": "the masked-LM head",
+    **dict.fromkeys(_MASKED_LM_NAMES, "the masked-LM head"),
     "cls.seq_relationship.": "the next-sentence head",
-    "vocab_transform.": "the masked-LM head",
-    "vocab_layer_norm.": "the masked-LM head",
-    "vocab_projector.": "the masked-LM head",
-    "pre_classifier.": "a classification head",
-    "classifier.": "a classification head",
+    **dict.fromkeys(SHARED_HEAD_NAMES, "a classification head"),
     "qa_outputs.": "the question-answering head",
 }
 
@@ -158,8 +149,8 @@ CONFIG_OF_OTHERS: dict[str, tuple[str, ...]] = {
     "bert": ("qa_dropout", "seq_classif_dropout"),
     "distilbert": ("type_vocab_size", "layer_norm_eps", "classifier_dropout"),
 }
-# The key of config.json that names the subclass that a model was saved from, "module:class". It is
-# information for people: nothing is ever imported because of it.
+# The key of config.json that names the subclass that a model was saved from, "module:class", for
+# people to read: nothing is ever imported because of it.
 SUBCLASS = "minibert_class"
 # Keys of a config.json that say how that file came about; they are not true of a file saved here.
 CONFIG_NOT_CARRIED_OVER = ("_name_or_path", "auto_map", SUBCLASS, "torch_dtype", "transformers_version")
@@ -202,97 +193,3 @@ def reason_left_out(bare: str, expected: Collection[str]) -> str | None:
         if bare.startswith(start) and not any(name.startswith(start) for name in expected):
             return f"{what}; this model has no use for it"
     return None
-
-
-def match(
-    model: str,
-    official: Mapping[str, str],
-    shapes: Mapping[str, tuple[int, ...]],
-    stored: Shapes,
-    copies: Mapping[str, str],
-    tied: bool,
-    *,
-    fresh: Mapping[str, str] | None = None,
-    ignored: Mapping[str, str] | None = None,
-    where: str | Path = "The state dict",
-) -> tuple[Entry, ...]:
-    """Decides what becomes of every tensor, from names, shapes and dtypes alone.
-
-    Args:
-        model: what the error calls the model.
-        official: the official name of each parameter; `shapes` their shapes.
-        stored: what there is, under official names of any age, with or without prefix.
-        copies: official names that repeat another tensor -> that tensor.
-        tied: whether a copy has to hold the same values.
-        fresh: parameters that may be missing -> the reason they are freshly initialised.
-        ignored: stored tensors not to be used -> the reason.
-        where: the file that the tensors come from, or what the error calls their place.
-
-    Raises:
-        CheckpointError: one error for all tensors that are missing, unexpected, of another shape,
-            of a dtype that weights do not have, or there under two names.
-    """
-    fresh, ignored = fresh or {}, ignored or {}
-    bare = {key: bare_name(key) for key in [*stored, *official.values()]}
-    repeats = {bare_name(copy): bare_name(kept) for copy, kept in copies.items()}
-    stand_ins = {kept: copy for copy, kept in repeats.items()}
-    faults: dict[str, list[str]] = defaultdict(list)
-    found: dict[str, str] = {}
-    for key in stored:
-        if key not in ignored and found.setdefault(bare[key], key) != key:
-            faults["there twice"].append(f"{found[bare[key]]} and {key}")
-
-    entries: list[Entry] = []
-    for name, shape in shapes.items():
-        wanted = bare[official[name]]
-        there = found.get(wanted) or found.get(stand_ins.get(wanted, ""))
-        if there is None and name in fresh:
-            entries.append(Entry(official[name], name, shape, "", "fresh", fresh[name]))
-        elif there is None:
-            faults["missing"].append(f"{official[name]} {shape}")
-        else:
-            stored_shape, dtype = stored[there]
-            if stored_shape != shape:
-                faults["of another shape"].append(f"{there} is {stored_shape} in the file and {shape} in the model")
-            elif dtype not in DTYPES:
-                faults["not of a floating-point type"].append(f"{there} ({dtype})")
-            entries.append(Entry(there, name, shape, DTYPES.get(dtype, dtype), "loaded"))
-
-    used = {entry.official for entry in entries if entry.status == "loaded"}
-    expected = {bare[name] for name in official.values()}
-    for key, (shape, dtype) in stored.items():
-        if key in used or found.get(bare[key], key) != key:
-            continue
-        status, kept = "left out", ""
-        why = ignored.get(key) or reason_left_out(bare[key], expected)
-        if key not in ignored and bare[key] in repeats:
-            status, why = "tied", f"the same values as {repeats[bare[key]]}, kept once"
-            kept = found.get(repeats[bare[key]], "")
-            if kept and stored[kept] != (shape, dtype):
-                faults["unlike the tensor that they repeat"].append(
-                    f"{key} is {dtype} {shape} and {kept} is {stored[kept][1]} {stored[kept][0]}"
-                )
-        if why is None:
-            faults["unexpected"].append(f"{key} {shape}")
-        else:
-            kept = kept if tied else ""
-            entries.append(Entry(key, None, shape, DTYPES.get(dtype, dtype), status, why, kept))
-    if faults:
-        raise _does_not_fit(model, where, faults)
-    return tuple(entries)
-
-
-def _does_not_fit(model: str, where: str | Path, faults: Mapping[str, Sequence[str]]) -> CheckpointError:
-    listed = "; ".join(
-        f"{len(keys)} {'tensor' if len(keys) == 1 else 'tensors'} {what}: {', '.join(keys)}"
-        for what, keys in faults.items()
-    )
-    heads = tuple(start for start in LEFT_OUT if not start.startswith("embeddings"))
-    only_head = faults.keys() == {"missing"} and all(bare_name(key).startswith(heads) for key in faults["missing"])
-    hint = "To train a new head, give label names (or num_labels, or fresh_head=True)."
-    return CheckpointError(
-        f"{where} does not fit {model}: {listed}.",
-        path=where if isinstance(where, Path) else None,
-        key=next(iter(faults.values()))[0].split(" ")[0],
-        hint=hint if only_head else None,
-    )

@@ -26,18 +26,16 @@ def parameter_groups(
 ) -> list[Group]:
     """Splits parameters into those that weight decay pulls towards zero and those it leaves alone.
 
-    Matrices and embedding tables decay. Vectors, which are biases and the gains of layer norms, do
-    not: they are few, and a gain starts from one instead of zero. Frozen parameters are left out.
+    Matrices and embedding tables decay. Vectors, which are biases and the gains of layer norms, do not: they are few,
+    and a gain starts from one instead of zero. Frozen parameters are left out.
 
     Args:
-        named_parameters: `model.named_parameters()`.
         weight_decay: the fraction of the learning rate by which a decaying weight shrinks per step.
         rate_of: name of a parameter -> its learning rate as a fraction of the run's.
 
     Returns:
-        The groups "decay" and "no decay" of each learning rate, the highest rate first, without
-        empty groups. Parameters keep their names, so that a checkpoint can store the optimizer's
-        state by name instead of by position.
+        The groups "decay" and "no decay" of each learning rate, the highest rate first, without empty groups.
+        Parameters keep their names, so that a checkpoint can store the optimizer's state by name, not by position.
 
     Raises:
         TrainingError: every parameter is frozen.
@@ -52,8 +50,7 @@ def parameter_groups(
         matrices = [(name, parameter) for name, parameter in members if parameter.ndim >= 2]
         vectors = [(name, parameter) for name, parameter in members if parameter.ndim < 2]
         for kind, params, decay in (("decay", matrices, weight_decay), ("no decay", vectors, 0.0)):
-            group = {"params": params, "weight_decay": decay, "rate": rate}
-            groups.append({"name": f"{kind}{suffix}", **group})
+            groups.append({"name": kind + suffix, "params": params, "weight_decay": decay, "rate": rate})
     return [group for group in groups if group["params"]]
 
 
@@ -80,16 +77,14 @@ def build_optimizer(
         TrainingError: the learning rate is not a positive, finite number.
     """
     if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise TrainingError(
-            f"The learning rate is {learning_rate}, but it must be a positive number.",
-            key="learning_rate",
-            hint="Fine-tuning BERT commonly takes 2e-5 to 1e-4.",
-        )
+        hint = "Fine-tuning BERT commonly takes 2e-5 to 1e-4."
+        message = f"The learning rate is {learning_rate}, but it must be a positive number."
+        raise TrainingError(message, key="learning_rate", hint=hint)
     # One kernel for the whole update, on a CPU several times faster than a loop over operations.
     devices = {parameter.device.type for group in groups for _, parameter in group["params"]}
     fused = True if devices <= {"cpu", "cuda"} else None
-    # NOTE(paper): Google's BERT code leaves out Adam's bias correction, so its first steps are
-    # larger (Zhang et al. 2021, section 4). AdamW has it, as in transformers.
+    # NOTE(paper): Google's BERT code leaves out Adam's bias correction, so its first steps are larger (Zhang et al.
+    # 2021, section 4). AdamW has it, as in transformers.
     # The groups are copied, since the optimizer writes its settings into them.
     copies = [{**group, "lr": learning_rate * group["rate"]} for group in groups]
     return torch.optim.AdamW(copies, lr=learning_rate, betas=betas, eps=eps, fused=fused)
@@ -117,24 +112,18 @@ def exponential(update: int, warmup: int, total: int, epochs: int) -> float:
 
 
 # What follows the warm-up, in which every schedule rises from 0 to 1 in a straight line.
-SCHEDULES: dict[str, Callable[[int, int, int, int], float]] = {
-    "linear": linear,
-    "cosine": cosine,
-    "constant": constant,
-    "exponential": exponential,
-}
+SCHEDULES = {"linear": linear, "cosine": cosine, "constant": constant, "exponential": exponential}
 
 
 class Schedule:
     """Sets the learning rate of each group to its peak times a factor that depends on the updates.
 
-    The whole state is one integer, `updates`. With a warm-up the first update has learning rate 0,
-    as in transformers.
+    The whole state is one integer, `updates`. With a warm-up the first update has learning rate 0, as in transformers.
 
     Args:
-        optimizer: its current learning rates are the peaks, so build the schedule first and
-            restore the optimizer's state afterwards.
-        name: "linear", "cosine", "constant" or "exponential".
+        optimizer: its current learning rates are the peaks, so build the schedule first and restore the optimizer's
+            state afterwards.
+        name: a key of `SCHEDULES`.
         warmup: updates over which the rate rises.
         total: updates of the whole run.
         epochs: of the whole run, all with the same number of updates; for "exponential".

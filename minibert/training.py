@@ -1,16 +1,17 @@
 """The training loop, written out.
 
-Nothing in this file is about BERT. It trains any `Trainable`: a module whose forward pass returns
-the terms of its loss as sums and counts, and which can count its labels beforehand.
+Nothing in this file is about BERT. It trains any `Trainable`: a module whose forward pass returns the terms of its
+loss as sums and counts, and which can count its labels beforehand.
 
-Read `optimizer_step` first: one update, in the order that mixed precision requires, with the reason
-for each line (Micikevicius et al. 2018, section 3). `train` repeats it and yields a record after
-each step and each epoch; whoever iterates logs, saves, evaluates and stops. `evaluate` measures.
+Read `optimizer_step` first: one update, in the order that mixed precision requires, with the reason for each line
+(Micikevicius et al. 2018, section 3). `train` repeats it and yields a record after each step and each epoch; whoever
+iterates logs, saves, evaluates and stops. `evaluate` measures.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -31,42 +32,27 @@ Place = Callable[[Inputs, torch.device], Inputs]
 class Trainable(Protocol):
     """What the loop requires of a model, besides being an `nn.Module`.
 
-    `model(**inputs)` returns an object with `loss_terms`, name -> (sum over labels, number of
-    labels), and `logits`, a tensor with one row per example.
+    `model(**inputs)` returns an object with `loss_terms`, name -> (sum over labels, number of labels), and `logits`,
+    a tensor with one row per example. `count_labels` gives the counts that `loss_terms` will have, from the labels
+    alone: whole numbers, or sums of weights where labels are weighted.
     """
 
     def __call__(self, **inputs: Any) -> Any: ...
-
-    def count_labels(self, inputs: Inputs, /) -> Mapping[str, float]:
-        """The counts that `loss_terms` will have, computed from the labels alone.
-
-        They are whole numbers, or sums of weights where labels are weighted.
-        """
-
+    def count_labels(self, inputs: Inputs, /) -> Mapping[str, float]: ...
     def train(self, mode: bool = True) -> Any: ...
-
     def parameters(self) -> Iterator[nn.Parameter]: ...
-
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
-
     def state_dict(self) -> dict[str, Tensor]: ...
-
     def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A planned batch, which is loaded when its turn comes.
+    """A planned batch, which is loaded when its turn comes."""
 
-    Args:
-        indices: the examples it holds, by their index in the data set, in the order of its rows.
-        load: makes the model's inputs, on the CPU.
-        tokens: the amount of work, for the log and the progress bar.
-    """
-
-    indices: Sequence[int]
-    load: Callable[[], Inputs]
-    tokens: int = 0
+    indices: Sequence[int]  # the examples it holds, by their index in the data set, in the order of its rows
+    load: Callable[[], Inputs]  # makes the model's inputs, on the CPU
+    tokens: int = 0  # the amount of work, for the log and the progress bar
 
 
 @dataclass
@@ -77,9 +63,8 @@ class LossSums:
     counts: dict[str, float] = field(default_factory=dict)
 
     def add(self, other: LossSums) -> None:
-        """Adds the terms of other batches."""
-        for name in other.sums:
-            self.sums[name] = self.sums.get(name, 0.0) + other.sums[name]
+        for name, total in other.sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + total
             self.counts[name] = self.counts.get(name, 0) + other.counts[name]
 
     def means(self) -> dict[str, float]:
@@ -141,17 +126,15 @@ def move(inputs: Inputs, device: torch.device) -> dict[str, Any]:
 class Training:
     """Everything that decides the steps to come, except torch's random state.
 
-    A checkpoint has to hold all of it that changes. Gradients do not belong to it: between two
-    steps there are none.
+    A checkpoint has to hold all of it that changes. Gradients do not belong to it: between two steps there are none.
 
     Args:
         model: already on its device.
-        optimizer, schedule: over the model's parameters.
-        dtype: of matrix products in the forward pass; None for the model's own. Weights, gradients
-            and optimizer state stay in the model's own dtype.
+        dtype: of matrix products in the forward pass; None for the model's own, in which weights, gradients and
+            optimizer state stay.
         clip_norm: the largest norm of the gradient of all parameters together; None for no limit.
-        skip_nonfinite: skip a step whose loss or gradient is not finite, as fp16's scaler does
-            anyway, instead of raising.
+        skip_nonfinite: skip a step whose loss or gradient is not finite, as fp16's scaler does anyway, instead of
+            raising.
         place: prepares loaded inputs for the model, on its device.
     """
 
@@ -175,45 +158,38 @@ class Training:
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds torch's default generators, of every device, from which dropout draws.
-
-    Data order, masking and new weights take generators of their own.
-    """
+    """Seeds dropout: torch's default generators. Data order, masking and new weights have generators of their own."""
     torch.manual_seed(seed)
 
 
 def optimizer_step(training: Training, window: Sequence[Batch]) -> Step:
-    """One update of the weights from one accumulated batch.
-
-    Args:
-        window: the batches whose gradients are added up.
+    """One update of the weights from one accumulated batch: the gradients of all batches of the window, added up.
 
     Raises:
-        TrainingError: the loss or the gradient is not finite, there is no scaler to handle it, and
-            `skip_nonfinite` is off. The weights are those before the step.
+        TrainingError: the loss or the gradient is not finite, there is no scaler to handle it, and `skip_nonfinite`
+            is off. The weights are those before the step.
     """
     model, optimizer, scaler = training.model, training.optimizer, training.scaler
     learning_rate = training.schedule.learning_rate
     loaded = [batch.load() for batch in window]
-    # The loss is a mean over the labels of the whole window, so their number has to be known before
-    # the first backward pass. It is counted on the CPU, so that a GPU does not wait for it.
-    counts: dict[str, float] = {}
+    # The loss is a mean over the labels of the whole window, so their number has to be known before the first
+    # backward pass. It is counted on the CPU, so that a GPU does not wait for it.
+    counts: Counter[str] = Counter()
     for inputs in loaded:
-        for name, count in model.count_labels(inputs).items():
-            counts[name] = counts.get(name, 0) + count
+        counts.update(model.count_labels(inputs))
     sums: dict[str, Tensor] = {}
     for inputs in loaded:
-        # Autocast wraps the forward pass alone: matrix products in 16 bits, sums in 32. The
-        # backward pass runs each operation in the dtype that its forward pass had.
+        # Autocast wraps the forward pass alone: matrix products in 16 bits, sums in 32. The backward pass runs each
+        # operation in the dtype that its forward pass had.
         with training.autocast():
             output = model(**training.place(inputs, training.device))
         terms = {name: total for name, (total, _) in output.loss_terms.items()}
         loss = sum(total / (counts[name] or 1) for name, total in terms.items())
-        # Scaled up, so that small fp16 gradients do not vanish on their way back. Gradients add up
-        # in `parameter.grad` from one batch of the window to the next.
+        # Scaled up, so that small fp16 gradients do not vanish on their way back. Gradients add up in
+        # `parameter.grad` from one batch of the window to the next.
         scaler.scale(loss).backward()
         for name, total in terms.items():
-            sums[name] = sums[name] + total.detach() if name in sums else total.detach()
+            sums[name] = sums.get(name, 0) + total.detach()
     # Unscaled before clipping, which would otherwise compare the scaled gradient with the limit.
     scaler.unscale_(optimizer)
     parameters = trained_parameters(optimizer)
@@ -221,13 +197,13 @@ def optimizer_step(training: Training, window: Sequence[Batch]) -> Step:
     gradient_norm = norm.item()
     if training.clip_norm is not None and gradient_norm > training.clip_norm:
         nn.utils.clip_grads_with_norm_(parameters, training.clip_norm, norm)
-    losses = LossSums({name: total.item() for name, total in sums.items()}, counts)
-    # With a scaler, infinite gradients are routine, and it handles them itself below. Without one
-    # they would ruin the weights, and this is the last moment at which the weights are still good.
+    losses = LossSums({name: total.item() for name, total in sums.items()}, dict(counts))
+    # With a scaler, infinite gradients are routine, and it handles them itself below. Without one they would ruin the
+    # weights, and this is the last moment at which the weights are still good.
     finite = math.isfinite(losses.mean() + gradient_norm)
     if finite or scaler.is_enabled():
-        # The scaler skips the update if it found infinite gradients, then lowers the scale; after
-        # many good steps it raises it. Only a lower scale tells that it skipped.
+        # The scaler skips the update if it found infinite gradients, then lowers the scale; after many good steps it
+        # raises it. Only a lower scale tells that it skipped.
         scale = scaler.get_scale()
         scaler.step(optimizer)
         scaler.update()
@@ -241,15 +217,9 @@ def optimizer_step(training: Training, window: Sequence[Batch]) -> Step:
         training.schedule.step()
     # Only now: the next window starts from nothing. None instead of zeros frees the memory, too.
     optimizer.zero_grad(set_to_none=True)
-    return Step(
-        step=training.position.step + 1,
-        epoch=training.position.epoch + 1,
-        terms=losses,
-        learning_rate=learning_rate,
-        gradient_norm=gradient_norm,
-        tokens=sum(batch.tokens for batch in window),
-        skipped=skipped,
-    )
+    step, epoch = training.position.step + 1, training.position.epoch + 1
+    tokens = sum(batch.tokens for batch in window)
+    return Step(step, epoch, losses, learning_rate, gradient_norm, tokens, skipped)
 
 
 def train(
@@ -257,23 +227,22 @@ def train(
 ) -> Iterator[Step | Epoch]:
     """Trains a model in place, from where `training.position` says it stands.
 
-    Between two records the caller may do anything: save, evaluate, or stop by leaving the loop. A
-    training that was saved after a step and restored takes the same steps as one that was never
-    interrupted; on a CPU, bit for bit.
+    Between two records the caller may do anything: save, evaluate, or stop by leaving the loop. A training that was
+    saved after a step and restored takes the same steps as one that was never interrupted; on a CPU, bit for bit.
 
     Args:
-        batches_of_epoch: epoch, from 0 -> its batches. The order of the data must be a function of
-            the epoch alone, so that an interrupted epoch can be planned again.
+        batches_of_epoch: epoch, from 0 -> its batches. The order of the data must be a function of the epoch alone, so
+            that an interrupted epoch can be planned again.
         epochs: how often to go through the data.
-        accumulate: batches per update. Exact: 4 batches of 8 give the gradient of 1 of 32, despite
-            padding and unequal numbers of labels, since the loss is divided by the labels of all 4.
+        accumulate: batches per update. Exact: 4 batches of 8 give the gradient of 1 of 32, despite padding and unequal
+            numbers of labels, since the loss is divided by the labels of all 4.
 
     Yields:
         A `Step` after each step and an `Epoch` after each epoch.
 
     Raises:
-        TrainingError: an argument is below 1, an epoch has no batches, or a step failed; the
-            weights are then those before that step.
+        TrainingError: an argument is below 1, an epoch has no batches, or a step failed; the weights are then those
+            before that step.
     """
     for key, value in (("epochs", epochs), ("accumulate", accumulate)):
         if value < 1:
@@ -301,12 +270,10 @@ def _train(
             if not step.skipped:
                 position.terms.add(step.terms)
             if position.skipped_in_a_row >= MAX_SKIPS_IN_A_ROW:
-                raise TrainingError(
-                    f"Step {position.step}: the loss or the gradient was not finite "
-                    f"{position.skipped_in_a_row} times in a row.",
-                    key="loss",
-                    hint="Look for NaN in the data and the weights, or train in bf16 or fp32.",
-                )
+                times = f"{position.skipped_in_a_row} times in a row"
+                hint = "Look for NaN in the data and the weights, or train in bf16 or fp32."
+                message = f"Step {position.step}: the loss or the gradient was not finite {times}."
+                raise TrainingError(message, key="loss", hint=hint)
             yield step
         training.position = Position(position.epoch + 1, step=position.step, skipped_in_a_row=position.skipped_in_a_row)
         yield Epoch(position.epoch + 1, position.terms, position.tokens)
@@ -319,13 +286,10 @@ def count_steps(batches_of_epoch: Callable[[int], Sequence[Batch]], epochs: int,
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The loss and the logits of a model on some data.
-
-    `logits` holds one fp32 tensor per example on the CPU, in the order of the examples' indices;
-    rows of token-level heads keep the columns of their batch.
-    """
+    """The loss and the logits of a model on some data."""
 
     sums: LossSums
+    # One fp32 tensor per example, on the CPU, in order of their indices; token-level heads keep the columns of a batch.
     logits: list[Tensor]
 
     @property
@@ -337,19 +301,13 @@ class Evaluation:
 def evaluate(
     model: Any, batches: Iterable[Batch], device: torch.device, dtype: torch.dtype | None = None, place: Place = move
 ) -> Evaluation:
-    """Runs a model over data in eval mode: dropout off, nothing kept for gradients.
-
-    Afterwards every module is back in the mode it was in.
+    """Runs a model over batches in any order: dropout off, nothing kept for gradients, every module's mode restored.
 
     Args:
-        model: a `Trainable`, or another callable with `eval()`. Without labels in the batches it
-            need not return `loss_terms`.
-        batches: in any order.
-        dtype: of matrix products; None for the model's own.
-        place: prepares loaded inputs for the model.
+        model: a `Trainable`, or another callable with `eval()`. Without labels it need not return `loss_terms`.
+        dtype, place: as for `Training`.
     """
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [(module, module.training) for module in modules]
+    modes = [(module, module.training) for module in model.modules()] if isinstance(model, nn.Module) else []
     losses = LossSums()
     rows: dict[int, Tensor] = {}
     try:
@@ -379,8 +337,5 @@ def _not_finite(training: Training, window: Sequence[Batch], loss: float) -> Tra
         if math.isfinite(loss) and gradient is not None and not gradient.isfinite().all():
             key, what = name, f"the gradient of {name} is not finite"
             break
-    return TrainingError(
-        f"Step {training.position.step + 1}: {what} (examples {shown}). The weights are unchanged.",
-        key=key,
-        hint="Lower the learning rate, or look at these examples.",
-    )
+    message = f"Step {training.position.step + 1}: {what} (examples {shown}). The weights are unchanged."
+    return TrainingError(message, key=key, hint="Lower the learning rate, or look at these examples.")

@@ -1,10 +1,11 @@
 """WordPiece by hand: text to pieces, the whole algorithm in plain Python.
 
-Devlin et al. 2019, section 3, "Input/Output Representations", with the pieces of Wu et al. 2016,
-section 4.1. Three steps:
+Devlin et al. 2019, section 3, "Input/Output Representations", with the pieces of Wu et al. 2016, section 4.1.
 
-1. each character is cleaned, lower-cased and stripped of accents; punctuation and Chinese
-   characters, which are words by themselves, get spaces around them;
+Three steps:
+
+1. each character is cleaned, lower-cased and stripped of accents; punctuation and Chinese characters, which are words
+   by themselves, get spaces around them;
 2. the text is split at the spaces into words;
 3. each word is cut from the left, always at the longest piece that the vocabulary has.
 
@@ -12,10 +13,9 @@ section 4.1. Three steps:
     >>> [piece.token for piece in pieces("Unaffable!")]
     ['un', '##aff', '##able', '!']
 
-`tokenizer.py` gives the same tokens and offsets through a library, faster; each file is tested
-against the other. They know different marks and punctuation: the library those of Unicode 8.0
-(2015), Python those of its own, newer version. U+1E944, an Adlam vowel sign, is a letter to the
-library.
+`tokenizer.py` gives the same tokens and offsets through a library, faster; each file is tested against the other. They
+know different marks and punctuation: the library those of Unicode 8.0 (2015), Python those of its own, newer version.
+U+1E944, an Adlam vowel sign, is a letter to the library.
 """
 
 from __future__ import annotations
@@ -29,19 +29,13 @@ from typing import NamedTuple
 _SPECIAL = re.compile(r"(\[(?:PAD|UNK|CLS|SEP|MASK)\])")
 _LONGEST_WORD = 100  # characters; a longer word is [UNK], since cutting it takes quadratic time
 
-# The blocks of Chinese characters. Kana and Hangul are left out: text in these scripts has spaces,
-# or words of several characters.
-# NOTE(paper): the last but two of these blocks begins at U+2B820 in the original code, and at
-# U+2B920 in the library that published models are used with, as here.
+# The blocks of Chinese characters. Kana and Hangul are left out: text in these scripts has spaces, or words of several
+# characters.
+# NOTE(paper): the last but two of these blocks begins at U+2B820 in the original code, and at U+2B920 in the library
+# that published models are used with, as here.
 _CHINESE = (
-    range(0x4E00, 0xA000),
-    range(0x3400, 0x4DC0),
-    range(0x20000, 0x2A6E0),
-    range(0x2A700, 0x2B740),
-    range(0x2B740, 0x2B820),
-    range(0x2B920, 0x2CEB0),
-    range(0xF900, 0xFB00),
-    range(0x2F800, 0x2FA20),
+    *(range(0x4E00, 0xA000), range(0x3400, 0x4DC0), range(0x20000, 0x2A6E0), range(0x2A700, 0x2B740)),
+    *(range(0x2B740, 0x2B820), range(0x2B920, 0x2CEB0), range(0xF900, 0xFB00), range(0x2F800, 0x2FA20)),
 )
 
 
@@ -85,10 +79,8 @@ class WordPiece:
                 pieces.append(Piece(part, start, start + len(part)))
             else:
                 for word, places in self._words(part):
-                    pieces += [
-                        Piece(token, start + places[first], start + places[last] + 1)
-                        for token, first, last in self._cut(word)
-                    ]
+                    for token, first, last in self._cut(word):
+                        pieces.append(Piece(token, start + places[first], start + places[last] + 1))
             start += len(part)
         return pieces
 
@@ -139,8 +131,8 @@ class WordPiece:
 def normalise(character: str, lowercase: bool, strip_accents: bool, chinese_characters: bool) -> str:
     """Step 1 for one character: nothing, a space, or letters (with spaces around a word).
 
-    No step looks at the neighbours. So a capital sigma at the end of a word becomes the plain
-    small sigma, and not the final form that `str.lower` gives.
+    No step looks at the neighbours. So a capital sigma at the end of a word becomes the plain small sigma, and not the
+    final form that `str.lower` gives.
     """
     category = unicodedata.category(character)
     if character in "\t\n\r" or (character.isspace() and category != "Cc"):

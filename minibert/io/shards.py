@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -168,6 +169,77 @@ def stored_shapes(files: Files) -> dict[str, tuple[tuple[int, ...], str]]:
     return stored
 
 
+def match(
+    parameters: Mapping[str, tuple[str, tuple[int, ...]]], stored: Shapes, bare: Mapping[str, str],
+    repeats: Mapping[str, str], tied: bool, fresh: Mapping[str, str], ignored: Mapping[str, str],
+    unused: Mapping[str, str],
+) -> tuple[tuple[Entry, ...], dict[str, list[str]]]:  # fmt: skip
+    """Decides what becomes of every tensor, from names, shapes and dtypes alone.
+
+    Args:
+        parameters: name of each parameter -> its official name and shape.
+        stored: what there is, under official names of any age, with or without prefix.
+        bare: each official name above -> the one form of it that is compared.
+        repeats: bare names that repeat another tensor -> that tensor's.
+        tied: whether what repeats a tensor has to hold the same values.
+        fresh: parameters that may be missing -> the reason they are freshly initialised.
+        ignored: stored tensors not to be used -> the reason.
+        unused: stored tensors that may be left over -> the reason.
+
+    Returns:
+        The entries; and what does not fit -> the tensors that are missing, unexpected, of another
+        shape, of a dtype that weights do not have, or there under two names.
+    """
+    faults: dict[str, list[str]] = defaultdict(list)
+    found: dict[str, str] = {}
+    for key in stored:
+        if key not in ignored and found.setdefault(bare[key], key) != key:
+            faults["there twice"].append(f"{found[bare[key]]} and {key}")
+
+    entries: list[Entry] = []
+    stand_ins = {kept: copy for copy, kept in repeats.items()}
+    for name, (official, shape) in parameters.items():
+        key = found.get(bare[official]) or found.get(stand_ins.get(bare[official], ""), "")
+        if key:
+            stored_shape, dtype = stored[key]
+            if stored_shape != shape:
+                faults["of another shape"].append(f"{key} is {stored_shape} in the file and {shape} in the model")
+            elif dtype not in DTYPES:
+                faults["not of a floating-point type"].append(f"{key} ({dtype})")
+            entries.append(Entry(key, name, shape, DTYPES.get(dtype, dtype), "loaded"))
+        elif name in fresh:
+            entries.append(Entry(official, name, shape, "", "fresh", fresh[name]))
+        else:
+            faults["missing"].append(f"{official} {shape}")
+
+    used = {entry.official for entry in entries if entry.status == "loaded"}
+    for key, (shape, dtype) in stored.items():
+        if key in used or found.get(bare[key], key) != key:
+            continue
+        status, kept, why = "left out", "", ignored.get(key) or unused.get(key)
+        if key not in ignored and bare[key] in repeats:
+            status, why = "tied", f"the same values as {repeats[bare[key]]}, kept once"
+            kept = found.get(repeats[bare[key]], "")
+            if kept and stored[kept] != (shape, dtype):
+                faults["unlike the tensor that they repeat"].append(
+                    f"{key} is {dtype} {shape} and {kept} is {stored[kept][1]} {stored[kept][0]}"
+                )
+        if why is None:
+            faults["unexpected"].append(f"{key} {shape}")
+        else:
+            entries.append(Entry(key, None, shape, DTYPES.get(dtype, dtype), status, why, kept if tied else ""))
+    return tuple(entries), faults
+
+
+def does_not_fit(
+    model: str, where: str | Path, faults: Mapping[str, Sequence[str]], hint: str | None
+) -> CheckpointError:
+    """One error for all tensors that `match` found at fault."""
+    listed = "; ".join(f"{_tensors(keys)} {what}: {', '.join(keys)}" for what, keys in faults.items())
+    path, first = where if isinstance(where, Path) else None, next(iter(faults.values()))[0].split(" ")[0]
+    return CheckpointError(f"{where} does not fit {model}: {listed}.", path=path, key=first, hint=hint)
+
+
 def read(files: Files, entries: Iterable[Entry]) -> dict[str, Tensor]:
     """The tensors that are loaded or tied, under their official names; no others are read."""
     wanted = {entry.official for entry in entries if entry.status in ("loaded", "tied")}
@@ -287,7 +359,11 @@ def _compare_with_index(files: Files, index: Path, place: Mapping[str, str]) -> 
 
 def _count(entries: Sequence[Entry]) -> str:
     parameters = sum(entry.parameters for entry in entries)
-    return f"{len(entries)} {'tensor' if len(entries) == 1 else 'tensors'}, {parameters:,} values"
+    return f"{_tensors(entries)}, {parameters:,} values"
+
+
+def _tensors(listed: Sequence[object]) -> str:
+    return f"{len(listed)} {'tensor' if len(listed) == 1 else 'tensors'}"
 
 
 def _common_name(entries: Sequence[Entry]) -> str:
