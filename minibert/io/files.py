@@ -19,7 +19,7 @@ import secrets
 import shutil
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,13 +196,13 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def finite(value: Any) -> Any:
-    """A value for JSON, which has no NaN and no infinity: null (None) in their place."""
+def finite(value: Any, replacement: Callable[[float], str | None] = lambda number: None) -> Any:
+    """A value for JSON, which has no NaN and no infinity: null (None) in their place, or a replacement."""
     if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: finite(item, replacement) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [finite(item, replacement) for item in value]
+    return replacement(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: str | Path, error: type[MinibertError] = CheckpointError, *, largest: int = LARGEST_JSON) -> Any:

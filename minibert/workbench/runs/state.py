@@ -17,7 +17,6 @@ one that does not agree with its manifest is not used.
 
 from __future__ import annotations
 
-import math
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -28,11 +27,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minibert.io.errors import CheckpointError, DiskError
+from minibert.io.errors import CheckpointError
 from minibert.io.files import (
     MANIFEST,
     atomic_folder,
     check_manifest,
+    finite,
     read_object,
     read_tensors,
     remove_folder,
@@ -92,7 +92,8 @@ def save_state(folder: str | Path, state: RunState, *, keep: int, random: Tensor
             write_tensors(place / BEST, _renamed(state.best_weights, state.names))
         write_tensors(place / OPTIMIZER, _moments(state))
         write_tensors(place / RANDOM, random)
-        write_json(place / STATE, _for_json(_numbers(state)))
+        # A word stands for each number that JSON lacks; other floats survive exactly.
+        write_json(place / STATE, finite(_numbers(state), replacement=str))
     _delete_older(folder, path, keep)
     return path
 
@@ -125,9 +126,8 @@ def restore_state(path: str | Path, state: RunState, *, rank: int = 0) -> None:
         if bool(scaler) != training.scaler.is_enabled():
             raise KeyError("scaler")
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        raise CheckpointError(
-            f"{path / STATE} is not the state of this run: {problem!r}.", path=path / STATE
-        ) from problem
+        message = f"{path / STATE} is not the state of this run: {problem!r}."
+        raise CheckpointError(message, path=path / STATE) from problem
     state.model.load_state_dict(weights)
     groups = training.optimizer.state_dict()["param_groups"]
     training.optimizer.load_state_dict({"state": moments, "param_groups": groups})
@@ -166,13 +166,11 @@ def check_checkpoint(path: str | Path) -> None:
         CheckpointError: a file is missing or differs from what was written; names the file.
     """
     listed = check_manifest(path)
+    manifest = Path(path) / MANIFEST
     for name in (WEIGHTS, OPTIMIZER, RANDOM, STATE):
         if name not in listed:
-            raise CheckpointError(
-                f"{Path(path) / MANIFEST} does not list {name}, so this is not a checkpoint.",
-                path=Path(path) / MANIFEST,
-                key=name,
-            )
+            message = f"{manifest} does not list {name}, so this is not a checkpoint."
+            raise CheckpointError(message, path=manifest, key=name)
 
 
 def remove_damaged(folder: str | Path, after: Path) -> None:
@@ -191,14 +189,9 @@ def remove_states(folder: str | Path) -> None:
     Raises:
         DiskError: they could not be removed.
     """
-    folder = Path(folder)
-    for path in checkpoints(folder):
-        remove_folder(path)
-    try:
-        if folder.exists():
-            shutil.rmtree(folder)
-    except OSError as error:
-        raise DiskError(f"{folder} could not be removed: {error.strerror}.", path=folder) from error
+    for path in [*checkpoints(folder), Path(folder)]:
+        if path.exists():
+            remove_folder(path)
 
 
 def _delete_older(folder: Path, newest: Path, keep: int) -> None:
@@ -208,7 +201,7 @@ def _delete_older(folder: Path, newest: Path, keep: int) -> None:
     """
     older = [path for path in checkpoints(folder) if _step_of(path) < _step_of(newest)]
     complete = [path for path in older if (path / MANIFEST).exists()]
-    kept = complete[len(complete) - keep + 1 :] if keep > 1 else []
+    kept = complete[::-1][: keep - 1]
     for path in older:
         if path not in kept:
             remove_folder(path)
@@ -226,22 +219,19 @@ def _step_of(path: Path) -> int:
 
 def random_states(rank: int = 0) -> dict[str, Tensor]:
     """The state of torch's default generator of each device of this process, "rank-R/DEVICE"."""
-    devices = ["cpu"]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        devices.append("cuda")
-    if torch.backends.mps.is_available():
-        devices.append("mps")
-    return {f"rank-{rank}/{device}": _GENERATORS[device].get_rng_state() for device in devices}
+    in_use = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and torch.cuda.is_initialized(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    return {f"rank-{rank}/{name}": _GENERATORS[name].get_rng_state() for name, used in in_use.items() if used}
 
 
 def random_states_of(ranks: Ranks) -> dict[str, Tensor]:
     """The random states of all processes of a run."""
     own = {name: state.tolist() for name, state in random_states(ranks.rank).items()}
-    return {
-        name: torch.tensor(state, dtype=torch.uint8)
-        for states in ranks.gather_json(own)
-        for name, state in states.items()
-    }
+    every = [item for states in ranks.gather_json(own) for item in states.items()]
+    return {name: torch.tensor(state, dtype=torch.uint8) for name, state in every}
 
 
 def set_random_states(states: Tensors, rank: int = 0) -> None:
@@ -251,13 +241,11 @@ def set_random_states(states: Tensors, rank: int = 0) -> None:
         CheckpointError: there are none of this rank.
     """
     if f"rank-{rank}/cpu" not in states:
-        raise CheckpointError(
-            f"The checkpoint has no random state of rank {rank}; it has {', '.join(states)}.", key=f"rank-{rank}/cpu"
-        )
+        message = f"The checkpoint has no random state of rank {rank}; it has {', '.join(states)}."
+        raise CheckpointError(message, key=f"rank-{rank}/cpu")
     for device, generator in _GENERATORS.items():
-        state = states.get(f"rank-{rank}/{device}")
-        if state is not None:
-            generator.set_rng_state(state)
+        if f"rank-{rank}/{device}" in states:
+            generator.set_rng_state(states[f"rank-{rank}/{device}"])
 
 
 # --- tensors --------------------------------------------------------------------------------------
@@ -358,17 +346,8 @@ def _position(stored: Any) -> Position:
     return Position(**{**stored, "terms": LossSums(**stored["terms"])})
 
 
-def _for_json(value: Any) -> Any:
-    """The value with a word for each number that JSON lacks; other floats survive exactly."""
-    if isinstance(value, Mapping):
-        return {key: _for_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_for_json(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _number(value: Any) -> Any:
-    """The inverse of `_for_json`, for values that hold numbers alone."""
+    """A value that holds numbers alone, with those that were written as words."""
     if isinstance(value, Mapping):
         return {key: _number(item) for key, item in value.items()}
     if isinstance(value, list):
