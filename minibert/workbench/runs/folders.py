@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -62,14 +63,14 @@ def read_run(folder: str | Path, command: str = "train") -> SavedRun:
             hint="Name a folder that minibert train or pretrain wrote, such as runs/001.",
         )
     record = read_object(folder / RECORD, DataError)
+    made_by = record.get("command", "train")
     if record.get("status") != "finished":
         raise DataError(
             f"The run in {folder} is not finished.",
             path=folder / RECORD,
             key="status",
-            hint=f"Resume it: minibert {record.get('command', 'train')} --resume {folder}.",
+            hint=f"Resume it: minibert {made_by} --resume {folder}.",
         )
-    made_by = record.get("command", "train")
     if made_by != command:
         raise DataError(
             f"The run in {folder} was started by minibert {made_by}, not by minibert {command}.",
@@ -77,16 +78,10 @@ def read_run(folder: str | Path, command: str = "train") -> SavedRun:
             key="command",
             hint=f"Its results are in {folder}: metrics.json, log.csv and its pictures.",
         )
-    metrics = read_object(folder / "metrics.json", DataError)
+    metrics, steps = read_object(folder / "metrics.json", DataError), _rows(folder / "log.csv")
+    rows = _rows(folder / "errors.csv") if command == "train" else []
     entities = folder / "entities.csv"
-    return SavedRun(
-        folder,
-        record,
-        metrics,
-        _rows(folder / "log.csv"),
-        _rows(folder / "errors.csv") if command == "train" else [],
-        _rows(entities) if entities.exists() else [],
-    )
+    return SavedRun(folder, record, metrics, steps, rows, _rows(entities) if entities.exists() else [])
 
 
 def _rows(path: Path) -> list[Row]:
@@ -143,13 +138,12 @@ def make_folder(output: str | Path | None) -> Path:
             Path(output).mkdir(parents=True, exist_ok=True)
             return Path(output)
         Path("runs").mkdir(exist_ok=True)
-        number = 0
-        while True:
-            number += 1
+        for number in itertools.count(1):
+            folder = Path("runs", f"{number:03}")
             with contextlib.suppress(FileExistsError):  # also if another run has just made it
-                folder = Path("runs") / f"{number:03}"
                 folder.mkdir()
-                return folder
+                break
+        return folder
     except OSError as error:
         where = output or "runs"
         raise DiskError(f"The run folder {where} could not be made: {error.strerror}.", path=where) from error

@@ -15,7 +15,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -155,9 +155,14 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
         missing = meeting.roll_call()
         if reported:
             raise SystemExit(getattr(error, "exit_code", 1)) from error
-        if _is_of_a_connection(error):
-            raise _lost(missing) from error
-        raise
+        if not _is_of_a_connection(error):
+            raise
+        who = f"rank {', '.join(map(str, missing))}" if missing else "one rank"
+        raise LostRankError(
+            f"The run lost {who}, which ended or no longer answers, so all its processes end.",
+            key="rank",
+            hint="Look at its own messages, and whether the machine ran out of memory.",
+        ) from error
     finally:
         _leave()
 
@@ -219,16 +224,6 @@ def _leave() -> None:
 
 def _is_of_a_connection(error: Exception) -> bool:
     """Whether an error comes from the communication between ranks, not from this rank's work."""
+    told = str(error).lower() if type(error) is RuntimeError else ""
     words = ("gloo", "nccl", "connection", "timed out")
-    return isinstance(error, dist.DistError) or (
-        type(error) is RuntimeError and any(word in str(error).lower() for word in words)
-    )
-
-
-def _lost(missing: Sequence[int]) -> LostRankError:
-    who = f"rank {', '.join(map(str, missing))}" if missing else "one rank"
-    return LostRankError(
-        f"The run lost {who}, which ended or no longer answers, so all its processes end.",
-        key="rank",
-        hint="Look at its own messages, and whether the machine ran out of memory.",
-    )
+    return isinstance(error, dist.DistError) or any(word in told for word in words)

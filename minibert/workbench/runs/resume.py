@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -59,8 +59,7 @@ class Unfinished(Generic[S]):
             ConfigError: something is not the same; names everything that differs.
         """
         now = _as_json(record)
-        old = {key: self.record.get(key) for key in _SAME}
-        _refuse(self.folder, differences(old, {key: now.get(key) for key in _SAME}))
+        _require_same(self.folder, self.record, now, _SAME)
         changed = differences(self.record.get("versions"), now.get("versions"))
         if changed:
             warnings.warn(
@@ -118,15 +117,12 @@ def read_unfinished(
         )
     stored = record.get("settings")
     known = {item.name for item in fields(kind)}
-    optional = {
-        item.name for item in fields(kind) if item.default is not MISSING or item.default_factory is not MISSING
-    }
-    if not isinstance(stored, dict) or not known - optional <= stored.keys() <= known:
+    required = {item.name for item in fields(kind) if item.default is item.default_factory is MISSING}
+    if not isinstance(stored, dict) or not required <= stored.keys() <= known:
         raise DataError(f"The settings in {path} are not those of a run.", path=path, key="settings")
     # If the number of threads was left to torch, its choice then holds now.
     before = {**stored, "threads": record.get("threads"), "output": str(folder)}
-    now = _as_json(given)
-    _refuse(folder, differences({key: before.get(key) for key in now}, now))
+    _require_same(folder, before, _as_json(given), given)
     settings = kind(**stored)
     check(settings)
     return Unfinished(folder, record, settings, chosen)
@@ -155,7 +151,8 @@ def _listed(changed: Mapping[str, tuple[Any, Any]]) -> str:
     return "; ".join(f"{key} was {old!r:.80} and is {new!r:.80}" for key, (old, new) in changed.items())
 
 
-def _refuse(folder: Path, changed: Mapping[str, tuple[Any, Any]]) -> None:
+def _require_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], keys: Iterable[str]) -> None:
+    changed = differences({key: old.get(key) for key in keys}, {key: new.get(key) for key in keys})
     if changed:
         raise ConfigError(
             f"The run in {folder} cannot be resumed: {_listed(changed)}.",

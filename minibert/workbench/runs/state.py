@@ -244,8 +244,9 @@ def set_random_states(states: Tensors, rank: int = 0) -> None:
         message = f"The checkpoint has no random state of rank {rank}; it has {', '.join(states)}."
         raise CheckpointError(message, key=f"rank-{rank}/cpu")
     for device, generator in _GENERATORS.items():
-        if f"rank-{rank}/{device}" in states:
-            generator.set_rng_state(states[f"rank-{rank}/{device}"])
+        state = states.get(f"rank-{rank}/{device}")
+        if state is not None:
+            generator.set_rng_state(state)
 
 
 # --- tensors --------------------------------------------------------------------------------------
