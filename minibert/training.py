@@ -174,9 +174,10 @@ def optimizer_step(training: Training, window: Sequence[Batch]) -> Step:
     loaded = [batch.load() for batch in window]
     # The loss is a mean over the labels of the whole window, so their number has to be known before the first
     # backward pass. It is counted on the CPU, so that a GPU does not wait for it.
-    counts: Counter[str] = Counter()
+    labels: Counter[str] = Counter()
     for inputs in loaded:
-        counts.update(model.count_labels(inputs))
+        labels.update(model.count_labels(inputs))
+    counts: dict[str, float] = dict(labels)  # where a term that was not counted is an error, not 0
     sums: dict[str, Tensor] = {}
     for inputs in loaded:
         # Autocast wraps the forward pass alone: matrix products in 16 bits, sums in 32. The backward pass runs each
@@ -197,7 +198,7 @@ def optimizer_step(training: Training, window: Sequence[Batch]) -> Step:
     gradient_norm = norm.item()
     if training.clip_norm is not None and gradient_norm > training.clip_norm:
         nn.utils.clip_grads_with_norm_(parameters, training.clip_norm, norm)
-    losses = LossSums({name: total.item() for name, total in sums.items()}, dict(counts))
+    losses = LossSums({name: total.item() for name, total in sums.items()}, counts)
     # With a scaler, infinite gradients are routine, and it handles them itself below. Without one they would ruin the
     # weights, and this is the last moment at which the weights are still good.
     finite = math.isfinite(losses.mean() + gradient_norm)
