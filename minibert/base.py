@@ -25,8 +25,8 @@ class Model(nn.Module):
     from nothing but the config; what else it needs goes into `config.extra`. The subclass loads
     official files: parameters that it adds are freshly initialised, those that it drops are left
     out. Saving writes its own parameters under their own names and the class's name, as
-    information, under `minibert_class` in config.json. A model that its class would not build again
-    is refused: loading could not bring the change back.
+    information, under `minibert_class` in config.json. `save_pretrained` refuses a model that was
+    changed after its `__init__`: loading builds it from class and config, and would lose the change.
 
     Attributes:
         config: the BertConfig that the model was built from.

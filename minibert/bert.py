@@ -1,6 +1,6 @@
 """BertModel: embeddings, encoder and [CLS] pooler.
 
-Devlin et al. 2018, section 3. Ids of shape (B, S) go in and hidden states (B, S, D) come out. In
+Devlin et al. 2019, section 3. Ids of shape (B, S) go in and hidden states (B, S, D) come out. In
 between, everything runs on the T real tokens of the batch (see layout.py).
 """
 
@@ -20,7 +20,7 @@ from minibert.trace import Scope, Trace
 
 
 class Pooler(nn.Module):
-    """tanh(W h + b) of [CLS], the first token (Devlin et al. 2018, section 3.1, Task #2)."""
+    """tanh(W h + b) of [CLS], the first token (Devlin et al. 2019, section 3.1, Task #2)."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -74,7 +74,7 @@ class BertModel(Model):
             position_ids: (B, S) or (1, S); without them the column, whatever side padding is on.
             inputs_embeds: (B, S, D) vectors in place of the word table's rows for input_ids.
             output_hidden_states, output_attentions: whether the output holds them.
-            layout: the Layout of attention_mask, if it has been made already; it then counts.
+            layout: the Layout of attention_mask, if it has been made already; it is used in its place.
             trace: reads and replaces values on the way (see trace.py).
 
         Raises:

@@ -1,6 +1,6 @@
 """The configuration: the keys of BERT's official `config.json`, checked once.
 
-Devlin et al. 2018, section 3 ("Model Architecture"), names the sizes; the key names are those of
+Devlin et al. 2019, section 3 ("Model Architecture"), names the sizes; the key names are those of
 the published files. A config is data from outside: every value is checked before anything is built
 from it. Unknown keys are kept and written back, but never acted on.
 """

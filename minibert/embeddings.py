@@ -1,6 +1,6 @@
 """Embeddings, the only place that sees ids: token + segment + position, then norm and dropout.
 
-Devlin et al. 2018, section 3 ("Input/Output Representations") and figure 2.
+Devlin et al. 2019, section 3 ("Input/Output Representations") and figure 2.
 NOTE(paper): positions are learned vectors, not the sines of Vaswani et al. 2017. The layer norm
 after the sum is in the published code and weights, not in the paper's text.
 """
@@ -28,12 +28,13 @@ class Embeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, words: Tensor, positions: Tensor, segments: Tensor | None, scope: Scope) -> Tensor:
-        """Embeds packed tokens.
+        """Embeds packed tokens: only the T real ones of a batch, in one line (see layout.py).
 
         Args:
             words: (T,) ids, or (T, D) vectors to use in place of the word table's rows.
             positions: (T,) the column of each token in its row.
             segments: (T,) 0 or 1; without them all are 0.
+            scope: names the values; without a trace each comes back unchanged (see trace.py).
 
         Returns:
             (T, D).

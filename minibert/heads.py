@@ -1,6 +1,6 @@
 """The heads: what BERT's hidden states are used for.
 
-Pre-training: Devlin et al. 2018, section 3.1 (masked LM, next sentence). Fine-tuning: figure 4 and
+Pre-training: Devlin et al. 2019, section 3.1 (masked LM, next sentence). Fine-tuning: figure 4 and
 section 4 (4.1 classification, 4.2 spans, 4.4 choices). DistilBERT's forms follow its code.
 
 Every head returns logits, never probabilities; with labels also `loss`, transformers' mean, and

@@ -18,6 +18,8 @@ Names and shapes, the same whatever kernel computes the attention:
     pooler.dense .output                                                     (B, D)
     head.*, for BertForPreTraining masked_lm.* and next_sentence.*           see heads.py
 
+These are names of values, not of modules: the norm after attention is module attention_norm.
+
 Scores and patterns do not exist inside a fused kernel. Asking for one of them, and nothing else,
 makes that layer compute its attention step by step.
 

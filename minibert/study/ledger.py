@@ -1,6 +1,6 @@
 """The ledger: every tensor of a checkpoint, its two names, and what they all add up to.
 
-The parts are those of Devlin et al. 2018, figure 2 (the three embeddings) and section 3 (the
+The parts are those of Devlin et al. 2019, figure 2 (the three embeddings) and section 3 (the
 encoder of L layers). What a file holds and the model has no use for stands in it too, with the
 reason; the parameters of the parts are added up and held against those of the model.
 """
