@@ -67,7 +67,7 @@ class Model(nn.Module):
             source: a folder, a Hub id such as "google-bert/bert-base-uncased", or an open Source.
             revision: branch, tag or commit on the Hub.
             labels: the C label names, for sequence or token classification.
-            num_labels: C, where there are no names.
+            num_labels: C, without names.
             problem_type: "regression", "single_label_classification" or "multi_label_classification".
             fresh_head: whether a head that the file lacks is freshly initialised.
             num_hidden_layers: how many layers to keep, the first ones; by default all.
