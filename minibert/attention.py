@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,11 +92,19 @@ def attend_padded(
 REFERENCES: dict[Callable[..., Tensor], Callable[..., Tensor]] = {attend_by_length: attend_padded}
 
 
+def without_form(attend: Any) -> Any:
+    """`attend_by_length` for a partial of it that only chooses one of the two forms; else `attend`."""
+    forms = ({"form": attention_by_hand}, {"form": attention_sdpa})
+    chosen = isinstance(attend, partial) and attend.func is attend_by_length and not attend.args
+    return attend_by_length if chosen and attend.keywords in forms else attend
+
+
 def reference_of(attend: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The function that shows the scores and the pattern of an attention function."""
-    function = getattr(attend, "func", attend)  # of a functools.partial
+    function = without_form(attend)
     if function not in REFERENCES:
-        message = f"No function is known that shows the pattern of the attention {function.__name__}."
+        name = getattr(function, "__name__", type(function).__name__)
+        message = f"No function is known that shows the pattern of the attention {name}."
         hint = "Add one of the same mathematics to minibert.attention.REFERENCES."
         raise InputError(message, key="attend", hint=hint)
     return REFERENCES[function]

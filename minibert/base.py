@@ -124,7 +124,8 @@ class Model(nn.Module):
         trained = {
             name.rpartition(".")[0]
             for name, fresh in self._fresh.items()
-            if not torch.equal(parameters[name].detach().cpu(), fresh.to(parameters[name].dtype))
+            if name not in parameters  # the module was replaced
+            or not torch.equal(parameters[name].detach().cpu(), fresh.to(parameters[name].dtype))
         }
         return tuple(name for name in self._fresh if name.rpartition(".")[0] not in trained)
 

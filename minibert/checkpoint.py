@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from minibert import names
+from minibert.attention import without_form
 from minibert.base import Model, default_generator, initialise
 from minibert.config import BertConfig
 from minibert.io import shards
@@ -54,7 +56,7 @@ def load(
     tensors = shards.assemble(entries, shards.read(files, entries), dtype, allow_nonfinite, files.main)
     model.load_state_dict(tensors, strict=False, assign=True)
     model.to(dtype)  # what is fresh
-    model._fresh = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items() if name not in tensors}
+    model._fresh = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if name not in tensors}
     model.load_report = LoadReport(source.name, source.revision, cls.__name__, entries)
     return model.eval()
 
@@ -141,10 +143,17 @@ def _parts(model: nn.Module) -> dict[str, object]:
     parts: dict[str, object] = {name: tensor.shape for name, tensor in model.named_parameters()}
     for name, part in model.named_modules():
         parts[name] = next(k for k in type(part).__mro__ if not k.__module__.startswith("minibert.fast"))
-        attend = getattr(part, "attend", None)
-        if attend and not getattr(attend, "func", attend).__module__.startswith("minibert."):
-            parts[f"{name}.attend"] = attend
+        attend = without_form(getattr(part, "attend", None))
+        if attend is not None and not str(getattr(attend, "__module__", "")).startswith("minibert."):
+            parts[f"{name}.attend"] = _identity(attend)
     return parts
+
+
+def _identity(function: Any) -> object:
+    """What two functions have alike that were made by the same code: a partial or a lambda is new at each call."""
+    if isinstance(function, partial):
+        return _identity(function.func), function.args, function.keywords
+    return getattr(function, "__module__", None), getattr(function, "__qualname__", function)
 
 
 def _saved_by(cls: type[Model], config: BertConfig) -> bool:
@@ -200,9 +209,9 @@ def _with_changes(
 ) -> BertConfig:  # fmt: skip
     """The stored config with the labels, problem type and first few layers that were asked for."""
     changes: dict[str, Any] = {} if problem_type is None else {"problem_type": problem_type}
+    if kind not in names.LABELLED and (labels is not None or num_labels is not None):
+        raise ConfigError(f"The classes of {kind} are fixed, so it takes no labels.", key="labels")
     if labels is not None or num_labels not in (None, config.num_labels):
-        if kind not in names.LABELLED:
-            raise ConfigError(f"The classes of {kind} are fixed, so it takes no labels.", key="labels")
         if labels is not None and len(set(labels)) < len(labels):
             raise ConfigError(f"A label is there twice: {[*labels]}.", key="labels")
         id2label = None if labels is None else dict(enumerate(labels))
@@ -323,7 +332,8 @@ def _other_labels(config: BertConfig, known: BertConfig, stored: Shapes, found: 
 
 def _initialise_fresh(model: Model, fresh: Sequence[str], generator: torch.Generator | None) -> None:
     """Gives fresh parameters on the meta device their first values; what the file has stays there."""
-    on_meta = [name for name in fresh if model.get_parameter(name).is_meta]
+    parameters = dict(model.named_parameters())  # a buffer has its value already
+    on_meta = [name for name in fresh if name in parameters and parameters[name].is_meta]
     for name in on_meta:
         owner, _, last = name.rpartition(".")
         zeros = torch.zeros_like(model.get_parameter(name), device="cpu")  # as the parameter

@@ -231,7 +231,7 @@ def collate(
         if isinstance(labels[0], np.ndarray):
             batch["labels"] = padded(labels, IGNORED_LABEL)  # (B, S)
         else:
-            dtype = torch.int64 if isinstance(labels[0], int) else torch.float32
+            dtype = torch.int64 if all(isinstance(label, int) for label in labels) else torch.float32
             batch["labels"] = torch.tensor(labels, dtype=dtype)  # (B,) or (B, C)
     return batch
 

@@ -2,7 +2,7 @@
 
 A mean of means is not the mean where batches have unequal numbers of labels. So each loss here is a
 pair: the sum over the labels that count, and how many they are. The training loop adds up both over
-an accumulated batch, and over all processes, and divides once. A label of -100 never counts.
+an accumulated batch, and over all processes, and divides once. A class of -100 never counts.
 """
 
 from __future__ import annotations

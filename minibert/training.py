@@ -254,6 +254,7 @@ def train(
 def _train(
     training: Training, batches_of_epoch: Callable[[int], Sequence[Batch]], epochs: int, accumulate: int
 ) -> Iterator[Step | Epoch]:
+    training.optimizer.zero_grad(set_to_none=True)  # a step that failed may have left some behind
     while training.position.epoch < epochs:
         position = training.position
         batches = batches_of_epoch(position.epoch)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minibert.attention import REFERENCES, SelfAttention, attend_by_length, attend_padded
-from minibert.encoder import Encoder
+from minibert.encoder import Encoder, EncoderLayer
 from minibert.fast.chunked import attention_in_chunks
 from minibert.fast.dropout import FastDropout
 from minibert.fast.rows import FilledEncoder
@@ -28,7 +28,7 @@ M = TypeVar("M", bound=nn.Module)
 def accelerate(model: M) -> M:
     """Gives a model faster parts, in place; parts that somebody has changed are left alone."""
     for part in model.modules():
-        if isinstance(part, SelfAttention) and part.attend is attend_by_length:
+        if type(part) is SelfAttention and part.attend is attend_by_length:
             part.attend = attend_fast
         elif type(part) is nn.Dropout:
             part.__class__ = FastDropout
@@ -63,4 +63,4 @@ REFERENCES[attend_fast] = attend_padded
 
 
 def _attends_fast(layer: nn.Module) -> bool:
-    return getattr(getattr(layer, "attention", None), "attend", None) is attend_fast
+    return type(layer) is EncoderLayer and layer.attention.attend is attend_fast

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from minibert import BertForMaskedLM, BertForSequenceClassification, BertModel, checkpoint
+from minibert import BertForMaskedLM, BertForQuestionAnswering, BertForSequenceClassification, BertModel, checkpoint
 from minibert.attention import attend_by_length, attention_by_hand
 from minibert.fast.accelerate import accelerate
 from minibert.io.errors import CheckpointError, ConfigError
@@ -301,3 +301,52 @@ def test_pruned_heads_load_save_and_compute_as_if_their_contexts_were_zero(famil
     assert_same(again.state_dict(), model.state_dict())
     short = BertForSequenceClassification.from_pretrained(tmp_path, num_hidden_layers=1)
     assert short.config.pruned_heads == {}
+
+
+def values_only(query, key, value, mask=None, dropout_p=0.0):
+    return value
+
+
+class Windowed(BertForMaskedLM):
+    """An attention of its own, made anew whenever the model is built."""
+
+    def __init__(self, config, generator=None):
+        super().__init__(config, generator)
+        for layer in self.bert.encoder.layers:
+            layer.attention.attend = partial(attend_by_length, form=values_only)
+
+
+def test_an_attention_inside_a_partial_is_saved_by_its_subclass_alone(tmp_path):
+    model = Windowed(config_of("bert"))
+    model.save_pretrained(tmp_path / "own")
+    again = Windowed.from_pretrained(tmp_path / "own")
+    batch = batch_of(model)
+    assert torch.equal(outputs_of(model.eval(), batch)["logits"], outputs_of(again, batch)["logits"])
+    plain = random_model("bert", "BertForMaskedLM")
+    plain.bert.encoder.layers[0].attention.attend = partial(attend_by_length, form=values_only)
+    with pytest.raises(CheckpointError) as caught:
+        plain.save_pretrained(tmp_path / "plain")
+    assert caught.value.key == "bert.encoder.layers.0.attention.attend"
+
+
+def test_heads_with_fixed_classes_take_no_number_of_labels(tmp_path):
+    random_model("bert", "BertForQuestionAnswering").save_pretrained(tmp_path)
+    for count in (2, 3):
+        with pytest.raises(ConfigError) as caught:
+            BertForQuestionAnswering.from_pretrained(tmp_path, num_labels=count)
+        assert caught.value.key == "labels"
+
+
+class Scaled(BertForSequenceClassification):
+    def build(self, config):
+        super().build(config)
+        self.register_buffer("scale", torch.full((1,), 3.0))
+
+
+def test_a_subclass_may_have_a_buffer_and_replace_a_fresh_module(tmp_path):
+    random_model("bert", "BertModel").save_pretrained(tmp_path / "base")
+    model = Scaled.from_pretrained(tmp_path / "base", num_labels=2)
+    assert model.scale.item() == 3.0 and model.untrained()
+    model.head.classifier = Doubled(32, 2)
+    with pytest.raises(CheckpointError):
+        model.save_pretrained(tmp_path / "replaced", allow_untrained=True)

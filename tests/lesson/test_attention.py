@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -145,3 +146,16 @@ def test_a_function_that_cannot_show_its_pattern_is_refused_and_not_passed_by():
     shown = run(ours, inputs, attentions=True)
     assert (shown.last_hidden_state - plain).abs().max() <= BOUNDS["fp64"]
     del attention.REFERENCES[halved]
+
+
+def test_a_partial_with_a_form_of_the_users_is_refused_too():
+    def first_only(query, key, value, mask=None, dropout_p=0.0):
+        return value
+
+    _, ours = pair("bert", "BertModel")
+    ours.encoder.layers[0].attention.attend = partial(attend_by_length, form=first_only)
+    with pytest.raises(InputError) as caught:
+        run(ours, batch("bert", "BertModel"), attentions=True)
+    assert caught.value.key == "attend"
+    ours.encoder.layers[0].attention.attend = partial(attend_by_length, form=attention_by_hand)
+    run(ours, batch("bert", "BertModel"), attentions=True)

@@ -286,3 +286,8 @@ def test_nothing_warns_if_nothing_was_cut(tokenizer):
     with warnings.catch_warnings(action="error"):
         Dataset([Example("a b c")], tokenizer)
         Dataset([TaggedExample(("a", "b"), (0, 1))], tokenizer)
+
+
+def test_numbers_of_two_types_are_numbers():
+    rows = [{"input_ids": np.array([1], dtype=np.int32), "labels": label} for label in (3, 2.5)]
+    assert collate(rows)["labels"].tolist() == [3.0, 2.5]

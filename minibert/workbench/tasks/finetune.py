@@ -26,6 +26,7 @@ from minibert.heads import ModelWithHead
 from minibert.io.errors import ConfigError
 from minibert.io.files import finite, write_json
 from minibert.io.source import Source, open_source
+from minibert.losses import ClassLoss
 from minibert.tokenizer import BertTokenizer
 from minibert.training import Batch
 from minibert.workbench.data import checks
@@ -332,12 +333,14 @@ def _build_model(settings: Settings, kind: Kind, corpus: Corpus, source: Source 
     model: Any = source
     if isinstance(source, Source):
         model = kind.fresh(source, corpus, seed=settings.seed)
-    if kind.one_class:
+    given = not isinstance(source, Source)  # a model of the user's keeps its own loss, unless told otherwise
+    if kind.one_class and not (given and type(loss) is ClassLoss and loss.weights is None):
         model.class_loss = loss
     freeze_lower_layers(model, settings.freeze_layers)
     if settings.freeze:
         _freeze_body(model)
-    model.use_gradient_checkpointing(settings.gradient_checkpointing)
+    if settings.gradient_checkpointing:
+        model.use_gradient_checkpointing()
     return model
 
 
