@@ -87,7 +87,7 @@ def settings_of(settings: Settings | None, objects: Objects, values: dict[str, A
 
 
 def describe(value: Any) -> str:
-    """What stands in the settings in place of the name of a model or of data."""
+    """What the settings hold instead of the name of a model or of data."""
     if isinstance(value, torch.nn.Module):
         return f"({type(value).__name__} object)"
     return f"({len(value)} examples)"
