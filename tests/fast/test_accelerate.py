@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from minibert import Trace
-from minibert.attention import attend_by_length, attention_by_hand
+from minibert.attention import SelfAttention, attend_by_length, attention_by_hand
 from minibert.fast import accelerate as fast
 from minibert.fast import rows, varlen
 from minibert.fast.accelerate import accelerate, attend_fast
@@ -204,3 +204,14 @@ def test_spare_rows_and_recomputation_and_dropout(monkeypatch):
         found.append([parameter.grad for parameter in ours.parameters()])
     for plain, recomputed in zip(*found, strict=True):
         assert torch.equal(plain, recomputed) and plain.isfinite().all()
+
+
+def test_a_subclass_of_attention_stays():
+    class Own(SelfAttention):
+        pass
+
+    _, ours = pair("bert", "BertModel")
+    ours.encoder.layers[0].attention.__class__ = Own
+    accelerate(ours)
+    assert ours.encoder.layers[0].attention.attend is attend_by_length
+    assert not isinstance(ours.encoder, rows.FilledEncoder)

@@ -640,3 +640,15 @@ def test_moving_to_a_gpu_pins_what_is_on_the_cpu_and_leaves_the_rest(monkeypatch
     steps.clear()
     move({"ids": torch.ones(2)}, torch.device("cpu"))
     assert steps == [("to", "cpu", False)]
+
+
+def test_gradients_of_a_failed_step_do_not_reach_the_next():
+    examples, found = make_examples(), []
+    for left in (None, math.nan):
+        torch.manual_seed(0)
+        training = training_of(Tagger())
+        for parameter in training.model.parameters():
+            parameter.grad = None if left is None else torch.full_like(parameter, left)
+        go(training, split(examples, [4, 4]))
+        found.append(weights_of(training.model))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
