@@ -8,7 +8,8 @@ answer at once.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from functools import partial
@@ -17,7 +18,15 @@ from typing import Any, NoReturn
 
 from minibert.io.version import __version__
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
-from minibert.workbench.runs.settings import POOLINGS, READING, Settings, is_list, type_of
+from minibert.workbench.runs.settings import (
+    POOLINGS,
+    READING,
+    Settings,
+    TrainingSettings,
+    broken_rule,
+    is_list,
+    type_of,
+)
 
 # The groups of settings, in the order of --help -> its headings.
 GROUPS = {
@@ -70,6 +79,23 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if rest:
         options.text = [*options.text, *rest[:end], *rest[end + 1 :]]
     return options
+
+
+def command_line(kind: type[TrainingSettings], values: Mapping[str, Any]) -> str:
+    """The command with these settings as a shell takes it, an option on each line."""
+    known = {item.name: item for item in fields(kind)}
+    chosen = [_option_with(known[key], value) for key, value in values.items()]
+    return " \\\n    ".join([f"minibert {kind.command}", *filter(None, chosen)])
+
+
+def _option_with(item: Field[Any], value: Any) -> str:
+    name = _name_of(item)
+    if type_of(item) == "bool":
+        return name if value else "" if item.type == "bool" else f"--no-{name.removeprefix('--')}"
+    words = [shlex.quote(_written(word)) for word in (value if is_list(item) else [value])]
+    if is_list(item) and item.metadata["rule"]:
+        return " ".join(f"{name} {word}" for word in words)
+    return " ".join([name, *words])
 
 
 class _Parser(argparse.ArgumentParser):
@@ -154,7 +180,7 @@ def _setting(place: Any, item: Field[Any], shown: Any, default: Any) -> None:
     how: dict[str, Any] = {"dest": item.name, "default": default, "help": item.metadata["help"]}
     if shown is not False and shown not in (None, (), MISSING):
         how["help"] += f" (default: {_written(shown)})"
-    option = "--" + item.name.replace("_", "-")
+    option = _name_of(item)
     if kind == "bool":
         switch = "store_true" if item.type == "bool" else argparse.BooleanOptionalAction
         place.add_argument(option, action=switch, **how)
@@ -163,14 +189,36 @@ def _setting(place: Any, item: Field[Any], shown: Any, default: Any) -> None:
     if how["choices"] is None or is_list(item):
         how["metavar"] = {"int": "N", "float": "X"}.get(kind, item.metadata["metavar"])
     if is_list(item) and how["choices"]:
-        option, how["action"] = option.removesuffix("s"), "append"
+        how["action"] = "append"
     elif is_list(item):
         how["nargs"] = "+"
-    place.add_argument(option, type={"int": int, "float": float}.get(kind), **how)
+    place.add_argument(option, type=_number(item) if kind in ("int", "float") else None, **how)
 
 
-def _written(default: Any) -> str:
-    return f"{default:g}".replace("e-0", "e-") if isinstance(default, float) else str(default)
+def _name_of(item: Field[Any]) -> str:
+    """--layer-decay; one that is repeated has the name of one item, --fault."""
+    name = "--" + item.name.replace("_", "-")
+    return name.removesuffix("s") if is_list(item) and item.metadata["rule"] else name
+
+
+def _number(item: Field[Any]) -> Callable[[str], float]:
+    """What reads a number of the command line, and refuses one that its setting cannot have."""
+    kind = {"int": int, "float": float}[type_of(item)]
+
+    def read(text: str) -> float:
+        value: float = kind(text)
+        wanted = broken_rule(item, value)
+        if wanted is not None:
+            raise argparse.ArgumentTypeError(f"it must be {wanted}, not {text}")
+        return value
+
+    read.__name__ = kind.__name__  # argparse says "invalid int value"
+    return read
+
+
+def _written(value: Any) -> str:
+    short = f"{value:g}".replace("e-0", "e-") if isinstance(value, float) else str(value)
+    return short if not isinstance(value, float) or float(short) == value else repr(value)
 
 
 def _pair(parser: argparse.ArgumentParser) -> None:
@@ -242,10 +290,12 @@ _COMMANDS = (
         default=argparse.SUPPRESS,
     ),
     _command(
-        "minibert recipes",
-        "list the settings that --recipe can start from",
+        "minibert recipes imdb-finetune",
+        "list the settings that --recipe can start from, or print one as a command",
         "Lists the recipes for minibert train --recipe NAME and minibert pretrain --recipe NAME: what each is, the "
-        "score of the tutorial that it repeats, and the mistakes of that tutorial, which --fault brings back.",
+        "score of the published example that it repeats, and the mistakes of that example, which --fault brings back. "
+        "With a name, prints the command that the recipe stands for, to copy and change.",
+        _argument("name", nargs="?", help="a recipe, or a .toml file (default: list all)"),
     ),
     _command(
         "minibert evaluate runs/001 test.csv",
@@ -257,7 +307,7 @@ _COMMANDS = (
         _option("--split NAME", _SPLIT, "test"),
         _option("--output FOLDER", "also write metrics.json, errors.csv and others there"),
         *_BATCHES,
-        _settings("overlap", *MACHINE),
+        _settings("overlap", *MACHINE, "threads"),
         _JSON,
     ),
     _command(
@@ -298,7 +348,7 @@ _COMMANDS = (
         _option("--allow-no-answer", "a question may have no answer, as in SQuAD 2.0"),
         _option("--allow-untrained", "predict with an untrained head; its answers are noise"),
         *_BATCHES,
-        _settings("overlap", *MACHINE),
+        _settings("overlap", *MACHINE, "threads"),
         _JSON,
     ),
     _command(
@@ -308,7 +358,7 @@ _COMMANDS = (
         _MODEL,
         *_TEXTS,
         _option("--top N", "pieces to print for each [MASK]", 5),
-        _settings("revision", "device"),
+        _settings("revision", "device", "threads"),
         _JSON,
     ),
     _command(
@@ -325,7 +375,7 @@ _COMMANDS = (
             "--normalize", action=_SWITCH, help="scale vectors to length 1 (default: as in modules.json, else no)"
         ),
         *_BATCHES,
-        _settings(*MACHINE, precision="fp32"),
+        _settings(*MACHINE, "threads", precision="fp32"),
         _JSON,
     ),
     _command(

@@ -26,7 +26,7 @@ from typing import Any
 
 from minibert.io.errors import ConfigError, DataError, HubError, MinibertError
 from minibert.workbench import recipes
-from minibert.workbench.arguments import MACHINE, parse
+from minibert.workbench.arguments import MACHINE, command_line, parse
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
 from minibert.workbench.runs.settings import READING, Settings, TrainingSettings, check
 
@@ -62,6 +62,7 @@ def _run(options: argparse.Namespace) -> int:
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
+        _use_threads(options)
         _COMMANDS[options.command](options)
         sys.stdout.flush()
         return 0
@@ -77,6 +78,14 @@ def _run(options: argparse.Namespace) -> int:
         return code
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _use_threads(options: argparse.Namespace) -> None:
+    """Sets the CPU threads of a command that runs a model; training does it itself and records it."""
+    if options.command not in ("train", "pretrain") and getattr(options, "threads", None) is not None:
+        import torch
+
+        torch.set_num_threads(options.threads)
 
 
 class _Terminated(BaseException):
@@ -227,7 +236,12 @@ def _pretrain_settings(chosen: dict[str, Any]) -> PretrainSettings:
 
 
 def _recipes(options: argparse.Namespace) -> None:
-    print(recipes.overview())
+    if options.name is None:
+        print(recipes.overview())
+        return
+    recipe = recipes.load(options.name)
+    command = command_line(recipes.COMMANDS[recipe.command], recipe.shown())
+    print(*(f"# {line}" for line in recipe.about()), command, sep="\n")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

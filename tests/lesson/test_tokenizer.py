@@ -1,4 +1,4 @@
-"""The tokenizer against transformers, the tutorials' golden ids, and every way to misuse it.
+"""The tokenizer against transformers, golden ids of published examples, and every way to misuse it.
 
 Full form (every text, four vocabularies): pytest -m full tests/lesson
 """

@@ -1,4 +1,4 @@
-"""What the tutorials' mistakes cost, each measured beside the correct version.
+"""What mistakes of published examples cost, each measured beside the correct version.
 
     MINIBERT_DATA=... python -m tests.programs.damage [MODEL]
 
@@ -94,7 +94,7 @@ def double_softmax_by_hand() -> list[Row]:
 
 
 def double_softmax(model: str | Path) -> list[Row]:
-    """A linear probe, as the two tutorials have it, on tweets of six emotions."""
+    """A linear probe, as the two examples have it, on tweets of six emotions."""
     corpora = {
         "train": subset(read_local("emotion-probe", "train"), 3000, seed=0),
         "validation": subset(read_local("emotion-probe", "validation"), 500, seed=0),
@@ -141,7 +141,7 @@ def sorted_validation_and_batch_means(model: str | Path) -> list[Row]:
 
 
 def means_of_batches(probe: Probe, features: Features, corpus: Corpus) -> list[Row]:
-    """The same test in batches of 32, the last one of 6, 2 or 8 reviews, as in the tutorial."""
+    """The same test in batches of 32, the last one of 6, 2 or 8 reviews, as in the original."""
     with torch.inference_mode():
         logits = probe(features.vectors).logits  # (examples, C)
     losses = F.cross_entropy(logits, features.labels, reduction="none").tolist()
@@ -246,7 +246,7 @@ class Probe(nn.Module):
 
 
 def train_probe(train_part: Features, validation: Features, *, loss: Loss, epochs: int) -> tuple[Probe, History]:
-    """AdamW at 1e-3 in batches of 32, as the tutorial on IMDB; the best epoch's weights stay."""
+    """AdamW at 1e-3 in batches of 32, as the example on IMDB; the best epoch's weights stay."""
     probe = Probe(train_part, loss)
     groups = parameter_groups(probe.named_parameters(), weight_decay=0.01)
     optimizer = build_optimizer(groups, learning_rate=1e-3)

@@ -32,15 +32,15 @@ OPTIONS = {
     "pretrain": f"{TRAINING} --corpus --column --vocabulary --vocabulary-size --cased --layers "
     "--hidden-size --heads --intermediate-size --max-positions --dropout --objective --mask-share "
     "--whole-words --epoch-share",
-    "recipes": "",
-    "evaluate": f"model data {READING} --split --output --overlap --batch-size --max-length {MACHINE} --json",
+    "recipes": "name",
+    "evaluate": f"model data {READING} --split --output --overlap --batch-size --max-length {MACHINE} --threads --json",
     "report": "run --output --features --no-features",
     "compare": "run --examples --json",
     "predict": f"model {TEXTS} --pair --pairs --choice --top --allow-no-answer --allow-untrained "
-    f"--overlap --batch-size --max-length {MACHINE} --json",
-    "fill-mask": f"model {TEXTS} --top --revision --device --json",
+    f"--overlap --batch-size --max-length {MACHINE} --threads --json",
+    "fill-mask": f"model {TEXTS} --top --revision --device --threads --json",
     "embed": f"model {TEXTS} --output --pooling --layer --normalize --no-normalize --batch-size "
-    f"--max-length {MACHINE} --json",
+    f"--max-length {MACHINE} --threads --json",
     "weights": "model --revision --verify --json",
     "tokenize": f"model {TEXTS} --pair --pairs --revision --json",
     "vocabulary": "source --output --size --cased --column",
@@ -103,6 +103,8 @@ HEAVY = ["torch", "numpy", "tokenizers", "safetensors", "huggingface_hub", "tqdm
         (["--version"], 0),
         (["train", "--help"], 0),
         (["recipes"], 0),
+        (["recipes", "cola"], 0),
+        (["predict", "m", "a text", "--threads", "0"], 2),
         (["train", "--epoch-count", "3"], 2),
         (["translate"], 2),
         (["train", "--epochs", "0"], 2),

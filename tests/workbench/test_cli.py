@@ -210,6 +210,16 @@ def test_json_lines_can_be_parsed(command, classifier, tiny, tmp_path):
     assert ledger["model"] == "BertForMaskedLM"
 
 
+@pytest.mark.parametrize("name", ["predict", "evaluate", "embed", "fill-mask"])
+def test_threads_reach_torch_before_the_model(command, classifier, tiny, moods, monkeypatch, name):
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    source = classifier if name in ("predict", "evaluate") else tiny
+    what = moods / "test.csv" if name == "evaluate" else "one [MASK]"
+    assert command(name, source, what)[0] == 0 and asked == []
+    assert command(name, source, what, "--threads", "3")[0] == 0 and asked == [3]
+
+
 def test_a_second_text_makes_pairs(command, classifier):
     _, alone, _ = command("predict", classifier, "one day", "--json")
     _, paired, _ = command("predict", classifier, "one day", "--json", "--pair", "so happy")

@@ -1,18 +1,18 @@
-"""Recipes: the settings of well-known tutorials and examples, each a small TOML file here.
+"""Recipes: the settings of published examples, each a small TOML file here.
 
-Three of them repeat no tutorial: `samples` is what `minibert train` does without a model and data,
+Three of them repeat nothing: `samples` is what `minibert train` does without a model and data,
 and `minibert-small` and `minibert-small-long` are how the model in `weights/` was pre-trained.
 
 A recipe file has these parts:
 
 - `title`, `repeats`: a few words for a table, and a sentence on what it repeats.
 - `command`: what it is for, "train" (the default) or "pretrain".
-- `faults_of_the_tutorial`: the mistakes of the tutorial, by their names in `settings.FAULTS`. The
+- `faults_of_the_original`: the mistakes of the original, by their names in `settings.FAULTS`. The
   recipe leaves them out; `--fault` brings one back, to measure what it costs.
 - `[settings]`: fields of `Settings` (or `PretrainSettings`), with data sets of the Hub.
 - `[local]`: the same data as files, below the folder that the environment variable MINIBERT_DATA
   names, and how to read them. It takes the place of the Hub wherever that variable is set.
-- `[tutorial]`: what the tutorial reports: `model`, `data`, `measure`, and `score` if it prints one.
+- `[original]`: what the original reports: `model`, `data`, `measure`, and `score` if it prints one.
 
 A recipe that you write needs only `[settings]`.
 """
@@ -48,7 +48,7 @@ REPLACES = {
     "test": ("test_fraction",),
     "test_fraction": ("test",),
 }
-TUTORIAL = ("model", "data", "measure", "score")
+ORIGINAL = ("model", "data", "measure", "score")
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Recipe:
     title: str = ""
     repeats: str = ""
     command: str = "train"
-    faults_of_the_tutorial: Sequence[str] = ()
+    faults_of_the_original: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     local: Mapping[str, Any] = field(default_factory=dict)
-    tutorial: Mapping[str, Any] = field(default_factory=dict)
+    original: Mapping[str, Any] = field(default_factory=dict)
 
     def values(self, **given: Any) -> dict[str, Any]:
         """Values for the settings of `command`: those of the recipe, unless they are given.
@@ -84,6 +84,27 @@ class Recipe:
         for key in REPLACES.keys() & given.keys():
             values = _without(values, REPLACES[key])
         return {**values, **given, "recipe": self.name}
+
+    def shown(self) -> dict[str, Any]:
+        """Its values for people; without MINIBERT_DATA, files that the Hub lacks keep their short paths."""
+        values = _without(self.values(), ["recipe"])
+        return values if DATA[self.command][0] in values else {**values, **self.local}
+
+    def about(self) -> list[str]:
+        """What it is, in lines of text."""
+        lines = [self.title, self.repeats]
+        if "score" in self.original:
+            lines.append("its score: {score:.3f}, {measure} ({model}; {data})".format_map(self.original))
+        if self.faults_of_the_original:
+            options = " ".join(f"--fault {fault}" for fault in self.faults_of_the_original)
+            lines.append(f"its mistakes, left out here: {options}")
+        if self.local and not os.environ.get(DATA_FOLDER):
+            lines.append(f"with {DATA_FOLDER} set, it reads files in that folder: {', '.join(self._files())}")
+        return [line for line in lines if line]
+
+    def _files(self) -> list[str]:
+        listed = [self.local.get(key, []) for key in PATHS[self.command]]
+        return [path for paths in listed for path in ([paths] if isinstance(paths, str) else paths)]
 
     def _below(self, folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
         """The local data, with their paths below the folder."""
@@ -145,12 +166,12 @@ def overview() -> str:
             recipe.name,
             recipe.command,
             recipe.title,
-            f"{recipe.tutorial['score']:.3f}" if "score" in recipe.tutorial else "",
-            ", ".join(recipe.faults_of_the_tutorial) or "-",
+            f"{recipe.original['score']:.3f}" if "score" in recipe.original else "",
+            ", ".join(recipe.faults_of_the_original) or "-",
         )
         for recipe in map(load, names())
     ]
-    return table(rows, ("recipe", "command", "what", "its score", "faults of the tutorial"))
+    return table(rows, ("recipe", "command", "what", "its score", "faults of the original"))
 
 
 def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
@@ -168,23 +189,23 @@ def _checked(name: str, path: Path) -> Recipe:
     if command not in list(COMMANDS):
         raise _wrong(path, "command", command, f"one of {', '.join(COMMANDS)}")
     known = {item.name: item for item in fields(COMMANDS[command]) if item.name != "recipe"}
-    tables = {"settings": known, "local": DATA[command], "tutorial": TUTORIAL}
+    tables = {"settings": known, "local": DATA[command], "original": ORIGINAL}
     for part, keys in tables.items():
         values = parts.get(part, {})
         if not isinstance(values, dict):
             raise _wrong(path, part, values, "a table")
         _require_keys(path, f"{part}.", values, keys)
-        for key, value in values.items() if part != "tutorial" else ():
+        for key, value in values.items() if part != "original" else ():
             wanted = broken_rule(known[key], value)
             if wanted is not None:
                 raise _wrong(path, f"{part}.{key}", value, wanted)
     for key in ("title", "repeats"):
         if not isinstance(parts.get(key, ""), str):
             raise _wrong(path, key, parts[key], "a string")
-    faults = parts.get("faults_of_the_tutorial", [])
+    faults = parts.get("faults_of_the_original", [])
     if not isinstance(faults, list) or any(fault not in list(FAULTS) for fault in faults):
         wanted = f"a list with none or some of {', '.join(FAULTS)}"
-        raise _wrong(path, "faults_of_the_tutorial", faults, wanted)
+        raise _wrong(path, "faults_of_the_original", faults, wanted)
     return Recipe(name, **parts)
 
 

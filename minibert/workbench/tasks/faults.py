@@ -1,22 +1,22 @@
-"""Faults on purpose: mistakes of well-known tutorials, made again to measure what they cost.
+"""Faults on purpose: mistakes of published examples, made again to measure what they cost.
 
 Each runs, prints a good number, and is wrong. `minibert train --fault NAME` makes one, warns
 about it, and records it in run.json; without it nothing here is used. The names are in
 `settings.FAULTS`. `python -m tests.programs.damage` measures each beside the correct version.
 
-double-softmax: a softmax before the cross-entropy, which applies one itself. Two tutorials have it,
+double-softmax: a softmax before the cross-entropy, which applies one itself. Two examples have it,
     the frozen probes on IMDB and on ChnSentiCorp. The loss then reads probabilities as logits: it
     can never fall below log(1 + (C - 1) / e), 0.3133 for two classes, and where the model is
     confidently wrong (logits 6 apart) its gradient is 277 times smaller than the correct one. The
     fault is in the training loss; validation and test are measured without it.
-sorted-validation: validation is the last part of a sorted training file. The tutorial that
+sorted-validation: validation is the last part of a sorted training file. The example that
     fine-tunes on IMDB cuts off train[95%:]; IMDB is sorted by class, so all 1,250 of these reviews
     are positive. Accuracy on them is the recall of one class, and a model that leans to that class
     wins.
 last-epoch: the test split is measured with the weights of the last epoch, not of the best. The same
-    tutorial does so: its validation loss doubled from the second epoch to the third, which it then
+    example does so: its validation loss doubled from the second epoch to the third, which it then
     tests.
-batch-means: loss and accuracy are means of the means of batches. The same tutorial once more: the
+batch-means: loss and accuracy are means of the means of batches. The same example once more: the
     last batches of its three splits hold 6, 2 and 8 reviews, each of which counts for 3 to 16 times
     as much as any other.
 """

@@ -63,7 +63,7 @@ def same_work(material: Material, dtype: str) -> Job:
 def as_written(material: Material) -> Job:
     """Texts in, labels out; tokenising is inside the clock on both sides.
 
-    transformers as its documentation and the tutorials write it, in fp32, the dtype of the file;
+    transformers as its documentation and examples write it, in fp32, the dtype of the file;
     minibert as `Predictor` does it when told nothing.
     """
     folder, texts, size = material.folder, material.texts, material.batch_size

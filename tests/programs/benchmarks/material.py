@@ -50,7 +50,7 @@ SIZES = {
 }
 TINY = {"memory": (4, 4)}  # kind -> the same, for a run that only shows that everything runs
 
-# Texts -> what the tutorials pad them to: all tweets as long as the longest of the data set, all
+# Texts -> what published examples pad them to: all tweets as long as the longest of the data set, all
 # reviews as long as the limit.
 PADDED_TO = {"short": 87, "long": 256}
 LONGEST = {"short": 512, "long": 256}

@@ -69,7 +69,7 @@ def memory(material: Material, dtype: str) -> Job:
     return Job(
         sizes=f"{material.sizes}; two steps",
         variants=[
-            variant("transformers", "the tutorials' loop", "transformers"),
+            variant("transformers", "the usual loop", "transformers"),
             variant("transformers again", "the same again", "transformers"),
             variant("minibert", "minibert's optimizer_step", "minibert"),
         ],

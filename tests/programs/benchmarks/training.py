@@ -85,7 +85,7 @@ def _same_steps(
     return Job(
         sizes=f"{material.sizes}, in random order, {padding(batches)}",
         variants=[
-            reference("transformers", "the tutorials' loop, AdamW as torch gives it"),
+            reference("transformers", "the usual loop, AdamW as torch gives it"),
             reference("transformers again", "the same again"),
             reference("transformers with fused AdamW", "AdamW(fused=True), as minibert", fused=True),
             minibert_steps("the plain lesson", "minibert's optimizer_step", ours(folder), batches, dtype),
@@ -108,10 +108,10 @@ def reference_loop(
     fused: bool = False,
     clip: bool = True,
 ) -> Variant:
-    """The loop that the tutorials write, with transformers' model and schedule.
+    """The loop that published examples write, with transformers' model and schedule.
 
     `batches` is gone through once a round; a DataLoader makes its batches inside the clock. The
-    tutorials do not clip gradients; minibert and Trainer do.
+    examples do not clip gradients; minibert and Trainer do.
     """
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=fused or None)
@@ -174,7 +174,7 @@ STEPS = {"transformers": _alone_reference, "minibert": _alone_minibert}
 def as_written(material: Material) -> Job:
     """Fine-tuning over some texts, tokenised before, in random order.
 
-    transformers as the tutorials and its documentation write it, in fp32, which is what they do on
+    transformers as its documentation and examples write it, in fp32, which is what they do on
     a CPU; minibert as `minibert train` does it when told nothing.
     """
     folder, size = material.folder, material.batch_size
@@ -194,7 +194,7 @@ def as_written(material: Material) -> Job:
     said = agreement.same_first_step(
         made, BertForSequenceClassification.from_pretrained, folder, [dict(next(iter(loader())))], "fp32"
     )
-    order = f"the tutorials' loop with transformers, shuffled batches of {size}"
+    order = f"the usual loop with transformers, shuffled batches of {size}"
 
     def loop(name: str, what: str, **padding: Any) -> Variant:
         return reference_loop(name, what, made(folder), loader(**padding), "fp32", clip=False)

@@ -29,7 +29,7 @@ def write(tmp_path, name: str, content: str | bytes):
     return path
 
 
-# The real sets, with the counts of their papers and tutorials
+# The real sets, with the counts of their papers and examples
 
 
 def test_emotion(data):

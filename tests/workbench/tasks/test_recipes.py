@@ -1,7 +1,9 @@
-"""Recipes: each as its tutorial says, overridden by options, found wherever it is installed."""
+"""Recipes: each as its original says, overridden by options, found wherever it is installed."""
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,19 +11,20 @@ import pytest
 from minibert.io.errors import ConfigError, DataError
 from minibert.io.files import read_json
 from minibert.workbench import recipes
+from minibert.workbench.arguments import command_line, parse
 from minibert.workbench.cli import main
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
 from minibert.workbench.runs.settings import FAULTS, Settings, check
 
 ROOT = Path(__file__).parents[3]
 
-# What the tutorials print or pass, by hand. Every other setting is minibert's own default.
+# What the originals print or pass, by hand. Every other setting is minibert's own default.
 IMDB = {"train": "stanfordnlp/imdb", "test": "stanfordnlp/imdb"}
 CHINESE = dict.fromkeys(("train", "validation", "test"), "lansinuote/ChnSentiCorp")
 EMOTION = {part: f"dair-ai/emotion:split/{part}" for part in ("train", "validation", "test")}
 TRAINER = {"warmup": 0.0, "schedule": "linear", "clip_norm": 1.0}  # transformers' defaults
 UNCLIPPED = 1e9
-TUTORIALS = {
+ORIGINALS = {
     "imdb-finetune": {
         **IMDB,
         "model": "google-bert/bert-base-uncased",
@@ -157,7 +160,7 @@ TUTORIALS = {
         "weight_decay": 0.0,
     },
 }
-WITHOUT_TUTORIAL = (recipes.DEFAULT, "minibert-small", "minibert-small-long")
+WITHOUT_ORIGINAL = (recipes.DEFAULT, "minibert-small", "minibert-small-long")
 FILES_ALONE = {"wnut17"}  # the data set of the Hub is a program
 SCORES = {
     "imdb-finetune": 0.9230,
@@ -191,24 +194,24 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_all_are_there():
-    assert recipes.names() == sorted({*TUTORIALS, *WITHOUT_TUTORIAL})
+    assert recipes.names() == sorted({*ORIGINALS, *WITHOUT_ORIGINAL})
 
 
-@pytest.mark.parametrize("name", TUTORIALS)
-def test_a_recipe_has_the_values_of_its_tutorial(name):
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_a_recipe_has_the_values_of_its_original(name):
     recipe = recipes.load(name)
     values = recipe.values()
     revision = values.pop("revision")
     assert len(revision) == 40 and int(revision, 16)
-    assert values == {**TUTORIALS[name], "recipe": name}
+    assert values == {**ORIGINALS[name], "recipe": name}
     check(Settings(**({"train": "x"} if name in FILES_ALONE else {}), **recipe.values()))
-    assert recipe.tutorial.get("score") == SCORES[name]
-    assert recipe.tutorial.keys() >= {"model", "data", "measure"}
-    assert list(recipe.faults_of_the_tutorial) == THEIR_FAULTS.get(name, [])
+    assert recipe.original.get("score") == SCORES[name]
+    assert recipe.original.keys() >= {"model", "data", "measure"}
+    assert list(recipe.faults_of_the_original) == THEIR_FAULTS.get(name, [])
     assert recipe.title and recipe.repeats.endswith(".")
 
 
-@pytest.mark.parametrize("name", [name for name in TUTORIALS if recipes.load(name).local])
+@pytest.mark.parametrize("name", [name for name in ORIGINALS if recipes.load(name).local])
 def test_the_data_folder_takes_the_place_of_the_hub(name, monkeypatch, tmp_path):
     local = recipes.load(name).local
     for split in ("train", "validation", "test"):
@@ -225,7 +228,7 @@ def test_the_data_folder_takes_the_place_of_the_hub(name, monkeypatch, tmp_path)
             expected = str(tmp_path / expected)
         assert values.get(key) == expected
     assert {key: values[key] for key in values if key not in data | {"revision", "recipe"}} == {
-        key: value for key, value in TUTORIALS[name].items() if key not in data
+        key: value for key, value in ORIGINALS[name].items() if key not in data
     }
     check(Settings(**values))
 
@@ -286,7 +289,7 @@ def test_another_model_removes_the_sizes_of_the_new_one():
 
 
 def test_the_second_part_of_pretraining_continues_the_first():
-    first, second = (recipes.load(name) for name in WITHOUT_TUTORIAL[1:])
+    first, second = (recipes.load(name) for name in WITHOUT_ORIGINAL[1:])
     # A path even where there is no such folder: without "./" it could be a model on the Hub.
     assert second.settings["model"] == f"./{first.settings['output']}"
     assert second.local == first.local  # so that the same documents are held out
@@ -330,7 +333,7 @@ WRONG = {
     "unknown setting": ("[settings]\nepoch = 3", "settings.epoch", "epochs"),
     "recipe in a recipe": ('[settings]\nrecipe = "x"', "settings.recipe", "epochs"),
     "unknown local": ("[local]\nepochs = 3", "local.epochs", "train"),
-    "unknown tutorial": ("[tutorial]\nloss = 3", "tutorial.loss", "score"),
+    "unknown original": ("[original]\nloss = 3", "original.loss", "score"),
     "text for a number": ('[settings]\nepochs = "3"', "settings.epochs", "a whole number"),
     "part for a whole": ("[settings]\nepochs = 1.5", "settings.epochs", "a whole number"),
     "truth for a number": ("[settings]\nepochs = true", "settings.epochs", "a whole number"),
@@ -340,7 +343,7 @@ WRONG = {
     "number for text": ("[settings]\nmodel = 5", "settings.model", "a string"),
     "a value for a part": ("settings = 3", "settings", "a table"),
     "number for a title": ("title = 3", "title", "a string"),
-    "unknown fault": ('faults_of_the_tutorial = ["x"]', "faults_of_the_tutorial", "double-softmax"),
+    "unknown fault": ('faults_of_the_original = ["x"]', "faults_of_the_original", "double-softmax"),
     "a value that breaks a rule": ("[settings]\nepochs = 0", "settings.epochs", "1 or more"),
     "not toml": ("[settings\n", None, ""),
     "unknown command": ('command = "predict"', "command", "pretrain"),
@@ -368,7 +371,7 @@ def test_a_file_that_is_not_a_short_text_is_refused(content, tmp_path):
 def test_an_unknown_name_lists_what_there_is(capsys):
     assert main(["train", "--recipe", "imdb"]) == 2
     message = capsys.readouterr().err
-    assert "There is no recipe 'imdb'." in message and all(name in message for name in TUTORIALS)
+    assert "There is no recipe 'imdb'." in message and all(name in message for name in ORIGINALS)
     assert main(["train", "--recipe", "none.toml"]) == 2
     assert "none.toml could not be read" in capsys.readouterr().err
 
@@ -380,7 +383,41 @@ def test_the_list_names_each_with_its_score_and_faults(capsys):
     assert any("0.923" in line and "batch-means" in line for line in lines)
 
 
-@pytest.mark.parametrize("name", TUTORIALS)
+@pytest.mark.parametrize("name", [*ORIGINALS, *WITHOUT_ORIGINAL])
+def test_a_recipe_prints_as_the_command_it_stands_for(name, capsys):
+    assert main(["recipes", name]) == 0
+    comments, _, command = capsys.readouterr().out.partition("\nminibert ")
+    recipe = recipes.load(name)
+    assert all(line.startswith("# ") for line in comments.splitlines()) and recipe.title in comments
+    assert all(f"--fault {fault}" in comments for fault in recipe.faults_of_the_original)
+    given = parse(shlex.split(command.replace("\\\n", "")))  # as a shell joins lines
+    assert given.command == recipe.command
+    values = recipe.values()
+    if not {"train", "corpus"} & values.keys():  # its files are not on the Hub
+        values |= recipe.local
+    del values["recipe"]
+    assert {key: getattr(given, key) for key in values} == values
+    assert not {item.name for item in fields(recipes.COMMANDS[given.command])} & vars(given).keys() - values.keys()
+
+
+def test_a_command_line_quotes_repeats_and_keeps_every_digit():
+    values = {"train": "my file.csv", "faults": ["last-epoch", "batch-means"], "learning_rate": 1 / 3, "quoting": False}
+    command = command_line(Settings, {**values, "freeze": True, "balanced": False, "sep": ";"})
+    words = shlex.split(command.replace("\\\n", ""))
+    assert words[:2] == ["minibert", "train"]
+    given = vars(parse(words[1:]))
+    assert {key: given[key] for key in values} == values
+    assert given["freeze"] is True and "balanced" not in given and given["sep"] == ";"
+
+
+def test_a_recipe_in_a_file_prints_too_and_an_unknown_one_is_refused(tmp_path, capsys):
+    path = write(tmp_path / "mine.toml", '[settings]\nmodel = "m"\n')
+    assert main(["recipes", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == ["minibert train \\", "    --model m"]
+    assert main(["recipes", "nothing"]) == 2
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
 def test_a_recipe_runs_on_other_data_and_another_model(name, tiny, moods, tmp_path, capsys):
     arguments = ["train", "--recipe", name, "--model", tiny, "--train", moods / "train.csv"]
     arguments += ["--test", moods / "test.csv", "--output", tmp_path / "run"]
@@ -395,9 +432,9 @@ def test_a_recipe_runs_on_other_data_and_another_model(name, tiny, moods, tmp_pa
     assert settings["epochs"] == (3 if name == "emotion-probe" else 1)
     assert settings["revision"] is None and settings["validation"] is None
     for key in ("learning_rate", "batch_size", "probe", "schedule"):
-        assert key not in TUTORIALS[name] or settings[key] == TUTORIALS[name][key]
+        assert key not in ORIGINALS[name] or settings[key] == ORIGINALS[name][key]
 
 
-def test_the_faults_of_tutorials_can_be_made():
-    for name in TUTORIALS:
-        assert set(recipes.load(name).faults_of_the_tutorial) <= FAULTS.keys()
+def test_the_faults_of_originals_can_be_made():
+    for name in ORIGINALS:
+        assert set(recipes.load(name).faults_of_the_original) <= FAULTS.keys()
