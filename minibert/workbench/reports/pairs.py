@@ -54,22 +54,27 @@ class Pair:
     only_second: tuple[Row, ...] = ()
 
     def sentence(self) -> str:
-        """The result in one sentence."""
+        """The result in a sentence or two: the main metric, then those whose verdict is another."""
         if not self.differences or self.p is None:
             return f"{self.first} and {self.second} were not tested: {self.test}."
-        metric, found = next(iter(self.differences.items()))
+        (metric, found), *others = self.differences.items()
         p = self.p if self.corrected is None else self.corrected
-        if p >= LEVEL:
-            return (
-                f"No significant difference: {self.second} - {self.first} is {found.value:+.4f} "
-                f"({_interval(found)}), {_p(p)}."
-            )
-        better, low, high = self.second, found.low, found.high
-        if (found.value > 0) != HIGHER_IS_BETTER.get(metric, True):
-            better = self.first
-        if found.value < 0:
-            low, high = -high, -low
-        return f"{better} is better by {abs(found.value):.4f} ({low:.4f} to {high:.4f}), {_p(p)}."
+        better = self._better(metric, found, p)
+        start = f"No significant difference in {metric}" if better is None else f"{better} has the better {metric}"
+        corrected = "" if p == self.p else ", corrected"
+        text = f"{start}: {self.second} - {self.first} is {found.value:+.4f} ({_interval(found)}), {_p(p)}{corrected}."
+        if (p < LEVEL) != (found.low > 0 or found.high < 0):
+            text += " The interval alone would say otherwise."
+        for name, each in others:
+            winner = self._better(name, each, each.p)
+            text += f" But {winner} has the better {name}." if winner not in (None, better) else ""
+        return text
+
+    def _better(self, metric: str, found: Difference, p: float) -> str | None:
+        """The column that is better by a metric, if p and the interval say that one is."""
+        if not p < LEVEL or found.low <= 0 <= found.high:
+            return None
+        return self.second if (found.value > 0) == HIGHER_IS_BETTER.get(metric, True) else self.first
 
     def lines(self) -> Iterator[str]:
         """The whole result as lines of text."""
@@ -84,6 +89,8 @@ class Pair:
             values = [
                 (name, f"{found.value:+.4f}", _interval(found), _p(found.p)) for name, found in self.differences.items()
             ]
+            if self.p is not None:  # that of the main metric may come from another test than its interval
+                values[0] = (*values[0][:-1], _p(self.p))
             yield from _indented(values, ("", f"{second} - {first}", "95% interval", ""))
         if self.p is not None:
             yield f"  {self.test}: {_p(self.p)}"

@@ -118,9 +118,40 @@ def test_a_planted_difference_is_found_whatever_the_order_of_the_rows(two, label
     gain = float(right[:, 1].mean() - right[:, 0].mean())
     assert pair.differences["accuracy"].value == pytest.approx(gain, abs=1e-9)
     assert pair.differences["accuracy"].low > 0.05
-    assert pair.sentence().startswith(f"B is better by {gain:.4f} (")
+    assert pair.sentence().startswith(f"B has the better accuracy: B - A is {gain:+.4f} (")
     [back] = compare(two[::-1]).pairs
-    assert back.p == pair.p and back.sentence().startswith(f"A is better by {gain:.4f} (")
+    assert back.p == pair.p and back.sentence().startswith(f"A has the better accuracy: B - A is {-gain:+.4f} (")
+
+
+def test_a_headline_names_its_metric_and_the_metrics_that_say_otherwise(tmp_path):
+    """The second run gives up a rare class: as accurate as the first, and far worse in macro F1."""
+    truth = ["calm"] * 380 + ["angry"] * 20
+    first = ["calm"] * 360 + ["angry"] * 40
+    runs = [
+        write_run(tmp_path / name, example_rows(truth, predicted), labels=["angry", "calm"])
+        for name, predicted in (("a", first), ("b", ["calm"] * 400))
+    ]
+    [pair] = compare(runs).pairs
+    assert pair.p == 1 and pair.differences["macro_f1"].high < 0
+    assert pair.sentence().startswith("No significant difference in accuracy: B - A is +0.0000 (")
+    assert "But A has the better macro_f1." in pair.sentence()
+
+
+def test_a_headline_and_its_table_give_the_same_p(tmp_path, labels):
+    """McNemar's exact test and the bootstrap do not agree to the digit; near 0.05 they may disagree."""
+    wrong = [MOODS[(MOODS.index(label) + 1) % 3] for label in labels]
+    first = [wrong[place] if place < 6 else label for place, label in enumerate(labels)]
+    runs = [
+        write_run(tmp_path / "a", example_rows(labels, first)),
+        write_run(tmp_path / "b", example_rows(labels, labels)),
+    ]
+    found = compare([*runs, runs[1]])
+    pair = found.pairs[0]
+    assert pair.p == pytest.approx(0.03125) and pair.corrected > 0.05
+    lines = list(pair.lines())
+    assert "p = 0.094, corrected. The interval alone would say otherwise." in lines[1]
+    [row] = [line for line in lines if line.strip().startswith("accuracy")]
+    assert row.endswith("p = 0.031") and "McNemar's test, exact: p = 0.031" in "\n".join(lines)
 
 
 def test_the_summary_shows_only_the_settings_that_differ(two):
@@ -170,7 +201,7 @@ def test_numbers_are_compared_by_their_correlation(tmp_path):
     [pair] = compare(runs).pairs
     assert pair.counts is None and list(pair.differences) == ["pearson", "mse"]
     assert pair.differences["pearson"].low > 0 > pair.differences["mse"].high
-    assert pair.sentence().startswith("B is better by") and "bootstrap" in pair.test
+    assert pair.sentence().startswith("B has the better pearson: ") and "bootstrap" in pair.test
     assert "B nearer than A" in "\n".join(pair.lines())
 
 
