@@ -30,7 +30,7 @@ from torch import Tensor
 from minibert.base import Model
 from minibert.io.errors import InputError
 from minibert.io.tables import table
-from minibert.study.readout import Readout, from_direction, from_logit, head_names
+from minibert.study.readout import Readout, choose_logit, from_direction, from_logit, head_names
 from minibert.study.sentence import Sentence, in_float64, run, sentence
 from minibert.tokenizer import BertTokenizer
 from minibert.trace import Trace
@@ -188,7 +188,7 @@ def _checked(
         if layer is not None:
             message = "A layer is given without a direction: a logit is a number of the last layer."
             raise InputError(message, key="layer", hint="Give the direction, (D,), along which to read the layer.")
-        back = from_logit(model, tokenizer, given, output, trace, target, position)
+        back = from_logit(model, choose_logit(model, tokenizer, given, output, target, position), output, trace)
     else:
         back = from_direction(model, given, trace, direction, position, layer)
     result = _account(model, given, trace, back)

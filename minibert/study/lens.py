@@ -26,7 +26,7 @@ from minibert.io.tables import table
 from minibert.layout import Layout
 from minibert.outputs import Encoded
 from minibert.study.pictures import Picture, grid
-from minibert.study.sentence import Sentence, labels_of, run, sentence
+from minibert.study.sentence import Sentence, in_eval, labels_of, run, sentence
 from minibert.tokenizer import BertTokenizer
 from minibert.trace import Scope, Trace
 
@@ -125,16 +125,11 @@ def head_logits(model: ModelWithHead, states: Tensor, layout: Layout) -> Tensor:
 
     The head runs without dropout; the model is left as it was.
     """
-    modes = [(part, part.training) for part in model.modules()]
     scope = Scope(layout)
-    try:
-        model.eval()
+    with in_eval(model):
         pooler = model.body.pooler
         pooled = None if pooler is None else pooler(layout.first_tokens(states), scope)  # (1, D)
         logits, _ = model.answer(Encoded(states, pooled, scope, Trace()))
-    finally:
-        for part, mode in modes:
-            part.training = mode
     logits = logits[0] if isinstance(model, BertForPreTraining) else logits
     return logits[0] if logits.dim() == 3 else logits  # (S, V), or (1, C)
 

@@ -74,50 +74,86 @@ def from_direction(
     return Readout(what, (trace[name][at] @ direction).item(), at, layer, direction)
 
 
-def from_logit(
-    model: Model, tokenizer: BertTokenizer, given: Sentence, output: Any, trace: Trace,
-    target: int | str | None, position: int | str | None,
-) -> Readout:  # fmt: skip
-    """Walks back through the head, from a logit to the last hidden state."""
-    layers = model.config.num_hidden_layers
-    if isinstance(model, (heads.BertForMaskedLM, heads.BertForPreTraining)):
-        lm_head = model.head if isinstance(model, heads.BertForMaskedLM) else model.masked_lm
-        prefix, logits = head_names(model)[0].removesuffix("*"), output.logits
-        logits = logits if isinstance(model, heads.BertForMaskedLM) else logits[0]  # (1, S, V)
-        at = _mask_or(given, position)
-        number = _piece_number(tokenizer, logits[0, at], target)
-        word_table = model.body.embeddings.word.weight if lm_head.decoder is None else lm_head.decoder.weight  # (V, D)
-        [piece] = tokenizer.tokens([number])
-        what = f"logit of {piece!r} at {given.tokens[at]} ({at})"
-        back = Readout(what, logits[0, at, number].item(), at, layers, word_table[number])
-        back.biases[f"{prefix}decoder"] = lm_head.bias[number].item()
-        back.through_norm(f"{prefix}norm", lm_head.norm, trace[f"{prefix}activation"][at])
-        back.through_activation(lm_head.activation, trace[f"{prefix}dense"][at])
-        back.through_linear(f"{prefix}dense", lm_head.dense)
-        return back
-    over_tokens = isinstance(model, (heads.BertForTokenClassification, heads.BertForQuestionAnswering))
+@dataclass(frozen=True)
+class Logit:
+    """Which of a model's logits is meant.
+
+    Attributes:
+        what: the same in words.
+        number: of the class, or the id of the piece.
+        column: the position, for heads over tokens; else None.
+    """
+
+    what: str
+    number: int
+    column: int | None
+
+    def of(self, output: Any) -> Tensor:
+        """(B,) the logit of each row of a model's output."""
+        logits = answers(output)  # (B, S, V), or (B, C)
+        return logits[:, self.number] if self.column is None else logits[:, self.column, self.number]  # (B,)
+
+
+def answers(output: Any) -> Tensor:
+    """The logits of a model's output, (B, S, V) or (B, C); of both pre-training heads, the masked-LM one's."""
+    return output.logits[0] if isinstance(output.logits, tuple) else output.logits
+
+
+def choose_logit(
+    model: Model, tokenizer: BertTokenizer, given: Sentence, output: Any,
+    target: int | str | None = None, position: int | str | None = None,
+) -> Logit:  # fmt: skip
+    """The logit of a target at a position: by default the largest, and for masked LM at the first [MASK].
+
+    Raises:
+        InputError: the model has no such class, piece or position, or needs one and has not been given it.
+    """
+    kind = type(model).__name__
     if not isinstance(model, heads.ModelWithHead) or isinstance(model, heads.BertForMultipleChoice):
-        message = f"A {type(model).__name__} has no logits that are read from one sentence."
-        raise InputError(message, key="direction", hint="Give a direction (D,) and a position.")
-    if over_tokens and position is None:
-        raise InputError(f"A {type(model).__name__} needs the position of the logit.", key="position")
-    if not over_tokens and position is not None:
-        raise InputError(f"A {type(model).__name__} reads [CLS] alone, so it takes no position.", key="position")
-    at = 0 if position is None else given.column(position)
-    logits = output.logits[0, at] if over_tokens else output.logits[0]  # (C,)
-    labels = labels_of(model)
-    number = int(logits.argmax()) if target is None else label_number(labels, target)
-    what = f"logit of {[*labels][number]}" + (f" at {given.tokens[at]} ({at})" if over_tokens else "")
-    head: Any = model.head
+        message = f"A {kind} has no logits that are read from one sentence."
+        raise InputError(message, key="model", hint="Open the checkpoint as BertForMaskedLM or as a classifier.")
+    logits = answers(output)[0]  # (S, V), or (C,)
+    if logits.dim() == 1 and position is not None:
+        raise InputError(f"A {kind} reads [CLS] alone, so it takes no position.", key="position")
+    masked_lm = isinstance(model, (heads.BertForMaskedLM, heads.BertForPreTraining))
+    if masked_lm and position is None and "[MASK]" in given.tokens:
+        position = given.tokens.index("[MASK]")
+    if logits.dim() == 2 and position is None:
+        hint = "Give the number of a column" + (", or write [MASK] for a word." if masked_lm else ".")
+        raise InputError(f"A {kind} has an answer at each piece, so a position is needed.", key="position", hint=hint)
+    column = None if position is None else given.column(position)
+    row = logits if column is None else logits[column]  # (V,) or (C,)
+    if target is None:
+        number = int(row.argmax())
+    else:
+        number = _piece_number(tokenizer, target) if masked_lm else label_number(labels_of(model), target)
+    name = repr(tokenizer.tokens([number])[0]) if masked_lm else [*labels_of(model)][number]
+    where = "" if column is None else f" at {given.tokens[column]} ({column})"
+    return Logit(f"logit of {name}{where}", number, column)
+
+
+def from_logit(model: Model, logit: Logit, output: Any, trace: Trace) -> Readout:
+    """Walks back through the head, from a logit to the last hidden state."""
+    at = logit.column or 0
+    head: Any = model.masked_lm if isinstance(model, heads.BertForPreTraining) else model.head
     pooler: Any = model.body.pooler
-    one = torch.zeros_like(logits)  # (C,)
-    one[number] = 1.0
-    back = Readout(what, logits[number].item(), at, layers, one)
-    back.through_linear("head.classifier", head.classifier)
+    value = logit.of(output).item()
+    back = Readout(logit.what, value, at, model.config.num_hidden_layers, torch.empty(0))
+    if isinstance(head, heads.MaskedLMHead):
+        prefix = head_names(model)[0].removesuffix("*")
+        table = model.body.embeddings.word if head.decoder is None else head.decoder
+        back.direction = table.weight[logit.number]  # (D,)
+        back.biases[f"{prefix}decoder"] = head.bias[logit.number].item()
+        back.through_norm(f"{prefix}norm", head.norm, trace[f"{prefix}activation"][at])
+        back.through_activation(head.activation, trace[f"{prefix}dense"][at])
+        back.through_linear(f"{prefix}dense", head.dense)
+        return back
+    back.direction = head.classifier.weight[logit.number]  # (D,)
+    back.biases["head.classifier"] = head.classifier.bias[logit.number].item()
     if getattr(head, "dense", None) is not None:  # DistilBERT's rows
         back.through_activation(torch.relu, trace["head.dense"][0])
         back.through_linear("head.dense", head.dense)
-    elif not over_tokens:
+    elif logit.column is None:
         back.through_activation(torch.tanh, trace["pooler.dense"][0])
         back.through_linear("pooler.dense", pooler.dense)
     return back
@@ -131,20 +167,11 @@ def head_names(model: Model) -> tuple[str, ...]:
     return names if model.body.pooler is None else (*names, "pooler.*")
 
 
-def _mask_or(given: Sentence, position: int | str | None) -> int:
-    if position is None and "[MASK]" not in given.tokens:
-        message = "The text has no [MASK], so a position is needed."
-        raise InputError(message, key="position", hint="Give the number of a column, or write [MASK] for a word.")
-    return given.tokens.index("[MASK]") if position is None else given.column(position)
-
-
-def _piece_number(tokenizer: BertTokenizer, logits: Tensor, target: int | str | None) -> int:
-    """The id of a piece, by default of the one with the largest of the logits (V,)."""
-    if target is None:
-        return int(logits.argmax())
+def _piece_number(tokenizer: BertTokenizer, target: int | str) -> int:
+    """The id of a piece."""
     if isinstance(target, str) and target not in tokenizer.vocabulary:
         raise InputError(f"{target!r} is not a piece of this vocabulary.", key="target")
     number = tokenizer.vocabulary[target] if isinstance(target, str) else target
-    if not 0 <= number < len(logits):
-        raise InputError(f"There is no id {number}: the vocabulary has {len(logits)}.", key="target")
+    if not 0 <= number < tokenizer.vocab_size:
+        raise InputError(f"There is no id {number}: the vocabulary has {tokenizer.vocab_size}.", key="target")
     return number

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minibert.base import Model
 from minibert.heads import BertForNextSentencePrediction, BertForQuestionAnswering
@@ -58,14 +60,19 @@ def sentence(tokenizer: BertTokenizer, text: str, pair: str | None = None, model
 
 
 def run(model: Model, inputs: dict[str, Tensor], *read: str, **trace: Any) -> tuple[Any, Trace]:
-    """Runs a model without dropout and gradients; returns its output and the trace of the names to `read`.
+    """Runs a model without dropout and gradients; returns its output and the trace of the names to `read`."""
+    tracing = Trace(*read, **trace)
+    with in_eval(model), torch.no_grad():
+        return model(**inputs, trace=tracing), tracing
 
-    The model is left in the mode, training or evaluation, that it was in.
-    """
-    tracing, modes = Trace(*read, **trace), [(part, part.training) for part in model.modules()]
+
+@contextmanager
+def in_eval(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, no dropout, for a while; afterwards each module is back in the mode that it was in."""
+    modes = [(part, part.training) for part in model.modules()]
     try:
-        with torch.no_grad():
-            return model.eval()(**inputs, trace=tracing), tracing
+        model.eval()
+        yield
     finally:
         for part, mode in modes:
             part.training = mode
