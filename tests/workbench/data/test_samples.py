@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from itertools import product
 
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
@@ -13,36 +15,73 @@ from minibert.io.errors import DataError
 from minibert.workbench.data.corpora import read
 from minibert.workbench.data.sources import SAMPLES
 
+# A construction, and how many of each class it has at least: none belongs to one class.
+CONSTRUCTIONS = {
+    r"^what an? ": 10,
+    r"!": 25,
+    r"\bbut\b": 60,
+    r"\b(not|never|no|nothing|nobody)\b|n't\b": 150,
+    r"\bi (had |had been )?(expected|hoped|thought|feared)\b": 5,
+    r"^my ": 30,
+    r"^the ": 60,
+    r"^(i|we) ": 100,
+    r"^(it|they|this) ": 40,
+    r"^(\S+ ?){1,4}$": 50,
+}
 
-def rows(split: str) -> list[dict[str, str]]:
-    lines = (SAMPLES / f"reviews_{split}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+
+def rows(name: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (SAMPLES / name).read_text(encoding="utf-8").splitlines()]
 
 
-TRAIN, TEST = rows("train"), rows("test")
+TRAIN, TEST = rows("reviews_train.jsonl"), rows("reviews_test.jsonl")
 TEXTS = [row["text"] for row in TRAIN + TEST]
 
 
-def test_every_domain_has_as_many_of_each_class():
-    for split, each in ((TRAIN, 15), (TEST, 5)):
-        counts = Counter((row["domain"], row["label"]) for row in split)
-        assert len(counts) == 40 and set(counts.values()) == {each}
-    assert (len(TRAIN), len(TEST)) == (600, 200)
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text in lower case, without punctuation and apostrophes."""
+    return tuple(re.findall("[a-z0-9]+", re.sub("['\u2019]", "", text.lower())))
+
+
+@pytest.mark.parametrize("split", [TRAIN, TEST], ids=["train", "test"])
+def test_classes_are_balanced_in_every_part_and_domain(split):
+    for key in ("part", "domain"):
+        counts = Counter((row[key], row["label"]) for row in split)
+        for value in {row[key] for row in split}:
+            negative, positive = (counts[value, label] for label in ("negative", "positive"))
+            assert abs(negative - positive) <= 2 + 0.1 * negative, value
+    assert {row["part"] for row in split} == {"plain", "hard"}
 
 
 def test_no_review_occurs_twice_or_nearly_so_in_both_parts():
-    assert len({" ".join(text.lower().split()) for text in TEXTS}) == len(TEXTS)
+    assert len({words(text) for text in TEXTS}) == len(TEXTS)
     vectors = TfidfVectorizer().fit_transform(TEXTS)
     likeness = vectors[: len(TRAIN)] @ vectors[len(TRAIN) :].T
     assert likeness.max() < 0.65
+    sets = [frozenset(words(text)) for text in TEXTS]
+    for one, other in product(sets[: len(TRAIN)], sets[len(TRAIN) :]):
+        assert len(one & other) < 0.5 * len(one | other), (one, other)
+
+
+def test_none_is_a_sentence_of_the_separate_test():
+    """The plain sentences judge what was trained on the samples; the authors of these have not seen them."""
+    separate = {words(row["text"]) for row in rows("plain_test.jsonl")}
+    assert len(separate) == 100 and not separate & {words(text) for text in TEXTS}
 
 
 def test_characters_and_lengths():
     allowed = set("\u2018\u2019\u201c\u201d") | {chr(code) for code in range(32, 127)}
     assert all(set(text) <= allowed and text == text.strip() for text in TEXTS)
-    words = sorted(len(text.split()) for text in TEXTS)
-    assert words[0] >= 2 and words[-1] <= 60
-    assert sum(n < 10 for n in words) >= 100 and sum(n >= 30 for n in words) >= 60
+    lengths = sorted(len(text.split()) for text in TEXTS)
+    assert lengths[0] >= 2 and lengths[-1] <= 60
+    assert sum(n < 10 for n in lengths) >= 400 and sum(n >= 20 for n in lengths) >= 200
+
+
+@pytest.mark.parametrize("construction", CONSTRUCTIONS)
+def test_no_construction_belongs_to_one_class(construction):
+    found = Counter(row["label"] for row in TRAIN + TEST if re.search(construction, row["text"].lower()))
+    assert min(found["negative"], found["positive"]) >= CONSTRUCTIONS[construction], found
+    assert max(found.values()) <= 1.5 * min(found.values()) + 3, found
 
 
 def test_they_are_neither_trivial_nor_impossible():
