@@ -48,8 +48,7 @@ def test_ablation_finds_the_planted_head_and_no_other():
 @pytest.mark.parametrize(
     ("family", "name"), [("bert", "BertForMaskedLM"), ("distilbert", "BertForSequenceClassification")]
 )
-def test_zero_ablation_is_what_zero_weights_do(case):
-    family, name = case
+def test_zero_ablation_is_what_zero_weights_do(family, name):
     _, model = pair(family, name)
     tokenizer = TOKENIZERS[family]
     result = ablate(model, tokenizer, TEXT, target=1, progress=False)
