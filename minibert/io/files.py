@@ -39,6 +39,7 @@ _FIELDS = {"dtype", "shape", "data_offsets"}
 _NAMED_BY_SAFETENSORS = re.compile(r"""(?:tensor `|InvalidOffset\(")(.*)[`"]""", re.DOTALL)
 
 MANIFEST = "manifest.json"
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @contextlib.contextmanager
@@ -243,9 +244,25 @@ def read_bytes(path: str | Path, error: type[MinibertError] = CheckpointError, *
         size = size_of_file(path, error)
         if size > largest:
             raise error(f"{path} has {size} bytes, and at most {largest} are read.", path=path)
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as problem:
         raise error(f"{path} could not be read: {problem.strerror}.", path=path) from problem
+    require_content(path, content, error)
+    return content
+
+
+def require_content(path: Path, head: bytes, error: type[MinibertError] = CheckpointError) -> None:
+    """Refuses the few lines that stand for a large file in a Git repository, by the file's first bytes.
+
+    Raises:
+        error: (the class given) it is such a pointer.
+    """
+    if head.startswith(_LFS_POINTER):
+        raise error(
+            f"{path} is a Git LFS pointer, not the file that it stands for.",
+            path=path,
+            hint="Fetch the file: run git lfs pull in its repository.",
+        )
 
 
 def size_of_file(path: Path, error: type[MinibertError] = CheckpointError) -> int:
@@ -420,6 +437,7 @@ def _check_header_json(path: Path) -> int:
     try:
         whole = size_of_file(path)
         with path.open("rb") as file:
+            require_content(path, file.peek(64))
             size = int.from_bytes(file.read(8), "little")
             if whole < 8 or size > whole - 8:
                 raise _damaged(path, f"its header needs {8 + size} bytes of {whole}", "header")

@@ -3,7 +3,7 @@
 One call reads any of them:
 
     read("train.txt", sep=";", names=["text", "label"])     separated values without a header
-    read("train.tsv", text="text_a")                         with a header; .csv, .tsv, .jsonl, .gz
+    read("train.tsv", text="text_a")                         with a header; .csv, .tsv, .json, .gz
     read("aclImdb", split="train")                           a folder with pos/ and neg/
     read("train.conll.gz")                                   a word and its tag on each line
     read("train.json")                                       questions and answers, as in SQuAD
@@ -155,11 +155,12 @@ def read(
         format: a name in FORMATS: "csv", "tsv", "jsonl", "parquet", "conll" (a word and its tag on
             each line, a blank line after each sentence), "squad" (JSON as SQuAD has it), "lines" (a
             text on each line, no labels) or "folder" (a text in each file, its folder its label).
-            The default is by the file's ending; `.txt` is "lines" unless `sep` or `names` is given.
+            The default is by the file's ending, in capitals or not; `.txt` is "lines" unless `sep`
+            or `names` is given, and `.json` is told by its content (see json_tables.py).
         sep: what separates the columns; by default "," in csv, a tab in tsv and conll.
         names: the columns of a csv or tsv file that has no header line.
-        quoting: whether a '"' in a csv or tsv file quotes; by default in `.csv` files only, so that
-            a '"' in a tab-separated review is just a '"'.
+        quoting: whether a '"' in a csv or tsv file quotes; by default in `.csv` files, and in others
+            where every '"' stands as a program puts them, at both ends of a cell or doubled inside.
         text, text_pair, label: the columns to read. `label=None` reads texts without labels. A
             text that is a list of words (jsonl, parquet) has a list of tags for a label. With
             `choices` a second text is put before each of them, as SWAG has it. With

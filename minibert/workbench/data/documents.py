@@ -202,7 +202,7 @@ def _of_file(path: Path, column: str) -> list[Document]:
             path=path,
             hint="Text without labels is read from these.",
         )
-    read = readers.one_text if kind[1] == "txt" else readers.json_lines
+    read = readers.one_text if kind[1] == "txt" else readers.json_table
     records = list(read(path, readers.Options(readers.Columns(column, label=None))))
     if not records:
         raise DataError(f"{path} is empty.", path=path)

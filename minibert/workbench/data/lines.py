@@ -1,19 +1,24 @@
 """Lines of text files, read one by one: no file fills the memory, and every fault has a place.
 
-A line has a largest length, and so has what a packed file unpacks to.
+A line has a largest length, and so has what a packed file unpacks to. What a file is, packed, UTF-16
+(as Excel writes it) or not text at all, is told by its first bytes, not by its name.
 """
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import gzip
+import io
 import itertools
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from minibert.io.errors import DataError
-from minibert.io.files import size_of_file
+from minibert.io.files import require_content, size_of_file
 
 # Bytes. A text of a million characters, the longest that is tokenised, takes 12 MB of JSON at most.
 LONGEST_LINE = 32 * 2**20
@@ -24,16 +29,26 @@ _MOST_UNPACKED = 200
 _NEVER_TOO_MUCH = 100 * 2**20
 BYTES_OF_A_LINE = 100
 
+# How files begin that are not text -> what they are, and what to do about it.
+_NOT_TEXT = {
+    rb"PK\x03\x04": ("a zip archive or an Excel workbook", "Unpack it, or save the sheet as CSV UTF-8."),
+    rb"\xd0\xcf\x11\xe0": ("an Excel workbook", "Save the sheet as CSV UTF-8."),
+    rb"BZh[1-9]1AY&SY|\xfd7zXZ|\x28\xb5\x2f\xfd": ("packed by another program than gzip", "Unpack it."),
+    rb"PAR1": ("a parquet file", "Say so: format='parquet' (on the command line --format parquet)."),
+    rb"%PDF-": ("a PDF document", "Save its text as plain text."),
+}
+
 
 class Place(NamedTuple):
-    """Where something stands in a file: on a line, or inside its JSON."""
+    """Where something stands in a file: on a line (or in a row, the `unit`), or inside its JSON."""
 
     path: Path
     line: int | None = None
     inside: str = ""
+    unit: str = "line"
 
     def __str__(self) -> str:
-        line = "" if self.line is None else f", line {self.line}"
+        line = "" if self.line is None else f", {self.unit} {self.line}"
         return f"{self.path}{line}{self.inside}"
 
     @property
@@ -51,29 +66,60 @@ class Place(NamedTuple):
     def fault(self, what: str, *, key: str | None = None, hint: str | None = None) -> DataError:
         """The error of what is wrong here; `what` continues the sentence."""
         if key is None and self.line is not None:
-            key = f"line {self.line}"
+            key = f"{self.unit} {self.line}"
         return DataError(f"{self} {what}", path=self.path, key=key, hint=hint)
 
 
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A text file, unpacked if it was packed by gzip, whose `read` and `readline` give UTF-8.
+
+    Raises:
+        DataError: it cannot be read, or its first bytes are those of another kind of file.
+    """
+    try:
+        size_of_file(path, DataError)
+        with open(path, "rb") as raw:
+            require_content(path, raw.peek(64), DataError)
+            packed = path.name.lower().endswith(".gz") or raw.peek(2).startswith(b"\x1f\x8b")
+            file: Any = gzip.GzipFile(fileobj=raw) if packed else raw
+            head = file.peek(64)
+            for begins, (what, hint) in _NOT_TEXT.items():
+                if re.match(begins, head):
+                    raise Place(path).fault(f"is {what}.", hint=hint)
+            yield _AsUtf8(file) if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else file
+    except (OSError, EOFError, zlib.error, UnicodeError) as problem:
+        raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
+
+
+class _AsUtf8:
+    """A file in UTF-16, read as UTF-8."""
+
+    def __init__(self, file: Any):
+        self._text = io.TextIOWrapper(file, "utf-16", newline="\n")
+
+    def read(self, size: int) -> bytes:
+        return self._text.read(size).encode()
+
+    def readline(self, size: int) -> bytes:
+        return self._text.readline(size).encode()
+
+
 def raw_lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[tuple[Place, str]]:
-    """Place and text of each line with its end, unpacked if the file ends in .gz.
+    """Place and text of each line with its end.
 
     Only a line feed ends a line. A byte-order mark at the beginning is not part of the text.
     """
     unpacked = 0
-    try:
-        size_of_file(path, DataError)
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            for line in itertools.count(1):
-                raw = file.readline(longest + 1)
-                if not raw:
-                    return
-                unpacked += len(raw) + BYTES_OF_A_LINE
-                check_unpacked(path, unpacked)
-                place = Place(path, line)
-                yield place, _decoded(place, raw, longest)
-    except (OSError, EOFError, zlib.error) as problem:
-        raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
+    with opened(path) as file:
+        for line in itertools.count(1):
+            raw = file.readline(longest + 1)
+            if not raw:
+                return
+            unpacked += len(raw) + BYTES_OF_A_LINE
+            check_unpacked(path, unpacked)
+            place = Place(path, line)
+            yield place, _decoded(place, raw, longest)
 
 
 def lines(path: Path) -> Iterator[tuple[Place, str]]:
@@ -114,6 +160,6 @@ def _decoded(place: Place, raw: bytes, longest: int) -> str:
     except UnicodeDecodeError as problem:
         column = len(raw[: problem.start].decode("utf-8")) + 1
         raise place.column(column).fault(
-            f"is not UTF-8: byte 0x{raw[problem.start]:02x}.", hint="Convert the file (iconv -t utf-8)."
+            f"is not UTF-8: byte 0x{raw[problem.start]:02x}.", hint="Convert the file (iconv -f windows-1252 -t utf-8)."
         ) from problem
     return text.removeprefix("\ufeff") if place.line == 1 else text

@@ -8,14 +8,18 @@ the ending of its files, and its name to FORMATS in runs/settings.py for the com
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from minibert.io.errors import ConfigError, DataError
-from minibert.io.files import size_of_file
+from minibert.io.files import require_content, size_of_file
+from minibert.workbench.data import json_tables
 from minibert.workbench.data.lines import (
     BYTES_OF_A_LINE,
     LONGEST_LINE,
@@ -26,8 +30,6 @@ from minibert.workbench.data.lines import (
     raw_lines,
 )
 from minibert.workbench.data.records import Columns, Record, question, record, require_columns, require_once
-
-LONGEST_JSON = 256 * 2**20  # bytes, of a file of questions on one line; SQuAD 2.0 has 42 MB
 
 _ROWS_AT_ONCE = 64  # of a parquet file, where a few bytes can stand for many long texts
 
@@ -42,7 +44,7 @@ class Options:
         columns: the columns to read.
         sep: what separates columns; None for the usual of the format.
         names: the columns of a table without a header line.
-        quoting: whether a '"' quotes; None for "in .csv files only".
+        quoting: whether a '"' quotes; None for "in .csv files, and where a table is written so".
     """
 
     columns: Columns = Columns()
@@ -64,36 +66,48 @@ def one_text(path: Path, options: Options) -> Iterator[Record]:
 
 
 def comma_separated(path: Path, options: Options) -> Iterator[Record]:
-    return _separated(path, options, options.sep or ",")
+    return _separated(path, options, ",")
 
 
 def tab_separated(path: Path, options: Options) -> Iterator[Record]:
-    return _separated(path, options, options.sep or "\t")
+    return _separated(path, options, "\t")
 
 
-def _separated(path: Path, options: Options, sep: str) -> Iterator[Record]:
+def _separated(path: Path, options: Options, usual: str) -> Iterator[Record]:
     """Values with a separator between them; a header line, unless the names are given."""
-    quoting = ".csv" in path.suffixes if options.quoting is None else options.quoting
+    content = lines(path)
+    first = next(content)
+    stated = _SEP_OF_EXCEL.fullmatch(first[1])
+    sep = (options.sep or (stated[1] if stated else usual)).replace("\\t", "\t")
+    first = next(content, first) if stated else first
+    quoting = options.quoting
+    if quoting is None:
+        quoting = ".csv" in path.name.lower() or _is_quoted(path, sep, by_default=usual == ",")
     if quoting and (len(sep) != 1 or sep in '"\r\n'):
         raise ConfigError(
             f"The separator is {sep!r}, and has to be one character in a file where '\"' quotes.",
             key="sep",
             hint="quoting=False (on the command line --no-quoting) takes any.",
         )
-    rows = _quoted_rows(path, sep) if quoting else _split_rows(path, sep)
+    content = itertools.chain([first], content)
+    rows = _quoted_rows(content, first[0], sep) if quoting else ((place, row.split(sep)) for place, row in content)
     names = options.names
     if names is None:
-        place, names = next(rows)
-        if not "".join(names).strip():
+        place, header = next(rows)
+        names = [name.strip() for name in header]
+        if not any(names):
             raise empty_line(place)
-        require_once(place, names)
-        require_columns(place, names, options.columns, hint=_NO_HEADER)
-    empty = True
+        require_once(place, names, options.columns.wanted)
+        require_columns(place, names, options.columns, hint=_hint_at_separator(first[1], sep) or _NO_HEADER)
+    empty, blank = True, None
     for place, row in rows:
+        if len(row) != len(names) and not "".join(row).strip() and len(row) < 2:
+            blank = blank or place  # at the end of a file they do no harm
+            continue
+        if blank is not None:
+            raise empty_line(blank)
         empty = False
         if len(row) != len(names):
-            if len(row) < 2 and not "".join(row).strip():
-                raise empty_line(place)
             raise place.fault(
                 f"has {len(row)} columns, not {len(names)}.", hint=f"Is {sep!r} the separator, and does a text hold it?"
             )
@@ -102,20 +116,67 @@ def _separated(path: Path, options: Options, sep: str) -> Iterator[Record]:
         raise Place(path).fault("has a header line and no rows.")
 
 
-def _split_rows(path: Path, sep: str) -> Iterator[tuple[Place, list[str]]]:
-    for place, row in lines(path):
-        yield place, row.split(sep)
+_SEP_OF_EXCEL = re.compile(r"sep=(.)", re.IGNORECASE)  # on the first line, for Excel alone
 
 
-def _quoted_rows(path: Path, sep: str) -> Iterator[tuple[Place, list[str]]]:
+def _hint_at_separator(header: str, sep: str) -> str:
+    """What to say where another separator is more frequent in a header line."""
+    other = max(",;\t|", key=header.count)
+    if header.count(other) <= header.count(sep):
+        return ""
+    return f"Do {other!r} separate the columns? Then say sep={other!r} (on the command line --sep {other!r})."
+
+
+def _is_quoted(path: Path, sep: str, by_default: bool) -> bool:
+    """Whether the '"' of a table are those of a program that quotes cells, and not of its texts.
+
+    A program opens and closes cells with them, and doubles those inside. One '"' elsewhere, as in
+    GLUE's tables, and all are plain characters. Programs quote either the cells that have to be
+    quoted (they hold a separator, a line feed or a '"') or all texts. Where only some cells stand
+    in quotes, and none had to, either reading may be right: a warning says which one is taken.
+    """
+    cell = rf'"[^"]*+(?:""[^"]*+)*+"|[^"{re.escape(sep)}]*+'
+    whole_row = re.compile(rf"(?:{cell})(?:{re.escape(sep)}(?:{cell}))*+")
+    parts: list[str] = []  # the lines of a row
+    opened = rows = quoted = 0
+    needed = False
+    for _, line in lines(path):
+        parts.append(line)
+        opened += line.count('"')
+        if opened % 2:
+            continue  # the cell goes on
+        rows += 1
+        if opened:
+            row = "\n".join(parts)
+            if not whole_row.fullmatch(row):
+                return False
+            quoted += 1
+            needed = needed or any(sep in text or '"' in text or "\n" in text for text in _QUOTED.findall(row))
+        parts, opened = [], 0
+    if parts or not quoted:
+        return False
+    if needed or quoted >= rows - 1:  # the header may have no quotes
+        return True
+    warnings.warn(
+        f"{path} has cells in double quotes, which are {'not ' if by_default else ''}part of the text as it is read; "
+        f"{'--no-quoting keeps' if by_default else '--quoting removes'} them",
+        stacklevel=2,
+    )
+    return by_default
+
+
+_QUOTED = re.compile(r'"([^"]*+(?:""[^"]*+)*+)"')
+
+
+def _quoted_rows(content: Iterable[tuple[Place, str]], first: Place, sep: str) -> Iterator[tuple[Place, list[str]]]:
     """The place where each row begins, and its columns."""
     before = csv.field_size_limit(LONGEST_LINE)
-    rows = csv.reader((line + "\n" for _, line in lines(path)), delimiter=sep, strict=True)
-    place = Place(path, 1)
+    rows = csv.reader((line + "\n" for _, line in content), delimiter=sep, strict=True)
+    place, above = first, (first.line or 1) - 1
     try:
         for row in rows:
             yield place, row
-            place = Place(path, rows.line_num + 1)
+            place = first._replace(line=above + rows.line_num + 1)
     except csv.Error as problem:
         raise place.fault(
             f"cannot be parsed: {problem}.",
@@ -126,27 +187,9 @@ def _quoted_rows(path: Path, sep: str) -> Iterator[tuple[Place, list[str]]]:
         csv.field_size_limit(before)
 
 
-def json_lines(path: Path, options: Options) -> Iterator[Record]:
-    """A JSON object on each line."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) < len(pairs):
-            require_once(place, [key for key, _ in pairs])
-        return values
-
-    decoder = json.JSONDecoder(object_pairs_hook=unique)  # json.loads would make one for each line
-    for place, content in lines(path):
-        if not content.strip():
-            raise empty_line(place)
-        try:
-            values = decoder.decode(content)
-        except json.JSONDecodeError as problem:
-            raise place.column(problem.colno).fault(f"is not JSON: {problem.msg}.") from problem
-        except (ValueError, RecursionError) as problem:  # a number of 5,000 digits; too deep
-            raise place.fault(f"is not JSON: {problem}.") from problem
-        if not isinstance(values, dict):
-            raise place.fault(f"is {type(values).__name__}, not a JSON object.")
+def json_table(path: Path, options: Options) -> Iterator[Record]:
+    """Rows as JSON, an object on each line or in one of the forms in json_tables.py."""
+    for place, values in json_tables.rows(path, options.columns):
         yield record(place, values, options.columns)
 
 
@@ -198,7 +241,7 @@ def squad(path: Path, options: Options) -> Iterator[Record]:
     2.0 is_impossible).
     """
     file = Place(path)
-    content = "".join(text for _, text in raw_lines(path, LONGEST_JSON))
+    content = "".join(text for _, text in raw_lines(path, json_tables.LONGEST_JSON))
     if not content.strip():
         raise file.fault("is empty.")
     try:
@@ -230,8 +273,7 @@ def _items(parent: Any, key: str, place: Place) -> Iterator[tuple[Mapping, Place
         raise place.fault(
             f"has no list {key!r} of objects: it is not in the form of SQuAD.",
             key=key,
-            hint="A .json file is read as questions and answers; a table of texts as JSON is "
-            ".jsonl, an object on each line.",
+            hint="A table of texts as JSON has an object on each line, or is a list of objects.",
         )
     for number, item in enumerate(items):
         yield item, place.item(key, number)
@@ -249,9 +291,11 @@ def parquet(path: Path, options: Options) -> Iterator[Record]:
         ) from problem
     try:
         size_of_file(path, DataError)
+        with open(path, "rb") as beginning:
+            require_content(path, beginning.read(64), DataError)
         file = pyarrow.parquet.ParquetFile(path)
         names = file.schema_arrow.names
-        require_once(Place(path), names)
+        require_once(Place(path), names, columns.wanted)
         require_columns(Place(path, 1), names, columns)
         wanted = [*columns.wanted, *(["id"] if columns.question and "id" in names else [])]
         rows: list[dict[str, Any]] = []
@@ -317,23 +361,23 @@ class Format(NamedTuple):
 
     Attributes:
         read: its function.
-        suffix: what names of such files end in.
+        suffixes: what names of such files end in, in small letters.
         nameless: what such files hold, where columns cannot be chosen by name.
     """
 
     read: Callable[[Path, Options], Iterable[Record]]
-    suffix: str | None = None
+    suffixes: tuple[str, ...] = ()
     nameless: str = ""
 
 
 FORMATS = {
-    "csv": Format(comma_separated, ".csv"),
-    "tsv": Format(tab_separated, ".tsv"),
-    "lines": Format(text_lines, ".txt"),
-    "jsonl": Format(json_lines, ".jsonl"),
-    "parquet": Format(parquet, ".parquet"),
-    "conll": Format(conll, ".conll", "Tagged words"),
-    "squad": Format(squad, ".json", "Questions"),
+    "csv": Format(comma_separated, (".csv",)),
+    "tsv": Format(tab_separated, (".tsv",)),
+    "lines": Format(text_lines, (".txt",)),
+    "jsonl": Format(json_table, (".jsonl", ".json", ".ndjson")),
+    "parquet": Format(parquet, (".parquet",)),
+    "conll": Format(conll, (".conll",), "Tagged words"),
+    "squad": Format(squad, nameless="Questions"),  # a .json file whose content says so
     "folder": Format(one_text),
 }
-SUFFIXES = {format.suffix: name for name, format in FORMATS.items() if format.suffix}
+SUFFIXES = {suffix: name for name, format in FORMATS.items() for suffix in format.suffixes}

@@ -108,11 +108,11 @@ def require_columns(place: Place, names: Collection[str], columns: Columns, hint
             )
 
 
-def require_once(place: Place, names: Sequence[str]) -> None:
-    """Raises DataError for a column name that occurs twice."""
-    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
-    if count > 1:
-        raise place.fault(f"has the column {name!r:.50} twice.", key=name)
+def require_once(place: Place, names: Sequence[str], asked: Collection[str]) -> None:
+    """Raises DataError for a column that is asked for and is there twice; others do no harm."""
+    for name, count in Counter(names).items():
+        if count > 1 and name in asked:
+            raise place.fault(f"has the column {name!r:.50} twice.", key=name)
 
 
 def _are_texts(value: Any) -> bool:

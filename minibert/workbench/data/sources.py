@@ -7,6 +7,8 @@ from pathlib import Path
 
 from minibert.io.errors import DataError
 from minibert.io.source import open_source
+from minibert.workbench.data.json_tables import is_squad
+from minibert.workbench.data.lines import opened
 from minibert.workbench.data.readers import SUFFIXES
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -86,7 +88,7 @@ def _files_of_part(source: str | Path, split: str, revision: str | None) -> File
     found = sorted(
         path
         for path in folder.rglob("*")
-        if path.name.endswith(tuple(endings))
+        if path.name.lower().endswith(tuple(endings))
         and (begins.match(path.name) or path.parent.name == part)
         and path.relative_to(folder).as_posix().startswith(where)
     )
@@ -105,13 +107,16 @@ def _files_of_part(source: str | Path, split: str, revision: str | None) -> File
 
 def format_of(path: Path, is_table: bool) -> str:
     """The format that a file's ending stands for; `is_table` makes a .txt file one of columns."""
-    suffix = Path(path.name.removesuffix(".gz")).suffix
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix == ".txt" and is_table:
         return "csv"
     if suffix not in SUFFIXES:
+        with opened(path):  # it may say itself what it is
+            pass
         raise DataError(
             f"{path} has the ending {suffix!r}, not one of {', '.join(SUFFIXES)}.",
             path=path,
             hint="Say the format (on the command line --format csv, or another).",
         )
-    return SUFFIXES[suffix]
+    found = SUFFIXES[suffix]
+    return "squad" if found == "jsonl" and is_squad(path) else found

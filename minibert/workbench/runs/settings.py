@@ -155,7 +155,9 @@ class Settings(TrainingSettings):
     format: str | None = reading(None, "default: by the name of the file", one_of(FORMATS))
     sep: str | None = reading(None, "what separates columns, such as ';'", metavar="CHAR")
     names: Sequence[str] | None = reading(None, "column names, for a table without a header line")
-    quoting: bool | None = reading(None, 'treat " as a quote character (default: in .csv files)')
+    quoting: bool | None = reading(
+        None, 'treat " as a quote character (default: in .csv files, and in others that are written so)'
+    )
     text: str = reading("text", "column with the text")
     text_pair: str | None = reading(None, "column with the second text of a pair")
     label: str = reading("label", "column with the label")

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minibert.io.errors import ConfigError, DataError
-from minibert.workbench.data import lines, readers
+from minibert.workbench.data import json_tables, lines
 from minibert.workbench.data.corpora import TaggedExample, read
 from minibert.workbench.data.examples import Answer
 from tests.conftest import missing, refused
@@ -54,7 +54,7 @@ def write(tmp_path: Path, name: str, content: str | bytes) -> Path:
         ("a.csv", "words,label\na,x\n", "line 1 has no column 'text'"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n', "line 2 has no column 'label'"),
         ("a.csv", "text,label\na,x\ncaf\xe9,x\n".encode("latin-1"), "line 3, column 4 is not UTF-8"),
-        ("a.csv", "text,label\na,x\n".encode("utf-16"), "line 1, column 1 is not UTF-8"),
+        ("a.csv", "text,label\na,x\n".encode("utf-16")[:-1], "a.csv could not be read"),
         ("a.csv", 'text,label\na,x\n"b,x\nc,x\n', "line 3 cannot be parsed"),
         ("a.csv", 'text,label\na,x\n"b" c,x\n', "line 3 cannot be parsed"),
         ("a.csv", "text,label\na\rb,x\n", "line 2 cannot be parsed"),
@@ -64,7 +64,7 @@ def write(tmp_path: Path, name: str, content: str | bytes) -> Path:
         ("a.csv", "\ntext,label\na,x\n", "line 1 is empty"),
         ("a.tsv", "text\tlabel\na\tx\nb\t\n", "line 3 has no label in the column 'label'"),
         ("a.jsonl", '{"text": "a", "label": "x", "text": "b"}\n', "line 1 has the column 'text' twice"),
-        ("a.jsonl", '{"text": "a", "label": {"x": 1, "x": 2}}\n', "line 1 has the column 'x' twice"),
+        ("a.jsonl", '{"text": "a", "label": {"text": 1, "text": 2}}\n', "line 1 has the column 'text' twice"),
         ("a.jsonl", '{"text": "a", "label": "x"}\n{"text": "b" "label"}\n', "line 2, column 14 is"),
         ("a.jsonl", '{"text": "a", "label": "x"},\n', "line 1, column 28 is not JSON: Extra data"),
         ("a.jsonl", '{"text": ["a"], "label": "x"}\n', "line 1 has ['a'] as 'text', which is not"),
@@ -218,10 +218,10 @@ def test_xquad(data):
 
 def test_a_json_file_may_be_one_long_line(tmp_path, monkeypatch):
     whole = {"comment": "a" * lines.LONGEST_LINE, **squad(ANN)}
-    assert len(read(write(tmp_path, "a.json", json.dumps(whole)))) == 1
-    monkeypatch.setattr(readers, "LONGEST_JSON", lines.LONGEST_LINE)
+    assert len(read(write(tmp_path, "a.json", json.dumps(whole)), format="squad")) == 1
+    monkeypatch.setattr(json_tables, "LONGEST_JSON", lines.LONGEST_LINE)
     with refused(DataError, "line 1"):
-        read(tmp_path / "a.json")
+        read(tmp_path / "a.json", format="squad")
 
 
 PLACE = "data[0], paragraphs[0], qas[0]"
@@ -276,7 +276,7 @@ PLACE = "data[0], paragraphs[0], qas[0]"
 def test_a_fault_in_a_file_of_questions_names_its_place(tmp_path, whole, where, key):
     path = write(tmp_path, "a.json", whole if isinstance(whole, str) else json.dumps(whole))
     with pytest.raises(DataError) as error:
-        read(path)
+        read(path, format="squad")
     assert str(path) in str(error.value) and where in str(error.value)
     assert error.value.path == path and (key is None or error.value.key == key)
     assert len(str(error.value)) < 600 and str(error.value).isprintable()
@@ -634,7 +634,7 @@ def _write_parquet_bomb(path: Path) -> None:
     ("name", "said"),
     [
         ("line.jsonl", "line 1 has more than 33554432 bytes"),
-        ("questions.json", "line 1 has more than 268435456 bytes"),
+        ("questions.json", "line 1 has more than 33554432 bytes"),
         ("line.tsv.gz", "line 1 has more than 33554432 bytes"),
         ("quote.csv", "line 3 has more than 33554432 bytes"),
         ("open.csv", "line 3 cannot be parsed: field larger than field limit"),
