@@ -413,6 +413,6 @@ _COMMANDS = (
         _option("--output FOLDER", "where to save the tokenizer", required=True),
         _option("--size N", "number of pieces, with special tokens", 8000),
         _option("--cased", "keep capitals and accents"),
-        _option("--column KEY", "key of the text in .jsonl files", "text"),
+        _option("--column COLUMN", "column of the text in tables", "text"),
     ),
 )

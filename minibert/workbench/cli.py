@@ -127,8 +127,8 @@ def _splits(options: argparse.Namespace) -> dict[str, str]:
     splits = {key: path for key, path in by_option.items() if path is not None}
     if splits and options.files:
         raise ConfigError("Name files, or splits by their options, not both.", key="data")
-    # The samples have parts by these names, as others have files.
-    names = ["train" if file == "samples" else Path(file).name for file in options.files]
+    # The samples and folders have parts by these names, as others have files.
+    names = ["train" if file == "samples" or Path(file).is_dir() else Path(file).name for file in options.files]
     if len(set(names)) < len(names):  # the same name in several folders
         names = options.files
     if len(set(names)) < len(names):

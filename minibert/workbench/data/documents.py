@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from minibert.io.errors import DataError
-from minibert.workbench.data import installed, readers
+from minibert.workbench.data import installed
+from minibert.workbench.data.readers import FORMATS, Options
+from minibert.workbench.data.records import Columns, Record
+from minibert.workbench.data.sources import format_of, is_hidden, warn_of_skipped
 
 INSTALLED = installed.NAME
 
-_ENDINGS = re.compile(r"\.(txt|jsonl)(\.gz)?$")
+_IN_FOLDERS = re.compile(r"\.(txt|jsonl)(\.gz)?$", re.IGNORECASE)  # other tables may be anything: they are named
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Document:
 
     Args:
         text: paragraphs with blank lines between them; lines may be wrapped.
-        guid: where it came from: the file, and in .jsonl the line.
+        guid: where it came from: the file, and in a table the line.
     """
 
     text: str
@@ -41,10 +44,11 @@ def read_documents(sources: Sequence[str | Path], *, column: str = "text", progr
     """Reads plain text, in the order of the sources.
 
     Args:
-        sources: each a `.txt` file, which is one document; a `.jsonl` file, one document per line;
-            a folder, for all such files below it, sorted, without hidden ones; or "installed-docs",
-            one document per source file. Files may be gzipped (`.gz`).
-        column: the key of the text in `.jsonl`.
+        sources: each a `.txt` file, which is one document; a table (`.jsonl`, `.json`, `.csv`,
+            `.tsv`, `.parquet`), one document per row; a folder, for all `.txt` and `.jsonl` files
+            below it, sorted, without hidden ones; or "installed-docs", one document per source
+            file. Files may be gzipped (`.gz`).
+        column: the column of the text in a table.
         progress: report on standard error what "installed-docs" held, and show a bar.
 
     Raises:
@@ -181,9 +185,10 @@ def _ends(line: str, start: int, end: re.Match[str]) -> bool:
 def _files(source: Path) -> list[Path]:
     try:
         if source.is_dir():
-            # Hidden files are not text, such as "._book.txt" in archives made on a Mac.
-            below = (path for path in source.rglob("*") if "/." not in f"/{path.relative_to(source)}")
-            found = sorted(path for path in below if _ENDINGS.search(path.name))
+            below = sorted(path for path in source.rglob("*") if path.is_file())
+            hidden = {path for path in below if any(map(is_hidden, path.relative_to(source).parts))}
+            found = [path for path in below if _IN_FOLDERS.search(path.name) and path not in hidden]
+            warn_of_skipped(source, sorted({*below} - {*found}) if found else ())
         else:
             found = [source] if source.exists() else []
     except OSError as problem:
@@ -195,21 +200,17 @@ def _files(source: Path) -> list[Path]:
 
 
 def _of_file(path: Path, column: str) -> list[Document]:
-    kind = _ENDINGS.search(path.name)
-    if kind is None:
-        raise DataError(
-            f"{path} is neither .txt nor .jsonl, plain or with .gz.",
-            path=path,
-            hint="Text without labels is read from these.",
-        )
-    read = readers.one_text if kind[1] == "txt" else readers.json_table
-    records = list(read(path, readers.Options(readers.Columns(column, label=None))))
+    chosen = FORMATS[format_of(path, is_table=False)]
+    if chosen.nameless:
+        raise DataError(f"{path} holds {chosen.nameless.lower()}, not plain text.", path=path)
+    read = FORMATS["folder"].read if chosen is FORMATS["lines"] else chosen.read
+    records = list(read(path, Options(Columns(column, label=None))))
     if not records:
         raise DataError(f"{path} is empty.", path=path)
     return [_document(path, record) for record in records]
 
 
-def _document(path: Path, record: readers.Record) -> Document:
+def _document(path: Path, record: Record) -> Document:
     if not isinstance(record.text, str) or not record.text.strip():
         raise DataError(
             f"{record.where} has {'no text' if isinstance(record.text, str) else 'a list'}, but a document is a text.",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from minibert.io.errors import DataError
@@ -14,6 +16,11 @@ from minibert.workbench.data.readers import SUFFIXES
 SAMPLES = Path(__file__).parent / "samples"
 
 Files = tuple[Path, ...]
+
+# The names that parts go by. A folder or repository that has one of a row has no other of it.
+_PARTS = (("train", "training"), ("validation", "valid", "val", "dev"), ("test", "testing"))
+_PART_NAMES = {name for names in _PARTS for name in names}
+_NOT_CLASSES = {*_PART_NAMES, "unsup", "__MACOSX"}  # the texts of aclImdb's unsup have no labels
 
 
 def part_of(source: str | Path, split: str | None) -> tuple[str | Path, str | None]:
@@ -44,11 +51,10 @@ def _find(source: str | Path, split: str | None, revision: str | None) -> tuple[
     if path.is_file():
         return (path,), None
     if path.is_dir():
-        folder = path / split if split and (path / split).is_dir() else path
-        # aclImdb has `unsup` beside them, with texts without labels.
-        labelled = sorted(part for part in folder.iterdir() if part.is_dir() and part.name in ("neg", "pos"))
-        if labelled:
-            return tuple(file for part in labelled for file in sorted(part.glob("*.txt"))), "folder"
+        parts = (path / name for name in names_of_part(split))
+        texts = _texts_of_classes(next((part for part in parts if part.is_dir()), path))
+        if texts:
+            return texts, "folder"
     elif path.exists():
         raise DataError(f"{source} is neither a file nor a folder.", path=path)
     elif _is_local(str(source)):
@@ -67,6 +73,45 @@ def _find(source: str | Path, split: str | None, revision: str | None) -> tuple[
     return _files_of_part(source, split, revision), None
 
 
+def names_of_part(part: str | None) -> Sequence[str]:
+    """The names that a part may go by, its own first."""
+    others = next((names for names in _PARTS if part in names), ())
+    return () if part is None else (part, *(name for name in others if name != part))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file is one that systems and editors leave behind: ._1.txt, 1.txt~, #1.txt#, ~$1.docx."""
+    return name.startswith((".", "#", "~")) or name.endswith("~") or name.lower() in ("thumbs.db", "desktop.ini")
+
+
+def warn_of_skipped(folder: Path, skipped: Sequence[Path]) -> None:
+    """One line for all the files of a folder that are not read."""
+    if skipped:
+        first = skipped[0].relative_to(folder).as_posix()
+        warnings.warn(f"{folder}: files skipped, hidden or not texts: {len(skipped)}, such as {first}", stacklevel=4)
+
+
+def _texts_of_classes(folder: Path) -> Files:
+    """The texts in folders that are classes, as in aclImdb and for Keras; () if there are none.
+
+    A text is a .txt file, or, where there are none, a file whose name has no ending, as in the 20 Newsgroups.
+    """
+    below = [part for part in sorted(folder.iterdir()) if part.name not in _NOT_CLASSES and not is_hidden(part.name)]
+    inside = [file for part in below if part.is_dir() for file in sorted(part.iterdir())]
+    visible = [file for file in inside if not is_hidden(file.name)]
+    texts = [file for file in visible if file.name.lower().endswith((".txt", ".txt.gz"))]
+    if not texts and all("." not in file.name and file.is_file() for file in visible):
+        texts = visible
+    classes = {file.parent for file in texts}
+    if len(classes) < 2 and not any(part.name in ("neg", "pos") for part in classes):
+        return ()
+    if {file.parent for file in visible if file.is_file()} - classes or _PART_NAMES & {file.stem for file in texts}:
+        return ()  # folders of tables
+    read = set(texts)
+    warn_of_skipped(folder, [file for file in inside if file not in read and not file.is_dir()])
+    return tuple(texts)
+
+
 def _is_local(source: str) -> bool:
     """Whether a text that names no file or folder was meant to, and is not a Hub id.
 
@@ -82,18 +127,24 @@ def _files_of_part(source: str | Path, split: str, revision: str | None) -> File
     """The files of one part: those whose name, or whose folder's name, begins with it."""
     where, _, part = split.rpartition("/")
     endings = [suffix + packed for suffix in SUFFIXES for packed in ("", ".gz")]
-    patterns = [start + part + "*" + ending for start in ("", "*/") for ending in endings]
+    names = names_of_part(part)
+    patterns = [f"{start}{name}*{ending}" for start in ("", "*/") for name in names for ending in endings]
     folder = open_source(source, revision, patterns, "dataset").folder
-    begins = re.compile(re.escape(part) + "(?![A-Za-z])")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.name.lower().endswith(tuple(endings))
-        and (begins.match(path.name) or path.parent.name == part)
-        and path.relative_to(folder).as_posix().startswith(where)
-    )
+    below = [path for path in folder.rglob("*") if not any(map(is_hidden, path.relative_to(folder).parts))]
+    tables = [path for path in below if path.name.lower().endswith(tuple(endings))]
+    found: list[Path] = []
+    for name in names:
+        begins = re.compile(re.escape(name) + "(?![A-Za-z])")
+        found = found or sorted(
+            path
+            for path in tables
+            if (begins.match(path.name) or path.parent.name == name)
+            and path.relative_to(folder).as_posix().startswith(where)
+        )
     if not found:
-        raise DataError(f"{source} has no file for the part {split!r}.", path=source, key=split)
+        seen = sorted(_PART_NAMES & {child.name for child in folder.iterdir()})
+        hint = f"It has {', '.join(seen)}." if seen else None
+        raise DataError(f"{source} has no file for the part {split!r}.", path=source, key=split, hint=hint)
     folders = sorted({path.parent.relative_to(folder).as_posix() for path in found})
     if len(folders) > 1:
         raise DataError(

@@ -42,14 +42,15 @@ class PretrainSettings(TrainingSettings):
 
     corpus: Sequence[str | Path] = text(
         MISSING,
-        "files (.txt: one document, .jsonl: one per line; both also .gz), folders of them, or "
+        "files (.txt: one document; .jsonl, .csv and other tables: one per row; also .gz), "
+        "folders of .txt and .jsonl, or "
         "installed-docs: the docstrings of Python, numpy and torch on this machine",
     )
     validation: Sequence[str | Path] | None = text(
         None, "text to measure on (default: a share of the documents of --corpus)"
     )
     validation_fraction: float = data(0.02, "share of the documents to measure on", FRACTION)
-    column: str = data("text", "key of the text in .jsonl files", metavar="KEY")
+    column: str = data("text", "column of the text in tables", metavar="COLUMN")
     max_length: int = data(128, "tokens per row, packed full; 64 is better for a new model at first", at_least(8))
 
     model: str | Path | None = network(None, "continue from a model folder, run folder or Hub id, with its vocabulary")
