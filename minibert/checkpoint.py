@@ -41,17 +41,17 @@ def load(
     files = shards.find(source)
     known, path = read_config(source), source.path(CONFIG)
     stored = shards.stored_shapes(files)
-    _check_layers(stored, known.num_hidden_layers, path)
+    check_layers(stored, known.num_hidden_layers, path)
     if names.SUBCLASS in known.extra and not _saved_by(cls, known):
         other = f"{known.extra[names.SUBCLASS]!r:.200}, which may compute something else from these weights"
         warnings.warn(f"{path} was saved by {other} than {cls.__name__}.", stacklevel=3)
     kind = official_class(cls, known.model_type).__name__
     config = _with_changes(kind, known, labels, num_labels, problem_type, num_hidden_layers)
     has_pooler = any(names.bare_name(name).startswith("pooler.") for name in stored)
-    model = _build(cls, config, has_pooler, generator)
+    model = build(cls, config, has_pooler, generator)
     asked = labels is not None or num_labels is not None
     fresh, ignored = _differences(model, stored, known, asked, fresh_head)
-    entries = _match(model, stored, files.main, fresh, ignored)
+    entries = match(model, stored, files.main, fresh, ignored)
     _initialise_fresh(model, [e.name for e in entries if e.status == "fresh" and e.name], generator)
     tensors = shards.assemble(entries, shards.read(files, entries), dtype, allow_nonfinite, files.main)
     model.load_state_dict(tensors, strict=False, assign=True)
@@ -80,7 +80,7 @@ def load_state_dict(model: Model, tensors: Mapping[str, Tensor]) -> None:
     """Copies tensors with official names into a model: all, or CheckpointError and none."""
     codes = {f"torch.{name}": code for code, name in DTYPES.items()}
     stored = {name: (tuple(t.shape), codes.get(str(t.dtype), str(t.dtype))) for name, t in tensors.items()}
-    entries = _match(model, stored)
+    entries = match(model, stored)
     model.load_state_dict(shards.assemble(entries, tensors))
     model.load_report = LoadReport("a state dict", None, type(model).__name__, entries)
 
@@ -110,7 +110,7 @@ def class_name(source: Source) -> str:
     return known[0] if known else names.BARE_MODEL
 
 
-def _build(cls: type[M], config: BertConfig, pooler: bool, generator: torch.Generator | None = None) -> M:
+def build(cls: type[M], config: BertConfig, pooler: bool, generator: torch.Generator | None = None) -> M:
     """A model from its class and config; a bare one has a pooler only on request."""
     kind = official_class(cls)
     options: dict[str, Any] = {} if generator is None else {"generator": generator}
@@ -125,7 +125,7 @@ def _build(cls: type[M], config: BertConfig, pooler: bool, generator: torch.Gene
 def _require_reproducible(model: Model, folder: Path) -> None:
     """Refuses to save a model that its class would not build again from its config."""
     with torch.random.fork_rng(devices=[]):  # saving does not change the random numbers to come
-        again = _build(type(model), model.config, getattr(model.body, "pooler", None) is not None)
+        again = build(type(model), model.config, getattr(model.body, "pooler", None) is not None)
     found, expected = _parts(model), _parts(again)
     unlike = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
     if unlike:
@@ -195,7 +195,7 @@ def official_config(model: Model) -> dict[str, Any]:
     return dict(sorted(values.items()))
 
 
-def _check_layers(stored: Shapes, layers: int, path: Path) -> None:
+def check_layers(stored: Shapes, layers: int, path: Path) -> None:
     """Compares the number of layers before a model is built, which could be of any size."""
     found = len({number.group() for number in map(names.LAYER.search, stored) if number})
     if found != layers:
@@ -253,7 +253,7 @@ def _copies(model: Model) -> dict[str, str]:
     return names.copies(kind, config.model_type, config.tie_word_embeddings)
 
 
-def _match(
+def match(
     model: Model, stored: Shapes, where: str | Path = "The state dict",
     fresh: Mapping[str, str] | None = None, ignored: Mapping[str, str] | None = None,
 ) -> tuple[Entry, ...]:  # fmt: skip
@@ -295,7 +295,7 @@ def _differences(
         if other in classes.values() and other != classes[kind.__name__]:
             heads = [key for key in stored if key.startswith(names.SHARED_HEAD_NAMES)]
             ignored |= dict.fromkeys(heads, f"the head of {other}, which is another task's")
-    plain = official.values() if cls is kind else official_names(_build(kind, config, True)).values()
+    plain = official.values() if cls is kind else official_names(build(kind, config, True)).values()
     lacking = {names.bare_name(name) for name in plain} - {names.bare_name(name) for name in official.values()}
     unused = [key for key in stored if names.bare_name(key) in lacking]
     ignored |= dict.fromkeys(unused, f"{cls.__name__} has no such parameter")

@@ -70,8 +70,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `path`; with a manifest, it takes the place of `path`.
+def atomic_folder(path: str | Path, manifest: bool = True) -> Iterator[Path]:
+    """Yields a temporary folder beside `path`; with a manifest, or without, it takes the place of `path`.
 
     On any error the temporary folder is removed and `path` is left as it was. A process that is
     killed may leave the temporary folder, whose name starts with a dot.
@@ -85,7 +85,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
         yield temporary
-        write_json(temporary / MANIFEST, {"files": _sums_of(temporary)})
+        if manifest:
+            write_json(temporary / MANIFEST, {"files": _sums_of(temporary)})
         if path.exists():  # a folder cannot be renamed over one that holds something
             remove_folder(path)
         os.replace(temporary, path)
@@ -216,7 +217,7 @@ def read_json(path: str | Path, error: type[MinibertError] = CheckpointError, *,
         error: (the class given) the file is missing, too large, not UTF-8, not JSON, or has a key
             twice.
     """
-    return _parse(Path(path), read_bytes(path, error, largest=largest), error)
+    return parse_json(Path(path), read_bytes(path, error, largest=largest), error)
 
 
 def read_object(
@@ -399,7 +400,9 @@ def write_tensors(
             raise _not_written(Path(path), problem) from problem
 
 
-def _parse(path: Path, raw: bytes, error: type[MinibertError]) -> Any:
+def parse_json(path: Path, raw: bytes, error: type[MinibertError] = CheckpointError) -> Any:
+    """The value that the bytes of a file are, as `read_json` reads it."""
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) < len(pairs):
@@ -449,7 +452,7 @@ def _check_header_json(path: Path) -> int:
         raise CheckpointError(f"{path} could not be read: {problem.strerror}.", path=path) from problem
     if not raw.startswith(b"{"):
         raise _damaged(path, f"its header starts with {raw[:1]!r} and not with {{", "header")
-    for name, entry in _parse(path, raw, CheckpointError).items():
+    for name, entry in parse_json(path, raw).items():
         if name != "__metadata__" and (not isinstance(entry, dict) or entry.keys() != _FIELDS):
             what = f"{name} is not described by dtype, shape and data_offsets"
             raise _damaged(path, what, name)

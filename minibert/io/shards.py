@@ -20,7 +20,7 @@ from torch import Tensor
 from minibert.io.errors import CheckpointError
 from minibert.io.files import read_header, read_object, read_tensors
 from minibert.io.hub import is_pickle
-from minibert.io.source import CONFIG, Source
+from minibert.io.source import CONFIG, CONVERT, TENSORFLOW, Source
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -305,13 +305,13 @@ def _is_finite(tensor: Tensor) -> bool:
 
 def _no_weights(source: Source) -> CheckpointError:
     pickles = [name for name in source.listing if is_pickle(name)]
-    tensorflow = [name for name in source.listing if ".ckpt." in name]
+    tensorflow = [name for name in source.listing if name.endswith(TENSORFLOW)]
     if tensorflow and not pickles:
         return CheckpointError(
             f"{source} holds a TensorFlow checkpoint, {tensorflow[0]}, and no {SINGLE}.",
             path=source.folder,
             key=SINGLE,
-            hint="Convert it to safetensors first; the Hub has the official models in that form.",
+            hint=CONVERT,
         )
     if not pickles:
         return CheckpointError(

@@ -20,6 +20,9 @@ from minibert.io.hub_failures import KINDS
 
 CONFIG = "config.json"
 
+TENSORFLOW = ".ckpt.index"
+CONVERT = "Convert it, from a folder on this machine: minibert convert FOLDER NEW-FOLDER."
+
 
 @dataclass(frozen=True)
 class Source:
@@ -50,6 +53,10 @@ class Source:
         Raises:
             CheckpointError: it is missing, or is not a JSON object.
         """
+        found = [name for name in self.listing if name.endswith(TENSORFLOW)]
+        if found and not self.has(CONFIG):
+            message = f"{self} holds a TensorFlow checkpoint, {found[0]}, and no {CONFIG}."
+            raise CheckpointError(message, path=self.folder, key=CONFIG, hint=CONVERT)
         return read_object(self.path(CONFIG))
 
     def path(self, name: str, error: type[MinibertError] = CheckpointError) -> Path:

@@ -35,7 +35,7 @@ _DEFAULT_VOCAB_SIZE = 30522
 
 # Bytes of vocab.txt or tokenizer.json. LaBSE has the most pieces of all published models, 501,153,
 # in 5 MB.
-_LARGEST_VOCAB = 32 * 2**20
+LARGEST_VOCAB = 32 * 2**20
 
 # How a text is read: `BertTokenizer`'s argument -> the key in `tokenizer_config.json`, the one in
 # the normalizer of `tokenizer.json`, and the original code's default.
@@ -88,7 +88,7 @@ def read_folder(folder: Path) -> dict[str, Any]:
     """
     files = [inside(folder, name, TokenizerError) for name in FILES]
     path, vocab_txt = files[:2]
-    content = _Fields.of_file(path, _LARGEST_VOCAB)
+    content = _Fields.of_file(path, LARGEST_VOCAB)
     settings, names, older, config = map(_Fields.of_file, files[2:])
     if path.exists():
         vocabulary = _stored_vocabulary(content)
@@ -162,9 +162,13 @@ def read_vocab(path: str | Path) -> dict[str, int]:
         TokenizerError: the file is missing, too large, not UTF-8, or has an empty line before
             others or a piece twice.
     """
-    path = Path(path)
+    return parse_vocab(Path(path), read_bytes(path, TokenizerError, largest=LARGEST_VOCAB))
+
+
+def parse_vocab(path: Path, raw: bytes) -> dict[str, int]:
+    """The vocabulary that the bytes of a `vocab.txt` are, as `read_vocab` reads it."""
     try:
-        text = read_bytes(path, TokenizerError, largest=_LARGEST_VOCAB).decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         raise TokenizerError(f"{path} is not UTF-8 text: {problem}.", path=path) from problem
     vocabulary: dict[str, int] = {}

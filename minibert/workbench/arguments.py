@@ -227,6 +227,14 @@ def _pair(parser: argparse.ArgumentParser) -> None:
     _option("--pairs", "each text is two texts, separated by a tab")(second)
 
 
+def _case(parser: argparse.ArgumentParser) -> None:
+    """Whether text is lower-cased, by the name that the official models have for it."""
+    case = parser.add_mutually_exclusive_group()
+    said = "(default: what the config says, else the name, else the vocabulary)"
+    _option("--cased", f"keep capitals and accents {said}")(case)
+    _option("--uncased", "lower-case text and strip accents")(case)
+
+
 _DEBUG = _option("--debug", "show where an error came from")
 _QUIET = _option("--quiet", "no progress bars and messages")
 _JSON = _option("--json", "print JSON, one object per line")
@@ -414,5 +422,14 @@ _COMMANDS = (
         _option("--size N", "number of pieces, with special tokens", 8000),
         _option("--cased", "keep capitals and accents"),
         _option("--column COLUMN", "column of the text in tables", "text"),
+    ),
+    _command(
+        "minibert convert multi_cased_L-12_H-768_A-12.zip multi_cased",
+        "make a model folder of a TensorFlow checkpoint",
+        "Reads a checkpoint as BERT was published in, without TensorFlow, and writes a folder that minibert and "
+        "transformers open. The heads of pre-training are kept, and the state of the optimizer is left out.",
+        _argument("source", help="zip archive, its folder, or the prefix of a checkpoint, such as X/bert_model.ckpt"),
+        _argument("output", metavar="FOLDER", help="folder to write"),
+        _case,
     ),
 )

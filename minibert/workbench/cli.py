@@ -370,6 +370,13 @@ def _tokenize(options: argparse.Namespace) -> None:
         _print(row, options)
 
 
+def _convert(options: argparse.Namespace) -> None:
+    from minibert.workbench.tasks.convert import convert
+
+    lowercase = options.uncased if options.cased or options.uncased else None
+    print(convert(options.source, options.output, lowercase=lowercase, progress=not options.quiet))
+
+
 def _vocabulary(options: argparse.Namespace) -> None:
     from minibert.workbench.tasks.vocabulary import train_vocabulary
 
@@ -397,6 +404,7 @@ _COMMANDS = {
     "weights": _weights,
     "tokenize": _tokenize,
     "vocabulary": _vocabulary,
+    "convert": _convert,
 }
 
 # --- from options to arguments ------------------------------------------------------------------

@@ -44,6 +44,7 @@ OPTIONS = {
     "weights": "model --revision --verify --json",
     "tokenize": f"model {TEXTS} --pair --pairs --revision --json",
     "vocabulary": "source --output --size --cased --column",
+    "convert": "source output --cased --uncased",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,6 +81,13 @@ def pick_device(name: str = "auto") -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def require_new_folder(folder: Path) -> None:
+    """Refuses to write over what is there: a ConfigError, unless the folder is empty or does not exist."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        message = f"{folder} exists, and what a model may use is not overwritten."
+        raise ConfigError(message, path=folder, key="output", hint="Name another folder, or remove this one.")
 
 
 def shorten_to(tokenizer: BertTokenizer, max_length: int | None) -> None:

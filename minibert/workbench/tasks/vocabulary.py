@@ -15,6 +15,7 @@ from minibert.io.text_input import check_text
 from minibert.io.tokenizer_files import DEFAULT_MAX_LENGTH, SPECIAL_TOKENS
 from minibert.tokenizer import BertTokenizer, train_wordpiece
 from minibert.workbench.data.documents import read_documents, sentences
+from minibert.workbench.tasks.common import require_new_folder
 
 _HELD_OUT = 50  # every 50th sentence is held out, to measure on
 _LONGEST_SHOWN = 8
@@ -158,13 +159,7 @@ def train_vocabulary(
         DiskError: the folder cannot be written to.
     """
     output = Path(output)
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise ConfigError(
-            f"{output} exists, and a vocabulary that a model may use is not overwritten.",
-            path=output,
-            key="output",
-            hint="Name another folder, or remove this one.",
-        )
+    require_new_folder(output)
     documents = read_documents(sources, column=column, progress=progress)
     every = [sentence for document in documents for sentence in sentences(document.text)]
     held_out = every[_HELD_OUT - 1 :: _HELD_OUT]
