@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -14,7 +15,7 @@ from minibert.io.errors import ConfigError, DataError, DiskError, TrainingError
 from minibert.io.files import read_object
 from minibert.workbench.runs.differences import differences
 from minibert.workbench.runs.folders import RECORD, STATE
-from minibert.workbench.runs.settings import TrainingSettings, check
+from minibert.workbench.runs.settings import TrainingSettings, check, inputs_of, with_absolute_paths
 from minibert.workbench.runs.state import check_checkpoint, newest_checkpoint
 
 # The parts of run.json that must be the same when the run is resumed.
@@ -53,13 +54,15 @@ class Unfinished(Generic[S]):
     def require_same(self, record: Mapping[str, Any]) -> None:
         """Compares data, model, device and the like with those the run was started with.
 
-        Other versions of the packages are only a warning.
+        Files are the same if their sums are, wherever they are now. Other versions of the packages
+        are only a warning.
 
         Raises:
             ConfigError: something is not the same; names everything that differs.
         """
         now = _as_json(record)
-        _require_same(self.folder, self.record, now, _SAME)
+        before = {**self.record, "data": _at_new_places(self.record.get("data"), now["data"])}
+        _require_same(self.folder, before, now, _SAME)
         changed = differences(self.record.get("versions"), now.get("versions"))
         if changed:
             warnings.warn(
@@ -76,12 +79,12 @@ def read_unfinished(
 
     Args:
         folder: the run folder, or one checkpoint in it (RUN/state/step-N).
-        given: settings that the caller expects the run to have.
+        given: settings that the caller expects the run to have, and where its inputs are now.
         kind: of its settings.
         objects: what the caller gives as objects, such as "model".
 
     Raises:
-        DataError: it is not a run folder of this command.
+        DataError: it is not a run folder of this command, or one of its inputs is not there.
         TrainingError: the run is finished.
         ConfigError: a given setting is not that of the run, or it was started with objects that are
             not given now.
@@ -122,10 +125,41 @@ def read_unfinished(
         raise DataError(f"The settings in {path} are not those of a run.", path=path, key="settings")
     # If the number of threads was left to torch, its choice then holds now.
     before = {**stored, "threads": record.get("threads"), "output": str(folder)}
-    _require_same(folder, before, _as_json(given), given)
-    settings = kind(**stored)
+    moved = {key: given[key] for key in inputs_of(kind) if key in given and stored.get(key) is not None}
+    _require_same(folder, before, _as_json(given), given.keys() - moved.keys())
+    settings = with_absolute_paths(replace(kind(**stored), **moved))
     check(settings)
+    _require_inputs(folder, settings)
     return Unfinished(folder, record, settings, chosen)
+
+
+def _require_inputs(folder: Path, settings: TrainingSettings) -> None:
+    """Raises DataError if a file or folder that the run was started with has been moved."""
+    for key in inputs_of(type(settings)):
+        value = getattr(settings, key)
+        for path in value if isinstance(value, (list, tuple)) else [value]:
+            if path is not None and os.path.isabs(path) and not os.path.lexists(path):
+                raise DataError(
+                    f"The run in {folder} was started with {path}, which is no longer there.",
+                    path=path,
+                    key=key,
+                    hint=f"Say where it is now: {settings.command} --resume {folder} --{key} PATH.",
+                )
+
+
+def _at_new_places(before: Any, now: Any) -> Any:
+    """The data of a record with the files named as they are now, if they are as many."""
+    if not isinstance(before, Mapping):
+        return before
+    renamed = dict(before)
+    for split, part in before.items():
+        found = now.get(split)
+        if isinstance(part, Mapping) and isinstance(found, Mapping) and "files" in part and "files" in found:
+            files = part["files"]
+            if len(files) == len(found["files"]):
+                files = dict(zip(found["files"], files.values(), strict=True))
+            renamed[split] = {**part, "source": found.get("source"), "files": files}
+    return renamed
 
 
 @contextlib.contextmanager

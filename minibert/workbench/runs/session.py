@@ -9,6 +9,7 @@ every loss and weight has, bit for bit, the value it has in an uninterrupted run
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,7 @@ from minibert.workbench.runs.history import EpochRecord, History, StepRecord, Wa
 from minibert.workbench.runs.lock import locked
 from minibert.workbench.runs.ranks import Ranks, joined
 from minibert.workbench.runs.resume import hint_at_resuming, read_unfinished
-from minibert.workbench.runs.settings import TrainingSettings, check
+from minibert.workbench.runs.settings import TrainingSettings, check, with_absolute_paths
 from minibert.workbench.runs.signals import HeldSignals, Stopped
 from minibert.workbench.runs.state import (
     RunState,
@@ -224,10 +225,11 @@ def begin(settings: S, prepare: Prepare[S, P], work: Callable[[P, Session], R], 
         require_free(settings.output)
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
+        settings = with_absolute_paths(settings)
         prepared = prepare(settings, progress)
         ranks.wait()  # every process has checked its inputs: only now is anything written
         folder = _make_folder(settings, ranks)
-        prepared.record["folder"] = str(folder)
+        prepared.record["folder"] = os.path.abspath(folder)
         with hint_at_resuming(folder, settings.command), _alone_in(folder, ranks):
             if ranks.is_first:
                 require_empty(folder)  # once more, now that nobody else can fill it
@@ -252,7 +254,7 @@ def resume(
 
     Args:
         folder: the run folder, or one checkpoint in it, RUN/state/step-N, to resume from that one.
-        given: settings that the caller expects the run to have.
+        given: settings that the caller expects the run to have, and where its inputs are now.
         kind: of its settings.
         prepare, work: as for `begin`.
         objects: what was given as objects.
@@ -271,9 +273,12 @@ def resume(
             torch.set_num_threads(run.record["threads"])
             prepared = prepare(run.settings, progress)
             run.require_same(prepared.record)
-            prepared.record["folder"] = str(run.folder)
+            prepared.record["folder"] = os.path.abspath(run.folder)
             checkpoint = run.checkpoint()
             ranks.wait()  # every process has found the same checkpoint: only now is any written
+            if ranks.is_first:  # where its inputs are now
+                now = {key: prepared.record[key] for key in ("folder", "settings", "data")}
+                write_json(run.folder / RECORD, {**run.record, **now})
             return work(prepared, Session(run.settings, run.folder, checkpoint, progress, ranks))
 
 

@@ -8,11 +8,12 @@ added here has an option, `--help` and a check at once.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from minibert.io.errors import ConfigError
 
@@ -265,6 +266,29 @@ def type_of(item: Field[Any]) -> str:
     return str(item.type).removesuffix(" | None").removeprefix("Sequence[").removesuffix("]")
 
 
+def inputs_of(kind: type[TrainingSettings]) -> list[str]:
+    """The settings that name a file or a folder to read, or what stands for one, such as a Hub id."""
+    return [item.name for item in fields(kind) if type_of(item) == "str | Path" and item.name != "output"]
+
+
+S = TypeVar("S", bound=TrainingSettings)
+
+
+def with_absolute_paths(settings: S) -> S:
+    """The settings with the absolute paths of their inputs, so that they hold in any directory."""
+    found = {key: getattr(settings, key) for key in inputs_of(type(settings))}
+    return replace(settings, **{key: _absolute(value) for key, value in found.items()})
+
+
+def _absolute(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_absolute(one) for one in value]
+    return os.path.abspath(value) if value is not None and os.path.lexists(value) else value
+
+
 def as_record(settings: TrainingSettings) -> dict[str, Any]:
-    """The settings as run.json holds them: paths as texts, sequences as lists."""
-    return dict(json.loads(json.dumps(asdict(settings), default=str)))
+    """The settings as run.json holds them: paths as texts, and absolute; sequences as lists."""
+    values = asdict(with_absolute_paths(settings))
+    if settings.output is not None:
+        values["output"] = os.path.abspath(settings.output)
+    return dict(json.loads(json.dumps(values, default=str)))

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 from minibert import BertForMaskedLM
-from minibert.io.errors import ConfigError, MinibertError, TrainingError
+from minibert.io.errors import ConfigError, DataError, MinibertError, TrainingError
 from minibert.io.files import read_json, write_json
 from minibert.training import optimizer_step
 from minibert.workbench import cli
@@ -215,7 +216,7 @@ def unfinished(tiny, moods, tmp_path, monkeypatch) -> Path:
         {"accumulate": 1},
         {"seed": 1},
         {"threads": 64},
-        {"train": "other.csv"},
+        {"validation_fraction": 0.5},
         {"gradient_checkpointing": True},
     ],
 )
@@ -271,14 +272,65 @@ def test_another_model_in_its_folder_is_refused(name, tiny, moods, tmp_path, mon
         resume(tmp_path / "run", progress=False)
 
 
-def test_other_data_is_refused(unfinished, moods, tmp_path):
-    record = read_json(unfinished / "run.json")
-    copy = tmp_path / "train.csv"
-    copy.write_text((moods / "train.csv").read_text().replace("the", "one", 1))
-    record["settings"]["train"] = str(copy)
-    write_json(unfinished / "run.json", record)
-    with refused(ConfigError, "data.train.source"):
-        resume(unfinished, progress=False)
+def test_a_run_is_resumed_from_another_directory(tiny, moods, tmp_path, monkeypatch, whole):
+    """It was started with relative paths, which name nothing where it is resumed."""
+    for name in ("train.csv", "validation.csv"):
+        shutil.copy(moods / name, tmp_path / name)
+    shutil.copytree(tiny, tmp_path / "model")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    break_at(monkeypatch, 13)
+    with pytest.raises(Interruption):
+        relative = {"train": "train.csv", "validation": "validation.csv"}
+        finetune(replace(small(Path("model"), moods, Path("run")), **relative), progress=False)
+    unbroken(monkeypatch)
+    record = read_json(tmp_path / "run/run.json")
+    for key in ("train", "validation", "model", "output"):
+        assert Path(record["settings"][key]).is_absolute() and Path(record["settings"][key]).exists()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    resume("../run", progress=False)
+    assert_same_run(whole("fp32"), tmp_path / "run")
+
+
+def test_inputs_that_were_moved_are_asked_for_and_may_be_named(tiny, moods, tmp_path, monkeypatch, whole):
+    """In an order of their own, with a second interruption after the move."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    for name in ("train.csv", "validation.csv"):
+        shutil.copy(moods / name, old / name)
+    shutil.copytree(tiny, old / "model")
+    break_at(monkeypatch, 6)
+    with pytest.raises(Interruption):
+        given = {"train": old / "train.csv", "validation": old / "validation.csv"}
+        finetune(replace(small(old / "model", moods, tmp_path / "run"), **given), progress=False)
+    old.rename(new)
+    (new / "train.csv").rename(new / "other name.csv")
+    named: dict[str, Path] = {}
+    for key, name in (("model", "model"), ("train", "other name.csv"), ("validation", "validation.csv")):
+        with refused(DataError, key) as caught:
+            resume(tmp_path / "run", progress=False, **named)
+        assert f"--{key}" in caught.value.hint
+        named[key] = new / name
+    monkeypatch.chdir(new)
+    break_at(monkeypatch, 6)
+    with pytest.raises(Interruption):
+        resume(tmp_path / "run", progress=False, **{key: path.name for key, path in named.items()})
+    unbroken(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    resume(tmp_path / "run", progress=False)  # the new places are known now
+    assert_same_run(whole("fp32"), tmp_path / "run")
+    assert read_json(tmp_path / "run/run.json")["settings"]["train"] == str(new / "other name.csv")
+
+
+@pytest.mark.parametrize("key", ["train", "validation"])
+def test_other_data_is_refused_by_name_wherever_it_is(unfinished, moods, tmp_path, key):
+    before = (unfinished / "run.json").read_bytes()
+    copy = tmp_path / "copy.csv"
+    copy.write_text((moods / f"{key}.csv").read_text().replace("the", "one", 1))
+    with pytest.raises(ConfigError) as caught:
+        resume(unfinished, progress=False, **{key: copy})
+    assert caught.value.key == f"data.{key}.files.{copy}"
+    assert (unfinished / "run.json").read_bytes() == before
 
 
 def test_a_finished_run_is_refused(whole):

@@ -255,7 +255,7 @@ def test_runs_are_numbered_where_no_folder_is_named(tiny, moods, tmp_path, monke
         settings = replace(settings_for(tiny, moods, tmp_path, epochs=1), output=None)
         folder = run(settings).folder
         assert folder == Path("runs") / number
-        assert read_json(folder / "run.json")["folder"] == f"runs/{number}"
+        assert read_json(folder / "run.json")["folder"] == str(tmp_path / "runs" / number)
 
 
 def test_a_number_that_another_run_takes_at_the_same_moment_is_passed_over(tmp_path, monkeypatch):

@@ -242,6 +242,22 @@ def test_another_corpus_is_refused(corpus, tmp_path, monkeypatch):
         resume_pretraining(tmp_path / "run", progress=False)
 
 
+def test_a_corpus_that_was_moved_is_named_again(whole, corpus, tmp_path, monkeypatch):
+    mine = tmp_path / "mine.jsonl"
+    mine.write_bytes(corpus.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        break_at(patch, 5)
+        with pytest.raises(Interruption):
+            run(settings_for(Path("mine.jsonl"), Path("run"), accumulate=2, save_every=3))
+    moved = mine.rename(tmp_path / "moved.jsonl")
+    monkeypatch.chdir(corpus.parent)
+    with refused(DataError, "corpus"):
+        resume_pretraining(tmp_path / "run", progress=False)
+    resume_pretraining(tmp_path / "run", progress=False, corpus=[moved])
+    assert weights_of(tmp_path / "run") == weights_of(whole.folder)
+
+
 # Batches
 
 
