@@ -308,11 +308,12 @@ _COMMANDS = (
     _command(
         "minibert evaluate runs/001 test.csv",
         "measure a fine-tuned model on labelled text",
-        "Prints the scores of a fine-tuned model on labelled text, with 95% intervals.",
+        "Prints the scores of a fine-tuned model on labelled text, with 95% intervals. Columns that are not named are "
+        "those that the run was trained on.",
         _MODEL,
         _argument("data", help="labelled text, with labels that the model knows"),
-        _settings(*(key for key in READING if key != "problem_type")),
-        _option("--split NAME", _SPLIT, "test"),
+        _settings(*(key for key in READING if key != "problem_type"), text=None, label=None),
+        _option("--split NAME", f"{_SPLIT} (default: test)"),
         _option("--output FOLDER", "also write metrics.json, errors.csv and others there"),
         *_BATCHES,
         _settings("overlap", *MACHINE, "threads"),
@@ -329,8 +330,7 @@ _COMMANDS = (
         _argument(
             "--features",
             action=_SWITCH,
-            default=True,
-            help="run the model on up to 2,000 texts to draw its features (default: %(default)s)",
+            help="run the model on up to 2,000 texts to draw its features (default: where each text has one class)",
         ),
     ),
     _command(
@@ -340,7 +340,7 @@ _COMMANDS = (
         "chance (McNemar's test and a paired bootstrap for single runs, a paired t-test over seeds for folders of "
         "train --seeds).",
         _argument("run", nargs="+", help="run folders, or folders of train --seeds"),
-        _option("--examples N", "examples to show that only one of the runs gets right", 5),
+        _option("--examples N", "examples to show that only one of two single runs gets right (default: 5)"),
         _JSON,
     ),
     _command(

@@ -60,6 +60,15 @@ def _is_first_process() -> bool:
 
 def _run(options: argparse.Namespace) -> int:
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    with warnings.catch_warnings():
+        if options.quiet:
+            warnings.simplefilter("ignore")
+            os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # read when its client is imported
+        return _outcome_of(options)
+
+
+def _outcome_of(options: argparse.Namespace) -> int:
+    """Runs a command; its exit code."""
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         _use_threads(options)
@@ -113,6 +122,7 @@ def _outcome(error: BaseException) -> tuple[str, int]:
 def _data(options: argparse.Namespace) -> None:
     from minibert.workbench.tasks.data import inspect
 
+    _require_parts(options, *options.files)
     chosen = _given(options, "split", "model", "revision", "max_length")
     found = inspect(_splits(options), reading=_reading(options), progress=not options.quiet, **chosen)
     print(_json(found.as_dict()) if options.json else found.summary())
@@ -127,6 +137,8 @@ def _splits(options: argparse.Namespace) -> dict[str, str]:
     splits = {key: path for key, path in by_option.items() if path is not None}
     if splits and options.files:
         raise ConfigError("Name files, or splits by their options, not both.", key="data")
+    if splits and options.split is not None:
+        raise ConfigError("split is for DATA: the splits have options of their own.", key="split")
     # The samples and folders have parts by these names, as others have files.
     names = ["train" if file == "samples" or Path(file).is_dir() else Path(file).name for file in options.files]
     if len(set(names)) < len(names):  # the same name in several folders
@@ -187,6 +199,9 @@ def _train_settings(chosen: dict[str, Any], progress: bool) -> Settings:
             )
     settings = Settings(**chosen)
     _check_early(settings)
+    drawn = (settings.test_fraction, settings.train_subset, settings.test_subset)
+    if settings.validation is not None and settings.data_seed is not None and not any(drawn):
+        raise ConfigError("data_seed has no effect: no split or subset is drawn.", key="data_seed")
     return settings
 
 
@@ -203,7 +218,8 @@ def _show(run: Any, progress: bool) -> None:
         with contextlib.suppress(ConfigError):  # without matplotlib, which the run has warned of
             written = write_report(run.folder, progress=progress)
             print("written:", *written.pictures, written.page, sep="\n  ")
-        print(_NEXT)
+        if progress:
+            print(_NEXT)
 
 
 def _pretrain(options: argparse.Namespace) -> None:
@@ -248,16 +264,17 @@ def _evaluate(options: argparse.Namespace) -> None:
     from minibert.io.files import finite
     from minibert.workbench.tasks.evaluate import evaluate_file
 
+    _require_parts(options, options.data)
     report = evaluate_file(
         options.model,
         options.data,
-        reading={**_reading(options), "split": options.split},
+        reading={**_reading(options), "split": options.split or "test"},
         progress=not options.quiet,
         **_given(options, *MACHINE, "batch_size", "max_length", "overlap"),
     )
     if options.output is not None:
         report.write(Path(options.output))
-        print(f"metrics.json and errors.csv are in {options.output}", file=sys.stderr)
+        _say(options, f"metrics.json and errors.csv are in {options.output}")
     print(_json(finite(report.metrics)) if options.json else report.summary())
 
 
@@ -315,13 +332,15 @@ def _fill_mask(options: argparse.Namespace) -> None:
 def _embed(options: argparse.Namespace) -> None:
     from minibert.workbench.tasks.embed import Embedder
 
+    if options.output is not None and options.json:
+        raise ConfigError("json is a way to print vectors, and output writes them.", key="json", hint="Leave it out.")
     embedder = Embedder.from_pretrained(options.model, **_given(options, *MACHINE, "pooling", "normalize", "layer"))
     texts = _texts(options)
     how = _given(options, "batch_size", "max_length")
     vectors = embedder(texts, progress=not options.quiet, **how)
     if options.output is not None:
         embedder.write(options.output, vectors)
-        print(f"{len(vectors)} vectors of {vectors.shape[1]} in {options.output}", file=sys.stderr)
+        _say(options, f"{len(vectors)} vectors of {vectors.shape[1]} in {options.output}")
         return
     for text, vector in zip(texts, vectors.tolist(), strict=True):
         if options.json:
@@ -426,9 +445,23 @@ def _check_early(settings: TrainingSettings) -> None:
         check(settings)
 
 
+def _require_parts(options: argparse.Namespace, *sources: str) -> None:
+    """Refuses --split for a plain file."""
+    for source in sources:
+        if options.split is not None and Path(source).is_file():
+            message = f"{source} is a file, and split names a part of a folder or a data set of the Hub."
+            raise ConfigError(message, path=source, key="split", hint="Leave it out.")
+
+
+def _say(options: argparse.Namespace, line: str) -> None:
+    """A message for people, on standard error."""
+    if not options.quiet:
+        print(line, file=sys.stderr)
+
+
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
     """How to read a data file: the arguments of `corpora.read` that the options name."""
-    return _given(options, *READING)
+    return {key: value for key, value in _given(options, *READING).items() if value is not None}
 
 
 def _texts_and_pairs(options: argparse.Namespace) -> tuple[list[str], list[str] | None]:
@@ -455,7 +488,7 @@ def _texts(options: argparse.Namespace) -> list[str]:
     name = "standard input" if from_input else options.file
     if from_input and sys.stdin.isatty():
         end = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
-        print(f"Type a text per line; {end} ends.", file=sys.stderr)
+        _say(options, f"Type a text per line; {end} ends.")
     try:
         content = (sys.stdin.buffer.read() if from_input else Path(name).read_bytes()).decode("utf-8-sig")
     except OSError as error:

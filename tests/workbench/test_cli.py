@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 import minibert
 from minibert import BertForSequenceClassification
 from minibert.io.files import read_json
+from minibert.workbench.cli import _COMMANDS as COMMANDS
 from minibert.workbench.cli import main
 from tests.conftest import BOUNDS
 from tests.workbench.conftest import MOODS, VOCABULARY, moods, save_model, save_vocabulary, tiny, write_table
@@ -311,6 +313,112 @@ def test_the_ledger_of_the_official_checkpoint(command, minilm):
     assert f"{last_bias} 384 float32" in [" ".join(line.split()) for line in lines]
     assert lines[-1].split() == ["sum", "103", "22,713,216"]
     assert any("embeddings.position_ids left out" in line for line in lines)
+
+
+# --quiet: results and errors, nothing else
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, moods, tmp_path_factory) -> Path:
+    """A run on single texts."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert main([*train_arguments(tiny, moods, output=folder), "--quiet"]) == 0
+    return folder
+
+
+LONG = "[MASK] " + "day " * 99  # is cut, which is a warning
+QUIET = {
+    "data": "TWICE --model TINY",
+    "train": "--model TINY --train TWICE --epochs 1 --test-fraction 0.2",
+    "pretrain": "--corpus TALES --layers 1 --hidden-size 8 --heads 2 --vocabulary-size 90 --max-length 16 --epochs 1",
+    "recipes": "cola",
+    "evaluate": "RUN TWICE --output report",
+    "report": "RUN",
+    "compare": "RUN RUN",
+    "predict": "RUN LONG",
+    "fill-mask": "TINY LONG",
+    "embed": "TINY LONG --output v.npy",
+    "weights": "TINY",
+    "tokenize": "TINY LONG",
+    "vocabulary": "TALES --size 90 --output made",
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_quiet_is_quiet_even_on_a_terminal(command, tiny, finished, tmp_path, monkeypatch, name):
+    texts = [f"{word} one day {'so ' * number}" for number in range(20) for word in MOODS]
+    rows = [(text, text.split()[0]) for text in [*texts, *texts[:3]]] + [(LONG, "calm")]
+    places = {
+        "TINY": tiny,
+        "RUN": finished,
+        "TWICE": write_table(tmp_path / "twice.csv", ["text", "label"], rows),
+        "TALES": tmp_path / "tales",
+        "LONG": LONG,
+    }
+    places["TALES"].mkdir()
+    for number in range(40):
+        (places["TALES"] / f"{number}.txt").write_text(f"One {'day ' * number}. So it was. The sky is green.")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    arguments = [places.get(argument, argument) for argument in QUIET[name].split()]
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        code, output, messages = command(name, *arguments, "--quiet")
+        assert (code, messages, warned) == (0, "", []) and (output or name == "embed")
+        for leftover in ("made", "runs", "report"):
+            shutil.rmtree(tmp_path / leftover, ignore_errors=True)
+        _, _, messages = command(name, *arguments)
+        nothing_to_say = name in ("recipes", "compare", "weights", "tokenize")
+        assert bool(messages or warned) != nothing_to_say  # there was something to be quiet about
+
+
+# Options without effect
+
+
+@pytest.mark.parametrize(
+    "arguments, key",
+    [
+        (["predict", "CLASSIFIER", "one", "--top", "2"], "top"),
+        (["predict", "CLASSIFIER", "one", "--allow-no-answer"], "allow_no_answer"),
+        (["predict", "CLASSIFIER", "one", "--overlap", "5"], "overlap"),
+        (["predict", "RUN", "one", "--pair", "day"], "pairs"),
+        (["predict", "CLASSIFIER", "one", "--revision", "main"], "revision"),
+        (["embed", "TINY", "one", "--json", "--output", "v.npy"], "json"),
+        (["evaluate", "CLASSIFIER", "TEST", "--split", "validation"], "split"),
+        (["evaluate", "CLASSIFIER", "TEST", "--sep", ";", "--format", "jsonl"], "sep"),
+        (["evaluate", "RUN", "TEST", "--text-pair", "label"], "pairs"),
+        (["data", "TEST", "--split", "train"], "split"),
+        (["data", "--train", "TEST", "--split", "train"], "split"),
+        (["data", "TEST", "--revision", "main"], "revision"),
+        (["data", "TEST", "--max-length", "9"], "max_length"),
+        (["data", "TEXTS", "--text", "tweet"], "text"),
+        (["data", "TEXTS", "--quoting", "--format", "conll"], "quoting"),
+        (["train", "--model", "TINY", "--train", "TEST", "--validation", "TEST", "--data-seed", "1"], "data_seed"),
+        (["train", "--model", "TINY", "--train", "TEST", "--pooling", "mean"], "pooling"),
+        (["train", "--model", "TINY", "--train", "TEST", "--layer", "1"], "layer"),
+    ],
+)
+def test_an_option_without_effect_is_refused(command, tiny, classifier, finished, moods, tmp_path, arguments, key):
+    (tmp_path / "texts.txt").write_text("one day\n")
+    places = {"TINY": tiny, "CLASSIFIER": classifier, "RUN": finished, "TEST": moods / "test.csv", "TEXTS": "texts.txt"}
+    code, output, messages = command(*(places.get(argument, argument) for argument in arguments), "--quiet")
+    assert (code, output) == (2, "") and key.replace("pairs", "pair") in messages
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_on_pairs_takes_pairs_alone(command, tiny, tmp_path):
+    rows = [("one day", f"so {word}", word) for word in MOODS * 20]
+    for name, header in (("train.csv", ["a", "b", "mood"]), ("other.csv", ["text", "b", "mood"])):
+        write_table(tmp_path / name, header, rows)
+    how = ["--text", "a", "--text-pair", "b", "--label", "mood", "--epochs", "1", "--output", "run", "--quiet"]
+    assert command("train", "--model", tiny, "--train", "train.csv", *how)[0] == 0
+    code, output, messages = command("predict", "run", "one day")
+    assert (code, output) == (2, "") and "second text" in messages
+    assert command("predict", "run", "one day", "--pair", "so calm")[0] == 0
+    # Columns that are not named are those of the run.
+    assert command("evaluate", "run", "train.csv")[0] == 0
+    code, _, messages = command("evaluate", "run", "other.csv")
+    assert code == 2 and "no column 'a'" in messages
+    assert command("evaluate", "run", "other.csv", "--text", "text")[0] == 0
 
 
 # Wrong input: one clear sentence, exit code 2, nothing written

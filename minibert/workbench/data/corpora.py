@@ -200,6 +200,7 @@ def read(
     for path in files:
         chosen = of_folder or format or format_of(path, is_table=bool(sep or names))
         _refuse_columns(FORMATS[chosen].nameless, named)
+        _refuse_options(path, chosen, options, format if of_folder else None)
         records += FORMATS[chosen].read(path, options)
     if not records:
         raise DataError(f"{source} holds no examples.", path=source)
@@ -232,6 +233,17 @@ def _refuse_columns(nameless: str, named: Columns) -> None:
         value = getattr(named, key)
         if nameless and value != usual:
             raise ConfigError(f"{nameless} have no {key}, but {value!r} was named.", key=key, hint="Leave it out.")
+
+
+def _refuse_options(path: Path, chosen: str, options: Options, format: str | None) -> None:
+    """Raises ConfigError if an option was given that has no effect on files of a format."""
+    given = {key: getattr(options, key) for key in ("sep", "names", "quoting")}
+    unused = [key for key, value in given.items() if value is not None and key not in FORMATS[chosen].takes]
+    unused += ["format"] if format not in (None, chosen) else []
+    for key in unused:
+        raise ConfigError(
+            f"{key} has no effect on {path}, which is read as {chosen}.", path=path, key=key, hint="Leave it out."
+        )
 
 
 def _require_one_form(records: Sequence[Record]) -> None:

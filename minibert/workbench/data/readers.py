@@ -363,21 +363,24 @@ class Format(NamedTuple):
         read: its function.
         suffixes: what names of such files end in, in small letters.
         nameless: what such files hold, where columns cannot be chosen by name.
+        takes: the `Options` that have an effect on how such files are read, beside the columns.
     """
 
     read: Callable[[Path, Options], Iterable[Record]]
     suffixes: tuple[str, ...] = ()
     nameless: str = ""
+    takes: tuple[str, ...] = ()
 
 
+_TABLE = ("sep", "names", "quoting")
 FORMATS = {
-    "csv": Format(comma_separated, (".csv",)),
-    "tsv": Format(tab_separated, (".tsv",)),
-    "lines": Format(text_lines, (".txt",)),
+    "csv": Format(comma_separated, (".csv",), takes=_TABLE),
+    "tsv": Format(tab_separated, (".tsv",), takes=_TABLE),
+    "lines": Format(text_lines, (".txt",), "Plain lines"),
     "jsonl": Format(json_table, (".jsonl", ".json", ".ndjson")),
     "parquet": Format(parquet, (".parquet",)),
-    "conll": Format(conll, (".conll",), "Tagged words"),
+    "conll": Format(conll, (".conll",), "Tagged words", ("sep",)),
     "squad": Format(squad, nameless="Questions"),  # a .json file whose content says so
-    "folder": Format(one_text),
+    "folder": Format(one_text, nameless="Files of one text"),
 }
 SUFFIXES = {suffix: name for name, format in FORMATS.items() for suffix in format.suffixes}

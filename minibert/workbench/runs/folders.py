@@ -12,6 +12,7 @@ from typing import Any
 
 from minibert.io.errors import ConfigError, DataError, DiskError
 from minibert.io.files import read_object
+from minibert.io.source import Source
 from minibert.io.tables import write_csv
 from minibert.workbench.data.lines import LONGEST_LINE
 from minibert.workbench.runs import lock
@@ -82,6 +83,12 @@ def read_run(folder: str | Path, command: str = "train") -> SavedRun:
     rows = _rows(folder / "errors.csv") if command == "train" else []
     entities = folder / "entities.csv"
     return SavedRun(folder, record, metrics, steps, rows, _rows(entities) if entities.exists() else [])
+
+
+def record_of(source: Source) -> dict[str, Any]:
+    """run.json of the run that a model is from; empty for any other model."""
+    path = source.folder.parent / RECORD
+    return read_object(path, DataError) if source.folder.name == "model" and path.is_file() else {}
 
 
 def _rows(path: Path) -> list[Row]:

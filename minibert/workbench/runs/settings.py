@@ -122,10 +122,11 @@ class TrainingSettings:
 
 
 _OF_A_PROBE = ("layer", "pooling")
-_OF_FINE_TUNING = ("freeze", "freeze_layers", "layer_decay", "gradient_checkpointing")
+_OF_LAYERS = ("freeze_layers", "layer_decay", "gradient_checkpointing")
+_OF_FINE_TUNING = ("freeze", *_OF_LAYERS)
 _OF_STEPS = (
     *("epochs", "batch_size", "accumulate", "learning_rate", "weight_decay", "warmup"),
-    *("schedule", "clip_norm", "on_nonfinite", "patience", "save_every", "keep"),
+    *("schedule", "clip_norm", "on_nonfinite", "patience", "watch", "save_every", "keep"),
 )
 
 
@@ -200,8 +201,10 @@ class Settings(TrainingSettings):
             yield "validation_fraction", f"validation is {self.validation}: leave one out"
         if self.class_weights and self.balanced:
             yield "balanced", "class_weights is set too, and together they correct twice"
-        if self.freeze and self.freeze_layers:
-            yield "freeze_layers", "freeze freezes all layers: leave one of the two out"
+        if self.test_subset is not None and self.test is None and self.test_fraction is None:
+            yield "test_subset", "there is no test split to take it from: add --test or --test-fraction"
+        for key in self.changed(*(_OF_LAYERS if self.freeze else ())):
+            yield key, "freeze freezes all layers: leave one of the two out"
         for key in self.changed(*(_OF_A_PROBE if self.probe is None else ())):
             yield key, "only a probe uses it: leave it out, or add --probe"
         for key in self.changed(*(() if self.probe is None else _OF_FINE_TUNING)):

@@ -23,6 +23,7 @@ from minibert.workbench.reports.columns import Column, read_column, require_comp
 from minibert.workbench.reports.pairs import Pair, compare_columns
 from minibert.workbench.scores.significance import holm
 
+_EXAMPLES = 5
 _ALL_PAIRS = 4  # of more columns the first is tested against each other one
 
 
@@ -106,28 +107,31 @@ class Comparison:
         )
 
 
-def compare(folders: Sequence[str | Path], *, examples: int = 5) -> Comparison:
+def compare(folders: Sequence[str | Path], *, examples: int | None = None) -> Comparison:
     """Reads runs and tests their differences.
 
     Args:
         folders: run folders, or those of `--seeds`; two or more.
-        examples: how many to show of those that only one run of a pair has right.
+        examples: how many to show of those that only one run of a pair has right, by default 5;
+            only single runs have such examples.
 
     Raises:
-        ConfigError: there is only one folder, or `examples` is negative.
+        ConfigError: there is only one folder, or `examples` is negative or has no effect.
         DataError: a folder does not hold a finished run, or the runs were not measured on the same
             examples with the same labels.
     """
     if len(folders) < 2:
         raise ConfigError(f"Name 2 runs or more to compare, not {len(folders)}.", key="run")
-    if examples < 0:
+    if examples is not None and examples < 0:
         raise ConfigError(f"examples is {examples}, but it must be 0 or more.", key="examples")
     columns = [read_column(_letter(place), Path(folder)) for place, folder in enumerate(folders)]
+    if examples is not None and sum(not column.is_group for column in columns) < 2:
+        raise ConfigError("examples are of two single runs, and these are groups of seeds.", key="examples")
     first, *others = [run for column in columns for run in column.runs]
     for other in others:
         require_comparable(first, other)
     pairs = [
-        compare_columns(one, other, examples)
+        compare_columns(one, other, _EXAMPLES if examples is None else examples)
         for one, other in itertools.combinations(columns, 2)
         if len(columns) <= _ALL_PAIRS or one is columns[0]
     ]

@@ -108,6 +108,8 @@ def inspect(
             key="max_length",
             hint="Name one: --model MODEL.",
         )
+    if revision is not None and model is None:
+        raise ConfigError("revision is that of a model, and none was named.", key="revision", hint="Leave it out.")
     corpora = _read(sources, split, reading or {})
     if model is None:
         splits = [in_words(name, corpus) for name, corpus in corpora.items()]

@@ -10,16 +10,20 @@ from minibert import training as loop
 from minibert.data import Rows
 from minibert.fast.precision import Precision, choose_precision
 from minibert.heads import ModelWithHead
+from minibert.io.errors import DataError
 from minibert.io.source import Source, open_source
 from minibert.names import SUBCLASS
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.kinds import KINDS, kind_of, require_kind
 from minibert.workbench.kinds.evaluation import Measured, Report
+from minibert.workbench.runs.folders import record_of
 from minibert.workbench.runs.ranks import ALONE, Ranks
 from minibert.workbench.tasks.common import model_class, pick_device, require_class
 from minibert.workbench.tasks.inference import ready_for_inference, run
 from minibert.workbench.tasks.probes import ProbedModel, is_probe
+
+_COLUMNS = ("text", "text_pair", "label", "choices")
 
 Classifier = ModelWithHead | ProbedModel
 
@@ -40,18 +44,24 @@ def evaluate_file(
     """Evaluates a fine-tuned model (a run folder, a model folder, a Hub id) on a file.
 
     Args:
-        reading: how to read the file: the keyword arguments of `corpora.read`.
+        reading: how to read the file: the keyword arguments of `corpora.read`. Columns are by
+            default those that a run was trained on.
 
     Raises:
         CheckpointError: the model does not do a task that has labels, or was never fine-tuned.
-        DataError: the file cannot be read, or has labels that the model does not know.
+        DataError: the file cannot be read, has labels that the model does not know, or pairs where
+            the model was trained on single texts, or the reverse.
     """
     source = open_source(source, revision)
+    run = record_of(source)
     model = open_classifier(source)
     tokenizer = BertTokenizer.from_pretrained(source)
     kind = kind_of(model)
-    corpus = read(data, label_names=kind.names_of(model) or None, problem_type=kind.labels, **(reading or {}))
+    columns = {key: value for key, value in run.get("settings", {}).items() if key in _COLUMNS}
+    reading = {**columns, **(reading or {})}
+    corpus = read(data, label_names=kind.names_of(model) or None, problem_type=kind.labels, **reading)
     require_kind(corpus, kind, "the model")
+    require_pairs(run, len(corpus[0].texts) == 2)
     rows = kind.rows(corpus, tokenizer, max_length=max_length, overlap=overlap, progress=progress)
     chosen = choose_precision(precision, pick_device(device))
     return evaluate(
@@ -65,6 +75,22 @@ def evaluate_file(
         progress=progress,
         prepared=True,
     )
+
+
+def require_pairs(run: Mapping[str, Any], pairs: bool) -> None:
+    """Refuses pairs of texts for a model that was trained on single texts, and the reverse.
+
+    Args:
+        run: its run.json; a model without one may take either.
+    """
+    if run.get("pairs") in (None, pairs):
+        return
+    if pairs:
+        message, hint = "The model was trained on single texts, not on pairs.", "Leave the second texts out."
+    else:
+        message = "The model was trained on pairs of texts, and these have no second text."
+        hint = "Name it: --pair, or in evaluate --text-pair COLUMN."
+    raise DataError(message, key="pairs", hint=hint)
 
 
 def open_classifier(source: Source, *, allow_untrained: bool = False) -> Classifier:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from minibert.base import Model
-from minibert.data import Rows, plan_batches
+from minibert.data import Example, Rows, plan_batches
 from minibert.fast.precision import Precision, choose_precision
 from minibert.heads import ModelWithHead
 from minibert.io.errors import ConfigError
@@ -226,6 +226,7 @@ def _prepare(given: Objects, settings: Settings, progress: bool) -> _Prepared:
         "objects": given.names,
         "problem_type": kind.problem_type,
         "labels": corpora["train"].label_names,
+        "pairs": len(corpora["train"][0].texts) == 2 if kind.form is Example else None,
         "chosen_by": f"{watched.name} on validation",
         "data": {name: _data_record(part) for name, part in splits.items()},
         "data_findings": [asdict(finding) for finding in findings],

@@ -7,7 +7,7 @@ for prediction in predictor(["what a lovely day", "go away"]):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,18 +17,28 @@ from minibert.io.source import Source, open_source
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.kinds import kind_of
 from minibert.workbench.kinds.kind import Asked
+from minibert.workbench.runs.folders import record_of
 from minibert.workbench.tasks.common import pick_device
-from minibert.workbench.tasks.evaluate import Classifier, open_classifier
+from minibert.workbench.tasks.evaluate import Classifier, open_classifier, require_pairs
 from minibert.workbench.tasks.inference import ready_for_inference, run
 
 
 class Predictor:
     """A fine-tuned model of any kind of task (or a frozen one with a probe), with its tokenizer."""
 
-    def __init__(self, model: Classifier, tokenizer: BertTokenizer, *, device: str = "auto", precision: str = "auto"):
+    def __init__(
+        self,
+        model: Classifier,
+        tokenizer: BertTokenizer,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        run: Mapping[str, Any] | None = None,
+    ):
         self.kind = kind_of(model)
         self.names = self.kind.names_of(model)
         self.tokenizer = tokenizer
+        self.run = run or {}  # its run.json, if the model is from a run
         chosen = choose_precision(precision, pick_device(device))
         self.model, self.precision = ready_for_inference(model, chosen)
 
@@ -51,7 +61,7 @@ class Predictor:
         source = open_source(source, revision)
         model = open_classifier(source, allow_untrained=allow_untrained)
         tokenizer = BertTokenizer.from_pretrained(source)
-        return cls(model, tokenizer, device=device, precision=precision)
+        return cls(model, tokenizer, device=device, precision=precision, run=record_of(source))
 
     def __call__(
         self,
@@ -83,12 +93,21 @@ class Predictor:
             `Chosen`.
 
         Raises:
-            ConfigError: `top` is below 1.
+            ConfigError: `top` is below 1, or is given (or `allow_no_answer`) for what is not an
+                answer to a question.
             DataError: a text is not what the task takes, or `pairs` or `choices` are not as many as
-                the texts, or the task takes none.
+                the texts, or the task takes none; or the model was trained on pairs and these are
+                not, or the reverse.
         """
         if top < 1:
             raise ConfigError(f"top is {top}, but it must be 1 or more.", key="top")
+        for key, given in {"top": top > 1, "allow_no_answer": allow_no_answer}.items():
+            if given and not self.kind.in_windows:
+                raise ConfigError(
+                    f"{key} is about answers to questions, and this model does {self.kind.problem_type}.",
+                    key=key,
+                    hint="Leave it out; --json prints the probability of every class." if self.kind.named else None,
+                )
         if choices is not None and not isinstance(choices, Sequence):
             raise DataError("The choices are not a sequence.", key="choices")
         if isinstance(texts, str):
@@ -99,6 +118,8 @@ class Predictor:
         pairs = [pairs] if isinstance(pairs, str) else pairs
         if not texts:
             return []
+        if choices is None:
+            require_pairs(self.run, pairs is not None)
         corpus = self.kind.unlabelled(texts, pairs=pairs, choices=choices)
         rows = self.kind.rows(corpus, self.tokenizer, max_length=max_length, overlap=overlap)
         result = run(

@@ -27,18 +27,20 @@ class Written:
 
 
 def write_report(
-    folder: str | Path, output: str | Path | None = None, *, features: bool = True, progress: bool = True
+    folder: str | Path, output: str | Path | None = None, *, features: bool | None = None, progress: bool = True
 ) -> Written:
     """Writes the page, and the pictures into the run folder.
 
     Args:
         folder: a finished run.
         output: the page; by default report.html in the run folder.
-        features: whether to run the model for the picture of its features.
+        features: whether to run the model for the picture of its features; by default where each
+            text has one class.
 
     Raises:
         DataError: the folder does not hold a finished run.
-        ConfigError: `output` is a folder, or matplotlib is not installed.
+        ConfigError: `output` is a folder, matplotlib is not installed, or `features` were asked for
+            that this kind of task has not.
         DiskError: the page could not be written.
     """
     require_matplotlib()
@@ -51,9 +53,12 @@ def write_report(
             key="output",
             hint=f"Use --output {page / 'report.html'}.",
         )
+    has_features = KINDS[run.record["problem_type"]].one_class
+    if features and not has_features:
+        raise ConfigError("Features are drawn of texts with one class, and these have not.", key="features")
     write_text(page, document(run))
     drawn = pictures(folder)
-    if features and KINDS[run.record["problem_type"]].one_class:
+    if has_features and features in (None, True):
         drawn += _features(run, progress)
     return Written(page, tuple(drawn))
 

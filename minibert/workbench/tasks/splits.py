@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,12 +45,8 @@ def read_splits(
 
     if settings.test_fraction is not None:
         corpora["test"] = take(settings.test_fraction)
-    if settings.test_subset is not None and "test" in corpora:
+    if settings.test_subset is not None:
         corpora["test"] = subset(corpora["test"], settings.test_subset, seed=seed)
-    elif settings.test_subset is not None:
-        warnings.warn(
-            f"test_subset is {settings.test_subset}, but there is no test split to take it from.", stacklevel=2
-        )
     if settings.train_subset is not None:
         corpora["train"] = subset(corpora["train"], settings.train_subset, seed=seed)
     if "sorted-validation" in settings.faults:

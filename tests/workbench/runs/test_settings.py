@@ -80,6 +80,9 @@ def test_a_value_that_breaks_its_rule(key, value):
         {"validation": "v.csv", "validation_fraction": 0.2},
         {"class_weights": True, "balanced": True},
         {"freeze": True, "freeze_layers": 1},
+        {"test_subset": 5},
+        {"freeze": True, "layer_decay": 0.9},
+        {"freeze": True, "gradient_checkpointing": True},
         {"layer": 3},
         {"pooling": "mean"},
         {"probe": "linear", "freeze": True},
@@ -89,6 +92,7 @@ def test_a_value_that_breaks_its_rule(key, value):
         {"probe": "logistic", "epochs": 5},
         {"probe": "logistic", "learning_rate": 1e-3},
         {"probe": "logistic", "save_every": None},
+        {"probe": "logistic", "watch": "loss"},
     ],
 )
 def test_settings_that_contradict_each_other_or_have_no_effect(changes):

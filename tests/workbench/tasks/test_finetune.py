@@ -482,12 +482,6 @@ def test_large_numbers_are_measured_as_they_are(tiny, tmp_path):
     assert report.values()["spearman"] == pytest.approx(1)
 
 
-def test_a_subset_of_no_test_split_is_a_warning(tiny, moods, tmp_path):
-    settings = settings_for(tiny, moods, tmp_path / "run", test=None, test_subset=5, epochs=1)
-    with pytest.warns(UserWarning, match="there is no test split to take it from"):
-        run(settings)
-
-
 def test_lists_of_labels_that_are_all_empty_are_nothing_to_learn(tiny, tmp_path):
     path = tmp_path / "none.jsonl"
     path.write_text('{"text": "one day", "label": []}\n' * 9)
