@@ -279,12 +279,14 @@ def test_vocabulary_makes_a_tokenizer_and_measures_it(command, tmp_path):
         (["a.txt", "--size", "9"], "A vocabulary of 9 pieces has no room for the "),
         (["b.txt"], "b.txt does not exist"),
         (["a.docx"], "a.docx has the ending '.docx'"),
+        (["a.conll"], "a.conll holds tagged words, not plain text"),
         (["a.jsonl", "--column", "body"], "line 1 has no column 'body'"),
     ],
 )
 def test_vocabulary_refuses_what_it_cannot_use(command, tmp_path, arguments, said):
     (tmp_path / "a.txt").write_text("one two three one two three")
     (tmp_path / "a.docx").write_text("text\none\n")
+    (tmp_path / "a.conll").write_text("one\tO\n")
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n')
     code, output, messages = command("vocabulary", *arguments, "--output", "made", "--quiet")
     assert (code, output) == (2, "") and said in messages and len(messages.splitlines()) == 1

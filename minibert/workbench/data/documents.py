@@ -200,11 +200,11 @@ def _files(source: Path) -> list[Path]:
 
 
 def _of_file(path: Path, column: str) -> list[Document]:
-    chosen = FORMATS[format_of(path, is_table=False)]
-    if chosen.nameless:
+    name = format_of(path, is_table=False)
+    chosen = FORMATS["folder" if name == "lines" else name]  # the whole file is one text
+    if chosen.nameless and name != "lines":
         raise DataError(f"{path} holds {chosen.nameless.lower()}, not plain text.", path=path)
-    read = FORMATS["folder"].read if chosen is FORMATS["lines"] else chosen.read
-    records = list(read(path, Options(Columns(column, label=None))))
+    records = list(chosen.read(path, Options(Columns(column, label=None))))
     if not records:
         raise DataError(f"{path} is empty.", path=path)
     return [_document(path, record) for record in records]
