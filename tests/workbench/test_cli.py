@@ -24,6 +24,7 @@ from minibert.workbench.cli import _COMMANDS as COMMANDS
 from minibert.workbench.cli import main
 from tests.conftest import BOUNDS
 from tests.workbench.conftest import MOODS, VOCABULARY, moods, save_model, save_vocabulary, tiny, write_table
+from tests.workbench.tasks.test_convert import checkpoint
 
 __all__ = ["moods", "tiny"]  # fixtures, used by name
 
@@ -342,6 +343,7 @@ QUIET = {
     "embed": "TINY LONG --output v.npy",
     "weights": "TINY",
     "tokenize": "TINY LONG",
+    "convert": "CHECKPOINT made",
     "vocabulary": "TALES --size 90 --output made",
 }
 
@@ -356,7 +358,10 @@ def test_quiet_is_quiet_even_on_a_terminal(command, tiny, finished, tmp_path, mo
         "TWICE": write_table(tmp_path / "twice.csv", ["text", "label"], rows),
         "TALES": tmp_path / "tales",
         "LONG": LONG,
+        "CHECKPOINT": tmp_path / "checkpoint",
     }
+    places["CHECKPOINT"].mkdir()
+    checkpoint(places["CHECKPOINT"])
     places["TALES"].mkdir()
     for number in range(40):
         (places["TALES"] / f"{number}.txt").write_text(f"One {'day ' * number}. So it was. The sky is green.")
