@@ -379,6 +379,7 @@ _COMMANDS = (
         _option("--output FILE", "write all vectors to a .npy file"),
         _argument("--pooling", choices=POOLINGS, help="default: as in the model's modules.json, else mean"),
         _settings("layer"),
+        _option("--prompt NAME", "a prompt of the model, put before each text (default: the model's default, if any)"),
         _argument(
             "--normalize", action=_SWITCH, help="scale vectors to length 1 (default: as in modules.json, else no)"
         ),

@@ -334,7 +334,9 @@ def _embed(options: argparse.Namespace) -> None:
 
     if options.output is not None and options.json:
         raise ConfigError("json is a way to print vectors, and output writes them.", key="json", hint="Leave it out.")
-    embedder = Embedder.from_pretrained(options.model, **_given(options, *MACHINE, "pooling", "normalize", "layer"))
+    embedder = Embedder.from_pretrained(
+        options.model, **_given(options, *MACHINE, "pooling", "normalize", "layer", "prompt")
+    )
     texts = _texts(options)
     how = _given(options, "batch_size", "max_length")
     vectors = embedder(texts, progress=not options.quiet, **how)

@@ -39,8 +39,8 @@ OPTIONS = {
     "predict": f"model {TEXTS} --pair --pairs --choice --top --allow-no-answer --allow-untrained "
     f"--overlap --batch-size --max-length {MACHINE} --threads --json",
     "fill-mask": f"model {TEXTS} --top --revision --device --threads --json",
-    "embed": f"model {TEXTS} --output --pooling --layer --normalize --no-normalize --batch-size "
-    f"--max-length {MACHINE} --threads --json",
+    "embed": f"model {TEXTS} --output --pooling --layer --prompt --normalize --no-normalize "
+    f"--batch-size --max-length {MACHINE} --threads --json",
     "weights": "model --revision --verify --json",
     "tokenize": f"model {TEXTS} --pair --pairs --revision --json",
     "vocabulary": "source --output --size --cased --column",

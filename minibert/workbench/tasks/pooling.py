@@ -7,7 +7,7 @@ padding, and the mask (B, S), True at real tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,24 @@ Pooling = Callable[[Tensor, Tensor], Tensor]  # hidden (B, S, D), mask (B, S) ->
 POOLINGS: dict[str, Pooling] = {"cls": first_token, "mean": mean, "max": maximum}
 
 
+class UnitLength(nn.Module):
+    """Scales vectors to length 1, so that a dot product is a cosine."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1)  # (B, D)
+
+
+class Truncated(nn.Module):
+    """Keeps the first numbers of each vector (Kusupati et al. 2022, "Matryoshka")."""
+
+    def __init__(self, dimensions: int):
+        super().__init__()
+        self.dimensions = dimensions
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return vectors[:, : self.dimensions]  # (B, dimensions)
+
+
 @dataclass(frozen=True)
 class Output:
     """What the evaluation loop reads: a row of `logits` for each text, and the terms of a loss."""
@@ -55,20 +73,20 @@ class SentenceEncoder(nn.Module):
     Args:
         model: a BertModel, or one that is prepared for inference.
         pooling: a name in POOLINGS.
-        normalize: scale each vector to length 1, so that a dot product is a cosine.
+        steps: what is done to the pooled vectors (B, D), one after the other.
         layer: which hidden state: 0 the embeddings, L or -1 the last layer.
 
     Raises:
         ConfigError: the pooling or the layer does not exist.
     """
 
-    def __init__(self, model: Any, pooling: str, normalize: bool = False, layer: int = -1):
+    def __init__(self, model: Any, pooling: str, steps: Sequence[nn.Module] = (), layer: int = -1):
         super().__init__()
         if pooling not in POOLINGS:
             raise ConfigError(f"pooling is {pooling!r}, but it must be one of {', '.join(POOLINGS)}.", key="pooling")
         self.model = model
         self.pooling = pooling
-        self.normalize = normalize
+        self.steps = nn.Sequential(*steps)
         self.layer = layer_number(layer, model.config.num_hidden_layers)
 
     def forward(self, layout: Layout, **inputs: Any) -> Output:
@@ -78,7 +96,7 @@ class SentenceEncoder(nn.Module):
         states = output.hidden_states
         hidden = states[self.layer] if below_last else output.last_hidden_state  # (B, S, D)
         pooled = POOLINGS[self.pooling](hidden.float(), layout.mask)  # (B, D)
-        return Output(F.normalize(pooled, dim=-1) if self.normalize else pooled)
+        return Output(self.steps(pooled))
 
     def count_labels(self, inputs: Any) -> dict[str, int]:
         return {}

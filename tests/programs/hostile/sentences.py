@@ -37,7 +37,7 @@ def case(name: str, file: str, content: Any, outcome: Outcome) -> Case:
     return Case(name, spoil, outcome)
 
 
-def pooling_in(path: Any, key: str) -> Case:
+def pooling_in(path: Any, key: str, file: str = "config.json") -> Case:
     """A module whose folder is said to be elsewhere, where there is a good one."""
     modules = [GOOD[MODULES][0], {**GOOD[MODULES][1], "path": path}]
     good = case("", MODULES, modules, LOADED)
@@ -46,7 +46,7 @@ def pooling_in(path: Any, key: str) -> Case:
         good.spoil(folder)
         shutil.copytree(folder / "1_Pooling", folder.parent / "1_Pooling")
 
-    return Case(f"a module in {path!r:.40}", spoil, refused("config.json", key))
+    return Case(f"a module in {path!r:.40}", spoil, refused(file, key))
 
 
 def limit(value: Any) -> Case:
@@ -83,13 +83,13 @@ GROUPS = (
             pooling_in("1_Pooling\0", LEADS_OUT),
             pooling_in("..\\1_Pooling", Words("No such file")),
             pooling_in("x" * 300, Words("File name too long")),
-            pooling_in(7, Words("No such file")),
-            pooling_in(["1_Pooling"], Words("No such file")),
+            pooling_in(7, "path", MODULES),
+            pooling_in(["1_Pooling"], "path", MODULES),
             Case("a pooling that is a link out", outside, refused(POOLING, LEADS_OUT)),
             pooling("no pooling", {}),
             pooling("two poolings", {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}),
             pooling("a pooling that nobody knows", {"pooling_mode": "lasttoken"}),
-            pooling("a pooling that is a list", {"pooling_mode": ["mean"]}),
+            pooling("two poolings in a list", {"pooling_mode": ["mean", "max"]}),
             pooling("a pooling config that is a list", [], Words("is not a JSON object")),
             *map(limit, (0, -1, "8", 8.5, True, [8], -8.0)),
         ],
