@@ -46,8 +46,8 @@ def attend_fast(query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropo
     below the tokens (see rows.py) come out without meaning.
     """
     if query.device.type != "cpu":
-        if can_use_varlen(query, layout, dropout_p):
-            return attention_varlen(query, key, value, layout)  # (T, N, H)
+        if can_use_varlen(query, layout):
+            return attention_varlen(query, key, value, layout, dropout_p)  # (T, N, H)
         return attend_by_length(query, key, value, layout, dropout_p)  # (T, N, H)
     if query.requires_grad and torch.is_grad_enabled():
         return attention_in_chunks(query, key, value, layout.groups, dropout_p)  # (T, N, H)

@@ -17,9 +17,8 @@ from minibert.fast.accelerate import accelerate, attend_fast
 from minibert.fast.dropout import FastDropout
 from tests.conftest import BOUNDS
 from tests.lesson import reference as ref
-from tests.lesson.reference import CASES, D, N, batch, outputs, pair, run
+from tests.lesson.reference import CASES, N, batch, outputs, pair, run
 
-H = D // N
 RATES = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
 
 
@@ -93,20 +92,22 @@ def test_chunks_for_gradients_and_sdpa_without_on_a_cpu(rate, gradients, monkeyp
 def test_varlen_is_given_every_row_with_its_boundaries(monkeypatch):
     """The kernel runs on GPUs only: a plain one in its place, with its signature, sees the rows."""
 
-    def in_loops(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k):
+    def in_loops(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, dropout_p, is_causal, debug):
+        assert dropout_p == 0.25 and not is_causal and not debug
         assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
         lengths = cu_seq_q.diff().tolist()
         assert max_q == max_k == max(lengths) and cu_seq_q[0] == 0 and min(lengths) > 0
         rows = (part.split(lengths) for part in (query, key, value))
         blocks = [[part.transpose(0, 1)[None] for part in row] for row in zip(*rows, strict=True)]
-        return torch.cat([attention_by_hand(*block)[0].transpose(0, 1) for block in blocks])
+        context = torch.cat([attention_by_hand(*block)[0].transpose(0, 1) for block in blocks])
+        return context, None, None, None, None
 
-    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", in_loops)
+    monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", in_loops)
     name = "BertForTokenClassification"
     for kind in ("holes", "full", "left"):
         inputs = batch("bert", name, kind)
         found = []
-        for attend in (attend_by_length, lambda q, k, v, layout, p: varlen.attention_varlen(q, k, v, layout)):
+        for attend in (attend_by_length, lambda q, k, v, layout, p: varlen.attention_varlen(q, k, v, layout, 0.25)):
             _, ours = pair("bert", name)
             for layer in ours.body.encoder.layers:
                 layer.attention.attend = attend
@@ -115,23 +116,24 @@ def test_varlen_is_given_every_row_with_its_boundaries(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "rate", "recent", "expected"),
+    ("dtype", "size", "recent", "expected"),
     [
-        (torch.bfloat16, 0.0, True, True),
-        (torch.float16, 0.0, True, True),
-        (torch.bfloat16, 0.1, True, False),
-        (torch.float32, 0.0, True, False),
-        (torch.bfloat16, 0.0, False, False),
+        (torch.bfloat16, 8, True, True),
+        (torch.float16, 256, True, True),
+        (torch.bfloat16, 12, True, False),
+        (torch.bfloat16, 264, True, False),
+        (torch.float32, 8, True, False),
+        (torch.bfloat16, 8, False, False),
     ],
 )
-def test_varlen_is_used_where_it_can_compute_what_is_asked(dtype, rate, recent, expected, monkeypatch):
+def test_varlen_is_used_where_it_can_compute_what_is_asked(dtype, size, recent, expected, monkeypatch):
     monkeypatch.setattr(varlen, "_has_varlen", lambda device: recent)
-    monkeypatch.setattr(fast, "attention_varlen", lambda *given: "varlen")
-    monkeypatch.setattr(fast, "attend_by_length", lambda *given: "sdpa")
-    query = torch.empty(1, N, H, dtype=dtype, device="meta")  # any device but a CPU
+    monkeypatch.setattr(fast, "attention_varlen", lambda *given: ("varlen", given[4]))
+    monkeypatch.setattr(fast, "attend_by_length", lambda *given: ("sdpa", given[4]))
+    query = torch.empty(1, N, size, dtype=dtype, device="meta")  # any device but a CPU
     layout = SimpleNamespace(groups=((1, 1),))
-    found = attend_fast(query, query, query, layout, rate)
-    assert found == ("varlen" if expected else "sdpa")
+    found = attend_fast(query, query, query, layout, 0.1)
+    assert found == ("varlen" if expected else "sdpa", 0.1)
 
 
 def _in_bf16(monkeypatch, count, train, poison=False):
