@@ -170,7 +170,8 @@ def read(
             hold one each; `label` is then the place of the right one, from 0, or its text.
         tag_scheme: "iob2": B-X begins an entity, I-X continues it, and an I-X that continues
             nothing is an error. "iob1", as in CoNLL-2003: I-X begins one too, B-X only right after
-            another X; such tags become iob2. The default is "iob2" where tags look like it.
+            another X. "io": the type alone. Such tags become iob2. "none" leaves them as they are,
+            to be scored word by word. The default is by the tags; see tag_schemes.py.
         label_names: the classes in their order, as when validation data follow training data; by
             default the labels of the file, sorted. Whole numbers are taken as indices into names
             that are not numbers themselves, with a warning.
@@ -209,7 +210,7 @@ def read(
         raise ConfigError(
             f"Only tagged words have a tag_scheme, and {source} has none.", key="tag_scheme", hint="Leave it out."
         )
-    records = in_iob2(records, tag_scheme)
+    records = in_iob2(records, tag_scheme, label_names)
     labels, found_names = from_names(records, label_names, problem_type)
     examples: Any = tuple(map(_example, records, labels))
     return Corpus(examples, found_names, str(source), files)

@@ -196,9 +196,10 @@ def json_table(path: Path, options: Options) -> Iterator[Record]:
 def conll(path: Path, options: Options) -> Iterator[Record]:
     """Sentences: the first column is the word, the last one its tag; a blank line ends one.
 
+    Tabs separate the columns, or spaces if the first word has no tab after it.
     Lines that begin with -DOCSTART-, which separate documents in CoNLL-2003, are not words.
     """
-    sep, tagged = options.sep or "\t", options.columns.label is not None
+    sep, tagged = options.sep, options.columns.label is not None
     rows: list[list[str]] = []
     first = Place(path)
     width = 0
@@ -209,7 +210,9 @@ def conll(path: Path, options: Options) -> Iterator[Record]:
 
     for place, content in lines(path):
         if content.strip() and not content.startswith("-DOCSTART-"):
-            row = content.split(sep)
+            if sep is None:  # without a tab a word has no tag, so white space is what separates them
+                sep = "\t" if "\t" in content or not tagged else " "
+            row = content.split(None if sep == " " else sep)
             width = width or len(row)
             _check_word(place, row, sep, width, tagged)
             first = first if rows else place

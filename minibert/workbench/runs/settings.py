@@ -24,7 +24,7 @@ PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 PROBES = ("linear", "logistic")
 POOLINGS = ("cls", "mean", "max")
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "conll", "squad", "folder")
-TAG_SCHEMES = ("iob1", "iob2")
+TAG_SCHEMES = ("iob1", "iob2", "io", "none")
 FAULTS = {
     "double-softmax": "the loss applies a softmax to probabilities",
     "sorted-validation": "validation is the end of the sorted training file",
@@ -167,7 +167,7 @@ class Settings(TrainingSettings):
         None, "one column with a list, or several; the label is an index from 0, or the text"
     )
     tag_scheme: str | None = reading(
-        None, "how tags encode entities (default: iob2 if they look like it)", one_of(TAG_SCHEMES)
+        None, "how tags encode entities; none: score words (default: as the tags look)", one_of(TAG_SCHEMES)
     )
     problem_type: str | None = reading(
         None, "such as regression (default: as labels look; whole numbers are classes)", metavar="KIND"

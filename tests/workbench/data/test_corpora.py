@@ -295,13 +295,14 @@ def test_an_entity_does_not_continue_in_the_next_sentence(tmp_path):
     assert tags_of(read(path, tag_scheme="iob1")) == ["B-X", "B-X"]
 
 
-@pytest.mark.parametrize("tags", ["NN VB", "NN I-X", "I", "OUT I-X", "b-X i-X"])
+@pytest.mark.parametrize("tags", ["NN VB", "NN I-X", "I", "OUT I-X", "B N E", "X-Y N-Z"])
 def test_tags_of_another_kind_are_left_alone(tmp_path, tags):
     assert tags_of(tagged(tmp_path, tags)) == [tags]
 
 
-@pytest.mark.parametrize("tags", ["PER LOC O", "NN VB", "I-X NN VB JJ"])
+@pytest.mark.parametrize("tags", ["P L O", "NN VB", "I-X NN VB JJ"])
 @pytest.mark.parametrize("scheme", ["iob1", "iob2"])
+@pytest.mark.filterwarnings("ignore:.*scored by itself")
 def test_a_scheme_that_is_asked_for_applies_to_every_tag(tmp_path, tags, scheme):
     assert tags_of(tagged(tmp_path, tags)) == [tags]
     with pytest.raises(DataError, match="has the tag"):
@@ -644,20 +645,6 @@ def test_subset():
     assert len({*loose}) > 1
     with refused(ConfigError, "count"):
         subset(corpus, 101, seed=0)
-
-
-@pytest.mark.parametrize(
-    "tags, said",
-    [
-        ("B-X E-X S-Y", "'E-X', which is not O, B-X or I-X.*BIOES"),
-        ("B-X L-X U-Y O", "'L-X', which is not O"),
-        ("B I O", "'B', which is not O"),
-        ("B-X I-X B-Y b-Y O", "'b-Y', which is not O, B-X or I-X.$"),
-    ],
-)
-def test_tags_of_another_scheme_are_refused(tmp_path, tags, said):
-    with pytest.raises(DataError, match=r"a.conll:1, word \d \('w\d'\) has the tag " + said):
-        tagged(tmp_path, tags)
 
 
 def test_an_invalid_tag_is_found_in_any_sentence(tmp_path):

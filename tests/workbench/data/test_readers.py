@@ -80,7 +80,8 @@ def write(tmp_path: Path, name: str, content: str | bytes) -> Path:
         ("a.conll", "a\tO\nb\t \n", "line 2 has a word without a tag"),
         ("a.conll", "a\tO\n\tO\n", "line 2 has a tag without a word"),
         ("a.conll", "a\tNN\tO\nb\tO\n", "line 2 has 2 columns, not 3"),
-        ("a.conll", "a O\nb O\n", "line 1 has a word without a tag: 'a O'. Is '\\t' the separator?"),
+        ("a.conll", "a\tO\nb O\n", "line 2 has a word without a tag: 'b O'. Is '\\t' the separator?"),
+        ("a.conll", "a X O\nb O\n", "line 2 has 2 columns, not 3"),
         ("a.csv.gz", b"", "a.csv.gz is empty"),
     ],
 )
