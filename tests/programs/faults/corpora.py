@@ -26,7 +26,11 @@ FAULTS = [
         ("a title ends a sentence", "if short or (following", "if (following"),
         ("an initial ends a sentence", 'if "." in word or (len', "if (len"),
         ("a wrapped line ends a sentence", 'r"\\n\\s*\\n|\\n(?=', 'r"\\n\\s*\\n|\\n(?=|'),
-        ("a folder as the disk has it", "found = sorted(path for path in below", "found = list(path for path in below"),
+        (
+            "a folder as the disk has it",
+            "below = sorted(path for path in source",
+            "below = list(path for path in source",
+        ),
         ("code is prose", "if code_from is not None and indent >= code_from:", "if False:"),
         ("docstrings twice", "if text not in seen]", "]"),
         (
@@ -34,6 +38,16 @@ FAULTS = [
             "sums.update(hashlib.sha256(document.text.encode()).digest())",
             "sums.update(document.text.encode())",
         ),
+    ),
+    *faults(
+        "workbench/data",
+        "workbench/data/test_folders",
+        ("what editors leave behind is a text", 'name.startswith((".", "#", "~"))', 'name.startswith(".")'),
+    ),
+    *faults(
+        "workbench/data",
+        "workbench/data/test_forms",
+        ("quotes of a text are a program's", "            if not whole_row.fullmatch(row):", "            if False:"),
     ),
     *faults(
         "workbench/tasks",

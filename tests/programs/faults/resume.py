@@ -45,5 +45,6 @@ FAULTS = [
             "if self.ranks.is_first:  # a kill may have come",
             "if False:  # a kill may have come",
         ),
+        ("other data in a new place", '"source": found.get("source"), "files": files}', "**found}"),
     ),
 ]
