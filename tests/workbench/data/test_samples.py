@@ -12,6 +12,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.naive_bayes import MultinomialNB
 
 from minibert.io.errors import DataError
+from minibert.workbench.data.checks import check, in_words
 from minibert.workbench.data.corpora import read
 from minibert.workbench.data.sources import SAMPLES
 
@@ -112,6 +113,10 @@ def test_they_are_neither_trivial_nor_impossible():
     bayes = MultinomialNB().fit(inputs, [row["label"] for row in TRAIN])
     tests = count.transform(row["text"] for row in TEST)
     assert 0.55 < bayes.score(tests, [row["label"] for row in TEST]) <= 0.85
+
+
+def test_the_check_of_data_finds_nothing():
+    assert check([in_words(name, read("samples", split=name)) for name in ("train", "test")]) == []
 
 
 def test_they_are_read_by_name():
