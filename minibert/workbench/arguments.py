@@ -265,7 +265,7 @@ _COMMANDS = (
         _argument("files", nargs="*", default=[], metavar="DATA", help="the training data first"),
         *(_option(f"--{name} DATA", f"the {name} split") for name in ("train", "validation", "test")),
         _option("--split NAME", f"{_SPLIT}, for DATA"),
-        _settings(*READING),
+        _settings(*(key for key in READING if key != "part")),
         _option("--model MODEL", "count tokens of this model (default: count words)"),
         _settings("revision"),
         _option("--max-length N", "limit in tokens (default: the model's)"),

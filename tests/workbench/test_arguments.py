@@ -25,7 +25,7 @@ TRAINING = (
 OPTIONS = {
     "data": f"files --train --validation --test --split {READING} --problem-type --model "
     "--revision --max-length --json",
-    "train": f"{TRAINING} {READING} --problem-type --train --test --test-fraction --train-subset "
+    "train": f"{TRAINING} {READING} --part --problem-type --train --test --test-fraction --train-subset "
     "--test-subset --overlap --allow-data-faults --patience --watch --freeze --freeze-layers "
     "--layer-decay --class-weights --balanced --data-seed --seeds --fault --probe --layer "
     "--pooling",
@@ -33,7 +33,8 @@ OPTIONS = {
     "--hidden-size --heads --intermediate-size --max-positions --dropout --objective --mask-share "
     "--whole-words --epoch-share",
     "recipes": "name",
-    "evaluate": f"model data {READING} --split --output --overlap --batch-size --max-length {MACHINE} --threads --json",
+    "evaluate": f"model data {READING} --part --split --output --overlap --batch-size --max-length {MACHINE} "
+    "--threads --json",
     "report": "run --output --features --no-features",
     "compare": "run --examples --json",
     "predict": f"model {TEXTS} --pair --pairs --choice --top --allow-no-answer --allow-untrained "

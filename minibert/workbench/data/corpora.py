@@ -22,8 +22,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from minibert.workbench.data.records import QUESTIONS, Columns, Record
 from minibert.workbench.data.sources import find, format_of, part_of
 from minibert.workbench.data.tag_schemes import TAG_SCHEMES, in_iob2
 
+_MOST_PARTS = 100
 _FILES_LISTED = 20  # above it a record holds one sum for all files
 
 PROBLEM_TYPES = (
@@ -59,12 +60,14 @@ class Corpus:
             there are no labels.
         source: what was asked for.
         files: the files that were read.
+        parts: the guid of an example -> the part of the data that it belongs to, where the files have such a column.
     """
 
     examples: tuple[Example, ...] | tuple[TaggedExample, ...] | tuple[QuestionExample, ...] | tuple[ChoiceExample, ...]
     label_names: tuple[str, ...] | None = None
     source: str = ""
     files: tuple[Path, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -143,6 +146,7 @@ def read(
     label: str | None = "label",
     choices: Sequence[str] | None = None,
     tag_scheme: str | None = None,
+    part: str = "part",
     label_names: Sequence[str] | None = None,
     problem_type: str | None = None,
     split: str | None = None,
@@ -172,6 +176,8 @@ def read(
             nothing is an error. "iob1", as in CoNLL-2003: I-X begins one too, B-X only right after
             another X. "io": the type alone. Such tags become iob2. "none" leaves them as they are,
             to be scored word by word. The default is by the tags; see tag_schemes.py.
+        part: the column with the part of the data that an example belongs to, which is read where it is there and
+            has 2 to 100 values: a report has the scores of each.
         label_names: the classes in their order, as when validation data follow training data; by
             default the labels of the file, sorted. Whole numbers are taken as indices into names
             that are not numbers themselves, with a warning.
@@ -193,7 +199,7 @@ def read(
     for key, value in given.items():
         if value not in (None, *known[key]):
             raise ConfigError(f"{key} is {value!r}, but it must be one of {', '.join(known[key])}.", key=key)
-    named = Columns(text, text_pair, label, tuple(choices or ()))
+    named = Columns(text, text_pair, label, tuple(choices or ()), part=part)
     options = Options(_columns(named, problem_type), sep, names, quoting)
     source, split = part_of(source, split)
     files, of_folder = find(source, split, revision)
@@ -213,7 +219,9 @@ def read(
     records = in_iob2(records, tag_scheme, label_names)
     labels, found_names = from_names(records, label_names, problem_type)
     examples: Any = tuple(map(_example, records, labels))
-    return Corpus(examples, found_names, str(source), files)
+    parts = {record.where: record.part for record in records if record.part is not None}
+    few = 1 < len(set(parts.values())) <= _MOST_PARTS
+    return Corpus(examples, found_names, str(source), files, parts if few else {})
 
 
 def _columns(named: Columns, problem_type: str | None) -> Columns:
@@ -222,7 +230,7 @@ def _columns(named: Columns, problem_type: str | None) -> Columns:
         raise ConfigError(f"A column of choices is named twice: {named.choices}.", key="choices")
     if problem_type == "question_answering":
         _refuse_columns("Questions", named)
-        return QUESTIONS
+        return QUESTIONS._replace(part=named.part)
     if problem_type == "multiple_choice" and not named.choices:
         return named._replace(choices=("choices",))
     return named

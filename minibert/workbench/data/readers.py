@@ -300,7 +300,8 @@ def parquet(path: Path, options: Options) -> Iterator[Record]:
         names = file.schema_arrow.names
         require_once(Place(path), names, columns.wanted)
         require_columns(Place(path, 1), names, columns)
-        wanted = [*columns.wanted, *(["id"] if columns.question and "id" in names else [])]
+        more = (columns.part, *(["id"] if columns.question else []))
+        wanted = [*columns.wanted, *(name for name in more if name in names and name not in columns.wanted)]
         rows: list[dict[str, Any]] = []
         unpacked = 0
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):

@@ -26,6 +26,7 @@ class Columns(NamedTuple):
     label: str | None = "label"
     choices: tuple[str, ...] = ()  # one column with a list, or several with a text each
     question: str | None = None
+    part: str = "part"  # read where it is there
 
     @property
     def wanted(self) -> list[str]:
@@ -46,6 +47,7 @@ class Record(NamedTuple):
         label: as the file spells it, one for each word of a tagged sentence; for a question its
             answers, for choices the place of the right one.
         names: the names of the classes in order, where the file has them.
+        part: the part of the data that it belongs to, where the file has such a column.
     """
 
     where: str
@@ -55,10 +57,17 @@ class Record(NamedTuple):
     choices: tuple[str, ...] | None = None
     question: str | None = None
     names: tuple[str, ...] | None = None
+    part: str | None = None
 
 
 def record(place: Place, values: Mapping[str, Any], columns: Columns) -> Record:
     """The columns that are asked for, of one row."""
+    part = values.get(columns.part)
+    known = isinstance(part, (str, int)) and part != "" and columns.part not in columns.wanted
+    return _record(place, values, columns)._replace(part=str(part) if known else None)
+
+
+def _record(place: Place, values: Mapping[str, Any], columns: Columns) -> Record:
     require_columns(place, values, columns)
     if columns.question is not None:
         return question(place, values)

@@ -21,7 +21,8 @@ from minibert.workbench.data.choices import Choices
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.examples import ChoiceExample
 from minibert.workbench.kinds.evaluation import Measured, Report, share
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, ranked, require_strings
+from minibert.workbench.kinds.kind import Asked, Bags, ErrorRow, Kind, Score, ranked, require_strings
+from minibert.workbench.scores.baselines import most_similar
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,18 @@ class MultipleChoice(Kind):
             "accuracy": share(sum(row["right"] for row in rows), len(rows)),
         }
         return measured.report(self.problem_type, result, rows)
+
+    def guesses(self, train: Corpus, final: Corpus, bags: Bags) -> dict[str, list[dict[str, int]]]:
+        """The place that is right most often in training, and the choice most like the text."""
+        usual = int(np.bincount([example.target for example in train]).argmax())
+        guesses = {
+            "frequent_place": [usual] * len(final),
+            "similar_choice": [most_similar(example.text, example.choices) for example in final],
+        }
+        return {
+            name: [{"right": int(guess == example.label)} for example, guess in zip(final, places, strict=True)]
+            for name, places in guesses.items()
+        }
 
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:
         return {"accuracy": Score.mean([row["right"] for row in rows])}

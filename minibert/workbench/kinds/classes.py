@@ -16,8 +16,9 @@ from minibert.heads import BertForSequenceClassification
 from minibert.io.tables import printable, shorten
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds.evaluation import Measured, Report, share
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, memberships, ranked
+from minibert.workbench.kinds.kind import Asked, Bags, ErrorRow, Kind, Score, memberships, ranked
 from minibert.workbench.scores import metrics
+from minibert.workbench.scores.baselines import NaiveBayes, class_labels
 from minibert.workbench.scores.calibration import expected_calibration_error, reliability
 
 
@@ -96,6 +97,21 @@ class Classes(Texts):
         )
         confusion = metrics.confusion_matrix(truth, predicted, count)
         return measured.report(self.problem_type, result, rows, confusion)
+
+    def guesses(self, train: Corpus, final: Corpus, bags: Bags) -> dict[str, list[dict[str, str]]]:
+        """The majority class of the training labels, and naive Bayes on WordPieces."""
+        names = final.label_names or ()
+        labels, (seen, asked, vocab_size) = class_labels(train), bags()
+        majority = np.bincount(labels, minlength=len(names)).argmax()
+        guesses = {
+            "majority": np.full(len(final), majority),
+            "naive_bayes": NaiveBayes(seen, labels, len(names), vocab_size).predict(asked),
+        }
+        truth = class_labels(final)
+        return {
+            name: [{"label": names[a], "prediction": names[b]} for a, b in zip(truth, guess, strict=True)]
+            for name, guess in guesses.items()
+        }
 
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:
         there = memberships([[row["label"]] for row in rows], labels)  # (n, C)

@@ -30,7 +30,7 @@ class Report:
         problem_type: a key of KINDS.
         label_names: the classes, in order.
         metrics: name -> {"value", "low", "high"} (95% interval), {"value"} alone where there is no
-            interval, or a plain number; "classes" holds the scores of each class.
+            interval, or a plain number; "classes" holds the scores of each class, "parts" of each part of the data.
         confusion: (C, C) counts, rows are labels and columns predictions; None for other problems.
         rows: one mapping for each example (a sentence, for tags), the highest loss first.
         tables: further tables by file name, each a list of mappings.
@@ -68,6 +68,12 @@ class Report:
                 for name, scores in classes.items()
             ]
             lines += ["", table(rows, ("class", *_CLASS_SCORES, "support"))]
+        if parts := self.metrics.get("parts"):
+            names = list(next(iter(parts.values())))
+            rows = [
+                (part, found["examples"], *(f"{found[key]:.4f}" for key in names[1:])) for part, found in parts.items()
+            ]
+            lines += ["", table(rows, ("part", *names))]
         return "\n".join(lines)
 
     def worst(self, count: int = 5) -> str:
@@ -142,7 +148,9 @@ class Measured:
             "guid": example.guid,
             "text": first,
         }
-        return row | ({"text_pair": " | ".join(second)} if second else {}) | more
+        row |= {"text_pair": " | ".join(second)} if second else {}
+        row |= {"part": self.corpus.parts.get(example.guid, "")} if self.corpus.parts else {}
+        return row | more
 
     def rows_of(self, *columns: Sequence[Any]) -> list[dict[str, Any]]:
         """The lines of errors.csv, of columns: loss, label, prediction, probability."""

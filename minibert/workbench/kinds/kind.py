@@ -28,6 +28,7 @@ from minibert.workbench.data.examples import AnyExample
 from minibert.workbench.kinds.evaluation import Measured, Report
 
 ErrorRow = Mapping[str, str]  # a line of errors.csv
+Bags = Callable[[], tuple[Sequence[NDArray[Any]], Sequence[NDArray[Any]], int]]  # see `Kind.guesses`
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,40 @@ class Kind(ABC):
     @abstractmethod
     def report(self, measured: Measured) -> Report:
         """The scores, and every example with its loss, label and prediction."""
+
+    def guesses(self, train: Corpus, final: Corpus, bags: Bags) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Guesses without BERT for the examples of `final`, from what is in `train`.
+
+        Args:
+            bags: gives the token ids of each training example, of each final one, and V.
+
+        Returns:
+            The name of each baseline -> rows as in errors.csv, as far as `outcomes` reads them.
+        """
+        return {}
+
+    def baselines(self, train: Corpus, final: Corpus, bags: Bags) -> dict[str, dict[str, float]]:
+        """Baseline -> metric -> its score on `final`; arguments as for `guesses`."""
+        guesses = self.guesses(train, final, bags)
+        return {name: self.scores_of(final.label_names or (), rows) for name, rows in guesses.items()}
+
+    def scores_of(self, labels: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Metric -> its value on rows of errors.csv, of the metrics that `outcomes` has."""
+        found = self.outcomes(labels, rows)
+        return {name: float(score.of_sums(score.added.sum(axis=0))) for name, score in found.items()}
+
+    def by_part(self, report: Report) -> dict[str, dict[str, float]]:
+        """Part of the data -> its number of examples, and its scores."""
+        parts: dict[str, list[dict[str, Any]]] = {}
+        for row in sorted(report.rows, key=lambda row: row["part"]):
+            parts.setdefault(row["part"] or "(none)", []).append(row)
+        return {
+            part: {"examples": len(rows), **self.scores_of(report.label_names, rows)} for part, rows in parts.items()
+        }
+
+    def compared(self, baselines: Mapping[str, Mapping[str, float]]) -> str | None:
+        """The metric in which a model is held against baselines: the first that they have."""
+        return next((name for name in self.metrics if any(name in found for found in baselines.values())), None)
 
     @abstractmethod
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds.classes import Prediction, Texts
 from minibert.workbench.kinds.evaluation import Measured, Report
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Score
+from minibert.workbench.kinds.kind import Asked, Bags, ErrorRow, Score
 from minibert.workbench.scores import metrics
 
 
@@ -42,6 +42,17 @@ class Numbers(Texts):
         losses = (labels - predictions).square()  # (examples,)
         rows = measured.rows_of(losses.tolist(), truth.tolist(), predicted.tolist(), [None] * len(truth))
         return measured.report(self.problem_type, result, rows)
+
+    def guesses(self, train: Corpus, final: Corpus, bags: Bags) -> dict[str, list[dict[str, float]]]:
+        """The mean of the training labels."""
+        mean = float(np.mean([example.target for example in train]))
+        return {"mean": [{"label": float(example.target), "prediction": mean} for example in final]}
+
+    def scores_of(self, labels: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Without the correlation where all predictions are one number: it has none."""
+        found = super().scores_of(labels, rows)
+        constant = len({row["prediction"] for row in rows}) == 1
+        return {name: value for name, value in found.items() if name != "pearson" or not constant}
 
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:
         truth = np.array([row["label"] for row in rows], np.float64)  # (n,)

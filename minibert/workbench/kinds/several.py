@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds.classes import Prediction, Texts
 from minibert.workbench.kinds.evaluation import Measured, Report
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Score, memberships, ranked
+from minibert.workbench.kinds.kind import Asked, Bags, ErrorRow, Score, memberships, ranked
 from minibert.workbench.scores import metrics
+from minibert.workbench.scores.baselines import NaiveBayes
 
 _BETWEEN = ", "  # the labels of one text in errors.csv
 
@@ -33,9 +35,12 @@ class Several(Texts):
         for name in self.metrics[:-1]:
             result[name] = measured.resampled(partial(_score, name), truth, predicted)
 
-        def joined(holds: np.ndarray) -> str:
-            return _BETWEEN.join(name for name, on in zip(measured.names, holds, strict=True) if on)
-
+        joined = partial(_joined, measured.names)
+        scores = [
+            metrics.class_scores(truth[:, number].astype(int), predicted[:, number].astype(int), 2)
+            for number in range(truth.shape[1])
+        ]
+        result["classes"] = {name: score.of(1) for name, score in zip(measured.names, scores, strict=True)}
         rows = measured.rows_of(
             losses.tolist(),
             list(map(joined, truth)),
@@ -43,6 +48,29 @@ class Several(Texts):
             torch.maximum(chances, 1 - chances).amin(dim=-1).tolist(),  # the least certain decision
         )
         return measured.report(self.problem_type, result, rows)
+
+    def guesses(self, train: Corpus, final: Corpus, bags: Bags) -> dict[str, list[dict[str, str]]]:
+        """The labels whose prediction for every training text gives the highest micro F1, and naive
+        Bayes on WordPieces, for each label on its own."""
+        names, (seen, asked, vocab_size) = final.label_names or (), bags()
+        labels, truth = (np.array([example.target for example in each], bool) for each in (train, final))  # (n, C)
+        counts = labels.sum(axis=0)  # (C,)
+        order = np.argsort(-counts, kind="stable")
+        right = counts[order].cumsum()
+        best = (2 * right / (len(labels) * np.arange(1, len(names) + 1) + counts.sum())).argmax()
+        guesses = {
+            "frequent_labels": np.tile(np.isin(np.arange(len(names)), order[: best + 1]), (len(truth), 1)),
+            "naive_bayes": np.stack(
+                [NaiveBayes(seen, holds.astype(int), 2, vocab_size).predict(asked) for holds in labels.T], axis=1
+            ),
+        }
+        return {
+            name: [
+                {"label": _joined(names, there), "prediction": _joined(names, chosen)}
+                for there, chosen in zip(truth, guess, strict=True)
+            ]
+            for name, guess in guesses.items()
+        }
 
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:
         if any(_BETWEEN in name for name in labels):
@@ -62,6 +90,10 @@ class Several(Texts):
             least_certain = min(max(chance, 1 - chance) for _, chance in chances)
             found.append(Prediction(example.texts[0], chosen, least_certain, dict(chances)))
         return found
+
+
+def _joined(names: Sequence[str], holds: np.ndarray) -> str:
+    return _BETWEEN.join(name for name, on in zip(names, holds, strict=True) if on)
 
 
 def _score(name: str, truth: Any, predicted: Any) -> float:

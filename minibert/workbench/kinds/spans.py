@@ -10,6 +10,7 @@ answer, "no answer" is given if it scores above the best span in every window.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,12 +27,14 @@ from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.examples import QuestionExample
 from minibert.workbench.data.windows import NOT_HERE, Window, Windows
 from minibert.workbench.kinds.evaluation import Measured, Report, share
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, require_strings
+from minibert.workbench.kinds.kind import Asked, Bags, ErrorRow, Kind, Score, require_strings
 from minibert.workbench.scores import metrics
+from minibert.workbench.scores.baselines import most_similar
 
 LONGEST = 30  # pieces of an answer, as in Devlin et al.'s code
 _BETWEEN = " | "  # right answers in errors.csv
 _NONE = "(no answer)"
+_ENDS = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")  # of sentences
 _CANDIDATES = 20  # spans of a window that are considered
 
 
@@ -112,6 +115,18 @@ class Spans(Kind):
                     "exact_match": float(np.mean([row["right"] for row in chosen])),
                 }
         return measured.report(self.problem_type, result, rows)
+
+    def guesses(self, train: Corpus, final: Corpus, bags: Bags) -> dict[str, list[dict[str, float]]]:
+        """The sentence of the context most like the question; and, where some have none, no answer."""
+        found: dict[str, list[dict[str, float]]] = {"similar_sentence": [], "no_answer": []}
+        for example in final:
+            sentences = [each for each in _ENDS.split(example.context) if each]
+            guesses = {"similar_sentence": sentences[most_similar(example.question, sentences)], "no_answer": ""}
+            for name, guess in guesses.items():
+                exact, f1 = metrics.answer_scores(guess, [answer.text for answer in example.answers])
+                found[name].append({"right": int(exact), "f1": f1})
+        unanswerable = any(not example.target for example in final)
+        return {name: rows for name, rows in found.items() if unanswerable or name != "no_answer"}
 
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:
         return {

@@ -7,6 +7,7 @@ both ends and the type are right. With other tags (parts of speech) words are co
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -22,7 +23,7 @@ from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.tag_schemes import is_iob
 from minibert.workbench.kinds.entities import entity_counts, entity_rows
 from minibert.workbench.kinds.evaluation import Measured, Report, share
-from minibert.workbench.kinds.kind import Asked, ErrorRow, Kind, Score, f1_of_sums
+from minibert.workbench.kinds.kind import Asked, Bags, ErrorRow, Kind, Score, f1_of_sums
 from minibert.workbench.kinds.tagged_text import Sentence, TaggedText
 from minibert.workbench.scores import metrics
 
@@ -75,6 +76,24 @@ class Tags(Kind):
         )
         tables = {"entities.csv": entities}
         return measured.report(self.problem_type, result, rows, confusion, tables)
+
+    def guesses(self, train: Corpus, final: Corpus, bags: Bags) -> dict[str, list[dict[str, str]]]:
+        """The tag that each word has most often in training; for a word that is not there, the most frequent tag."""
+        names = final.label_names or ()
+        counts: dict[str, Counter[int]] = defaultdict(Counter)
+        for example in train:
+            for word, tag in zip(example.words, example.tags, strict=True):
+                counts[word][tag] += 1
+        [(usual, _)] = sum(counts.values(), Counter()).most_common(1)
+        tag_of = {word: of_word.most_common(1)[0][0] for word, of_word in counts.items()}
+        rows = [
+            {
+                "label": " ".join(names[tag] for tag in example.tags),
+                "prediction": " ".join(names[tag_of.get(word, usual)] for word in example.words),
+            }
+            for example in final
+        ]
+        return {"tag_of_word": rows}
 
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:
         if any(" " in name for name in labels):

@@ -169,6 +169,7 @@ class Settings(TrainingSettings):
     tag_scheme: str | None = reading(
         None, "how tags encode entities; none: score words (default: as the tags look)", one_of(TAG_SCHEMES)
     )
+    part: str = reading("part", "column whose values divide the examples into parts with scores of their own")
     problem_type: str | None = reading(
         None, "such as regression (default: as labels look; whole numbers are classes)", metavar="KIND"
     )

@@ -1,45 +1,34 @@
-"""Baselines: the scores of the majority class and of naive Bayes, which a model has to beat."""
+"""Baselines: guesses without BERT, which a model has to beat, and what to say of one that does not.
+
+Each kind of task says what its guesses are (`Kind.guesses`); they are scored as a model is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from minibert.data import Rows
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
-from minibert.workbench.scores import metrics
+from minibert.workbench.scores.metrics import HIGHER_IS_BETTER
 
-_IN_WORDS = {"majority": "the majority class", "naive_bayes": "naive Bayes"}
+Scores = Mapping[str, Mapping[str, float]]  # baseline -> metric -> value
 
-
-def baselines(
-    train: tuple[Corpus, Rows], final: tuple[Corpus, Rows], tokenizer: BertTokenizer
-) -> dict[str, dict[str, float]]:
-    """Accuracy and macro F1 on the final split of two classifiers without BERT.
-
-    "majority" always predicts the majority class of the training labels; "naive_bayes" is
-    `NaiveBayes` on BERT's tokens without [CLS], [SEP] and padding.
-
-    Args:
-        train, final: a split, and the same as rows of ids.
-    """
-    classes = len(train[0].label_names or ())
-    labels, truth = class_labels(train[0]), class_labels(final[0])
-    special = set(tokenizer.special_tokens.values()) - {tokenizer.unk_id}
-    model = NaiveBayes(_bags(train[1], special), labels, classes, tokenizer.vocab_size)
-    guesses = {
-        "majority": np.full(len(truth), np.bincount(labels, minlength=classes).argmax()),
-        "naive_bayes": model.predict(_bags(final[1], special)),
-    }
-    return {
-        name: {
-            "accuracy": metrics.accuracy(truth, guess),
-            "macro_f1": metrics.class_scores(truth, guess, classes).macro_f1,
-        }
-        for name, guess in guesses.items()
-    }
+_IN_WORDS = {
+    "majority": "the majority class",
+    "naive_bayes": "naive Bayes",
+    "frequent_labels": "the most frequent labels for every text",
+    "mean": "the mean of the labels for every text",
+    "tag_of_word": "the most frequent tag of each word",
+    "similar_sentence": "the sentence that shares most words with the question",
+    "no_answer": '"no answer" to every question',
+    "frequent_place": "the most frequent place",
+    "similar_choice": "the choice that shares most words with the text",
+    "unigram": "the frequency of each piece",
+}
 
 
 class NaiveBayes:
@@ -74,27 +63,48 @@ class NaiveBayes:
         return self.scores(bags).argmax(axis=1)
 
 
-def describe(scores: dict[str, dict[str, float]], split: str, accuracy: float | None = None) -> str:
-    """The baselines on one line; and, on another, that the model's accuracy does not beat them."""
-    parts = [
-        f"{name.replace('_', ' ')} {score['accuracy']:.4f} (macro F1 {score['macro_f1']:.4f})"
-        for name, score in scores.items()
-    ]
-    line = f"without BERT, accuracy on {split}: {', '.join(parts)}"
-    warning = "" if accuracy is None else not_above(scores, accuracy)
-    return f"{line}\n{warning}" if warning else line
+def describe(scores: Scores, name: str, split: str) -> str:
+    """The baselines on one line, by one metric."""
+    values = [f"{baseline.replace('_', ' ')} {found[name]:.4f}" for baseline, found in scores.items() if name in found]
+    return f"without BERT, {name.replace('_', ' ')} on {split}: {', '.join(values)}"
 
 
-def not_above(scores: dict[str, dict[str, float]], accuracy: float) -> str:
-    """A sentence if a model's accuracy is not above that of a baseline; otherwise empty."""
-    beaten_by = [name for name, score in scores.items() if accuracy <= score["accuracy"]]
-    if not beaten_by or accuracy == 1:
-        return ""
-    names = " or ".join(_IN_WORDS[name] for name in beaten_by)
-    return (
-        f"The model's accuracy, {accuracy:.4f}, is not above that of {names}: try more epochs, "
-        "another learning rate or more training examples, and check the data (minibert data)."
-    )
+def verdicts(scores: Scores, name: str, value: float, losses: Sequence[float]) -> list[str]:
+    """What has to be said of a model that has failed, a sentence each, with what to try.
+
+    Args:
+        scores: of the baselines.
+        name, value: a metric and what the model reached; NaN is not above anything.
+        losses: on validation, of each epoch.
+    """
+    found, shown = [], name.replace("_", " ")
+    higher = HIGHER_IS_BETTER[name]
+    floors = {each: of_each[name] for each, of_each in scores.items() if name in of_each}
+    beaten_by = [_IN_WORDS[each] for each, floor in floors.items() if not (value > floor if higher else value < floor)]
+    if value == 0 and higher:
+        found.append(
+            f"The model's {shown} is 0.0000: nothing that it predicts is right. It may not have begun to learn: try "
+            "more epochs or a higher learning rate, and check the data (minibert data)."
+        )
+    elif beaten_by and value != (1 if higher else 0):
+        found.append(
+            f"The model's {shown}, {value:.4f}, is not {'above' if higher else 'below'} that of "
+            f"{' or '.join(beaten_by)}: try more epochs, another learning rate or more training examples, and check "
+            "the data (minibert data)."
+        )
+    if len(losses) > 2 and all(before < after for before, after in zip(losses, losses[1:], strict=False)):
+        found.append(
+            f"The validation loss rose after every epoch, from {losses[0]:.4f} to {losses[-1]:.4f}: the model learns "
+            "the training examples by heart. Try fewer epochs, a lower learning rate or more training examples."
+        )
+    return found
+
+
+def bags_of(dataset: Rows, tokenizer: BertTokenizer) -> list[np.ndarray]:
+    """The token ids of each row, without [CLS], [SEP] and padding."""
+    left_out = np.array(sorted(set(tokenizer.special_tokens.values()) - {tokenizer.unk_id}))
+    rows = (dataset[row]["input_ids"] for row in range(len(dataset)))
+    return [ids[~np.isin(ids, left_out)] for ids in rows]
 
 
 def class_labels(corpus: Corpus) -> np.ndarray:
@@ -102,7 +112,8 @@ def class_labels(corpus: Corpus) -> np.ndarray:
     return np.array([example.target for example in corpus])
 
 
-def _bags(dataset: Rows, special: set[int]) -> list[np.ndarray]:
-    left_out = np.array(sorted(special))
-    rows = (dataset[row]["input_ids"] for row in range(len(dataset)))
-    return [ids[~np.isin(ids, left_out)] for ids in rows]
+def most_similar(text: str, others: Sequence[str]) -> int:
+    """Which of several texts shares most words with a text; the first of those that share as many."""
+    words = Counter(text.lower().split())
+    shared = [sum((words & Counter(other.lower().split())).values()) for other in others]
+    return shared.index(max(shared))

@@ -23,7 +23,7 @@ from minibert.workbench.tasks.common import model_class, pick_device, require_cl
 from minibert.workbench.tasks.inference import ready_for_inference, run
 from minibert.workbench.tasks.probes import ProbedModel, is_probe
 
-_COLUMNS = ("text", "text_pair", "label", "choices")
+_COLUMNS = ("text", "text_pair", "label", "choices", "part")
 
 Classifier = ModelWithHead | ProbedModel
 
@@ -163,4 +163,7 @@ def score(
     """
     kind = kind_of(model)
     names = kind.names_of(model)
-    return kind.report(Measured(split, corpus, names, result.loss, result.logits, lengths, rows, intervals))
+    report = kind.report(Measured(split, corpus, names, result.loss, result.logits, lengths, rows, intervals))
+    if corpus.parts and intervals:
+        report.metrics["parts"] = kind.by_part(report)
+    return report

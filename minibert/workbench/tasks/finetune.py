@@ -41,7 +41,7 @@ from minibert.workbench.runs.ranks import launched
 from minibert.workbench.runs.record import count_parameters, facts, outcome
 from minibert.workbench.runs.session import Session
 from minibert.workbench.runs.settings import Settings
-from minibert.workbench.scores.baselines import baselines, describe
+from minibert.workbench.scores.baselines import bags_of, describe, verdicts
 from minibert.workbench.scores.metrics import HIGHER_IS_BETTER
 from minibert.workbench.tasks import faults, objects
 from minibert.workbench.tasks.common import pick_device, planned, shorten_to, sums_of_files
@@ -68,7 +68,7 @@ class Run:
         epoch: the best one; with the fault "last-epoch", the last one.
         reports: split -> Report, "validation" and, if there was one, "test".
         seconds: from the first step to the last evaluation.
-        baselines: of the last split, if its labels are classes of texts; see baselines.py.
+        baselines: name -> its scores on the last split.
     """
 
     folder: Path
@@ -85,9 +85,10 @@ class Run:
         final = list(self.reports.values())[-1]
         best = self.history.best_epoch
         parts = [report.summary() + "\n" for report in self.reports.values()]
-        if self.baselines:
-            accuracy = final.values()["accuracy"]
-            parts.append(describe(self.baselines, final.split, accuracy) + "\n")
+        if compared := kind_of(self.model).compared(self.baselines):
+            losses = [epoch.metrics["loss"] for epoch in self.history.epochs]
+            failures = verdicts(self.baselines, compared, final.values()[compared], losses)
+            parts.append("\n".join([describe(self.baselines, compared, final.split), *failures, ""]))
         parts += [
             f"The hardest examples of {final.split} (all in {self.folder / 'errors.csv'}):",
             final.worst(),
@@ -250,8 +251,8 @@ def _run(on_step: OnStep | None, on_epoch: OnEpoch | None, prepared: _Prepared, 
     session.say(f"{session.folder}: {prepared.record['summary']}")
     last = list(splits)[-1]
     floor = _baselines(prepared.kind, splits["train"], splits[last], tokenizer)
-    if floor:
-        session.say(describe(floor, last))
+    if compared := prepared.kind.compared(floor):
+        session.say(describe(floor, compared, last))
     probing = None
     if isinstance(model, ProbedModel):
         corpora = {name: part.corpus for name, part in splits.items()}
@@ -373,9 +374,10 @@ def _batches_of_epoch(part: _Split, tokenizer: BertTokenizer, settings: Settings
 
 
 def _baselines(kind: Kind, train: _Split, final: _Split, tokenizer: BertTokenizer) -> dict[str, dict[str, float]]:
-    if not kind.one_class:
-        return {}
-    return baselines((train.corpus, train.rows), (final.corpus, final.rows), tokenizer)
+    def bags() -> tuple[list[Any], list[Any], int]:
+        return bags_of(train.rows, tokenizer), bags_of(final.rows, tokenizer), tokenizer.vocab_size
+
+    return kind.baselines(train.corpus, final.corpus, bags)
 
 
 def _write(run: Run, record: dict[str, Any], session: Session) -> None:

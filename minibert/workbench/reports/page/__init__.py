@@ -11,6 +11,7 @@ import base64
 import hashlib
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -27,7 +28,7 @@ from minibert.workbench.reports.error_analysis import Row
 from minibert.workbench.reports.pictures import known_lengths
 from minibert.workbench.runs.folders import SavedRun
 from minibert.workbench.runs.settings import Settings
-from minibert.workbench.scores.baselines import not_above
+from minibert.workbench.scores.baselines import verdicts
 from minibert.workbench.scores.calibration import expected_calibration_error
 from minibert.workbench.scores.metrics import HIGHER_IS_BETTER
 
@@ -78,17 +79,19 @@ def document(run: SavedRun) -> str:
 def _scores(run: SavedRun) -> dict[str, Any]:
     """The scores of the last split, those of the baselines, and how training went."""
     scores, settings = run.metrics[run.split], run.record["settings"]
-    known = [name for name in KINDS[run.record["problem_type"]].metrics if name in scores]
-    baselines = dict(run.metrics.get("baselines", {}))
-    baselines.pop("split", None)
-    accuracy = scores.get("accuracy", {}).get("value")
+    kind = KINDS[run.record["problem_type"]]
+    known = [name for name in kind.metrics if name in scores]
+    baselines = {name: found for name, found in run.metrics.get("baselines", {}).items() if name != "split"}
+    compared = kind.compared(baselines)
+    value = scores.get(compared, {}).get("value")
+    losses = [epoch["metrics"].get("loss") or math.nan for epoch in run.record["epochs"]]
     weighted, faults = settings.get("class_weights"), settings.get("faults") or ()
     return {
         "scores": scores,
         "metrics": [name for name in known if scores[name].get("value") is not None],
-        "main_metric": known[0],
+        "compared": compared,
         "baselines": baselines,
-        "not_above": "" if accuracy is None else not_above(baselines, accuracy),
+        "verdicts": [] if value is None or compared is None else verdicts(baselines, compared, value, losses),
         "curves": _curves(run),
         "own_loss": bool(weighted) or "double-softmax" in faults,
     }
