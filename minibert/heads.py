@@ -25,6 +25,7 @@ from minibert import losses
 from minibert.base import Model, default_generator, initialise
 from minibert.bert import BertModel
 from minibert.config import BertConfig
+from minibert.io.device import on_both, on_host, to_device
 from minibert.io.errors import ConfigError, InputError
 from minibert.layers import ACTIVATIONS
 from minibert.layout import Layout
@@ -134,8 +135,8 @@ class MaskedLMHead(nn.Module):
         losses.check_labels("labels", labels, tuple(layout.mask.shape), len(table), layout.mask)
         packed = layout.unpad(labels)  # (T,)
         if only:
-            labelled = (packed != IGNORED).nonzero().squeeze(1)  # (M,)
-            packed = packed.index_select(0, labelled)  # (M,)
+            labelled = to_device((on_host(packed) != IGNORED).nonzero().squeeze(1), hidden.device)  # (M,)
+            packed = on_both(lambda x, places: x.index_select(0, places), packed, labelled)  # (M,)
             hidden = hidden.index_select(0, labelled)  # (M, D)
         logits = self(hidden, table, scope)  # (T, V) or (M, V)
         terms = {"masked_lm": losses.cross_entropy(logits, packed)}
@@ -380,7 +381,7 @@ class BertForMultipleChoice(ModelWithHead):
             raise InputError("input_ids must be (B, choices, S).", key="input_ids")
         tables = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         flat: Any = [
-            None if table is None else table.flatten(0, 1)  # (B * choices, S, ...)
+            None if table is None else on_both(lambda x: x.flatten(0, 1), table)  # (B * choices, S, ...)
             for table in tables
         ]
         return super().forward(*flat, *args, **given, choices=words.shape[1])

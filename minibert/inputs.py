@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from minibert.config import BertConfig
+from minibert.io.device import on_host
 from minibert.io.errors import InputError
 from minibert.layout import Layout
 
@@ -92,8 +93,8 @@ def _layout_of(words: Tensor, attention_mask: Tensor | None, pad_token_id: int |
     if attention_mask is not None:
         if attention_mask.dim() == 2:
             _require_shape("attention_mask", attention_mask, (words.shape[0], words.shape[1]))
-        return Layout.from_mask(attention_mask.cpu()).to(words.device)
-    if words.dim() == 2 and pad_token_id is not None and bool((words == pad_token_id).any()):
+        return Layout.from_mask(on_host(attention_mask)).to(words.device)
+    if words.dim() == 2 and pad_token_id is not None and bool((on_host(words) == pad_token_id).any()):
         warnings.warn(
             "input_ids holds padding but there is no attention_mask, so padding is read as text; "
             "give the tokenizer's attention_mask to the model.",
@@ -114,10 +115,10 @@ def _require_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def _require_below(name: str, ids: Tensor, size: int, size_name: str) -> None:
-    """Refuses ids that the table of this size has no row for. This waits for a GPU; the lookup
-    itself would end the process there, without a message."""
+    """Refuses ids that the table of this size has no row for; on a GPU the lookup itself would end
+    the process, without a message."""
     _require(_is_integer(ids), name, f"is {ids.dtype}, but ids are int64 or int32.")
-    smallest, largest = (int(n) for n in ids.aminmax()) if ids.numel() else (0, 0)
+    smallest, largest = (int(n) for n in on_host(ids).aminmax()) if ids.numel() else (0, 0)
     wrong = smallest if smallest < 0 else largest
     message = f"holds {wrong}, but the model's {size_name} is {size}."
     hint = "Is the tokenizer the one that belongs to this model?"

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minibert.io.device import on_both, on_host, to_device
 from minibert.io.errors import InputError
 
 
@@ -81,8 +82,9 @@ class Layout:
 
     def to(self, device: torch.device | str) -> Layout:
         """The same layout with its tensors on a device."""
-        tensors: dict[str, Any] = {n: x for n, x in vars(self).items() if isinstance(x, Tensor)}
-        return replace(self, **{n: x.to(device, non_blocking=True) for n, x in tensors.items()})
+        tensors = ((n, x) for n, x in vars(self).items() if isinstance(x, Tensor))
+        moved: dict[str, Any] = {n: to_device(x, torch.device(device)) for n, x in tensors}
+        return replace(self, **moved)
 
     def pad(self, packed: Tensor, value: float = 0.0) -> Tensor:
         """Spreads packed values (T, ...) over the table (B, S, ...), with `value` at padding."""
@@ -93,7 +95,7 @@ class Layout:
 
     def unpad(self, table: Tensor) -> Tensor:
         """Picks the real tokens (T, ...) out of a table (B, S, ...)."""
-        return table.flatten(0, 1).index_select(0, self.cells)  # (T, ...)
+        return on_both(lambda x, cells: x.flatten(0, 1).index_select(0, cells), table, self.cells)  # (T, ...)
 
     def first_tokens(self, packed: Tensor) -> Tensor:
         """The first real token of each row: (T, D) -> (B, D), zeros for a row with none.
@@ -105,7 +107,8 @@ class Layout:
         if len(first) == self.batch_size:
             return first  # (B, D)
         empty = packed.new_zeros(self.batch_size, *packed.shape[1:])  # (B, D)
-        return empty.index_copy(0, self.occupied.nonzero().squeeze(1), first)  # (B, D)
+        rows = on_host(self.occupied).nonzero().squeeze(1)  # (rows with a token,)
+        return empty.index_copy(0, to_device(rows, packed.device), first)  # (B, D)
 
     def zero_empty_rows(self, rows: Tensor) -> Tensor:
         """(B, ...) with zeros in the rows that have no token, which no bias may fill."""

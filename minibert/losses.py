@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from minibert.io.device import on_host, to_device
 from minibert.io.errors import InputError
 
 IGNORED = -100  # the label that never counts, as in torch.nn.functional.cross_entropy
@@ -31,7 +32,7 @@ def mean(terms: Mapping[str, LossTerm]) -> Tensor | None:
 
 def count(labels: Tensor) -> int:
     """How many labels count."""
-    return int((labels != IGNORED).sum())
+    return int((on_host(labels) != IGNORED).sum())
 
 
 def check_labels(name: str, labels: Tensor, shape: tuple[int, ...], classes: int, real: Tensor | None = None) -> None:
@@ -44,13 +45,14 @@ def check_labels(name: str, labels: Tensor, shape: tuple[int, ...], classes: int
     if tuple(labels.shape) != shape or labels.is_floating_point():
         found = f"{tuple(labels.shape)} and {labels.dtype}"
         raise InputError(f"{name} has shape {found}, but it must be {shape} integers.", key=name)
+    labels = on_host(labels)
     counts = labels != IGNORED  # as labels
     wrong = counts & ((labels < 0) | (labels >= classes))  # as labels
     if bool(wrong.any()):
         place = [int(index) for index in wrong.nonzero()[0]]
         label = int(labels[tuple(place)])
         raise InputError(f"{name}{place} is {label}, but there are {classes} classes.", key=name)
-    if real is not None and bool((counts & ~real).any()):
+    if real is not None and bool((counts & ~on_host(real)).any()):
         hint = f"Fill the labels of padded columns with {IGNORED}; collate does."
         raise InputError(f"{name} must be {IGNORED} at padding.", key=name, hint=hint)
 
@@ -67,16 +69,17 @@ class ClassLoss:
 
     def __call__(self, logits: Tensor, labels: Tensor) -> LossTerm:
         """logits (M, C), labels (M,) -> the sum () and what the labels count."""
-        labels, logits = labels.long(), precise(logits)  # (M,), (M, C)
-        weights = None if self.weights is None else self.weights.to(logits)  # (C,)
-        loss = F.cross_entropy(logits, labels, weights, ignore_index=IGNORED, reduction="sum")  # ()
+        logits = precise(logits)  # (M, C)
+        weights = None if self.weights is None else to_device(self.weights, logits.device).to(logits)  # (C,)
+        loss = F.cross_entropy(logits, labels.long(), weights, ignore_index=IGNORED, reduction="sum")  # ()
         return loss, self.count(labels)
 
     def count(self, labels: Tensor) -> float:
         """What the labels (M,) count together."""
         if self.weights is None:
             return count(labels)
-        return float(self.weights.cpu()[labels[labels != IGNORED].cpu()].sum())
+        labels = on_host(labels)  # (M,)
+        return float(on_host(self.weights)[labels[labels != IGNORED]].sum())
 
 
 cross_entropy = ClassLoss()
@@ -106,15 +109,16 @@ def half_of_a_span(name: str, logits: Tensor, positions: Tensor, mask: Tensor) -
 
     Positions (B,) beyond S, and -100, do not count; the others must be real in the mask (B, S).
     """
-    positions = inside(positions, logits.shape[1])  # (B,)
+    positions = inside(on_host(positions), logits.shape[1])  # (B,)
     check_labels(name, positions, tuple(logits.shape[:1]), logits.shape[1])
-    counts = positions != IGNORED  # (B,)
-    chosen = positions[counts].long()  # (rows that count,)
-    real = mask[counts].gather(1, chosen[:, None])  # (rows that count, 1)
+    rows = (positions != IGNORED).nonzero().squeeze(1)  # (rows that count,)
+    chosen = positions[rows].long()  # (rows that count,)
+    real = on_host(mask)[rows].gather(1, chosen[:, None])  # (rows that count, 1)
     if not bool(real.all()):
         hint = f"Use {IGNORED} for a row without an answer."
         raise InputError(f"{name} holds a padded column.", key=name, hint=hint)
-    total, labels = cross_entropy(logits[counts], chosen)
+    rows, chosen = to_device(rows, logits.device), to_device(chosen, logits.device)
+    total, labels = cross_entropy(logits.index_select(0, rows), chosen)
     return total / 2, labels
 
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from minibert.io.device import to_device
 from minibert.io.errors import TrainingError
 from minibert.optim import Schedule, trained_parameters
 
@@ -115,8 +116,8 @@ def move(inputs: Inputs, device: torch.device) -> dict[str, Any]:
     """Moves everything in the inputs that has a device. A copy to a GPU is not waited for."""
 
     def moved(value: Any) -> Any:
-        if device.type == "cuda" and isinstance(value, Tensor) and value.device.type == "cpu":
-            return value.pin_memory().to(device, non_blocking=True)
+        if isinstance(value, Tensor):
+            return to_device(value, device)
         return value.to(device) if hasattr(value, "to") else value
 
     return {name: moved(value) for name, value in inputs.items()}
@@ -195,10 +196,11 @@ def optimizer_step(training: Training, window: Sequence[Batch]) -> Step:
     scaler.unscale_(optimizer)
     parameters = trained_parameters(optimizer)
     norm = nn.utils.get_total_norm([part.grad for part in parameters if part.grad is not None])
-    gradient_norm = norm.item()
+    # Read together, and only now: a GPU has to be waited for, once.
+    gradient_norm, *totals = torch.stack([norm, *sums.values()]).tolist()
     if training.clip_norm is not None and gradient_norm > training.clip_norm:
         nn.utils.clip_grads_with_norm_(parameters, training.clip_norm, norm)
-    losses = LossSums({name: total.item() for name, total in sums.items()}, counts)
+    losses = LossSums(dict(zip(sums, totals, strict=True)), counts)
     # With a scaler, infinite gradients are routine, and it handles them itself below. Without one they would ruin the
     # weights, and this is the last moment at which the weights are still good.
     finite = math.isfinite(losses.mean() + gradient_norm)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from minibert import BertForNextSentencePrediction, BertForPreTraining, Layout
+from minibert.io.device import to_device
 from minibert.io.errors import ConfigError, InputError
 from tests.conftest import BOUNDS
 from tests.lesson.reference import (
@@ -89,6 +90,31 @@ def test_a_layout_made_beforehand_gives_the_same_loss(family, name):
     mask = inputs["attention_mask"].flatten(0, -2)
     given = {key: value for key, value in inputs.items() if key != "attention_mask"}
     assert torch.equal(ours(**given, layout=Layout.from_mask(mask)).loss, ours(**inputs).loss)
+
+
+@pytest.mark.parametrize("labelled_only", [False, True])
+@pytest.mark.parametrize(("family", "name"), HEAD_CASES)
+def test_no_number_is_read_from_the_device(family, name, labelled_only):
+    """The device "meta" computes shapes and holds no numbers, so that to read one is an error."""
+    given = {"labelled_only": labelled_only} if name in ("BertForMaskedLM", "BertForPreTraining") else {}
+    _, ours = pair(family, name)
+    inputs, meta = batch(family, name), torch.device("meta")
+    expected = ours(**inputs, **given).loss_terms
+    inputs = {key: to_device(value, meta) for key, value in inputs.items()}
+    found = ours.to(meta)(**inputs, **given)
+    found.loss.backward()
+    assert found.loss.is_meta and {key: count for key, (_, count) in found.loss_terms.items()} == {
+        key: count for key, (_, count) in expected.items()
+    }
+
+
+def test_an_empty_row_is_found_without_reading_from_the_device():
+    inputs = batch("bert", "BertForSequenceClassification")
+    inputs["attention_mask"][1] = 0
+    _, ours = pair("bert", "BertForSequenceClassification")
+    meta = torch.device("meta")
+    inputs = {key: to_device(value, meta) for key, value in inputs.items()}
+    assert ours.to(meta)(**inputs).logits.shape == (B, C)
 
 
 @pytest.mark.parametrize("name", [*TOKEN_HEADS, "BertForPreTraining"])
