@@ -12,7 +12,7 @@ from minibert.workbench.arguments import _parser, parse
 from minibert.workbench.cli import _COMMANDS, main
 
 OUTPUT = "--debug --quiet"
-READING = "--format --sep --names --quoting --no-quoting --text --text-pair --label --choices --tag-scheme"
+READING = "--format --sep --names --quoting --no-quoting --encoding --text --text-pair --label --choices --tag-scheme"
 MACHINE = "--revision --device --precision"
 TEXTS = "text --file"
 TRAINING = (

@@ -141,6 +141,7 @@ def read(
     sep: str | None = None,
     names: Sequence[str] | None = None,
     quoting: bool | None = None,
+    encoding: str | None = None,
     text: str = "text",
     text_pair: str | None = None,
     label: str | None = "label",
@@ -165,6 +166,7 @@ def read(
         names: the columns of a csv or tsv file that has no header line.
         quoting: whether a '"' in a csv or tsv file quotes; by default in `.csv` files, and in others
             where every '"' stands as a program puts them, at both ends of a cell or doubled inside.
+        encoding: of the file, such as "windows-1252"; by default UTF-8, or UTF-16 as Excel writes it.
         text, text_pair, label: the columns to read. `label=None` reads texts without labels. A
             text that is a list of words (jsonl, parquet) has a list of tags for a label. With
             `choices` a second text is put before each of them, as SWAG has it. With
@@ -200,7 +202,7 @@ def read(
         if value not in (None, *known[key]):
             raise ConfigError(f"{key} is {value!r}, but it must be one of {', '.join(known[key])}.", key=key)
     named = Columns(text, text_pair, label, tuple(choices or ()), part=part)
-    options = Options(_columns(named, problem_type), sep, names, quoting)
+    options = Options(_columns(named, problem_type), sep, names, quoting, encoding)
     source, split = part_of(source, split)
     files, of_folder = find(source, split, revision)
     records: list[Record] = []

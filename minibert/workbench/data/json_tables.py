@@ -31,21 +31,21 @@ def is_squad(path: Path) -> bool:
     return head.startswith(b"{") and _PARAGRAPHS.search(head) is not None
 
 
-def rows(path: Path, columns: Columns) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+def rows(path: Path, columns: Columns, encoding: str | None = None) -> Iterator[tuple[Place, Mapping[str, Any]]]:
     """The rows of a table, each with its place."""
-    for place, values in _values(path, columns):
+    for place, values in _values(path, columns, encoding):
         if not isinstance(values, dict):
             raise place.fault(f"is {type(values).__name__}, not a JSON object.")
         yield place, values
 
 
-def _values(path: Path, columns: Columns) -> Iterator[tuple[Place, Any]]:
-    with opened(path) as file:
+def _values(path: Path, columns: Columns, encoding: str | None) -> Iterator[tuple[Place, Any]]:
+    with opened(path, encoding) as file:
         is_list = file.read(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
-    content = lines(path)
+    content = lines(path, encoding)
     first = None if is_list else next(content)
     if first is None or _goes_on(first[1]):
-        text = "".join(part for _, part in raw_lines(path, LONGEST_JSON)).rstrip()
+        text = "".join(part for _, part in raw_lines(path, LONGEST_JSON, encoding)).rstrip()
         whole = _table(_decoded(Place(path), text, columns), columns)
         if whole is None:
             raise Place(path).fault("holds no table.", hint=_FORMS)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minibert.io.errors import DataError
+from minibert.io.errors import ConfigError, DataError
 from minibert.io.files import require_content, size_of_file
 
 # Bytes. A text of a million characters, the longest that is tokenised, takes 12 MB of JSON at most.
@@ -71,8 +71,11 @@ class Place(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path, encoding: str | None = None) -> Iterator[Any]:
     """A text file, unpacked if it was packed by gzip, whose `read` and `readline` give UTF-8.
+
+    Args:
+        encoding: of the file; by default UTF-8, or UTF-16 where it begins with that mark.
 
     Raises:
         DataError: it cannot be read, or its first bytes are those of another kind of file.
@@ -87,16 +90,23 @@ def opened(path: Path) -> Iterator[Any]:
             for begins, (what, hint) in _NOT_TEXT.items():
                 if re.match(begins, head):
                     raise Place(path).fault(f"is {what}.", hint=hint)
-            yield _AsUtf8(file) if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else file
+            if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                encoding = "utf-16"
+            old_mac = b"\r" in head and b"\n" not in head  # lines that end in \r alone
+            converted = encoding is not None or old_mac
+            yield _AsUtf8(file, encoding or "utf-8", None if old_mac else "\n") if converted else file
     except (OSError, EOFError, zlib.error, UnicodeError) as problem:
         raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
 
 
 class _AsUtf8:
-    """A file in UTF-16, read as UTF-8."""
+    """A file in another encoding, or with other ends of lines, read as UTF-8."""
 
-    def __init__(self, file: Any):
-        self._text = io.TextIOWrapper(file, "utf-16", newline="\n")
+    def __init__(self, file: Any, encoding: str, newline: str | None):
+        try:
+            self._text = io.TextIOWrapper(file, encoding, newline=newline)
+        except (LookupError, ValueError) as problem:
+            raise ConfigError(f"encoding is {encoding!r:.50}, which Python does not know.", key="encoding") from problem
 
     def read(self, size: int) -> bytes:
         return self._text.read(size).encode()
@@ -105,13 +115,14 @@ class _AsUtf8:
         return self._text.readline(size).encode()
 
 
-def raw_lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[tuple[Place, str]]:
+def raw_lines(path: Path, longest: int = LONGEST_LINE, encoding: str | None = None) -> Iterator[tuple[Place, str]]:
     """Place and text of each line with its end.
 
-    Only a line feed ends a line. A byte-order mark at the beginning is not part of the text.
+    Only a line feed ends a line, or in a file without any a carriage return. A byte-order mark at
+    the beginning is not part of the text.
     """
     unpacked = 0
-    with opened(path) as file:
+    with opened(path, encoding) as file:
         for line in itertools.count(1):
             raw = file.readline(longest + 1)
             if not raw:
@@ -122,10 +133,10 @@ def raw_lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[tuple[Place, 
             yield place, _decoded(place, raw, longest)
 
 
-def lines(path: Path) -> Iterator[tuple[Place, str]]:
+def lines(path: Path, encoding: str | None = None) -> Iterator[tuple[Place, str]]:
     """Place and text of each line, without the line feed and a carriage return before it."""
     blank = True
-    for place, text in raw_lines(path):
+    for place, text in raw_lines(path, encoding=encoding):
         text = text.removesuffix("\n").removesuffix("\r")
         blank = blank and not text.strip()
         yield place, text
@@ -160,6 +171,8 @@ def _decoded(place: Place, raw: bytes, longest: int) -> str:
     except UnicodeDecodeError as problem:
         column = len(raw[: problem.start].decode("utf-8")) + 1
         raise place.column(column).fault(
-            f"is not UTF-8: byte 0x{raw[problem.start]:02x}.", hint="Convert the file (iconv -f windows-1252 -t utf-8)."
+            f"is not UTF-8: byte 0x{raw[problem.start]:02x}.",
+            hint="Convert it to UTF-8, or say its encoding: encoding='windows-1252' (to train and evaluate: "
+            "--encoding windows-1252).",
         ) from problem
     return text.removeprefix("\ufeff") if place.line == 1 else text

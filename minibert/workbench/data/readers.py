@@ -45,24 +45,26 @@ class Options:
         sep: what separates columns; None for the usual of the format.
         names: the columns of a table without a header line.
         quoting: whether a '"' quotes; None for "in .csv files, and where a table is written so".
+        encoding: of texts; None for UTF-8.
     """
 
     columns: Columns = Columns()
     sep: str | None = None
     names: Sequence[str] | None = None
     quoting: bool | None = None
+    encoding: str | None = None
 
 
 def text_lines(path: Path, options: Options) -> Iterator[Record]:
     """A text on each line, no labels."""
-    for place, text in lines(path):
+    for place, text in lines(path, options.encoding):
         yield Record(place.guid, text)
 
 
 def one_text(path: Path, options: Options) -> Iterator[Record]:
     """One text, the whole file; its label is the name of its folder."""
     label = path.parent.name if options.columns.label else None
-    yield Record(str(path), "".join(text for _, text in raw_lines(path)), label=label)
+    yield Record(str(path), "".join(text for _, text in raw_lines(path, encoding=options.encoding)), label=label)
 
 
 def comma_separated(path: Path, options: Options) -> Iterator[Record]:
@@ -75,14 +77,14 @@ def tab_separated(path: Path, options: Options) -> Iterator[Record]:
 
 def _separated(path: Path, options: Options, usual: str) -> Iterator[Record]:
     """Values with a separator between them; a header line, unless the names are given."""
-    content = lines(path)
+    content = lines(path, options.encoding)
     first = next(content)
     stated = _SEP_OF_EXCEL.fullmatch(first[1])
     sep = (options.sep or (stated[1] if stated else usual)).replace("\\t", "\t")
     first = next(content, first) if stated else first
     quoting = options.quoting
     if quoting is None:
-        quoting = ".csv" in path.name.lower() or _is_quoted(path, sep, by_default=usual == ",")
+        quoting = ".csv" in path.name.lower() or _is_quoted(path, sep, options, by_default=usual == ",")
     if quoting and (len(sep) != 1 or sep in '"\r\n'):
         raise ConfigError(
             f"The separator is {sep!r}, and has to be one character in a file where '\"' quotes.",
@@ -127,7 +129,7 @@ def _hint_at_separator(header: str, sep: str) -> str:
     return f"Do {other!r} separate the columns? Then say sep={other!r} (on the command line --sep {other!r})."
 
 
-def _is_quoted(path: Path, sep: str, by_default: bool) -> bool:
+def _is_quoted(path: Path, sep: str, options: Options, by_default: bool) -> bool:
     """Whether the '"' of a table are those of a program that quotes cells, and not of its texts.
 
     A program opens and closes cells with them, and doubles those inside. One '"' elsewhere, as in
@@ -140,7 +142,7 @@ def _is_quoted(path: Path, sep: str, by_default: bool) -> bool:
     parts: list[str] = []  # the lines of a row
     opened = rows = quoted = 0
     needed = False
-    for _, line in lines(path):
+    for _, line in lines(path, options.encoding):
         parts.append(line)
         opened += line.count('"')
         if opened % 2:
@@ -189,7 +191,7 @@ def _quoted_rows(content: Iterable[tuple[Place, str]], first: Place, sep: str) -
 
 def json_table(path: Path, options: Options) -> Iterator[Record]:
     """Rows as JSON, an object on each line or in one of the forms in json_tables.py."""
-    for place, values in json_tables.rows(path, options.columns):
+    for place, values in json_tables.rows(path, options.columns, options.encoding):
         yield record(place, values, options.columns)
 
 
@@ -208,7 +210,7 @@ def conll(path: Path, options: Options) -> Iterator[Record]:
         tags = tuple(row[-1].strip() for row in rows) if tagged else None
         return Record(first.guid, tuple(row[0] for row in rows), label=tags)
 
-    for place, content in lines(path):
+    for place, content in lines(path, options.encoding):
         if content.strip() and not content.startswith("-DOCSTART-"):
             if sep is None:  # without a tab a word has no tag, so white space is what separates them
                 sep = "\t" if "\t" in content or not tagged else " "
@@ -244,7 +246,7 @@ def squad(path: Path, options: Options) -> Iterator[Record]:
     2.0 is_impossible).
     """
     file = Place(path)
-    content = "".join(text for _, text in raw_lines(path, json_tables.LONGEST_JSON))
+    content = "".join(text for _, text in raw_lines(path, json_tables.LONGEST_JSON, options.encoding))
     if not content.strip():
         raise file.fault("is empty.")
     try:

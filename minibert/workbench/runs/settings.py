@@ -160,6 +160,7 @@ class Settings(TrainingSettings):
     quoting: bool | None = reading(
         None, 'treat " as a quote character (default: in .csv files, and in others that are written so)'
     )
+    encoding: str | None = reading(None, "of the text, such as windows-1252 (default: utf-8)", metavar="NAME")
     text: str = reading("text", "column with the text")
     text_pair: str | None = reading(None, "column with the second text of a pair")
     label: str = reading("label", "column with the label")

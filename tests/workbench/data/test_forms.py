@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from minibert.io.errors import CheckpointError, DataError
+from minibert.io.errors import CheckpointError, ConfigError, DataError
 from minibert.io.files import read_header, read_object
 from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.data.documents import read_documents
@@ -156,6 +156,42 @@ def test_what_excel_writes(write, encoding, packed):
     assert rows(read(write(f"a.csv{packed}", text.encode(encoding)))) == [("schön; wirklich", "pos")]
     tabs = f"{mark}text\tlabel\r\n\u2028東京\tpos\r\n"
     assert rows(read(write("a.txt", tabs.encode(encoding)), sep="\t")) == [("\u2028東京", "pos")]
+
+
+ENCODED = [
+    ("a.csv", "text,label\ncafé,x\n"),
+    ("a.txt", "café\n"),
+    ("a.conll", "café\tx\n"),
+    ("a.json", '[{"text": "café", "label": "x"}]'),
+]
+
+
+@pytest.mark.parametrize("encoding", ["windows-1252", "mac_roman", "gbk", "utf-16-le"])
+@pytest.mark.parametrize(("name", "content"), ENCODED)
+def test_text_in_another_encoding(write, name, content, encoding):
+    content = content.replace("é", "东" if encoding == "gbk" else "é")
+    path = write(name, content.encode(encoding))
+    found = read(path, encoding=encoding)[0].texts
+    assert "caf" in found[0] and found[0][3:] in ("é", "东")
+    if encoding != "utf-16-le":
+        with pytest.raises(DataError, match="not UTF-8.*--encoding"):
+            read(path)
+
+
+def test_an_encoding_that_a_file_does_not_have(write):
+    for encoding in ("latin-99", "base64", "a\0"):
+        with refused(ConfigError, "encoding"):
+            read(write("a.csv", "text,label\na,x\n"), encoding=encoding)
+    with refused(DataError, None):
+        read(write("a.csv", "text,label\né,x\n"), encoding="ascii")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz"])
+def test_lines_that_end_in_a_carriage_return_alone(write, name):
+    """As Excel writes them for a Macintosh."""
+    sep = "\t" if "tsv" in name else ","
+    path = write(name, f"text{sep}label\ra{sep}x\rb{sep}x\r")
+    assert [example.guid for example in read(path)] == [f"{path}:2", f"{path}:3"]
 
 
 def test_a_workbook_is_told_what_to_do(write):
