@@ -25,6 +25,7 @@ from minibert.workbench.data.corpora import Corpus
 # Of findings, the worst first.
 KINDS = (
     "one_class",
+    "same_labels",
     "seen_in_training",
     "unknown_tokens",
     "conflicting_labels",
@@ -175,6 +176,8 @@ def check(splits: Sequence[Split]) -> list[Finding]:
     for split in others:
         findings += list(_one_class(split, training)) or _missing_labels(split, training)
         findings += _shared_contexts(split, training)
+    for split in splits:
+        findings += _same_labels(split)
     for earlier, later in combinations(splits, 2):
         findings += _shared_texts(earlier, later, trained=earlier is training)
     return sorted(findings, key=lambda one: (one.severity != "fault", KINDS.index(one.kind)))
@@ -306,6 +309,17 @@ def _one_class(split: Split, training: Split) -> Iterator[Finding]:
         )
         numbers = {"examples": examples, "label": value, "labels_in_training": expected}
         yield split.finding("one_class", sentence, numbers, fault=True)
+
+
+def _same_labels(split: Split) -> Iterator[Finding]:
+    """The fault of several labels a text that are all of them, or none, for every text."""
+    if split.corpus.problem_type != "multi_label_classification" or len(split.corpus) < FEW:
+        return
+    found = {sum(example.target) / len(example.target) for example in split.corpus}
+    if found in ({0.0}, {1.0}):
+        which = "every class applies" if found == {1.0} else "no class applies"
+        sentence = f"{which} to every text, so there is nothing to learn: how does the file write its labels?"
+        yield split.finding("same_labels", sentence, {"share": found.pop()}, fault=True)
 
 
 def _values(corpus: Corpus) -> set[str]:

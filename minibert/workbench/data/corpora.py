@@ -31,7 +31,7 @@ from minibert.data import Example, TaggedExample
 from minibert.io.errors import ConfigError, DataError
 from minibert.io.files import sha256
 from minibert.workbench.data.examples import AnyExample, ChoiceExample, QuestionExample
-from minibert.workbench.data.labels import from_names
+from minibert.workbench.data.labels import read_labels
 from minibert.workbench.data.readers import FORMATS, Options
 from minibert.workbench.data.records import QUESTIONS, Columns, Record
 from minibert.workbench.data.sources import find, format_of, part_of
@@ -61,6 +61,7 @@ class Corpus:
         source: what was asked for.
         files: the files that were read.
         parts: the guid of an example -> the part of the data that it belongs to, where the files have such a column.
+        reason: why the labels are taken for what they are, for people.
     """
 
     examples: tuple[Example, ...] | tuple[TaggedExample, ...] | tuple[QuestionExample, ...] | tuple[ChoiceExample, ...]
@@ -68,6 +69,7 @@ class Corpus:
     source: str = ""
     files: tuple[Path, ...] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
+    reason: str = ""
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -100,6 +102,11 @@ class Corpus:
             return "regression"
         several = isinstance(self.examples[0].target, tuple)
         return "multi_label_classification" if several else "single_label_classification"
+
+    @property
+    def read_as(self) -> str:
+        """What the labels are and why, for people."""
+        return f"{self.problem_type}{f' ({self.reason})' if self.reason else ''}"
 
     @property
     def label_counts(self) -> dict[str, int]:
@@ -219,11 +226,14 @@ def read(
             f"Only tagged words have a tag_scheme, and {source} has none.", key="tag_scheme", hint="Leave it out."
         )
     records = in_iob2(records, tag_scheme, label_names)
-    labels, found_names = from_names(records, label_names, problem_type)
-    examples: Any = tuple(map(_example, records, labels))
+    labels = read_labels(records, label_names, problem_type)
+    for value in labels.values:
+        if isinstance(value, DataError):
+            raise value
+    examples: Any = tuple(map(_example, records, labels.values))
     parts = {record.where: record.part for record in records if record.part is not None}
     few = 1 < len(set(parts.values())) <= _MOST_PARTS
-    return Corpus(examples, found_names, str(source), files, parts if few else {})
+    return Corpus(examples, labels.names, str(source), files, parts if few else {}, labels.reason)
 
 
 def _columns(named: Columns, problem_type: str | None) -> Columns:

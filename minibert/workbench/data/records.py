@@ -83,13 +83,8 @@ def _record(place: Place, values: Mapping[str, Any], columns: Columns) -> Record
         return _with_choices(place, values, columns)
     if place.line == 1 and type(label) is int:
         _warn_of_choices(place, values, columns)
-    if columns.label and label in (None, ""):
-        raise place.fault(
-            f"has no label in the column {columns.label!r}.",
-            hint="Fill it in, or remove the line; from Python label=None reads texts alone.",
-        )
     pair = values[columns.text_pair] if columns.text_pair else None
-    return Record(place.guid, text, pair, label)
+    return Record(place.guid, text, pair, "" if columns.label and label is None else label)
 
 
 def question(place: Place, values: Mapping[str, Any]) -> Record:

@@ -55,6 +55,7 @@ class Inspection:
                     "source": split.corpus.source,
                     "examples": len(split.corpus),
                     "problem_type": split.corpus.problem_type,
+                    "problem_type_reason": split.corpus.reason,
                     "labels": split.corpus.label_counts,
                     "unit": "words" if split.limit is None else "tokens",
                     "lengths": quantiles(split.lengths),
@@ -178,13 +179,14 @@ def _read(sources: Mapping[str, str | Path], part: str | None, reading: Mapping[
 
 
 def _labels(splits: Sequence[Split]) -> str:
-    """A row for each class, with its count and its share in each split; or what its kind says."""
+    """What they are; a row for each class, with its count and its share in each split, or what its kind says."""
     if splits[0].corpus.problem_type is None:
         return "There are no labels."
     kind = kind_for(splits[0].corpus)
+    title = f"Labels: {splits[0].corpus.read_as}"
     sentences = [f"{split.name}: {kind.describe_labels(split.corpus)}" for split in splits]
     if kind.describe_labels(splits[0].corpus):
-        return "\n".join(sentences)
+        return "\n".join([title, *sentences])
     counts = [split.corpus.label_counts for split in splits]
     totals = [
         sum(count.values()) if kind.of_words else len(split.corpus) for count, split in zip(counts, splits, strict=True)
@@ -199,7 +201,7 @@ def _labels(splits: Sequence[Split]) -> str:
     header = ["tag of a word" if kind.of_words else "class"]
     header += [title for split in splits for title in (split.name, "%")]
     more = len(names) - _CLASSES_SHOWN
-    return table(rows, header) + (f"\nand {more} more" if more > 0 else "")
+    return f"{title}\n{table(rows, header)}" + (f"\nand {more} more" if more > 0 else "")
 
 
 def _lengths(splits: Sequence[Split]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ def evaluate_file(
     corpus = read(data, label_names=kind.names_of(model) or None, problem_type=kind.labels, **reading)
     require_kind(corpus, kind, "the model")
     require_pairs(run, len(corpus[0].texts) == 2)
+    if progress:
+        print(f"labels: {corpus.read_as}", file=sys.stderr)
     rows = kind.rows(corpus, tokenizer, max_length=max_length, overlap=overlap, progress=progress)
     chosen = choose_precision(precision, pick_device(device))
     return evaluate(

@@ -226,6 +226,7 @@ def _prepare(given: Objects, settings: Settings, progress: bool) -> _Prepared:
         **facts(settings, model, tokenizer, precision, files),
         "objects": given.names,
         "problem_type": kind.problem_type,
+        "problem_type_reason": corpora["train"].reason,
         "labels": corpora["train"].label_names,
         "pairs": len(corpora["train"][0].texts) == 2 if kind.form is Example else None,
         "chosen_by": f"{watched.name} on validation",
@@ -249,6 +250,7 @@ def _run(on_step: OnStep | None, on_epoch: OnEpoch | None, prepared: _Prepared, 
     settings, model, tokenizer = prepared.settings, prepared.model, prepared.tokenizer
     splits, precision = prepared.splits, prepared.precision
     session.say(f"{session.folder}: {prepared.record['summary']}")
+    session.say(f"labels: {splits['train'].corpus.read_as}")
     last = list(splits)[-1]
     floor = _baselines(prepared.kind, splits["train"], splits[last], tokenizer)
     if compared := prepared.kind.compared(floor):

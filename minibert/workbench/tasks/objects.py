@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,8 +13,9 @@ from typing import Any
 
 import torch
 
+from minibert.data import Example, Label
 from minibert.heads import ModelWithHead
-from minibert.io.errors import ConfigError
+from minibert.io.errors import ConfigError, DataError
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.data.examples import AnyExample
@@ -45,14 +49,34 @@ class Objects:
             raise ConfigError(
                 "Examples given as objects need a model given as an object, which names their labels.", key="model"
             )
-        names = kind_of(self.model).names_of(self.model) or None if self.splits else None
+        if not self.splits:
+            return {}
+        kind = kind_of(self.model)
+        names = kind.names_of(self.model) or None
         found = {}
         for split, examples in self.splits.items():
-            rows: Any = tuple(
+            rows: list[Any] = [
                 replace(example, guid=example.guid or f"{split}:{row}") for row, example in enumerate(examples)
-            )
-            found[split] = Corpus(rows, names, source=describe(examples))
+            ]
+            if kind.form is Example:
+                rows = [replace(row, label=_label(row, kind.labels, len(names or ()))) for row in rows]
+            found[split] = Corpus(tuple(rows), names, source=describe(examples))
         return found
+
+
+def _label(example: Example, problem_type: str, classes: int) -> Label:
+    """The label of an example, of the type that its problem needs."""
+    label: Any = example.label
+    several = problem_type == "multi_label_classification"
+    with contextlib.suppress(TypeError, ValueError):
+        if several and len(label) == classes and {*label} <= {0, 1}:
+            return tuple(map(float, label))
+        if problem_type == "single_label_classification" and 0 <= (index := operator.index(label)) < classes:
+            return index
+        if problem_type == "regression" and math.isfinite(label):
+            return float(label)
+    wanted = f"{classes} zeros and ones" if several else f"an index below {classes}" if classes else "a number"
+    raise DataError(f"{example.guid} has the label {label!r:.50}, not {wanted}.", key=example.guid)
 
 
 def split_off(given: Mapping[str, Any]) -> tuple[Objects, dict[str, Any]]:

@@ -265,6 +265,18 @@ def test_several_labels_at_once():
     assert "fault" not in str(found)
 
 
+@pytest.mark.parametrize("applies", [0.0, 1.0])
+def test_several_labels_that_are_the_same_for_every_text(applies):
+    rows = [Example(f"text {row}", label=(applies, applies)) for row in range(20)]
+    train = in_words("train", Corpus(tuple(rows), ("a", "b")))
+    assert ("same_labels", "fault", "train") in kinds(train)
+    assert the_one("same_labels", train).numbers == {"share": applies}
+    rows[3] = Example("one more", label=(1.0, 0.0))
+    assert "same_labels" not in str(kinds(in_words("train", Corpus(tuple(rows), ("a", "b")))))
+    few = in_words("train", Corpus(tuple(rows[:3]), ("a", "b")))
+    assert "same_labels" not in str(kinds(few))
+
+
 def test_quantiles_by_class():
     lengths = [1, 2, 3, 4, 5, 10, 20]
     examples = [Example("w " * length, label=int(length > 5)) for length in lengths]
