@@ -62,7 +62,7 @@ def write(tmp_path: Path, name: str, content: str | bytes) -> Path:
         ("a.tsv", "text\tlabel\n", "has a header line and no rows"),
         ("a.csv", "text,label,text\na,x,b\n", "has the column 'text' twice"),
         ("a.csv", "\ntext,label\na,x\n", "line 1 is empty"),
-        ("a.tsv", "text\tlabel\na\tx\nb\t\n", "line 3 has no label in the column 'label'"),
+        ("a.tsv", "text\tlabel\na\tx\nb\t\n", ":3 has no label"),
         ("a.jsonl", '{"text": "a", "label": "x", "text": "b"}\n', "line 1 has the column 'text' twice"),
         ("a.jsonl", '{"text": "a", "label": {"text": 1, "text": 2}}\n', "line 1 has the column 'text' twice"),
         ("a.jsonl", '{"text": "a", "label": "x"}\n{"text": "b" "label"}\n', "line 2, column 14 is"),
