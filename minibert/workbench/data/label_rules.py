@@ -133,20 +133,18 @@ def objection(labels: Sequence[Any], asked: str | None) -> tuple[str, str] | Non
 def _number(label: Any) -> float | None:
     """The number that a label is or spells, with a decimal point or comma; None for other labels."""
     if isinstance(label, str) and _POINT.fullmatch(label):
-        number = float(label)
-    elif isinstance(label, str) and _COMMA.fullmatch(label):
-        number = float(label.replace(",", "."))
-    elif isinstance(label, (int, float)) and not isinstance(label, bool):
-        number = float(label) if abs(label) < 1e308 else math.inf
-    else:
-        return None
-    return number if math.isfinite(number) else None
+        return float(label)
+    if isinstance(label, str) and _COMMA.fullmatch(label):
+        return float(label.replace(",", "."))
+    if isinstance(label, (int, float)) and not isinstance(label, bool):
+        return float(label) if abs(label) < 1e308 else math.inf
+    return None
 
 
 def _to_number(label: Any) -> float:
     number = _number(label)
-    if number is None:
-        raise ValueError("which is not a number")
+    if number is None or not math.isfinite(number):
+        raise ValueError("which is not a number that can be used")
     return number
 
 
