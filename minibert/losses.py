@@ -117,8 +117,8 @@ def half_of_a_span(name: str, logits: Tensor, positions: Tensor, mask: Tensor) -
     if not bool(real.all()):
         hint = f"Use {IGNORED} for a row without an answer."
         raise InputError(f"{name} holds a padded column.", key=name, hint=hint)
-    rows, chosen = to_device(rows, logits.device), to_device(chosen, logits.device)
-    total, labels = cross_entropy(logits.index_select(0, rows), chosen)
+    counted = logits.index_select(0, to_device(rows, logits.device))  # (rows that count, S)
+    total, labels = cross_entropy(counted, to_device(chosen, logits.device))
     return total / 2, labels
 
 

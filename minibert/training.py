@@ -197,7 +197,8 @@ def optimizer_step(training: Training, window: Sequence[Batch]) -> Step:
     parameters = trained_parameters(optimizer)
     norm = nn.utils.get_total_norm([part.grad for part in parameters if part.grad is not None])
     # Read together, and only now: a GPU has to be waited for, once.
-    gradient_norm, *totals = torch.stack([norm, *sums.values()]).tolist()
+    numbers = torch.stack([norm, *sums.values()])  # (1 + terms,)
+    gradient_norm, *totals = numbers.tolist()
     if training.clip_norm is not None and gradient_norm > training.clip_norm:
         nn.utils.clip_grads_with_norm_(parameters, training.clip_norm, norm)
     losses = LossSums(dict(zip(sums, totals, strict=True)), counts)

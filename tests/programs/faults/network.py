@@ -220,7 +220,11 @@ HEADS = [
             '{"token": (losses.cross_entropy(logits, layout.unpad(labels))[0], labels.numel())}',
         ),
     ),
-    *faults("losses.py", PARITY, ("-100 is counted", "return int((labels != IGNORED).sum())", "return labels.numel()")),
+    *faults(
+        "losses.py",
+        PARITY,
+        ("-100 is counted", "return int((on_host(labels) != IGNORED).sum())", "return labels.numel()"),
+    ),
     *faults(
         "losses.py",
         "lesson/test_heads",
