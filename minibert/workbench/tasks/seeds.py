@@ -10,22 +10,24 @@ The folder of such a group holds a run folder seed-K for each seed, and seeds.js
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from minibert.io.errors import ConfigError, DataError
-from minibert.io.files import finite, read_object, write_json
+from minibert.io.files import finite, read_object, sha256, write_json
 from minibert.io.tables import table
 from minibert.workbench.kinds import KINDS
 from minibert.workbench.reports.columns import require_comparable, require_same, sums_of
 from minibert.workbench.runs.folders import SavedRun, begun, make_folder, read_run
 from minibert.workbench.runs.ranks import launched
-from minibert.workbench.runs.settings import Settings, as_record, check
+from minibert.workbench.runs.settings import Settings, as_record, check, inputs_of
 from minibert.workbench.scores.significance import mean_interval
 from minibert.workbench.tasks.finetune import finetune, resume
 
@@ -136,7 +138,8 @@ def train_seeds(settings: Settings, count: int, *, progress: bool = True) -> See
         if done:
             continue
         if begun(str(each.output)):
-            resume(str(each.output), progress=progress)
+            inputs = {key: getattr(each, key) for key in inputs_of(Settings)}
+            resume(str(each.output), progress=progress, **{key: one for key, one in inputs.items() if one is not None})
         else:
             finetune(each, progress=progress)
     first, *others = runs = [read_run(str(each.output)) for each in wanted]
@@ -186,7 +189,7 @@ def _is_finished(settings: Settings) -> bool:
     if not isinstance(found, dict):
         raise DataError(f"{folder / 'run.json'} has no settings.", path=folder, key="settings")
     for key, value in as_record(settings).items():
-        if key != "output" and found.get(key) != value:
+        if key != "output" and found.get(key) != value and not _was_moved(record, key, value):
             raise ConfigError(
                 f"{folder} holds a run with {key} {found.get(key)!r}, not {value!r}.",
                 path=folder,
@@ -194,6 +197,12 @@ def _is_finished(settings: Settings) -> bool:
                 hint="Choose another --output, or use the same settings.",
             )
     return record.get("status") == "finished"
+
+
+def _was_moved(record: Mapping[str, Any], key: str, value: Any) -> bool:
+    """Whether a setting names the file that a split of the run was read from, in another place."""
+    split = record.get("data", {}).get(key)
+    return split is not None and os.path.isfile(value) and list(split["files"].values()) == [sha256(value)]
 
 
 def _spread(values: Sequence[float]) -> Spread:

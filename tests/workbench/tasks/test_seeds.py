@@ -21,6 +21,7 @@ from minibert.workbench.tasks import seeds as module
 from minibert.workbench.tasks.compare import compare
 from minibert.workbench.tasks.finetune import finetune
 from minibert.workbench.tasks.seeds import train_seeds
+from tests.conftest import refused
 
 
 def settings_for(tiny: Path, moods: Path, output: Path, **changes) -> Settings:
@@ -138,6 +139,18 @@ def test_other_settings_in_the_folder_are_refused_by_name(group, tiny, moods, no
     assert caught.value.key == "learning_rate"
 
 
+def test_data_that_was_moved_since_is_the_same(group, tiny, moods, tmp_path, monkeypatch, no_training):
+    folder = tmp_path / "runs"
+    shutil.copytree(group.folder, folder)
+    shutil.copy(moods / "train.csv", tmp_path / "moved.csv")
+    monkeypatch.chdir(tmp_path)
+    moved = replace(settings_for(tiny, moods, Path("runs")), train="moved.csv")
+    assert train_seeds(moved, 3, progress=False).trained == 0
+    (tmp_path / "moved.csv").write_text((moods / "train.csv").read_text() + "one more,good\n")
+    with refused(ConfigError, "train"):
+        train_seeds(moved, 3, progress=False)
+
+
 def test_data_that_changed_since_is_refused(group, tiny, moods, tmp_path, no_training):
     folder = tmp_path / "runs"
     shutil.copytree(group.folder, folder)
@@ -168,7 +181,8 @@ def test_a_half_finished_run_is_resumed(group, tiny, moods, tmp_path, monkeypatc
     (folder / "seed-1" / "run.json").write_text(json.dumps({**record, "status": "unfinished"}))
     asked = []
 
-    def go_on(where, **_):
+    def go_on(where, **given):
+        assert given["train"] == str(moods / "train.csv")
         asked.append(where)
         (folder / "seed-1" / "run.json").write_text(json.dumps(record))
 
