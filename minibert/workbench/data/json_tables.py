@@ -112,6 +112,9 @@ def _table(whole: Any, columns: Columns) -> Sequence[Any] | None:
         if columns.text in whole:  # orient="columns"
             return [{name: whole[name].get(key) for name in whole} for key in whole[columns.text]]
         return list(whole.values())  # orient="index"
+    if _are(list, list(whole.values())) and any(" " in str(text) for text in whole.get(columns.text, ())):
+        # A list for each column; without a space they would be the words of one row, and their tags.
+        return [dict(zip(whole, row, strict=True)) for row in itertools.zip_longest(*whole.values())]
     lists = [value for value in whole.values() if _are(dict, value)]
     # orient="table", and {"version": ..., "data": [...]}
     return lists[0] if len(lists) == 1 and columns.text not in whole else None

@@ -142,7 +142,7 @@ def _is_quoted(path: Path, sep: str, options: Options, by_default: bool) -> bool
     parts: list[str] = []  # the lines of a row
     opened = rows = quoted = 0
     needed = False
-    for _, line in lines(path, options.encoding):
+    for place, line in lines(path, options.encoding):
         parts.append(line)
         opened += line.count('"')
         if opened % 2:
@@ -151,6 +151,10 @@ def _is_quoted(path: Path, sep: str, options: Options, by_default: bool) -> bool
         if opened:
             row = "\n".join(parts)
             if not whole_row.fullmatch(row):
+                if quoted > 1 and 2 * quoted >= rows:
+                    warnings.warn(
+                        f"{place} is not quoted like the rows above, so quotes are part of texts", stacklevel=2
+                    )
                 return False
             quoted += 1
             needed = needed or any(sep in text or '"' in text or "\n" in text for text in _QUOTED.findall(row))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minibert.io.errors import DataError
+from minibert.io.errors import ConfigError, DataError
 from minibert.workbench.data.corpora import Corpus, read
 from minibert.workbench.data.documents import read_documents
 from tests.conftest import refused
@@ -35,6 +35,8 @@ def test_a_folder_for_each_class(tmp_path):
     fill(tmp_path / "flat")
     for split in (None, "train", "test"):
         assert counts(read(tmp_path / "flat", split=split)) == {"ham": 2, "spam": 2}
+    with refused(ConfigError, "text"):
+        read(tmp_path / "flat", text="other")
     fill(tmp_path / "three", "a.TXT", "b.Txt", classes=("a b", "café", "z"))
     assert counts(read(tmp_path / "three")) == {"a b": 2, "café": 2, "z": 2}
 

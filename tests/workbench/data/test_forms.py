@@ -88,6 +88,15 @@ def test_quotes_that_may_be_either_are_read_by_format_and_reported(write):
         assert read(write("a.data", content.replace("\t", ",")), format="csv")[0].text == "I love it"
 
 
+def test_quotes_that_are_escaped_otherwise_are_reported(write):
+    """As R's write.table has them."""
+    content = '"text"\t"label"\n"one"\t"x"\n"two \\"b\\""\t"x"\n'
+    with pytest.warns(UserWarning, match="line 3"):
+        assert read(write("a.tsv", content), text='"text"', label='"label"')[0].text == '"one"'
+    with refused(DataError, "line 3"):
+        read(write("a.tsv", content), quoting=True)
+
+
 def test_a_row_is_named_by_the_line_it_begins_on(write):
     with refused(DataError, "line 4"):
         read(write("a.txt", 'text,label\n"two\nlines","x"\n"y"\n'), sep=",")
@@ -246,6 +255,7 @@ FORMS = {
     "list over lines": json.dumps(TABLE, indent=2),
     "columns": json.dumps(COLUMNS),
     "columns over lines": json.dumps(COLUMNS, indent=1),
+    "lists": json.dumps({name: [row[name] for row in TABLE] for name in ("text", "label")}),
     "index": json.dumps({str(row): values for row, values in enumerate(TABLE)}),
     "split": json.dumps({"columns": ["text", "label"], "index": [0, 1], "data": [[*row.values()] for row in TABLE]}),
     "table": json.dumps({"schema": {"fields": [{"name": "text"}], "pandas_version": "1.4.0"}, "data": TABLE}),
@@ -266,6 +276,8 @@ def test_a_table_as_json_in_every_form(write, form, name, mark):
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
 def test_a_row_alone_is_a_row(write, name):
     assert rows(read(write(name, '{"text": "a", "label": "x"}'))) == [("a", "x")]
+    with refused(DataError, "row 2"):
+        read(write(name, '{"text": ["a b", "c"], "label": ["x"]}'))
     words = read(write(name, '{"text": ["a", "b"], "label": ["NN", "VB"]}'))
     assert words.problem_type == "token_classification"
     row = {"question": "who?", "context": "it was Ann", "answers": {"text": ["Ann"], "answer_start": [7]}}
