@@ -54,11 +54,13 @@ def write_csv(path: Path, header: Sequence[object], rows: Sequence[Sequence[obje
     """Writes a comma-separated table with LF line ends, atomically."""
     from minibert.io.files import write_text  # imports torch, which a table on a terminal need not
 
-    lines: list[str] = []
+    write_text(path, "".join(csv_line(row) for row in (header, *rows)))
+
+
+def csv_line(row: Sequence[object], sep: str = ",") -> str:
+    """A row of separated values, with its LF."""
     # The writer quotes a text that holds a character of its own line end. With LF alone a bare CR
     # would not be quoted, and a reader would split the row there.
-    for row in (header, *rows):
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\r\n").writerow(row)
-        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
-    write_text(path, "".join(lines))
+    line = io.StringIO()
+    csv.writer(line, delimiter=sep, lineterminator="\r\n").writerow(row)
+    return line.getvalue().removesuffix("\r\n") + "\n"

@@ -77,7 +77,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         near = f" (did you mean {close[0]}?)" if close else ""
         options.parser.error(f"unrecognized arguments: {' '.join(wrong or rest)}{near}")
     if rest:
-        options.text = [*options.text, *rest[:end], *rest[end + 1 :]]
+        options.texts = [*options.texts, *rest[:end], *rest[end + 1 :]]
     return options
 
 
@@ -223,7 +223,7 @@ def _written(value: Any) -> str:
 
 def _pair(parser: argparse.ArgumentParser) -> None:
     second = parser.add_mutually_exclusive_group()
-    _option("--pair TEXT", "second text, to pair with each text")(second)
+    _option("--pair TEXT", "second text, to pair with each text; of a table its column")(second)
     _option("--pairs", "each text is two texts, separated by a tab")(second)
 
 
@@ -242,9 +242,15 @@ _MODEL_HELP = "model folder, run folder, minibert-small or Hub id"
 _MODEL = _argument("model", help=_MODEL_HELP)
 _TEXTS = (
     # Without a default argparse would call texts required, though they may come from a file.
-    _argument("text", nargs="*", default=[], help="texts (default: read --file)"),
-    _option("--file FILE", "one text per line (default: standard input)"),
+    _argument("texts", nargs="*", default=[], metavar="text", help="texts (default: read --file)"),
+    _option(
+        "--file FILE",
+        "a text on each line, or a table (.csv, .tsv, .jsonl, .parquet), one on each row (default: standard input)",
+    ),
+    _settings("format", "sep", "names", "quoting"),
+    _option("--text COLUMN", "column of a table with the text (default: that of the run, or one of a usual name)"),
 )
+_RESULTS = _option("--output FILE", "write a table (.csv, .tsv, .jsonl, .parquet): the input, with results beside it")
 _BATCHES = (
     _option("--batch-size N", "texts in a batch", 32),
     _option("--max-length N", "cut texts to N tokens (default: the model's limit)"),
@@ -347,11 +353,14 @@ _COMMANDS = (
         'minibert predict runs/001 "what a lovely day"',
         "predict classes, entities, answers or choices",
         "Predicts with a fine-tuned model: the class of each text with its probability, the tags or entities in it, "
-        "the answer to a question (--pair CONTEXT), or the best of two or more choices (--choice TEXT --choice TEXT).",
+        "the answer to a question (--pair CONTEXT), or the best of two or more choices (--choice TEXT --choice TEXT). "
+        "Of a table it reads a column and keeps the others: --file reviews.csv --output predictions.csv.",
         _MODEL,
         *_TEXTS,
         _pair,
-        _option("--choice TEXT", "a text to choose from; give it twice or more", dest="choices", action="append"),
+        _option("--choice TEXT", "a text to choose from; give it twice or more", action="append"),
+        _settings("choices"),
+        _RESULTS,
         _option("--top N", "answers to print for a question, of the 20 best of each window", 1),
         _option("--allow-no-answer", "a question may have no answer, as in SQuAD 2.0"),
         _option("--allow-untrained", "predict with an untrained head; its answers are noise"),
@@ -365,6 +374,7 @@ _COMMANDS = (
         "Prints the most probable pieces for each [MASK] in a text. The model needs a masked-LM head.",
         _MODEL,
         *_TEXTS,
+        _RESULTS,
         _option("--top N", "pieces to print for each [MASK]", 5),
         _settings("revision", "device", "threads"),
         _JSON,
@@ -376,7 +386,7 @@ _COMMANDS = (
         "its modules.json.",
         _MODEL,
         *_TEXTS,
-        _option("--output FILE", "write all vectors to a .npy file"),
+        _option("--output FILE", "write all vectors to a .npy file, or to a table (.csv, .tsv, .jsonl, .parquet)"),
         _argument("--pooling", choices=POOLINGS, help="default: as in the model's modules.json, else mean"),
         _settings("layer"),
         _option("--prompt NAME", "a prompt of the model, put before each text (default: the model's default, if any)"),

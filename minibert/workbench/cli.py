@@ -13,14 +13,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import os
 import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from minibert.workbench import recipes
 from minibert.workbench.arguments import MACHINE, command_line, parse
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
 from minibert.workbench.runs.settings import READING, Settings, TrainingSettings, check
+from minibert.workbench.texts import as_json, deliver, print_result, require_output, say, texts_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,7 +126,7 @@ def _data(options: argparse.Namespace) -> None:
     _require_parts(options, *options.files)
     chosen = _given(options, "split", "model", "revision", "max_length")
     found = inspect(_splits(options), reading=_reading(options), progress=not options.quiet, **chosen)
-    print(_json(found.as_dict()) if options.json else found.summary())
+    print(as_json(found.as_dict()) if options.json else found.summary())
     faults = sum(finding.severity == "fault" for finding in found.findings)
     if faults:
         raise DataError(f"Problems that make results meaningless: {faults} (see above).")
@@ -274,8 +275,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     if options.output is not None:
         report.write(Path(options.output))
-        _say(options, f"metrics.json and errors.csv are in {options.output}")
-    print(_json(finite(report.metrics)) if options.json else report.summary())
+        say(options, f"metrics.json and errors.csv are in {options.output}")
+    print(as_json(finite(report.metrics)) if options.json else report.summary())
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -289,67 +290,69 @@ def _compare(options: argparse.Namespace) -> None:
     from minibert.workbench.tasks.compare import compare
 
     found = compare(options.run, examples=options.examples)
-    print(_json(found.as_dict()) if options.json else found.summary())
+    print(as_json(found.as_dict()) if options.json else found.summary())
 
 
 def _predict(options: argparse.Namespace) -> None:
     from minibert.workbench.kinds.tagged_text import TaggedText
     from minibert.workbench.tasks.predict import Predictor
 
+    require_output(options)
     predictor = Predictor.from_pretrained(options.model, **_given(options, *MACHINE, "allow_untrained"))
-    texts, pairs = _texts_and_pairs(options)
-    predictions = predictor(
-        texts,
-        pairs,
-        choices=None if options.choices is None else [options.choices] * len(texts),
-        progress=not options.quiet,
-        **_given(options, "top", "allow_no_answer", "batch_size", "max_length", "overlap"),
-    )
-    in_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org
-    for prediction in predictions:
-        if in_colour and not options.json and isinstance(prediction, TaggedText):
-            print(prediction.in_colour())
+    how = _given(options, "choice", "top", "allow_no_answer", "batch_size", "max_length", "overlap")
+    answer = partial(predictor.of_records, progress=not options.quiet, **how)
+    in_colour = sys.stdout.isatty() and not options.json and not os.environ.get("NO_COLOR")  # no-color.org
+
+    def show(one: Any) -> None:
+        if in_colour and isinstance(one, TaggedText):
+            print(one.in_colour())
         else:
-            _print(prediction, options)
+            print_result(one, options)
+
+    deliver(options, texts_of(options, predictor.columns()), answer, show)
 
 
 def _fill_mask(options: argparse.Namespace) -> None:
+    from minibert.workbench.data.records import Columns
     from minibert.workbench.tasks.fill_mask import MaskFiller
 
+    require_output(options)
     filler = MaskFiller.from_pretrained(options.model, **_given(options, "revision", "device"))
-    texts = _texts(options)
-    for number, text in enumerate(texts, start=1):
-        try:
-            filled = filler(text, top=options.top)
-        except DataError as problem:
-            if len(texts) > 1:
-                problem.add_note(f"It is text {number} of {len(texts)}.")
-            raise
-        for mask in filled:
-            _print(mask, options)
+    answer = partial(filler.of_records, top=options.top, progress=not options.quiet)
+
+    def show(one: Any) -> None:
+        for mask in one.masks:
+            print_result(mask, options)
+
+    deliver(options, texts_of(options, Columns()), answer, show)
 
 
 def _embed(options: argparse.Namespace) -> None:
+    import numpy as np
+
+    from minibert.workbench.data.records import Columns
     from minibert.workbench.tasks.embed import Embedder
 
-    if options.output is not None and options.json:
-        raise ConfigError("json is a way to print vectors, and output writes them.", key="json", hint="Leave it out.")
+    require_output(options, ".npy")
     embedder = Embedder.from_pretrained(
         options.model, **_given(options, *MACHINE, "pooling", "normalize", "layer", "prompt")
     )
-    texts = _texts(options)
     how = _given(options, "batch_size", "max_length")
-    vectors = embedder(texts, progress=not options.quiet, **how)
-    if options.output is not None:
+
+    def answer(records: Any) -> list[Any]:
+        return embedder.of_records(records, progress=not options.quiet, **how)
+
+    texts = texts_of(options, Columns())
+    if str(options.output).lower().endswith(".npy"):
+        vectors = np.stack([one.vector for records in texts.parts for one in answer(records)])
         embedder.write(options.output, vectors)
-        _say(options, f"{len(vectors)} vectors of {vectors.shape[1]} in {options.output}")
+        say(options, f"{len(vectors)} vectors of {vectors.shape[1]} in {options.output}")
         return
-    for text, vector in zip(texts, vectors.tolist(), strict=True):
-        if options.json:
-            print(_json({"text": text, "embedding": vector}))
-        else:
-            start = " ".join(f"{number:+.4f}" for number in vector[:6])
-            print(f"{text[:40]:<40}  {start} ... ({len(vector)} numbers)")
+
+    def show(one: Any) -> None:
+        print(as_json({"text": one.text, "embedding": one.vector.tolist()}) if options.json else one)
+
+    deliver(options, texts, answer, show)
 
 
 def _weights(options: argparse.Namespace) -> None:
@@ -361,7 +364,7 @@ def _weights(options: argparse.Namespace) -> None:
     from minibert.study.ledger import ledger
 
     found = ledger(options.model, revision=options.revision)
-    print(_json(found.as_dict()) if options.json else "\n".join(found.lines()))
+    print(as_json(found.as_dict()) if options.json else "\n".join(found.lines()))
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -375,7 +378,7 @@ def _verify(options: argparse.Namespace) -> None:
         )
     results = verify(options.verify)
     for result in results:
-        _print(result, options)
+        print_result(result, options)
     wrong = sum(result.status == "differs" for result in results)
     unseen = sum(result.status == "not reachable" for result in results)
     if wrong or unseen:
@@ -385,10 +388,13 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _tokenize(options: argparse.Namespace) -> None:
+    from minibert.workbench.data.records import Columns
     from minibert.workbench.tasks.tokenize import tokenize
 
-    for row in tokenize(options.model, *_texts_and_pairs(options), revision=options.revision):
-        _print(row, options)
+    for records in texts_of(options, Columns()).parts:
+        pairs = None if records[0].text_pair is None else [str(record.text_pair) for record in records]
+        for row in tokenize(options.model, [str(record.text) for record in records], pairs, revision=options.revision):
+            print_result(row, options)
 
 
 def _convert(options: argparse.Namespace) -> None:
@@ -455,63 +461,6 @@ def _require_parts(options: argparse.Namespace, *sources: str) -> None:
             raise ConfigError(message, path=source, key="split", hint="Leave it out.")
 
 
-def _say(options: argparse.Namespace, line: str) -> None:
-    """A message for people, on standard error."""
-    if not options.quiet:
-        print(line, file=sys.stderr)
-
-
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
     """How to read a data file: the arguments of `corpora.read` that the options name."""
     return {key: value for key, value in _given(options, *READING).items() if value is not None}
-
-
-def _texts_and_pairs(options: argparse.Namespace) -> tuple[list[str], list[str] | None]:
-    """The texts, and the second text of each: the one of --pair, or with --pairs after a tab."""
-    texts = _texts(options)
-    if not options.pairs:
-        return texts, None if options.pair is None else [options.pair] * len(texts)
-    rows = [text.split("\t") for text in texts]
-    for number, row in enumerate(rows, start=1):
-        if len(row) != 2:
-            raise DataError(
-                f"Text {number} has {len(row) - 1} tabs, but --pairs needs one, between two texts.", key="--pairs"
-            )
-    return [first for first, _ in rows], [second for _, second in rows]
-
-
-def _texts(options: argparse.Namespace) -> list[str]:
-    """The texts of the command line, or the lines of a file or of standard input."""
-    if options.text and options.file:
-        raise DataError("Give texts or --file, not both.", key="--file")
-    if options.text:
-        return options.text
-    from_input = options.file in (None, "-")
-    name = "standard input" if from_input else options.file
-    if from_input and sys.stdin.isatty():
-        end = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
-        _say(options, f"Type a text per line; {end} ends.")
-    try:
-        content = (sys.stdin.buffer.read() if from_input else Path(name).read_bytes()).decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{name} could not be read: {error.strerror}.", path=name) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name} is not UTF-8 text: {error}.", path=name) from error
-    if not content:
-        raise DataError(f"{name} holds no text.", path=name)
-    # A blank line is an empty text, so that the n-th result is that of the n-th line.
-    return [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")]
-
-
-# --- output -------------------------------------------------------------------------------------
-
-
-def _print(result: Any, options: argparse.Namespace) -> None:
-    """A result, as JSON or for people."""
-    print(_json(asdict(result)) if options.json else result)
-
-
-def _json(value: Any) -> str:
-    """JSON, with its own escapes where the terminal may lack a letter."""
-    in_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
-    return json.dumps(value, ensure_ascii=not in_unicode)

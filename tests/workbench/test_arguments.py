@@ -14,7 +14,7 @@ from minibert.workbench.cli import _COMMANDS, main
 OUTPUT = "--debug --quiet"
 READING = "--format --sep --names --quoting --no-quoting --encoding --text --text-pair --label --choices --tag-scheme"
 MACHINE = "--revision --device --precision"
-TEXTS = "text --file"
+TEXTS = "texts --file --format --sep --names --quoting --no-quoting --text"
 TRAINING = (
     "--recipe --resume --output --save-every --keep --threads --seed --epochs --batch-size "
     "--accumulate --learning-rate --weight-decay --warmup --schedule --clip-norm "
@@ -37,9 +37,9 @@ OPTIONS = {
     "--threads --json",
     "report": "run --output --features --no-features",
     "compare": "run --examples --json",
-    "predict": f"model {TEXTS} --pair --pairs --choice --top --allow-no-answer --allow-untrained "
+    "predict": f"model {TEXTS} --pair --pairs --choice --choices --output --top --allow-no-answer --allow-untrained "
     f"--overlap --batch-size --max-length {MACHINE} --threads --json",
-    "fill-mask": f"model {TEXTS} --top --revision --device --threads --json",
+    "fill-mask": f"model {TEXTS} --output --top --revision --device --threads --json",
     "embed": f"model {TEXTS} --output --pooling --layer --prompt --normalize --no-normalize "
     f"--batch-size --max-length {MACHINE} --threads --json",
     "weights": "model --revision --verify --json",

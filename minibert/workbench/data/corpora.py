@@ -32,7 +32,7 @@ from minibert.io.errors import ConfigError, DataError
 from minibert.io.files import sha256
 from minibert.workbench.data.examples import AnyExample, ChoiceExample, QuestionExample
 from minibert.workbench.data.labels import read_labels
-from minibert.workbench.data.readers import FORMATS, Options
+from minibert.workbench.data.readers import FORMATS, Options, require_effect
 from minibert.workbench.data.records import QUESTIONS, Columns, Record
 from minibert.workbench.data.sources import find, format_of, part_of
 from minibert.workbench.data.tag_schemes import TAG_SCHEMES, in_iob2
@@ -216,7 +216,7 @@ def read(
     for path in files:
         chosen = of_folder or format or format_of(path, is_table=bool(sep or names))
         _refuse_columns(FORMATS[chosen].nameless, named)
-        _refuse_options(path, chosen, options, format if of_folder else None)
+        require_effect(path, chosen, options, format if of_folder else None)
         records += FORMATS[chosen].read(path, options)
     if not records:
         raise DataError(f"{source} holds no examples.", path=source)
@@ -254,17 +254,6 @@ def _refuse_columns(nameless: str, named: Columns) -> None:
         value = getattr(named, key)
         if nameless and value != usual:
             raise ConfigError(f"{nameless} have no {key}, but {value!r} was named.", key=key, hint="Leave it out.")
-
-
-def _refuse_options(path: Path, chosen: str, options: Options, format: str | None) -> None:
-    """Raises ConfigError if an option was given that has no effect on files of a format."""
-    given = {key: getattr(options, key) for key in ("sep", "names", "quoting")}
-    unused = [key for key, value in given.items() if value is not None and key not in FORMATS[chosen].takes]
-    unused += ["format"] if format not in (None, chosen) else []
-    for key in unused:
-        raise ConfigError(
-            f"{key} has no effect on {path}, which is read as {chosen}.", path=path, key=key, hint="Leave it out."
-        )
 
 
 def _require_one_form(records: Sequence[Record]) -> None:

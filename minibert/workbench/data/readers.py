@@ -100,6 +100,7 @@ def _separated(path: Path, options: Options, usual: str) -> Iterator[Record]:
         if not any(names):
             raise empty_line(place)
         require_once(place, names, options.columns.wanted)
+        names = _told_apart(names) if options.columns.others else names
         require_columns(place, names, options.columns, hint=_hint_at_separator(first[1], sep) or _NO_HEADER)
     empty, blank = True, None
     for place, row in rows:
@@ -116,6 +117,11 @@ def _separated(path: Path, options: Options, usual: str) -> Iterator[Record]:
         yield record(place, dict(zip(names, row, strict=True)), options.columns)
     if empty:
         raise Place(path).fault("has a header line and no rows.")
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Column names; one that is there already has a number."""
+    return [name if name not in names[:at] else f"{name}.{names[:at].count(name)}" for at, name in enumerate(names)]
 
 
 _SEP_OF_EXCEL = re.compile(r"sep=(.)", re.IGNORECASE)  # on the first line, for Excel alone
@@ -308,23 +314,22 @@ def parquet(path: Path, options: Options) -> Iterator[Record]:
         require_columns(Place(path, 1), names, columns)
         more = (columns.part, *(["id"] if columns.question else []))
         wanted = [*columns.wanted, *(name for name in more if name in names and name not in columns.wanted)]
-        rows: list[dict[str, Any]] = []
-        unpacked = 0
-        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):
-            rows += batch.to_pylist()
-            unpacked += sum(map(_size_of_row, rows[-batch.num_rows :]))
+        stored = _stored_names(path, file.schema_arrow.metadata or {}, columns.label)
+        by_number = dict(enumerate(stored or ()))
+        named = stored is not None and not columns.choices and columns.question is None
+        found, unpacked = None, 0
+        places = (Place(path, number) for number in itertools.count(1))
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=None if columns.others else wanted):
+            rows = batch.to_pylist()
+            unpacked += sum(map(_size_of_row, rows))
             check_unpacked(path, unpacked)
+            for values in rows:
+                found = record(next(places), values, columns)
+                yield found._replace(label=_named(found.label, by_number), names=stored) if named else found
     except (OSError, ValueError, pyarrow.lib.ArrowException) as problem:
         raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
-    if not rows:
+    if found is None:
         raise Place(path).fault("has no rows.")
-    stored = _stored_names(path, file.schema_arrow.metadata or {}, columns.label)
-    by_number = dict(enumerate(stored or ()))
-    for number, values in enumerate(rows, start=1):
-        found = record(Place(path, number), values, columns)
-        if stored is not None and not columns.choices and columns.question is None:
-            found = found._replace(label=_named(found.label, by_number), names=stored)
-        yield found
 
 
 def _size_of_row(row: Mapping[str, Any]) -> int:
@@ -394,3 +399,14 @@ FORMATS = {
     "folder": Format(one_text, nameless="Files of one text"),
 }
 SUFFIXES = {suffix: name for name, format in FORMATS.items() for suffix in format.suffixes}
+
+
+def require_effect(path: Path, chosen: str, options: Options, format: str | None = None) -> None:
+    """Raises ConfigError if an option was given that has no effect on files of a format."""
+    given = {key: getattr(options, key) for key in ("sep", "names", "quoting")}
+    unused = [key for key, value in given.items() if value is not None and key not in FORMATS[chosen].takes]
+    unused += ["format"] if format not in (None, chosen) else []
+    for key in unused:
+        raise ConfigError(
+            f"{key} has no effect on {path}, which is read as {chosen}.", path=path, key=key, hint="Leave it out."
+        )

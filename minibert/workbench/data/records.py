@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from minibert.io.errors import DataError
 from minibert.io.files import half_a_pair
 from minibert.workbench.data.examples import Answer
 from minibert.workbench.data.lines import Place
@@ -27,6 +28,7 @@ class Columns(NamedTuple):
     choices: tuple[str, ...] = ()  # one column with a list, or several with a text each
     question: str | None = None
     part: str = "part"  # read where it is there
+    others: bool = False  # whether to keep the other columns, too
 
     @property
     def wanted(self) -> list[str]:
@@ -48,6 +50,7 @@ class Record(NamedTuple):
             answers, for choices the place of the right one.
         names: the names of the classes in order, where the file has them.
         part: the part of the data that it belongs to, where the file has such a column.
+        row: all columns, if `Columns.others` asks for them.
     """
 
     where: str
@@ -58,13 +61,21 @@ class Record(NamedTuple):
     question: str | None = None
     names: tuple[str, ...] | None = None
     part: str | None = None
+    row: Mapping[str, Any] | None = None
+
+
+class MissingColumnError(DataError):
+    """A column that is asked for is not there; `names` are those that are."""
+
+    names: tuple[str, ...] = ()
 
 
 def record(place: Place, values: Mapping[str, Any], columns: Columns) -> Record:
     """The columns that are asked for, of one row."""
     part = values.get(columns.part)
     known = isinstance(part, (str, int)) and part != "" and columns.part not in columns.wanted
-    return _record(place, values, columns)._replace(part=str(part) if known else None)
+    row = values if columns.others else None
+    return _record(place, values, columns)._replace(part=str(part) if known else None, row=row)
 
 
 def _record(place: Place, values: Mapping[str, Any], columns: Columns) -> Record:
@@ -100,16 +111,19 @@ def question(place: Place, values: Mapping[str, Any]) -> Record:
 
 
 def require_columns(place: Place, names: Collection[str], columns: Columns, hint: str = "") -> None:
-    """Raises DataError for a column that is asked for and missing; `hint` is added to the usual."""
+    """Raises MissingColumnError for a column that is asked for; `hint` is added to the usual."""
     for column in columns.wanted:
         if column not in names:
             usual = _NAME_THE_TEXT if columns.label is None else _NAME_THE_COLUMNS
             # Without a header line the names may be a whole text.
-            raise place.fault(
-                f"has no column {column!r}; there are {', '.join(names):.200}.",
+            missing = MissingColumnError(
+                f"{place} has no column {column!r}; there are {', '.join(names):.200}.",
+                path=place.path,
                 key=column,
                 hint=_QUESTION_COLUMNS if columns.question else f"{usual} {hint}".rstrip(),
             )
+            missing.names = tuple(names)
+            raise missing
 
 
 def require_once(place: Place, names: Sequence[str], asked: Collection[str]) -> None:

@@ -40,6 +40,10 @@ class Chosen:
     probability: float
     probabilities: list[tuple[str, float]]
 
+    def columns(self) -> dict[str, Any]:
+        """The choice as cells of a table; its place is counted from 0."""
+        return {"prediction": self.choice, "prediction_place": self.place, "probability": self.probability}
+
     def __str__(self) -> str:
         lines = [shorten(self.text, 90)]
         lines += [f"  {chance:.3f}  {shorten(name)}" for name, chance in self.probabilities]

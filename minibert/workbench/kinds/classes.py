@@ -40,6 +40,13 @@ class Prediction:
     probability: float | None
     probabilities: dict[str, float] = field(default_factory=dict)
 
+    def columns(self) -> dict[str, Any]:
+        """The prediction as cells of a table, the same for every text."""
+        if isinstance(self.label, float):
+            return {"prediction": self.label}
+        chances = {f"probability_{name}": self.probabilities[name] for name in sorted(self.probabilities)}
+        return {"prediction": self.label, "probability": self.probability, **chances}
+
     def __str__(self) -> str:
         if isinstance(self.label, float):
             return f"{self.label:<12.4f}  {shorten(self.text)}"

@@ -238,7 +238,7 @@ class Kind(ABC):
 
     @abstractmethod
     def predictions(self, asked: Asked) -> list[Any]:
-        """One prediction for each example, which `str` turns into text for people."""
+        """One prediction for each example: `str` turns it into text, its `columns()` are cells of a table."""
 
 
 def require_strings(texts: Sequence[Any], what: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,18 @@ class Answered:
     answer: Candidate
     others: list[Candidate]
     no_answer: float
+
+    def columns(self) -> dict[str, Any]:
+        """The answer as cells of a table, and the others as a list."""
+        best = self.answer
+        found = {
+            "prediction": best.text,
+            "probability": best.probability,
+            "prediction_start": best.start if best.text else None,
+            "prediction_end": best.end if best.text else None,
+            "probability_no_answer": self.no_answer,
+        }
+        return {**found, "prediction_others": [asdict(one) for one in self.others]} if self.others else found
 
     def __str__(self) -> str:
         lines = [shorten(self.question, 90)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from minibert.data import TaggedExample
@@ -56,6 +56,14 @@ class TaggedText:
     text: str
     words: list[TaggedWord]
     entities: list[FoundEntity]
+
+    def columns(self) -> dict[str, Any]:
+        """The prediction as cells of a table: the tags, the words that have them, and the entities."""
+        return {
+            "prediction": [word.tag for word in self.words],
+            "prediction_words": [asdict(word) for word in self.words],
+            "prediction_entities": [asdict(entity) for entity in self.entities],
+        }
 
     def __str__(self) -> str:
         return self._lines(in_colour=False)

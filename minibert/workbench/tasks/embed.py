@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,10 +19,27 @@ from minibert.io.errors import CheckpointError, ConfigError
 from minibert.io.files import atomic_path
 from minibert.io.source import CONFIG, Source, open_source
 from minibert.tokenizer import BertTokenizer
+from minibert.workbench.data.records import Record
 from minibert.workbench.tasks.common import pick_device
 from minibert.workbench.tasks.inference import ready_for_inference, run
 from minibert.workbench.tasks.pooling import SentenceEncoder, UnitLength
 from minibert.workbench.tasks.sentence_recipe import MODULES, SETTINGS, SentenceRecipe, sentence_recipe
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A text and its vector, (D,)."""
+
+    text: str
+    vector: np.ndarray
+
+    def columns(self) -> dict[str, float]:
+        """The vector as cells of a table, one for each number."""
+        return {f"embedding_{place}": number for place, number in enumerate(self.vector.tolist())}
+
+    def __str__(self) -> str:
+        start = " ".join(f"{number:+.4f}" for number in self.vector[:6])
+        return f"{self.text[:40]:<40}  {start} ... ({len(self.vector)} numbers)"
 
 
 class Embedder:
@@ -119,6 +136,11 @@ class Embedder:
             progress="embedding" if show else None,
         )
         return torch.stack(result.logits).numpy()  # (texts, D)
+
+    def of_records(self, records: Sequence[Record], **how: Any) -> list[Embedding]:
+        """The vectors of the texts of records, as readers give them; see `__call__`."""
+        texts = [str(record.text) for record in records]
+        return [Embedding(text, vector) for text, vector in zip(texts, self(texts, **how), strict=True)]
 
     @staticmethod
     def write(path: str | Path, vectors: np.ndarray) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
+from tqdm import tqdm
 
 from minibert.heads import BertForMaskedLM, BertForPreTraining
 from minibert.io.errors import ConfigError, DataError
@@ -15,6 +17,7 @@ from minibert.io.source import Source, open_source
 from minibert.io.tables import shorten
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.checks import UNKNOWN_IS_A_FAULT
+from minibert.workbench.data.records import Record
 from minibert.workbench.runs.together import lay_out
 from minibert.workbench.tasks.common import pick_device, require_class
 
@@ -36,6 +39,22 @@ class FilledMask:
         which = f" ([MASK] {self.number} of {self.of})" if self.of > 1 else ""
         lines = [shorten(self.text, 90) + which]
         return "\n".join(lines + [f"  {chance:.3f}  {piece}" for piece, chance in self.pieces])
+
+
+@dataclass(frozen=True)
+class FilledText:
+    """Every [MASK] of a text, filled."""
+
+    masks: list[FilledMask]
+
+    def columns(self) -> dict[str, Any]:
+        """The best pieces as cells of a table, and for each [MASK] the others, too."""
+        best = [mask.pieces[0] for mask in self.masks]
+        return {
+            "prediction": [piece for piece, _ in best],
+            "probability": best[0][1] if len(best) == 1 else [chance for _, chance in best],
+            "candidates": [mask.pieces for mask in self.masks],
+        }
 
 
 class MaskFiller:
@@ -84,6 +103,19 @@ class MaskFiller:
             FilledMask(text, list(zip(self.tokenizer.tokens(row), values.tolist(), strict=True)), number, len(masks))
             for number, (row, values) in enumerate(zip(ids, best, strict=True), start=1)
         ]
+
+    def of_records(self, records: Sequence[Record], *, top: int = 5, progress: bool = False) -> list[FilledText]:
+        """Fills the masks in the texts of records, as readers give them; an error names its record."""
+        found = []
+        hidden = None if progress and len(records) > 1 else True
+        for record in tqdm(records, desc="filling", unit="text", disable=hidden):
+            try:
+                found.append(FilledText(self(str(record.text), top=top)))
+            except DataError as problem:
+                if len(records) > 1:
+                    problem.add_note(f"It is {record.where}.")
+                raise
+        return found
 
     def _require_masks(self, text: str, found: int) -> None:
         written = text.count("[MASK]")

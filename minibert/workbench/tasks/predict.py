@@ -15,6 +15,8 @@ from minibert.fast.precision import choose_precision
 from minibert.io.errors import ConfigError, DataError
 from minibert.io.source import Source, open_source
 from minibert.tokenizer import BertTokenizer
+from minibert.workbench.data.examples import QuestionExample
+from minibert.workbench.data.records import Columns, Record
 from minibert.workbench.kinds import kind_of
 from minibert.workbench.kinds.kind import Asked
 from minibert.workbench.runs.folders import record_of
@@ -62,6 +64,30 @@ class Predictor:
         model = open_classifier(source, allow_untrained=allow_untrained)
         tokenizer = BertTokenizer.from_pretrained(source)
         return cls(model, tokenizer, device=device, precision=precision, run=record_of(source))
+
+    def columns(self) -> Columns:
+        """The columns of a table, as far as nobody names others: those that a run was trained on."""
+        settings = self.run.get("settings", {})
+        if self.kind.form is QuestionExample:
+            return Columns("question", "context")
+        text, pair = settings.get("text", "text"), settings.get("text_pair")
+        if self.kind.takes == "choices":
+            return Columns(text, pair, choices=tuple(settings.get("choices") or ["choices"]))
+        return Columns(text, pair)
+
+    def of_records(self, records: Sequence[Record], *, choice: Sequence[str] | None = None, **how: Any) -> list[Any]:
+        """Predicts the texts of records, as readers give them; see `__call__`.
+
+        Args:
+            choice: choices for all of them, in place of their own.
+        """
+        first = records[0]
+        texts: list[Any] = [record.text if record.question is None else record.question for record in records]
+        pairs: list[Any] = [record.text if record.text_pair is None else record.text_pair for record in records]
+        alone = first.text_pair is None and first.question is None
+        own = None if first.choices is None else [record.choices or () for record in records]
+        choices = own if choice is None else [choice] * len(records)
+        return self(texts, None if alone else pairs, choices=choices, **how)
 
     def __call__(
         self,
