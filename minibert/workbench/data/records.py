@@ -67,7 +67,9 @@ class Record(NamedTuple):
 class MissingColumnError(DataError):
     """A column that is asked for is not there; `names` are those that are."""
 
-    names: tuple[str, ...] = ()
+    def __init__(self, message: str, *, names: Collection[str], **more: Any):
+        super().__init__(message, **more)
+        self.names = tuple(names)
 
 
 def record(place: Place, values: Mapping[str, Any], columns: Columns) -> Record:
@@ -116,14 +118,13 @@ def require_columns(place: Place, names: Collection[str], columns: Columns, hint
         if column not in names:
             usual = _NAME_THE_TEXT if columns.label is None else _NAME_THE_COLUMNS
             # Without a header line the names may be a whole text.
-            missing = MissingColumnError(
+            raise MissingColumnError(
                 f"{place} has no column {column!r}; there are {', '.join(names):.200}.",
+                names=names,
                 path=place.path,
                 key=column,
                 hint=_QUESTION_COLUMNS if columns.question else f"{usual} {hint}".rstrip(),
             )
-            missing.names = tuple(names)
-            raise missing
 
 
 def require_once(place: Place, names: Sequence[str], asked: Collection[str]) -> None:
