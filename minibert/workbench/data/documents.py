@@ -186,8 +186,7 @@ def _files(source: Path) -> list[Path]:
     try:
         if source.is_dir():
             below = sorted(path for path in source.rglob("*") if path.is_file())
-            hidden = {path for path in below if any(map(is_hidden, path.relative_to(source).parts))}
-            found = [path for path in below if _IN_FOLDERS.search(path.name) and path not in hidden]
+            found = [path for path in below if _IN_FOLDERS.search(path.name) and not is_hidden(path, source)]
             warn_of_skipped(source, sorted({*below} - {*found}) if found else ())
         else:
             found = [source] if source.exists() else []

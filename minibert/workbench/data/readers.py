@@ -139,18 +139,23 @@ def _is_quoted(path: Path, sep: str, options: Options, by_default: bool) -> bool
     """Whether the '"' of a table are those of a program that quotes cells, and not of its texts.
 
     A program opens and closes cells with them, and doubles those inside. One '"' elsewhere, as in
-    GLUE's tables, and all are plain characters. Programs quote either the cells that have to be
-    quoted (they hold a separator, a line feed or a '"') or all texts. Where only some cells stand
-    in quotes, and none had to, either reading may be right: a warning says which one is taken.
+    GLUE's tables, and all are plain characters. Programs quote all texts, or the cells that have to
+    be: without their quotes rows would have more columns or fewer. (Where they would not, a cell of
+    several lines is two texts, of which one begins and the other ends with a quote.) If only some
+    cells stand in quotes, and none had to, either reading may be right: a warning says which one is
+    taken.
     """
     cell = rf'"[^"]*+(?:""[^"]*+)*+"|[^"{re.escape(sep)}]*+'
     whole_row = re.compile(rf"(?:{cell})(?:{re.escape(sep)}(?:{cell}))*+")
     parts: list[str] = []  # the lines of a row
     opened = rows = quoted = 0
-    needed = False
+    several_lines = doubled = False
+    widths = {len(options.names)} if options.names else set()
     for place, line in lines(path, options.encoding):
         parts.append(line)
         opened += line.count('"')
+        if line.strip():
+            widths.add(line.count(sep) + 1)
         if opened % 2:
             continue  # the cell goes on
         rows += 1
@@ -163,12 +168,16 @@ def _is_quoted(path: Path, sep: str, options: Options, by_default: bool) -> bool
                     )
                 return False
             quoted += 1
-            needed = needed or any(sep in text or '"' in text or "\n" in text for text in _QUOTED.findall(row))
+            several_lines = several_lines or len(parts) > 1
+            doubled = doubled or any('"' in text for text in _QUOTED.findall(row))
         parts, opened = [], 0
     if parts or not quoted:
         return False
-    if needed or quoted >= rows - 1:  # the header may have no quotes
+    needed = len(widths) > 1
+    if needed or not several_lines and (doubled or quoted >= rows - 1):  # the header may have no quotes
         return True
+    if several_lines and widths != {1}:
+        return False
     warnings.warn(
         f"{path} has cells in double quotes, which are {'not ' if by_default else ''}part of the text as it is read; "
         f"{'--no-quoting keeps' if by_default else '--quoting removes'} them",

@@ -79,9 +79,11 @@ def names_of_part(part: str | None) -> Sequence[str]:
     return () if part is None else (part, *(name for name in others if name != part))
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a file is one that systems and editors leave behind: ._1.txt, 1.txt~, #1.txt#, ~$1.docx."""
-    return name.startswith((".", "#", "~")) or name.endswith("~") or name.lower() in ("thumbs.db", "desktop.ini")
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a file in a folder is one that systems and editors leave behind: ._1.txt, 1.txt~, #1.txt#."""
+    *above, name = path.relative_to(folder).parts
+    backup = name.endswith("~") or name.startswith("~$") or (name[0] == name[-1] == "#")
+    return backup or name.lower() in ("thumbs.db", "desktop.ini") or any(part[0] == "." for part in (*above, name))
 
 
 def warn_of_skipped(folder: Path, skipped: Sequence[Path]) -> None:
@@ -96,9 +98,9 @@ def _texts_of_classes(folder: Path) -> Files:
 
     A text is a .txt file, or, where there are none, a file whose name has no ending, as in the 20 Newsgroups.
     """
-    below = [part for part in sorted(folder.iterdir()) if part.name not in _NOT_CLASSES and not is_hidden(part.name)]
+    below = [part for part in sorted(folder.iterdir()) if part.name not in _NOT_CLASSES and part.name[0] != "."]
     inside = [file for part in below if part.is_dir() for file in sorted(part.iterdir())]
-    visible = [file for file in inside if not is_hidden(file.name)]
+    visible = [file for file in inside if not is_hidden(file, folder)]
     texts = [file for file in visible if file.name.lower().endswith((".txt", ".txt.gz"))]
     if not texts and all("." not in file.name and file.is_file() for file in visible):
         texts = visible
@@ -130,8 +132,8 @@ def _files_of_part(source: str | Path, split: str, revision: str | None) -> File
     names = names_of_part(part)
     patterns = [f"{start}{name}*{ending}" for start in ("", "*/") for name in names for ending in endings]
     folder = open_source(source, revision, patterns, "dataset").folder
-    below = [path for path in folder.rglob("*") if not any(map(is_hidden, path.relative_to(folder).parts))]
-    tables = [path for path in below if path.name.lower().endswith(tuple(endings))]
+    below = (path for path in folder.rglob("*") if path.name.lower().endswith(tuple(endings)))
+    tables = [path for path in below if not is_hidden(path, folder)]
     found: list[Path] = []
     for name in names:
         begins = re.compile(re.escape(name) + "(?![A-Za-z])")
