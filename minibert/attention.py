@@ -57,13 +57,9 @@ def attention_sdpa(
 
 
 def attend_by_length(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    layout: Layout,
-    dropout_p: float = 0.0,
-    form: Callable[..., Tensor] = attention_sdpa,
-) -> Tensor:
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout,
+    dropout_p: float = 0.0, form: Callable[..., Tensor] = attention_sdpa,
+) -> Tensor:  # fmt: skip
     """Attention among packed tokens, (T, N, H) each -> the context (T, N, H).
 
     Rows of one length form a dense block, which needs no mask. `form` is one of the two above.

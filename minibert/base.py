@@ -116,8 +116,8 @@ class Model(nn.Module):
     def untrained(self) -> tuple[str, ...]:
         """The parameters that loading freshly initialised and that still hold those values.
 
-        Values are compared, so the answer survives `deepcopy`, `to(dtype)`, `to(device)` and any
-        optimizer. A module counts as a whole: a bias alone may rightly stay as it was (that of a
+        Values are compared, rounded to 16 bits or not, so the answer survives `deepcopy`, `to(dtype)` and back,
+        `to(device)` and any optimizer. A module counts as a whole: a bias alone may rightly stay as it was (that of a
         score per choice cancels in the softmax). A model built from a config alone has none.
         """
         parameters = dict(self.named_parameters())
@@ -125,7 +125,10 @@ class Model(nn.Module):
             name.rpartition(".")[0]
             for name, fresh in self._fresh.items()
             if name not in parameters  # the module was replaced
-            or not torch.equal(parameters[name].detach().cpu(), fresh.to(parameters[name].dtype))
+            or not any(
+                torch.equal(parameters[name].detach().cpu(), fresh.to(rounded).to(parameters[name].dtype))
+                for rounded in (fresh.dtype, torch.bfloat16, torch.float16)
+            )
         }
         return tuple(name for name in self._fresh if name.rpartition(".")[0] not in trained)
 

@@ -54,17 +54,11 @@ class BertModel(Model):
         return self
 
     def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-        layout: Layout | None = None,
-        trace: Trace | None = None,
-    ) -> BertOutput:
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None, position_ids: Tensor | None = None, inputs_embeds: Tensor | None = None,
+        output_hidden_states: bool = False, output_attentions: bool = False,
+        layout: Layout | None = None, trace: Trace | None = None,
+    ) -> BertOutput:  # fmt: skip
         """Runs the network.
 
         Args:
@@ -88,17 +82,10 @@ class BertModel(Model):
         return BertOutput(last, encoded.pooled, *encoded.finish())
 
     def encode(
-        self,
-        input_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        token_type_ids: Tensor | None,
-        position_ids: Tensor | None,
-        inputs_embeds: Tensor | None,
-        output_hidden_states: bool,
-        output_attentions: bool,
-        layout: Layout | None,
-        trace: Trace | None,
-    ) -> Encoded:
+        self, input_ids: Tensor | None, attention_mask: Tensor | None,
+        token_type_ids: Tensor | None, position_ids: Tensor | None, inputs_embeds: Tensor | None,
+        output_hidden_states: bool, output_attentions: bool, layout: Layout | None, trace: Trace | None,
+    ) -> Encoded:  # fmt: skip
         """The forward pass as far as every head needs it; arguments as for `forward`."""
         packed = pack(
             self.config,

@@ -7,8 +7,9 @@ initialised), tied (a second copy of another) or left out, with the reason.
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,9 +40,9 @@ def load(
     """Model.from_pretrained, which explains the arguments and the errors."""
     source = open_source(source, revision, (CONFIG, shards.SINGLE, shards.INDEX))
     files = shards.find(source)
-    known, path = read_config(source), source.path(CONFIG)
-    stored = shards.stored_shapes(files)
-    check_layers(stored, known.num_hidden_layers, path)
+    stored, path = shards.stored_shapes(files), source.path(CONFIG)
+    known = read_config(source, stored, official_class(cls).__name__ in names.LABELLED)
+    check_layers(stored, known, source.config, path, files.main)
     if names.SUBCLASS in known.extra and not _saved_by(cls, known):
         other = f"{known.extra[names.SUBCLASS]!r:.200}, which may compute something else from these weights"
         warnings.warn(f"{path} was saved by {other} than {cls.__name__}.", stacklevel=3)
@@ -51,11 +52,19 @@ def load(
     model = build(cls, config, has_pooler, generator)
     asked = labels is not None or num_labels is not None
     fresh, ignored = _differences(model, stored, known, asked, fresh_head)
-    entries = match(model, stored, files.main, fresh, ignored)
+    sizes = (names.CONFIG_KEYS[config.model_type].get(size, size) for size in names.SIZES)
+    defaults = [key for key in sizes if key not in source.config and key not in names.CONFIG_FACTS[config.model_type]]
+    entries = match(model, stored, files.main, fresh, ignored, defaults)
     _initialise_fresh(model, [e.name for e in entries if e.status == "fresh" and e.name], generator)
     tensors = shards.assemble(entries, shards.read(files, entries), dtype, allow_nonfinite, files.main)
-    model.load_state_dict(tensors, strict=False, assign=True)
-    model.to(dtype)  # what is fresh
+    # A subclass may use one parameter in two places: values are copied into it, not put in its place.
+    plain = cls is official_class(cls)
+    model.to(dtype).load_state_dict(tensors, strict=False, assign=plain)
+    state = {} if plain else model.state_dict()
+    pairs = {name: (value.nan_to_num(), tensors[name].nan_to_num()) for name, value in state.items() if name in tensors}
+    for name in (name for name, pair in pairs.items() if not torch.equal(*pair)):
+        message = f"{files.main} has two values for {name}, which {cls.__name__} uses in two places."
+        raise CheckpointError(message, path=files.main, key=name)
     model._fresh = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if name not in tensors}
     model.load_report = LoadReport(source.name, source.revision, cls.__name__, entries)
     return model.eval()
@@ -136,13 +145,15 @@ def _require_reproducible(model: Model, folder: Path) -> None:
 
 
 def _parts(model: nn.Module) -> dict[str, object]:
-    """Module -> its class, attention -> its function if it is a user's, parameter -> its shape.
+    """Module -> its class and settings, attention -> its function if it is a user's, parameter -> its shape.
 
-    A class of minibert.fast counts as the one that it is derived from: it computes the same.
+    A class of minibert.fast counts as the one that it is derived from: it computes the same. Settings are what a
+    module shows of itself (the rate of a dropout, the eps of a norm), and its activation.
     """
     parts: dict[str, object] = {name: tensor.shape for name, tensor in model.named_parameters()}
     for name, part in model.named_modules():
-        parts[name] = next(k for k in type(part).__mro__ if not k.__module__.startswith("minibert.fast"))
+        kind = next(k for k in type(part).__mro__ if not k.__module__.startswith("minibert.fast"))
+        parts[name] = kind, part.extra_repr(), vars(part).get("dropout_p"), _identity(vars(part).get("activation"))
         attend = without_form(getattr(part, "attend", None))
         if attend is not None and not str(getattr(attend, "__module__", "")).startswith("minibert."):
             parts[f"{name}.attend"] = _identity(attend)
@@ -153,7 +164,7 @@ def _identity(function: Any) -> object:
     """What two functions have alike that were made by the same code: a partial or a lambda is new at each call."""
     if isinstance(function, partial):
         return _identity(function.func), function.args, function.keywords
-    return getattr(function, "__module__", None), getattr(function, "__qualname__", function)
+    return getattr(function, "__module__", None), getattr(function, "__qualname__", type(function))
 
 
 def _saved_by(cls: type[Model], config: BertConfig) -> bool:
@@ -163,21 +174,45 @@ def _saved_by(cls: type[Model], config: BertConfig) -> bool:
 # config.json.
 
 
-def read_config(source: Source) -> BertConfig:
-    """The config of a model, with DistilBERT's keys translated; CheckpointError or ConfigError if it has none."""
+def read_config(source: Source, stored: Collection[str], labelled: bool = True) -> BertConfig:
+    """The config of a model, with DistilBERT's keys translated; CheckpointError or ConfigError if it has none.
+
+    Keys about labels are not even looked at unless the class is `labelled`.
+    """
     path, values = source.path(CONFIG), source.config
-    family = str(values.get("model_type", "bert"))
-    family = family if family in names.CONFIG_KEYS else "bert"  # whose config refuses the others
+    stated = values.get("model_type") or _family(path, values, stored)
+    family = stated if stated in [*names.CONFIG_KEYS] else "bert"  # whose config refuses the others
     ours = {official: name for name, official in names.CONFIG_KEYS[family].items()}
     for official, name in ours.items():
         if official in values and values.get(name, values[official]) != values[official]:
             both = f"{official} {values[official]!r} and {name} {values[name]!r}"
             raise ConfigError(f"{path} has {both}, which mean the same.", path=path, key=official)
-    translated: dict[str, Any] = {ours.get(key, key): value for key, value in values.items()}
+    unread = () if labelled else names.ABOUT_LABELS
+    translated: dict[str, Any] = {ours.get(key, key): value for key, value in values.items() if key not in unread}
     try:
-        return BertConfig.from_official({**translated, **names.CONFIG_FACTS[family]})
+        return BertConfig.from_official({**translated, "model_type": stated, **names.CONFIG_FACTS[family]})
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}", path=path, key=error.key) from error
+        key, message = names.CONFIG_KEYS[family].get(error.key or "", error.key), str(error)
+        for name, official in names.CONFIG_KEYS[family].items():
+            message = re.sub(rf"\b{name}\b", official, message)
+        default = "" if key in values else f" It does not state {key}, so that is the default."
+        raise ConfigError(f"{path}: {message}{default}", path=path, key=key, hint=error.hint) from error
+
+
+def _family(path: Path, values: Mapping[str, Any], stored: Collection[str]) -> str:
+    """The family that classes, keys or tensors prove where `model_type` is missing; the choice is printed."""
+    classes = values.get("architectures")
+    for family, keys in names.CONFIG_KEYS.items():
+        official = names.ARCHITECTURES[family].values()
+        signs = [name for name in classes if name in official] if isinstance(classes, list) else []
+        signs += [key for key in keys.values() if key in values]
+        signs += [name for name in stored if name.startswith(names.PREFIX[family])]
+        if signs:
+            warnings.warn(f"{path} has no model_type; {signs[0]} is {family}'s, so it is opened as that.", stacklevel=4)
+            return family
+    message = f"{path} has neither model_type nor architectures, and nothing else tells which network it is."
+    hint = 'Add "model_type": "bert" to it if it is a BERT, "distilbert" if it is a DistilBERT.'
+    raise CheckpointError(message, path=path, key="model_type", hint=hint)
 
 
 def official_config(model: Model) -> dict[str, Any]:
@@ -195,12 +230,18 @@ def official_config(model: Model) -> dict[str, Any]:
     return dict(sorted(values.items()))
 
 
-def check_layers(stored: Shapes, layers: int, path: Path) -> None:
-    """Compares the number of layers before a model is built, which could be of any size."""
-    found = len({number.group() for number in map(names.LAYER.search, stored) if number})
+def check_layers(
+    stored: Collection[str], config: BertConfig, values: Mapping[str, Any], path: Path, file: Path
+) -> None:
+    """Compares the number of layers before a model is built, which could be of any size; `values` are the file's."""
+    numbers = {key: number for key in stored if (number := names.layer_of(key)) is not None}
+    found, layers = len({*numbers.values()}), config.num_hidden_layers
     if found != layers:
-        message = f"{path} says num_hidden_layers {layers}, but the weights beside it have {found} layers."
-        raise CheckpointError(message, path=path, key="num_hidden_layers")
+        key = names.CONFIG_KEYS[config.model_type].get("num_hidden_layers", "num_hidden_layers")
+        says = f"says {key} {layers}" if key in values else f"does not state {key}, which is {layers} by default"
+        example = [*numbers, *stored, "nothing"][0]
+        message = f"{path} {says}, but {file} has {found} layers (it holds {example})."
+        raise CheckpointError(message, path=path, key=key)
 
 
 def _with_changes(
@@ -255,20 +296,27 @@ def _copies(model: Model) -> dict[str, str]:
 
 def match(
     model: Model, stored: Shapes, where: str | Path = "The state dict",
-    fresh: Mapping[str, str] | None = None, ignored: Mapping[str, str] | None = None,
+    fresh: Mapping[str, str] | None = None, ignored: Mapping[str, str] | None = None, defaults: Sequence[str] = (),
 ) -> tuple[Entry, ...]:  # fmt: skip
-    """What becomes of every tensor, from names, shapes and dtypes alone: see shards.match."""
+    """What becomes of every tensor: see shards.match. The message names `defaults`, the sizes that no file states."""
     official, tied = official_names(model), model.config.tie_word_embeddings
     parameters = {name: (official[name], tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
     bare = {key: names.bare_name(key) for key in [*stored, *official.values()]}
     repeats = {names.bare_name(copy): names.bare_name(kept) for copy, kept in _copies(model).items()}
     expected = {bare[name] for name in official.values()}
     unused = {key: why for key in stored if (why := names.reason_left_out(bare[key], expected))}
+    needed = {bare[official[name]] for name in official if name not in (fresh or ())}
+    headless = fresh or official_class(type(model)).__name__ == names.BARE_MODEL
+    if headless and needed <= {bare[key] for key in stored}:
+        strange = [key for key in stored if not names.in_body(key)]
+        unused = dict.fromkeys(strange, "a part beside the encoder that is not BERT's") | unused
     entries, faults = shards.match(parameters, stored, bare, repeats, tied, fresh or {}, ignored or {}, unused)
     if faults:
         heads, missing = tuple(names.LEFT_OUT), faults.keys() == {"missing"} and faults["missing"]
         only_head = missing and all(names.bare_name(key).startswith(heads) for key in missing)
         hint = "To train a new head, give label names (or num_labels, or fresh_head=True)." if only_head else None
+        if defaults and "of another shape" in faults:
+            hint = f"{CONFIG} does not state {', '.join(defaults)}, so the model has the default: add what is right."
         raise shards.does_not_fit(type(model).__name__, where, faults, hint)
     return entries
 
@@ -288,8 +336,7 @@ def _differences(
     fresh: dict[str, str] = {}
     ignored: dict[str, str] = {}
     for key in stored:
-        number = names.LAYER.search(key)
-        if number and int(number.group()) >= config.num_hidden_layers:
+        if (names.layer_of(key) or 0) >= config.num_hidden_layers:
             ignored[key] = f"num_hidden_layers is {config.num_hidden_layers}"
     for other in stated if isinstance(stated, list) else ():
         if other in classes.values() and other != classes[kind.__name__]:

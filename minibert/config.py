@@ -156,8 +156,8 @@ class BertConfig:
 
 
 def _numbers_the_classes(names: Mapping[Any, Any]) -> bool:
-    texts = all(isinstance(name, str) for name in names.values())
-    return len(names) > 0 and list(names) == list(range(len(names))) and texts
+    texts = [name for name in names.values() if isinstance(name, str)]
+    return len(names) > 0 and list(names) == list(range(len(names))) and len(set(texts)) == len(names)
 
 
 def _lists_numbers(heads: Mapping[Any, Any]) -> bool:
@@ -189,7 +189,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "hidden_act": (lambda name: name in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
     "model_type": (lambda name: name in ("bert", "distilbert"), "bert or distilbert"),
     "problem_type": (lambda name: name in PROBLEM_TYPES, f"one of {', '.join(PROBLEM_TYPES)}"),
-    "id2label": (_numbers_the_classes, "a mapping of 0, 1, 2, ... to names"),
+    "id2label": (_numbers_the_classes, "a mapping of 0, 1, 2, ... to names, each of another"),
     "pruned_heads": (_lists_numbers, "a mapping of layers to lists of heads"),
 }
 

@@ -141,14 +141,9 @@ class Dataset(Rows):
     """
 
     def __init__(
-        self,
-        examples: Iterable[Example] | Iterable[TaggedExample],
-        tokenizer: BertTokenizer,
-        *,
-        max_length: int | None = None,
-        truncation: bool = True,
-        progress: bool = False,
-    ):
+        self, examples: Iterable[Example] | Iterable[TaggedExample], tokenizer: BertTokenizer, *,
+        max_length: int | None = None, truncation: bool = True, progress: bool = False,
+    ):  # fmt: skip
         super().__init__(tokenizer)
         every: list[Any] = list(examples)
         if not every:
@@ -237,15 +232,9 @@ def collate(
 
 
 def plan_batches(
-    lengths: Sequence[int],
-    *,
-    batch_size: int | None = None,
-    token_budget: int | None = None,
-    shuffle: bool = True,
-    seed: int = 0,
-    epoch: int = 0,
-    window: int = 50,
-) -> list[list[int]]:
+    lengths: Sequence[int], *, batch_size: int | None = None, token_budget: int | None = None,
+    shuffle: bool = True, seed: int = 0, epoch: int = 0, window: int = 50,
+) -> list[list[int]]:  # fmt: skip
     """Which rows go into which batch, as lists of indices. Every row is in exactly one.
 
     Shuffled: rows in random order, sorted by length within windows of `window` batches, cut into batches, and these in

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -69,18 +70,11 @@ class ModelWithHead(Model):
         """Logits and loss terms, none without labels. `forward` passes its keywords on."""
 
     def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-        layout: Layout | None = None,
-        trace: Trace | None = None,
-        **given: Any,
-    ) -> Any:
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None, position_ids: Tensor | None = None, inputs_embeds: Tensor | None = None,
+        output_hidden_states: bool = False, output_attentions: bool = False,
+        layout: Layout | None = None, trace: Trace | None = None, **given: Any,
+    ) -> Any:  # fmt: skip
         """Runs body and head; arguments as for BertModel, and those of the head's `answer`."""
         encoded = self.bert.encode(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
@@ -242,12 +236,9 @@ class BertForPreTraining(ModelWithHead):
         self.next_sentence = NextSentenceHead(config)
 
     def answer(
-        self,
-        encoded: Encoded,
-        labels: Tensor | None = None,
-        next_sentence_label: Tensor | None = None,
+        self, encoded: Encoded, labels: Tensor | None = None, next_sentence_label: Tensor | None = None,
         labelled_only: bool = False,
-    ) -> Answer:
+    ) -> Answer:  # fmt: skip
         """As BertForMaskedLM, with next_sentence_label (B,)."""
         table, scope = self.bert.embeddings.word.weight, encoded.scope.inside("masked_lm")  # (V, D)
         pieces, terms = self.masked_lm.read(encoded, table, labels, labelled_only, scope)
@@ -290,7 +281,7 @@ class BertForSequenceClassification(ModelWithHead):
     def count_labels(self, batch: Mapping[str, Any]) -> dict[str, float]:
         labels = batch["labels"]
         one_class = self.problem_type(labels) == "single_label_classification"
-        return {"label": self.class_loss.count(labels) if one_class else labels.numel()}
+        return {"label": self.class_loss.count(labels) if one_class else losses.count(labels)}
 
     def problem_type(self, labels: Tensor) -> str:
         """The config's problem_type, or the one that the labels' shape and dtype mean."""
@@ -366,35 +357,33 @@ class BertForMultipleChoice(ModelWithHead):
         self.head = RowHead(config, 1)
 
     def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        *args: Any,
-        **given: Any,
-    ) -> Any:
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None, position_ids: Tensor | None = None, inputs_embeds: Tensor | None = None,
+        *args: Any, **given: Any,
+    ) -> Any:  # fmt: skip
         """As BertModel, with (B, choices, S) for (B, S), and labels (B,)."""
         words = input_ids if input_ids is not None else inputs_embeds
         if words is None or words.dim() < 3:
             raise InputError("input_ids must be (B, choices, S).", key="input_ids")
         tables = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        flat: Any = [
-            None if table is None else on_both(lambda x: x.flatten(0, 1), table)  # (B * choices, S, ...)
-            for table in tables
-        ]
+        flatten = partial(on_both, lambda x: x.flatten(0, 1))  # (B * choices, ...)
+        flat: Any = [None if table is None else flatten(table) for table in tables]  # (B * choices, S, ...)
         return super().forward(*flat, *args, **given, choices=words.shape[1])
 
     def answer(self, encoded: Encoded, labels: Tensor | None = None, choices: int = 1) -> Answer:
         logits = self.head(encoded).view(-1, choices)  # (B, choices)
-        absent = (~encoded.layout.occupied).view(-1, choices)  # (B, choices)
+        occupied = on_host(encoded.layout.occupied).view(-1, choices)  # (B, choices)
         # A row of nothing at all keeps its zeros: a softmax over -inf alone is NaN.
-        absent = absent & ~absent.all(dim=1, keepdim=True)  # (B, choices)
-        logits = logits.masked_fill(absent, -torch.inf)  # (B, choices)
+        absent = ~occupied & occupied.any(dim=1, keepdim=True)  # (B, choices)
+        logits = logits.masked_fill(to_device(absent, logits.device), -torch.inf)  # (B, choices)
         if labels is None:
             return logits, {}
-        return logits, {"choice": losses.one_class("labels", logits, labels)}
+        term = losses.one_class("labels", logits, labels)
+        labels = on_host(labels)  # (B,)
+        rows = (labels != IGNORED).nonzero().squeeze(1)  # (rows that count,)
+        if bool(absent[rows, labels[rows].long()].any()):
+            raise InputError("labels names a choice that is absent: it has no tokens.", key="labels")
+        return logits, {"choice": term}
 
 
 # The classes that a checkpoint can name.

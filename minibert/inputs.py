@@ -31,14 +31,9 @@ class Packed:
 
 
 def pack(
-    config: BertConfig,
-    input_ids: Tensor | None,
-    attention_mask: Tensor | None,
-    token_type_ids: Tensor | None,
-    position_ids: Tensor | None,
-    inputs_embeds: Tensor | None,
-    layout: Layout | None,
-) -> Packed:
+    config: BertConfig, input_ids: Tensor | None, attention_mask: Tensor | None, token_type_ids: Tensor | None,
+    position_ids: Tensor | None, inputs_embeds: Tensor | None, layout: Layout | None,
+) -> Packed:  # fmt: skip
     """Checks what `BertModel.forward` is given, and drops the padding.
 
     Raises:

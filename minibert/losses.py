@@ -2,7 +2,7 @@
 
 A mean of means is not the mean where batches have unequal numbers of labels. So each loss here is a
 pair: the sum over the labels that count, and how many they are. The training loop adds up both over
-an accumulated batch, and over all processes, and divides once. A class of -100 never counts.
+an accumulated batch, and over all processes, and divides once. A label of -100 never counts.
 """
 
 from __future__ import annotations
@@ -93,15 +93,17 @@ def one_class(name: str, logits: Tensor, labels: Tensor, loss: ClassLoss = cross
 
 def squared_error(name: str, logits: Tensor, labels: Tensor) -> LossTerm:
     """(x - y)^2 of logits (B, C) and numbers (B, C), or (B,) where C is 1."""
-    labels = _like(name, logits, labels)  # (B, C)
-    return F.mse_loss(precise(logits), labels, reduction="sum"), labels.numel()  # ()
+    numbers = _like(name, logits, labels)  # (B, C)
+    squares = F.mse_loss(precise(logits), numbers, reduction="none")  # (B, C)
+    return (squares * (numbers != IGNORED)).sum(), count(labels)  # ()
 
 
 def yes_or_no(name: str, logits: Tensor, labels: Tensor) -> LossTerm:
     """Binary cross-entropy of logits (B, C) with labels (B, C), 1 where a class applies."""
-    labels = _like(name, logits, labels)  # (B, C)
-    loss = F.binary_cross_entropy_with_logits(precise(logits), labels, reduction="sum")  # ()
-    return loss, labels.numel()
+    numbers = _like(name, logits, labels)  # (B, C)
+    counts = (numbers != IGNORED).to(numbers.dtype)  # (B, C)
+    loss = F.binary_cross_entropy_with_logits(precise(logits), numbers, counts, reduction="sum")  # ()
+    return loss, count(labels)
 
 
 def half_of_a_span(name: str, logits: Tensor, positions: Tensor, mask: Tensor) -> LossTerm:

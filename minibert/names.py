@@ -142,6 +142,8 @@ CONFIG_KEYS: dict[str, dict[str, str]] = {
         "attention_probs_dropout_prob": "attention_dropout",
     },
 }
+# The sizes of tables: a file without one of them gets the default.
+SIZES = ("vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings", "type_vocab_size")
 # Facts that DistilBERT's code has and its config.json does not say.
 CONFIG_FACTS: dict[str, dict[str, object]] = {"bert": {}, "distilbert": {"type_vocab_size": 0, "layer_norm_eps": 1e-12}}
 # Settings that the other family alone has.
@@ -154,6 +156,9 @@ CONFIG_OF_OTHERS: dict[str, tuple[str, ...]] = {
 SUBCLASS = "minibert_class"
 # Keys of a config.json that say how that file came about; they are not true of a file saved here.
 CONFIG_NOT_CARRIED_OVER = ("_name_or_path", "auto_map", SUBCLASS, "torch_dtype", "transformers_version")
+
+# Keys of config.json that a model without labels of its own does not look at.
+ABOUT_LABELS = ("num_labels", "id2label", "label2id", "problem_type")
 
 LAYER = re.compile(r"(?<=\blayer\.)\d{1,9}(?=\.)|(?<=\blayers\.)\d{1,9}(?=\.)")
 
@@ -185,6 +190,18 @@ def bare_name(official: str) -> str:
             official = official.removesuffix(old) + new
     start = official.partition(".")[0] + "."
     return official.removeprefix(start) if start in PREFIX.values() else official
+
+
+def in_body(official: str) -> bool:
+    """Whether a tensor's name is one that the body could have: under its prefix, or that of one of its parts."""
+    parts = {module.partition(".")[0] for body in BODY.values() for module in body.values()}
+    return official.startswith(tuple(PREFIX.values())) or official.partition(".")[0] in parts
+
+
+def layer_of(official: str) -> int | None:
+    """The number of the encoder layer that a tensor belongs to; None if it belongs to none."""
+    number = LAYER.search(official) if in_body(official) else None
+    return None if number is None else int(number.group())
 
 
 def reason_left_out(bare: str, expected: Collection[str]) -> str | None:

@@ -19,11 +19,9 @@ Group = dict[str, Any]
 
 
 def parameter_groups(
-    named_parameters: Iterable[tuple[str, nn.Parameter]],
-    *,
-    weight_decay: float,
-    rate_of: Callable[[str], float] = lambda name: 1.0,
-) -> list[Group]:
+    named_parameters: Iterable[tuple[str, nn.Parameter]], *,
+    weight_decay: float, rate_of: Callable[[str], float] = lambda name: 1.0,
+) -> list[Group]:  # fmt: skip
     """Splits parameters into those that weight decay pulls towards zero and those it leaves alone.
 
     Matrices and embedding tables decay. Vectors, which are biases and the gains of layer norms, do not: they are few,

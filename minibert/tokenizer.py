@@ -61,18 +61,11 @@ class BertTokenizer:
     """
 
     def __init__(
-        self,
-        vocabulary: Mapping[str, int],
-        *,
-        lowercase: bool = True,
-        strip_accents: bool | None = None,
-        chinese_characters: bool = True,
-        added_tokens: Sequence[Mapping[str, Any]] = (),
-        split_special_tokens: bool = False,
-        max_length: int = DEFAULT_MAX_LENGTH,
-        token_types: bool = True,
+        self, vocabulary: Mapping[str, int], *, lowercase: bool = True, strip_accents: bool | None = None,
+        chinese_characters: bool = True, added_tokens: Sequence[Mapping[str, Any]] = (),
+        split_special_tokens: bool = False, max_length: int = DEFAULT_MAX_LENGTH, token_types: bool = True,
         source: str | Path = "the vocabulary",
-    ):
+    ):  # fmt: skip
         tokenizer_files.check_vocabulary(source, vocabulary)
         self.vocabulary = dict(vocabulary)
         self.lowercase, self.strip_accents = lowercase, strip_accents
@@ -93,11 +86,9 @@ class BertTokenizer:
         """The library's parts for the three steps of `wordpiece.py`, and for the way back."""
         result = tokenizers.Tokenizer(models.WordPiece(self.vocabulary, unk_token="[UNK]"))
         result.normalizer = normalizers.BertNormalizer(
-            clean_text=True,
-            handle_chinese_chars=self.chinese_characters,
-            strip_accents=self.strip_accents,
-            lowercase=self.lowercase,
-        )
+            clean_text=True, handle_chinese_chars=self.chinese_characters,
+            strip_accents=self.strip_accents, lowercase=self.lowercase,
+        )  # fmt: skip
         result.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         result.decoder = decoders.WordPiece(prefix="##")
         result.add_special_tokens(list(SPECIAL_TOKENS))
@@ -123,13 +114,10 @@ class BertTokenizer:
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the files that transformers and `from_pretrained` open."""
         tokenizer_files.write_folder(
-            Path(folder),
-            self.vocabulary,
-            self._tokenizer.to_str(),
+            Path(folder), self.vocabulary, self._tokenizer.to_str(),
             flags={name: getattr(self, name) for name in tokenizer_files.FLAGS},
-            max_length=self.max_length,
-            token_types="token_type_ids" in self.model_inputs,
-        )
+            max_length=self.max_length, token_types="token_type_ids" in self.model_inputs,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return self.vocab_size
@@ -139,17 +127,11 @@ class BertTokenizer:
         return f"BertTokenizer({self.vocab_size} pieces, {case}, max_length {self.max_length})"
 
     def __call__(
-        self,
-        texts: str | Sequence[str],
-        pairs: str | Sequence[str] | None = None,
-        *,
-        max_length: int | None = None,
-        truncation: bool = True,
-        padding: Literal["longest", "max_length"] = "longest",
-        padding_side: Side = "right",
-        pad_to_multiple_of: int = 1,
-        split_special_tokens: bool | None = None,
-    ) -> dict[str, Tensor]:
+        self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None, *,
+        max_length: int | None = None, truncation: bool = True,
+        padding: Literal["longest", "max_length"] = "longest", padding_side: Side = "right",
+        pad_to_multiple_of: int = 1, split_special_tokens: bool | None = None,
+    ) -> dict[str, Tensor]:  # fmt: skip
         """A padded batch, ready for `model(**batch)`.
 
         Args:
@@ -188,22 +170,14 @@ class BertTokenizer:
             "attention_mask": ([[1] * len(row) for row in ids], 0),
             "token_type_ids": ([row.token_type_ids for row in rows], 0),
         }
-        return {
-            name: pad_rows(*values[name], columns=columns, side=padding_side)  # (B, S)
-            for name in self.model_inputs
-        }
+        every = self.model_inputs
+        return {name: pad_rows(*values[name], columns=columns, side=padding_side) for name in every}  # (B, S)
 
     def encode(
-        self,
-        texts: str | Sequence[Any],
-        pairs: str | Sequence[Any] | None = None,
-        *,
-        max_length: int | None = None,
-        truncation: bool = True,
-        words: bool = False,
-        split_special_tokens: bool | None = None,
-        first_row: int = 0,
-    ) -> list[EncodedText]:
+        self, texts: str | Sequence[Any], pairs: str | Sequence[Any] | None = None, *,
+        max_length: int | None = None, truncation: bool = True, words: bool = False,
+        split_special_tokens: bool | None = None, first_row: int = 0,
+    ) -> list[EncodedText]:  # fmt: skip
         """Each text or pair on its own, unpadded, with offsets and word ids.
 
         Args:
@@ -220,11 +194,8 @@ class BertTokenizer:
         for row, of_texts in enumerate(zip(*pieces, strict=True), start=first_row):
             lengths = [len(of_text) for of_text in of_texts]
             if sum(lengths) + special > limit and not truncation:
-                raise DataError(
-                    f"Row {row} has {sum(lengths) + special} tokens, and {limit} are allowed.",
-                    key=str(row),
-                    hint="Shorten the text, or allow truncation.",
-                )
+                message = f"Row {row} has {sum(lengths) + special} tokens, and {limit} are allowed."
+                raise DataError(message, key=str(row), hint="Shorten the text, or allow truncation.")
             kept = _kept(lengths, limit - special)
             parts = tuple(zip(of_texts, kept, strict=True))
             ids, types = self.frame(*(of_text.ids[:count] for of_text, count in parts))
@@ -232,13 +203,9 @@ class BertTokenizer:
         return rows
 
     def pieces(
-        self,
-        texts: Sequence[Any],
-        words: bool = False,
-        split_special_tokens: bool | None = None,
-        first_row: int = 0,
-        offsets: bool = True,
-    ) -> list[tokenizers.Encoding]:
+        self, texts: Sequence[Any], words: bool = False, split_special_tokens: bool | None = None,
+        first_row: int = 0, offsets: bool = True,
+    ) -> list[tokenizers.Encoding]:  # fmt: skip
         """The pieces of each text as the library gives them: uncut, without [CLS] and [SEP].
 
         Arguments and errors are those of `encode`; without `offsets` (then 0) it is faster.
@@ -370,13 +337,10 @@ def train_wordpiece(
     words: Mapping[str, int], first: Sequence[str], size: int, *, least: int, progress: bool
 ) -> dict[str, int]:
     """The pieces `first` and then joined ones, `size` in all; see `workbench.tasks.vocabulary`."""
+    # The library would number characters in the order of a hash table, and join equally frequent
+    # pairs in the order of these numbers. It takes special tokens in the order given.
     trainer = trainers.WordPieceTrainer(
-        vocab_size=size,
-        min_frequency=least,
-        # The library would number characters in the order of a hash table, and join equally
-        # frequent pairs in the order of these numbers. It takes special tokens in the order given.
-        special_tokens=list(first),
-        show_progress=progress,
+        vocab_size=size, min_frequency=least, special_tokens=list(first), show_progress=progress
     )
     tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

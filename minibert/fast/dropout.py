@@ -48,8 +48,8 @@ def dropout_mask(bits: Tensor, p: float, like: Tensor) -> Tensor:
 
 
 def dropout_scale(p: float) -> float:
-    """What the numbers that are kept are multiplied by: 1 / (1 - the rate used)."""
-    return 65536 / (65536 - _dropped_of_65536(p))
+    """What the numbers that are kept are multiplied by: 1 / (1 - the rate used); 0 if none is to be kept."""
+    return 0.0 if p == 1 else 65536 / (65536 - _dropped_of_65536(p))
 
 
 def _dropped_of_65536(p: float) -> int:

@@ -392,7 +392,12 @@ def write_tensors(
 
     `metadata` defaults to {"format": "pt"}, which transformers asks for.
     """
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    whole: dict[str, torch.Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        kept = tensor.detach().cpu().contiguous()
+        whole[name] = kept.clone() if kept.data_ptr() in places else kept  # one that has two names is stored twice
+        places.add(kept.data_ptr())
     with atomic_path(path) as temporary:
         try:
             safetensors.torch.save_file(whole, temporary, dict(metadata or {"format": "pt"}))

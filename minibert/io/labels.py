@@ -17,7 +17,7 @@ MOST_LABELS = 100_000
 def read_labels(values: Mapping[str, Any]) -> dict[int, Any] | None:
     """Number -> name, 0 to C - 1 in order; None where none of the keys is there.
 
-    Names that are not text are returned as they are, for the config to refuse.
+    A name that is a number counts as its text, and a number that is text as the number.
 
     Raises:
         ConfigError: the keys disagree, or one of them does not number its names.
@@ -32,11 +32,18 @@ def read_labels(values: Mapping[str, Any]) -> dict[int, Any] | None:
     id2label = _in_order(names)
     if id2label is None:
         raise _wrong("id2label", names, "a mapping of 0, 1, 2, ... to names")
+    first: dict[Any, int] = {}
+    for number, name in id2label.items():
+        if not isinstance(name, str):
+            raise _wrong("id2label", name, "a name")
+        if first.setdefault(name, number) != number:
+            both = f"the name {name!r:.50} to the ids {first[name]} and {number}"
+            raise ConfigError(f"The configuration gives {both} (id2label).", key="id2label", hint="Give each its own.")
     if count not in (None, len(id2label)):
         raise ConfigError(
             f"The configuration has {len(id2label)} names in id2label and num_labels {count}.", key="num_labels"
         )
-    if numbers is not None and numbers != {str(name): n for n, name in id2label.items()}:
+    if numbers is not None and _as_text(numbers) != {name: str(number) for number, name in id2label.items()}:
         raise ConfigError(
             f"The configuration has id2label {id2label} and label2id {numbers}, which disagree.", key="label2id"
         )
@@ -45,15 +52,24 @@ def read_labels(values: Mapping[str, Any]) -> dict[int, Any] | None:
 
 def _turned_round(numbers: Any) -> dict[str, Any]:
     """The id2label that a label2id stands for, in a file that has only the latter."""
-    names = {str(numbers[name]): name for name in numbers} if isinstance(numbers, Mapping) else {}
+    names = {str(number): name for name, number in _as_text(numbers).items()}
     if _in_order(names) is None or len(names) != len(numbers):
         raise _wrong("label2id", numbers, "a mapping of names to 0, 1, 2, ...")
     return names
 
 
+def _as_text(values: object) -> dict[str, Any]:
+    """A mapping with its numbers as text; {} for anything else."""
+    return {str(key): _named(values[key]) for key in values} if isinstance(values, Mapping) else {}
+
+
+def _named(name: object) -> Any:
+    return str(name) if isinstance(name, (int, float)) else name
+
+
 def _in_order(names: object) -> dict[int, Any] | None:
     """A mapping of "0", "1", "2", ... to names, with numbers as keys; None if it is not one."""
-    by_number = {str(key): names[key] for key in names} if isinstance(names, Mapping) else {}
+    by_number = _as_text(names)
     if not by_number or by_number.keys() != {str(number) for number in range(len(by_number))}:
         return None
     return {number: by_number[str(number)] for number in range(len(by_number))}

@@ -77,6 +77,13 @@ def test_the_largest_rate_below_one_drops_all_but_a_few():
     assert kept < 12
 
 
+def test_a_rate_of_one_drops_everything():
+    values = torch.randn(65536 * 4, requires_grad=True)
+    dropped = FastDropout(1.0)(values)
+    dropped.sum().backward()
+    assert not dropped.any() and not values.grad.any()
+
+
 def test_nothing_is_dropped_in_eval_mode():
     values = torch.randn(100)
     assert torch.equal(FastDropout(0.5).eval()(values), values)

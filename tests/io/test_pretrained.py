@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 
@@ -457,6 +458,89 @@ def test_a_config_with_another_number_of_layers_is_named(layers, saved):
     write_json(saved / "config.json", {**values, "num_hidden_layers": layers})
     with refused(CheckpointError, "num_hidden_layers"):
         BertForSequenceClassification.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_errors_name_the_files_own_keys_and_a_default_is_called_one(family, tmp_path):
+    model = random_model(family, "BertForMaskedLM", num_hidden_layers=1)
+    model.save_pretrained(tmp_path)
+    path, values = tmp_path / "config.json", read_json(tmp_path / "config.json")
+    layers, width = ("num_hidden_layers", "hidden_size") if family == "bert" else ("n_layers", "dim")
+    for stated in ({layers: 3}, {}):
+        write_json(path, {key: value for key, value in values.items() if key != layers} | stated)
+        with refused(CheckpointError, layers) as caught:  # with the file of weights and what is in it
+            BertForMaskedLM.from_pretrained(tmp_path)
+        assert str(tmp_path / SINGLE) in str(caught.value) and "layer.0.attention" in str(caught.value)
+        assert ("default" in str(caught.value)) is not bool(stated)
+    write_json(path, {**values, width: 31})
+    with refused(ConfigError, "num_attention_heads" if family == "bert" else "n_heads") as caught:
+        BertForMaskedLM.from_pretrained(tmp_path)
+    assert f"{width} 31" in str(caught.value)
+    del values["vocab_size"]
+    write_json(path, values)
+    write_json(path, {**values, width: 32})
+    with pytest.raises(CheckpointError) as caught:
+        BertForMaskedLM.from_pretrained(tmp_path)
+    assert "does not state vocab_size" in caught.value.hint
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_a_config_without_model_type_opens_where_the_family_is_proven(family, tmp_path):
+    model = random_model(family, "BertForSequenceClassification")
+    model.save_pretrained(tmp_path)
+    values = read_json(tmp_path / "config.json")
+    del values["model_type"]
+    for left_out in ((), ("architectures",), ("architectures", "dim", "n_layers", "n_heads", "hidden_dim")):
+        write_json(tmp_path / "config.json", {k: value for k, value in values.items() if k not in left_out})
+        with pytest.warns(UserWarning, match=f"no model_type.*{family}"), contextlib.suppress(CheckpointError):
+            assert BertForSequenceClassification.from_pretrained(tmp_path).config.replace(extra={}) == model.config
+
+
+def test_a_config_that_nothing_proves_to_be_a_berts_is_refused(tmp_path):
+    random_model("bert", "BertModel").save_pretrained(tmp_path)  # RoBERTa's and ELECTRA's tensors have these names
+    values = read_json(tmp_path / "config.json")
+    write_json(tmp_path / "config.json", {**values, "model_type": None, "architectures": None})
+    with refused(CheckpointError, "model_type") as caught:
+        BertModel.from_pretrained(tmp_path)
+    assert '"bert"' in caught.value.hint
+
+
+@pytest.mark.parametrize("strange", [{"num_labels": 0}, {"id2label": {"0": "a", "1": "a"}}, {"label2id": ["a"]}])
+def test_a_model_without_labels_does_not_look_at_them(strange, saved):
+    write_json(saved / "config.json", {**read_json(saved / "config.json"), **strange, "problem_type": "ranking"})
+    BertModel.from_pretrained(saved)
+    BertForMaskedLM.from_pretrained(saved, fresh_head=True)
+    with pytest.raises(ConfigError):
+        BertForSequenceClassification.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_a_strangers_head_is_left_out_where_it_is_not_needed(family, tmp_path):
+    model = random_model(family, "BertForMaskedLM")
+    model.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / SINGLE)
+    head = {"linear.weight": torch.ones(3, 32), "loss_fct.weight": torch.ones(3), "head.layers.7.bias": torch.ones(1)}
+    prefix = names.PREFIX[family]
+    for stored in (tensors, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}):
+        save_file(stored | head, tmp_path / SINGLE)
+        bare = BertModel.from_pretrained(tmp_path)
+        assert head.keys() <= {entry.official for entry in bare.load_report.of("left out")}
+        [line] = [line for line in str(bare.load_report).splitlines() if "linear" in line]
+        assert "head" in line and "loss_fct" in line
+        fresh = BertForSequenceClassification.from_pretrained(tmp_path, num_labels=3)  # the head to be trained is new
+        assert torch.equal(fresh.bert.embeddings.word.weight, bare.embeddings.word.weight)
+        with refused(
+            CheckpointError, "head.layers.7.bias"
+        ):  # a model whose own head is there may compute something else
+            BertForMaskedLM.from_pretrained(tmp_path)
+        inside = f"{prefix}encoder.odd.weight" if stored is tensors else "encoder.odd.weight"
+        save_file(stored | {inside: torch.ones(1)}, tmp_path / SINGLE)
+        with refused(CheckpointError, inside):
+            BertModel.from_pretrained(tmp_path)
+    renamed = {f"model.{name}": tensor for name, tensor in tensors.items()}
+    save_file(renamed, tmp_path / SINGLE)
+    with pytest.raises(CheckpointError, match="model.*LayerNorm"):
+        BertModel.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from minibert.fast.accelerate import accelerate
 from minibert.io.errors import CheckpointError, ConfigError
 from minibert.io.files import read_json, write_json
 from minibert.io.shards import SINGLE
-from tests.conftest import BOUNDS
+from tests.conftest import BOUNDS, refused
 from tests.io.conftest import batch_of, config_of, outputs_of, random_model, reference_of
 
 
@@ -178,6 +178,16 @@ def test_a_replaced_module_is_refused(tmp_path):
         (
             lambda model: setattr(model.bert.encoder.layers[1].attention, "attend", print),
             "bert.encoder.layers.1.attention.attend",
+        ),
+        (lambda model: setattr(model.bert.embeddings.norm, "eps", 1e-5), "bert.embeddings.norm"),
+        (lambda model: setattr(model.head.dropout, "p", 0.5), "head.dropout"),
+        (
+            lambda model: setattr(model.bert.encoder.layers[0].attention, "dropout_p", 0.5),
+            "bert.encoder.layers.0.attention",
+        ),
+        (
+            lambda model: setattr(model.bert.encoder.layers[0].feed_forward, "activation", torch.relu),
+            "bert.encoder.layers.0.feed_forward",
         ),
     ],
 )
@@ -350,3 +360,59 @@ def test_a_subclass_may_have_a_buffer_and_replace_a_fresh_module(tmp_path):
     model.head.classifier = nn.Sequential(nn.Linear(32, 2))
     with pytest.raises(CheckpointError):  # of its parts, not a KeyError
         model.save_pretrained(tmp_path / "replaced", allow_untrained=True)
+
+
+class TwiceAsMuch:
+    """An activation that is an object, not a function."""
+
+    def __call__(self, values):
+        return 2 * values
+
+
+class OtherActivations(BertModel):
+    def __init__(self, config, **options):
+        super().__init__(config, **options)
+        self.encoder.layers[0].feed_forward.activation = nn.ReLU()
+        self.encoder.layers[1].feed_forward.activation = TwiceAsMuch()
+        self.encoder.layers[1].attention.dropout_p = 0.25
+
+
+def test_a_subclass_makes_such_changes_in_its_init(tmp_path):
+    OtherActivations(random_model("bert", "BertModel").config).save_pretrained(tmp_path)
+    assert OtherActivations.from_pretrained(tmp_path).encoder.layers[1].attention.dropout_p == 0.25
+
+
+class TiedHead(BertForSequenceClassification):
+    """Has a matrix of its own that two modules use."""
+
+    def build(self, config):
+        super().build(config)
+        self.first = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.second = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.second.weight = self.first.weight
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_parameter_that_a_subclass_uses_twice_stays_one(dtype, saved, tmp_path):
+    model = TiedHead.from_pretrained(saved, dtype=dtype)
+    assert model.second.weight is model.first.weight and model.first.weight.dtype == dtype
+    with torch.no_grad():
+        model.first.weight.normal_()
+    model.save_pretrained(tmp_path)
+    again = TiedHead.from_pretrained(tmp_path, dtype=dtype)
+    assert again.second.weight is again.first.weight and torch.equal(again.first.weight, model.first.weight)
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file({**tensors, "second.weight": tensors["first.weight"] + 1}, tmp_path / "model.safetensors")
+    with refused(CheckpointError, "first.weight"):  # the value that the other one took the place of
+        TiedHead.from_pretrained(tmp_path, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_fresh_head_is_known_after_a_round_trip_through_16_bits(dtype, tmp_path):
+    random_model("bert", "BertModel").save_pretrained(tmp_path)
+    model = BertForSequenceClassification.from_pretrained(tmp_path, num_labels=3)
+    fresh = model.untrained()
+    assert fresh and model.to(dtype).untrained() == fresh == model.float().untrained()
+    with torch.no_grad():
+        model.head.classifier.weight[0, 0] += 1e-3
+    assert model.untrained() == ()

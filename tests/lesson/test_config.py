@@ -114,7 +114,10 @@ BAD = [
     ("id2label", {}),
     ("id2label", {"0": "a", "2": "b"}),
     ("id2label", {"zero": "a"}),
-    ("id2label", {"0": 1}),
+    ("id2label", {"0": "a", "1": "a"}),
+    ("id2label", {"0": 1, "1": "1"}),
+    ("id2label", {"0": None}),
+    ("id2label", {"0": ["a"]}),
     ("id2label", "a,b"),
     ("num_labels", 0),
     ("num_labels", "3"),
@@ -170,6 +173,11 @@ def test_labels_are_read_from_whichever_key_is_there():
     assert named.label2id == {"fear": 0, "joy": 1}
     turned = BertConfig.from_official({"label2id": {"joy": 1, "fear": 0}, "id2label": None})
     assert turned == named
+    numbers = BertConfig.from_official({"id2label": {"0": 0, "1": 1}, "label2id": {"0": 0, "1": 1}})
+    assert numbers.id2label == {0: "0", 1: "1"}
+    for stored in ({"id2label": {"0": "neg", "1": "pos"}}, {}):
+        texts = BertConfig.from_official({**stored, "label2id": {"neg": "0", "pos": "1"}})
+        assert texts.label2id == {"neg": 0, "pos": 1}
     eleven = {str(number): f"n{number}" for number in range(11)}
     assert list(BertConfig.from_official({"id2label": eleven}).id2label) == list(range(11))
 
@@ -207,7 +215,7 @@ def test_which_rate_is_the_classifier_s():
     assert distilbert.head_dropout == 0.1
 
 
-@pytest.mark.parametrize("names", [{}, {5: "x"}, {0: 1}, ["a"], {"0": "a"}, {1: "b", 0: "a"}])
+@pytest.mark.parametrize("names", [{}, {5: "x"}, {0: 1}, {0: "a", 1: "a"}, ["a"], {"0": "a"}, {1: "b", 0: "a"}])
 def test_label_names_go_by_0_1_2(names):
     with pytest.raises(ConfigError) as caught:
         BertConfig(id2label=names)

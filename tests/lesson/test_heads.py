@@ -182,6 +182,39 @@ def test_several_labels_are_counted_one_by_one(labels):
     assert ours(**inputs).loss_terms["label"][1] == B * C
 
 
+@pytest.mark.parametrize("problem_type", ["regression", "multi_label_classification"])
+def test_a_label_of_minus_100_does_not_count_among_numbers_either(problem_type):
+    _, ours = pair("bert", "BertForSequenceClassification", problem_type=problem_type)
+    inputs = {**batch("bert", "BertForSequenceClassification"), "labels": torch.rand(B, C).round()}
+    inputs["labels"][0, 1] = inputs["labels"][1] = -100
+    kept = inputs["labels"] != -100
+    output = ours(**inputs)
+    total, count = output.loss_terms["label"]
+    assert count == kept.sum() == ours.count_labels(inputs)["label"]
+    if problem_type == "regression":
+        expected = (output.logits - inputs["labels"])[kept].square().sum()
+    else:
+        loss = torch.nn.BCEWithLogitsLoss(reduction="sum")
+        expected = loss(output.logits[kept], inputs["labels"].to(output.logits)[kept])
+    torch.testing.assert_close(total, expected.to(total), rtol=0, atol=BOUNDS["module fp32"])
+    inputs["labels"][:] = -100
+    assert ours(**inputs).loss == 0
+
+
+def test_a_label_on_a_choice_that_is_absent_is_refused():
+    _, ours = pair("bert", "BertForMultipleChoice")
+    inputs = batch("bert", "BertForMultipleChoice")
+    inputs["attention_mask"][1, 0] = 0
+    choices = torch.ones(len(inputs["input_ids"]), dtype=torch.long)
+    assert ours(**{**inputs, "labels": choices}).loss.isfinite()
+    ignored, absent = choices.clone(), choices.clone()
+    ignored[1], absent[1] = -100, 0
+    assert ours(**{**inputs, "labels": ignored}).loss.isfinite()
+    with pytest.raises(InputError) as caught:
+        ours(**{**inputs, "labels": absent})
+    assert caught.value.key == "labels"
+
+
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
 def test_spans_never_fall_on_padding(family):
     _, ours = pair(family, SPAN_HEAD)

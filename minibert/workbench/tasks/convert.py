@@ -111,7 +111,7 @@ def convert(
     config = _config(config_path, {"num_labels": classes[0], **values} if classes else values)
     tokenizer, case = _tokenizer(package, prefix, config, lowercase)
 
-    checkpoint.check_layers(stored, config.num_hidden_layers, config_path)
+    checkpoint.check_layers(stored, config, values, config_path, bundle.path)
     config = config.replace(pad_token_id=tokenizer.pad_id)
     model = checkpoint.build(MODELS[kind], config, _any_starts(stored, "bert.pooler."))
     entries = checkpoint.match(model, stored, bundle.path)

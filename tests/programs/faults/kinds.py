@@ -35,8 +35,8 @@ FAULTS = [
         "workbench/data/test_choices",
         (
             "an absent choice can be chosen",
-            "logits = logits.masked_fill(absent, -torch.inf)",
-            "logits = logits.masked_fill(absent, 0.0)",
+            "masked_fill(to_device(absent, logits.device), -torch.inf)",
+            "masked_fill(to_device(absent, logits.device), 0.0)",
         ),
     ),
     *faults(

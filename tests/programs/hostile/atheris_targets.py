@@ -54,7 +54,7 @@ def read_header(folder: Path) -> None:
 
 def read_config(folder: Path) -> None:
     """What is read can be written."""
-    config = checkpoint.read_config(open_source(folder))
+    config = checkpoint.read_config(open_source(folder), ())
     json.dumps(config.to_official(), allow_nan=False, ensure_ascii=False).encode("utf-8")
 
 
