@@ -247,7 +247,7 @@ _TEXTS = (
         "--file FILE",
         "a text on each line, or a table (.csv, .tsv, .jsonl, .parquet), one on each row (default: standard input)",
     ),
-    _settings("format", "sep", "names", "quoting"),
+    _settings("format", "sep", "names", "quoting", "encoding"),
     _option("--text COLUMN", "column of a table with the text (default: that of the run, or one of a usual name)"),
 )
 _RESULTS = _option("--output FILE", "write a table (.csv, .tsv, .jsonl, .parquet): the input, with results beside it")

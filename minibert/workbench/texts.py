@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # these import torch, for which --help does not wait
     from minibert.workbench.data.records import Columns, Record
 
 # Options that say how to read a table.
-READING = ("format", "sep", "names", "quoting")
+READING = ("format", "sep", "names", "quoting", "encoding")
 COLUMNS = ("text", "choices")
 
 
@@ -63,7 +63,8 @@ def texts_of(options: argparse.Namespace, columns: Columns) -> Texts:
     reading = {key: value for key in READING if (value := getattr(options, key)) is not None}
     if options.file in (None, "-") or not tables.is_table(options.file, reading):
         for key in (*READING, *COLUMNS):
-            if getattr(options, key, None) is not None:
+            of_texts = key == "encoding" and options.file not in (None, "-")
+            if getattr(options, key, None) is not None and not of_texts:
                 raise ConfigError(
                     f"{key} is about a table, and these are plain texts.",
                     key=key,
@@ -161,7 +162,12 @@ def _lines(options: argparse.Namespace) -> list[str]:
         end = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
         say(options, f"Type a text per line; {end} ends.")
     try:
-        content = (sys.stdin.buffer.read() if from_input else Path(name).read_bytes()).decode("utf-8-sig")
+        if not from_input and Path(name).is_file():
+            from minibert.workbench.data.lines import raw_lines
+
+            content = "".join(text for _, text in raw_lines(Path(name), encoding=options.encoding))
+        else:
+            content = (sys.stdin.buffer.read() if from_input else Path(name).read_bytes()).decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{name} could not be read: {error.strerror}.", path=name) from error
     except UnicodeDecodeError as error:

@@ -14,7 +14,7 @@ from minibert.workbench.cli import _COMMANDS, main
 OUTPUT = "--debug --quiet"
 READING = "--format --sep --names --quoting --no-quoting --encoding --text --text-pair --label --choices --tag-scheme"
 MACHINE = "--revision --device --precision"
-TEXTS = "texts --file --format --sep --names --quoting --no-quoting --text"
+TEXTS = "texts --file --format --sep --names --quoting --no-quoting --encoding --text"
 TRAINING = (
     "--recipe --resume --output --save-every --keep --threads --seed --epochs --batch-size "
     "--accumulate --learning-rate --weight-decay --warmup --schedule --clip-norm "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import random
 from pathlib import Path
@@ -253,6 +254,30 @@ def test_a_row_that_fails_late_leaves_no_file(command, models, monkeypatch):
     for ending in ("csv", "jsonl", "parquet"):
         assert command("predict", models["classes"], "--file", "late.csv", "--output", f"out.{ending}")[0] == 2
         assert not Path(f"out.{ending}").exists() and not list(Path().glob(".*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("raw", "options"),
+    [
+        ("süß\n\nthe sky\n".encode("utf-16"), ()),
+        (gzip.compress("süß\n\nthe sky".encode()), ()),
+        ("süß\r\n\r\nthe sky\r\n".encode("utf-8-sig"), ()),
+        ("süß\n\nthe sky\n".encode("windows-1252"), ("--encoding", "windows-1252")),
+    ],
+)
+def test_lines_of_text_may_be_packed_or_in_another_encoding(command, models, raw, options):
+    Path("texts.txt").write_bytes(raw)
+    code, output, _ = command("predict", models["classes"], "--file", "texts.txt", "--json", *options)
+    assert code == 0
+    assert [json.loads(line)["text"] for line in output.splitlines()] == ["süß", "", "the sky"]
+
+
+def test_files_that_are_not_text_are_refused(command, models):
+    for raw in (b"version https://git-lfs.github.com/spec/v1\noid", b"PK\x03\x04"):
+        for name in ("texts.txt", "texts.csv"):
+            Path(name).write_bytes(raw)
+            code, output, messages = command("predict", models["classes"], "--file", name)
+            assert (code, output) == (2, "") and name in messages
 
 
 def test_questions_and_tagged_words_are_read_from_their_own_formats(command, models):

@@ -396,23 +396,23 @@ class Format(NamedTuple):
     takes: tuple[str, ...] = ()
 
 
-_TABLE = ("sep", "names", "quoting")
+_TABLE = ("sep", "names", "quoting", "encoding")
 FORMATS = {
     "csv": Format(comma_separated, (".csv",), takes=_TABLE),
     "tsv": Format(tab_separated, (".tsv",), takes=_TABLE),
-    "lines": Format(text_lines, (".txt",), "Plain lines"),
-    "jsonl": Format(json_table, (".jsonl", ".json", ".ndjson")),
+    "lines": Format(text_lines, (".txt",), "Plain lines", ("encoding",)),
+    "jsonl": Format(json_table, (".jsonl", ".json", ".ndjson"), takes=("encoding",)),
     "parquet": Format(parquet, (".parquet",)),
-    "conll": Format(conll, (".conll",), "Tagged words", ("sep",)),
-    "squad": Format(squad, nameless="Questions"),  # a .json file whose content says so
-    "folder": Format(one_text, nameless="Files of one text"),
+    "conll": Format(conll, (".conll",), "Tagged words", ("sep", "encoding")),
+    "squad": Format(squad, nameless="Questions", takes=("encoding",)),  # a .json file whose content says so
+    "folder": Format(one_text, nameless="Files of one text", takes=("encoding",)),
 }
 SUFFIXES = {suffix: name for name, format in FORMATS.items() for suffix in format.suffixes}
 
 
 def require_effect(path: Path, chosen: str, options: Options, format: str | None = None) -> None:
     """Raises ConfigError if an option was given that has no effect on files of a format."""
-    given = {key: getattr(options, key) for key in ("sep", "names", "quoting")}
+    given = {key: getattr(options, key) for key in _TABLE}
     unused = [key for key, value in given.items() if value is not None and key not in FORMATS[chosen].takes]
     unused += ["format"] if format not in (None, chosen) else []
     for key in unused:
