@@ -398,11 +398,25 @@ _COMMANDS = (
         _JSON,
     ),
     _command(
+        'minibert explain minibert-small "A great [MASK]." --output page.html',
+        "make a page that shows a sentence going through a model",
+        "Writes one HTML file with the numbers of this sentence in this model: pieces, embeddings, every head's query, "
+        "key, value and pattern, sums and norms, what each layer would answer, and which parts made the answer.",
+        _MODEL,
+        _argument("text", help="the sentence; [MASK] stands for a missing word"),
+        _option("--pair TEXT", "the second text, for a model of pairs"),
+        _option("--compare TEXT", "another sentence, to switch to at every step"),
+        _option("--output FILE", "the page (default page.html)", "page.html"),
+        _settings("revision"),
+    ),
+    _command(
         "minibert weights bert-base-uncased",
-        "list every tensor of a checkpoint",
+        "list every tensor of a checkpoint, or compare two",
         "Prints every tensor of a checkpoint with its official name, its name here, shape and dtype, what was left "
-        "out and why, and parameter counts by part.",
-        _argument("model", nargs="?", help=_MODEL_HELP),
+        "out and why, and parameter counts by part. `minibert weights diff A B` prints what differs between two: how "
+        "far each tensor and head moved, in how many directions, and with --file how alike the hidden states are.",
+        _argument("model", nargs="*", help=_MODEL_HELP + "; or the word diff and two models"),
+        _option("--file FILE", "with diff: texts, one a line, to compare hidden states on"),
         _settings("revision"),
         _argument(
             "--verify",

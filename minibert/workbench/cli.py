@@ -29,7 +29,7 @@ from minibert.workbench import recipes
 from minibert.workbench.arguments import MACHINE, command_line, parse
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
 from minibert.workbench.runs.settings import READING, Settings, TrainingSettings, check
-from minibert.workbench.texts import as_json, deliver, print_result, require_output, say, texts_of
+from minibert.workbench.texts import as_json, deliver, lines_of, print_result, require_output, say, texts_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -356,15 +356,40 @@ def _embed(options: argparse.Namespace) -> None:
 
 
 def _weights(options: argparse.Namespace) -> None:
-    if (options.model is None) == (options.verify is None):
-        raise ConfigError("Name a model or give --verify, one of the two.", key="model")
+    diff = len(options.model) == 3 and options.model[0] == "diff"
+    if options.file is not None and not diff:
+        raise ConfigError("--file has an effect with diff only.", key="file", hint="minibert weights diff A B --file F")
+    if len(options.model) != (options.verify is None) and not diff:
+        message = "Name a model, or diff and two models, or give --verify; one of the three."
+        raise ConfigError(message, key="model")
     if options.verify is not None:
         _verify(options)
-        return
-    from minibert.study.ledger import ledger
+    elif diff:
+        _diff(options)
+    else:
+        from minibert.study.ledger import ledger
 
-    found = ledger(options.model, revision=options.revision)
-    print(as_json(found.as_dict()) if options.json else "\n".join(found.lines()))
+        found = ledger(options.model[0], revision=options.revision)
+        print(as_json(found.as_dict()) if options.json else "\n".join(found.lines()))
+
+
+def _diff(options: argparse.Namespace) -> None:
+    from minibert.workbench.tasks.apart import compare_checkpoints
+
+    if options.revision is not None:
+        raise ConfigError("A revision belongs to one model.", key="revision", hint="Leave --revision out.")
+    texts = [] if options.file is None else lines_of(argparse.Namespace(texts=[], **vars(options)))
+    _, first, second = options.model
+    found = compare_checkpoints(first, second, texts, progress=not options.quiet)
+    print(as_json(found.as_dict()) if options.json else found)
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from minibert.workbench.tasks.apart import explain_sentence
+
+    page = explain_sentence(options.model, options.text, **_given(options, "pair", "compare", "revision"))
+    page.save(options.output)
+    print(options.output)
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -428,6 +453,7 @@ _COMMANDS = {
     "predict": _predict,
     "fill-mask": _fill_mask,
     "embed": _embed,
+    "explain": _explain,
     "weights": _weights,
     "tokenize": _tokenize,
     "vocabulary": _vocabulary,

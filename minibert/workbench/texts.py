@@ -137,7 +137,7 @@ def _records(options: argparse.Namespace) -> list[Record]:
     """Plain texts, each with its second text: that of --pair, or with --pairs the one after a tab."""
     from minibert.workbench.data.records import Record
 
-    texts, pair = _lines(options), getattr(options, "pair", None)
+    texts, pair = lines_of(options), getattr(options, "pair", None)
     rows = [[text] if pair is None else [text, pair] for text in texts]
     if getattr(options, "pairs", False):
         rows = [text.split("\t") for text in texts]
@@ -151,7 +151,7 @@ def _records(options: argparse.Namespace) -> list[Record]:
     return [Record(place, row["text"], row.get("text_pair"), row=row) for place, row in zip(places, kept, strict=True)]
 
 
-def _lines(options: argparse.Namespace) -> list[str]:
+def lines_of(options: argparse.Namespace) -> list[str]:
     """The texts of the command line, or the lines of a file or of standard input."""
     if options.texts:
         _refuse_names_of_files(options.texts)

@@ -42,7 +42,8 @@ OPTIONS = {
     "fill-mask": f"model {TEXTS} --output --top --revision --device --threads --json",
     "embed": f"model {TEXTS} --output --pooling --layer --prompt --normalize --no-normalize "
     f"--batch-size --max-length {MACHINE} --threads --json",
-    "weights": "model --revision --verify --json",
+    "explain": "model text --pair --compare --output --revision",
+    "weights": "model --file --revision --verify --json",
     "tokenize": f"model {TEXTS} --pair --pairs --revision --json",
     "vocabulary": "source --output --size --cased --column",
     "convert": "source output --cased --uncased",

@@ -84,7 +84,7 @@ def test_the_version_and_a_command_that_does_not_exist(capsys):
         main(["--version"])
     assert stop.value.code == 0
     assert capsys.readouterr().out == f"minibert {minibert.__version__}\n"
-    for wrong in ([], ["translate"], ["predict", "m", "a", "--bogus"], ["weights", "m", "extra"]):
+    for wrong in ([], ["translate"], ["predict", "m", "a", "--bogus"], ["explain", "m", "a", "extra"]):
         with pytest.raises(SystemExit) as stop:
             main(wrong)
         assert stop.value.code == 2
@@ -341,6 +341,7 @@ QUIET = {
     "predict": "RUN LONG",
     "fill-mask": "TINY LONG",
     "embed": "TINY LONG --output v.npy",
+    "explain": "TINY LONG --output made.html",
     "weights": "TINY",
     "tokenize": "TINY LONG",
     "convert": "CHECKPOINT made",
@@ -393,6 +394,9 @@ def test_quiet_is_quiet_even_on_a_terminal(command, tiny, finished, tmp_path, mo
         (["evaluate", "CLASSIFIER", "TEST", "--split", "validation"], "split"),
         (["evaluate", "CLASSIFIER", "TEST", "--sep", ";", "--format", "jsonl"], "sep"),
         (["evaluate", "RUN", "TEST", "--text-pair", "label"], "pairs"),
+        (["weights", "TINY", "TINY"], "model"),
+        (["weights", "TINY", "--file", "TEXTS"], "file"),
+        (["weights", "diff", "TINY", "TINY", "--revision", "main"], "revision"),
         (["data", "TEST", "--split", "train"], "split"),
         (["data", "--train", "TEST", "--split", "train"], "split"),
         (["data", "TEST", "--revision", "main"], "revision"),

@@ -271,7 +271,7 @@ const KINDS = {
       panel.insertAdjacentHTML("beforeend",
         equation(`pattern(${safe(named(state.from))}, ${safe(named(state.to))}) = exp(${num(scores[state.to])} \u2212 ${num(top)}) / ${num(total)} = <b>${num(weights[state.to])}</b>`) +
         `<div id="pattern-view">${headView(n)}<canvas class="map" role="img" aria-label="The pattern of layer ${n}, head ${state.head}: rows read, columns are read."></canvas></div>` +
-        pieceTable(["is read", "score", "exp", "pattern", ""], (column) => `<td class="number">${num(scores[column])}</td><td class="number">${num(Math.exp(scores[column] - top))}</td><td class="number">${num(weights[column])}</td>${meter(weights[column])}`));
+        pieceTable(["is read", "score", "exp", "pattern", "share"], (column) => `<td class="number">${num(scores[column])}</td><td class="number">${num(Math.exp(scores[column] - top))}</td><td class="number">${num(weights[column])}</td>${meter(weights[column])}`));
       drawMap(panel.querySelector("canvas.map"), n);
     },
   },
@@ -346,7 +346,7 @@ function headView(n) {
     const cut = safe(tokens()[i].slice(0, 14));
     texts.push(`<text x="116" y="${(i + 0.5) * height + 4}" text-anchor="end" data-from="${i}"${i === state.from ? ' class="chosen"' : ""}>${cut}</text><text x="264" y="${(i + 0.5) * height + 4}" data-to="${i}"${i === state.to ? ' class="chosen"' : ""}>${cut}</text>`);
   }
-  return `<svg id="lines" viewBox="0 0 380 ${S * height}" role="img" aria-label="Lines from each piece to those it reads, layer ${n}, head ${state.head}.">${lines.join("")}${texts.join("")}</svg>`;
+  return `<div class="lines" tabindex="0"><svg id="lines" viewBox="0 0 380 ${S * height}" role="img" aria-label="Lines from each piece to those it reads, layer ${n}, head ${state.head}.">${lines.join("")}${texts.join("")}</svg></div>`;
 }
 
 function drawMap(canvas, n) {
