@@ -10,23 +10,24 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from minibert.attention import REFERENCES, SelfAttention, attend_by_length, attend_padded
+from minibert.attention import SelfAttention, attend_by_length
 from minibert.encoder import Encoder, EncoderLayer
-from minibert.fast.chunked import attention_in_chunks
+from minibert.fast.attend import attend_fast
 from minibert.fast.dropout import FastDropout
+from minibert.fast.graphs import GraphedEncoder
 from minibert.fast.rows import FilledEncoder
-from minibert.fast.varlen import attention_varlen, can_use_varlen
-from minibert.layout import Layout
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def accelerate(model: M) -> M:
-    """Gives a model faster parts, in place; parts that somebody has changed are left alone."""
+def accelerate(model: M, graphs: bool = False) -> M:
+    """Gives a model faster parts, in place; parts that somebody has changed are left alone.
+
+    Args:
+        graphs: on a GPU, start the encoder's kernels together where shapes come back (see graphs.py).
+    """
     for part in model.modules():
         if type(part) is SelfAttention and part.attend is attend_by_length:
             part.attend = attend_fast
@@ -34,32 +35,8 @@ def accelerate(model: M) -> M:
             part.__class__ = FastDropout
     for part in model.modules():
         if type(part) is Encoder and all(_attends_fast(layer) for layer in part.layers):
-            part.__class__ = FilledEncoder
+            part.__class__ = GraphedEncoder if graphs else FilledEncoder
     return model
-
-
-def attend_fast(query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout_p: float = 0.0) -> Tensor:
-    """Attention among packed tokens, (T, N, H) -> (T, N, H), by the fastest form that can.
-
-    On a CPU that is `attention_in_chunks` for gradients, which SDPA is slow at (with dropout most
-    of all), and SDPA without. On a GPU it is varlen where that can do it, else SDPA. Spare rows
-    below the tokens (see rows.py) come out without meaning.
-    """
-    if query.device.type != "cpu":
-        if can_use_varlen(query, layout):
-            return attention_varlen(query, key, value, layout, dropout_p)  # (T, N, H)
-        return attend_by_length(query, key, value, layout, dropout_p)  # (T, N, H)
-    if query.requires_grad and torch.is_grad_enabled():
-        return attention_in_chunks(query, key, value, layout.groups, dropout_p)  # (T, N, H)
-    spare = len(query) - layout.tokens
-    if not spare:
-        return attend_by_length(query, key, value, layout, dropout_p)  # (T, N, H)
-    q, k, v = (part[: layout.tokens] for part in (query, key, value))  # (T, N, H)
-    context = attend_by_length(q, k, v, layout, dropout_p)  # (T, N, H)
-    return F.pad(context, (0, 0, 0, 0, 0, spare))  # (T + spare, N, H)
-
-
-REFERENCES[attend_fast] = attend_padded
 
 
 def _attends_fast(layer: nn.Module) -> bool:

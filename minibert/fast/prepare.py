@@ -51,16 +51,17 @@ class Prepared:
         raise AttributeError(f"A model prepared for inference has no {name!r}; use the model it was made from.")
 
 
-def prepare(model: Model, dtype: torch.dtype | None = None) -> Prepared:
+def prepare(model: Model, dtype: torch.dtype | None = None, graphs: bool = False) -> Prepared:
     """A copy of a model for inference, where the model is; the model itself stays as it was.
 
     Args:
         dtype: what to compute in; by default the dtype of the weights. bf16 takes half the memory
             everywhere, and is fast where the processor multiplies matrices in it.
+        graphs: as for `accelerate`.
     """
     dtype = dtype or next(model.parameters()).dtype
     copies = {id(old): _converted(old, dtype) for old in (*model.parameters(), *model.buffers())}
-    prepared = accelerate(copy.deepcopy(model, copies).eval())
+    prepared = accelerate(copy.deepcopy(model, copies).eval(), graphs)
     device = next(prepared.parameters()).device
     if device.type == "cpu" and can_prepare(dtype):
         _lay_out(prepared)

@@ -11,9 +11,10 @@ from torch import nn
 
 from minibert import Trace
 from minibert.attention import SelfAttention, attend_by_length, attention_by_hand
-from minibert.fast import accelerate as fast
+from minibert.fast import attend as fast
 from minibert.fast import rows, varlen
-from minibert.fast.accelerate import accelerate, attend_fast
+from minibert.fast.accelerate import accelerate
+from minibert.fast.attend import attend_fast
 from minibert.fast.dropout import FastDropout
 from tests.conftest import BOUNDS
 from tests.lesson import reference as ref

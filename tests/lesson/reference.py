@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import minibert
 from minibert import BertConfig, BertOutput, checkpoint, names
 from minibert.attention import attend_by_length, attention_by_hand
-from minibert.fast.accelerate import attend_fast
+from minibert.fast.attend import attend_fast
 from minibert.fast.chunked import attention_in_chunks
 
 B, S, D, N, L, F, V, C = 3, 7, 32, 4, 2, 37, 99, 5

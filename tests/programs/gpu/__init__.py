@@ -13,5 +13,5 @@ texts are made up. A check that fails is recorded and the others run; the table 
     waiting     nothing inside a step, a forward pass and prepared inference waits for the GPU
     speed       tokens a second beside transformers, and the share of the card's matrix peak
     repeat      resuming and DistributedDataParallel give the same bits
-    graphs      what CUDA graphs and torch.compile would add
+    graphs      CUDA graphs of the encoder beside the same passes without them
 """

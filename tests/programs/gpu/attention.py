@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from minibert.attention import attend_by_length, attention_by_hand
-from minibert.fast.accelerate import attend_fast
+from minibert.fast.attend import attend_fast
 from minibert.fast.varlen import can_use_varlen
 from minibert.layout import Layout
 from tests.conftest import BOUNDS

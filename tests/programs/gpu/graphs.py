@@ -1,4 +1,4 @@
-"""What CUDA graphs and torch.compile would add to `fast/`, on batches of one shape."""
+"""CUDA graphs of the encoder beside the same passes without them, and what they save."""
 
 from __future__ import annotations
 
@@ -14,20 +14,73 @@ from minibert.fast.accelerate import accelerate
 from minibert.fast.prepare import prepare
 from minibert.layout import Layout
 from minibert.trace import Scope
+from minibert.workbench.runs.together import lay_out
+from tests.conftest import BOUNDS
 from tests.programs.gpu import models
-from tests.programs.gpu.speed import Case, our_step, seconds_of
-from tests.programs.gpu.table import Check, Row, Setting
+from tests.programs.gpu.speed import Case, seconds_of
+from tests.programs.gpu.table import Check, Row, Setting, at_most
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def checks(setting: Setting) -> Iterator[Check]:
-    if setting.device.type != "cuda":
-        yield "graphs", lambda: [Row("CUDA graphs and torch.compile", "not run", "only on a GPU")]
-        return
-    for size in ("MiniLM", "BERT-base"):
-        for kind in ("tweets", "long"):
-            yield f"graph {size}, {kind}", partial(_graph, setting, Case(size, kind, 32))
-    yield "compiled layers", partial(_compiled_training, setting, Case("BERT-base", "long", 32, True))
-    yield "compiled inference", partial(_compiled, setting, Case("MiniLM", "tweets", 32))
+    for precision in DTYPES:
+        yield f"recorded training {precision}", partial(_training, setting, precision)
+    yield "recorded inference", partial(_inference, setting)
+    if setting.device.type == "cuda":
+        for size in ("MiniLM", "BERT-base"):
+            for kind in ("tweets", "long"):
+                yield f"graph {size}, {kind}", partial(_limit, setting, Case(size, kind, 32))
+
+
+def _training(setting: Setting, precision: str) -> list[Row]:
+    """Losses and gradients with dropout: the first passes are not recorded, the last ones are."""
+    model: Any = accelerate(models.pair("MiniLM", setting)[1], graphs=True).train()
+    batches = models.batches("tweets", 32, 2, setting)
+    found = [[_gradients(model, [batch], setting, precision) for batch in batches] for _ in range(4)]
+    both = _gradients(model, batches, setting, precision)
+    errors = [_error(last, first) for last, first in zip(found[-1], found[0], strict=True)]
+    rows = [
+        at_most(f"training, {precision}: recorded beside not recorded", max(errors), BOUNDS["module bf16"]),
+        at_most(f"training, {precision}: two batches add up", _error(both, sum(found[0])), BOUNDS["module bf16"]),
+    ]
+    return [*rows, _made(setting, model, f"training, {precision}")]
+
+
+def _gradients(model: Any, batches: list[models.Batch], setting: Setting, precision: str) -> Tensor:
+    """Loss and gradients of all parameters, one after the other."""
+    model.zero_grad()
+    losses = []
+    for batch in batches:
+        torch.manual_seed(int(batch["input_ids"].sum()))
+        with torch.autocast(setting.device.type, DTYPES[precision]):
+            loss = model(**lay_out(batch, setting.device)).loss
+        (128 * loss).backward()
+        losses.append(loss.detach())
+    gradients = [part.grad.flatten() for part in model.parameters()]
+    return torch.cat([torch.stack(losses).sum()[None], *gradients])  # (1 + parameters,)
+
+
+def _error(found: Tensor, expected: Any) -> float:
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+def _made(setting: Setting, model: Any, name: str) -> Row:
+    made = len(vars(model.body.encoder).get("_recordings", _Nothing).made)
+    return Row(f"{name}: shapes recorded", made, "", made > 0 or setting.tiny)
+
+
+class _Nothing:
+    made: tuple[()] = ()
+
+
+def _inference(setting: Setting) -> list[Row]:
+    fast = prepare(models.pair("MiniLM", setting)[1], torch.bfloat16, graphs=True)
+    batches = models.batches("tweets", 32, 2, setting)
+    found = [[fast(**lay_out(batch, setting.device)).logits for batch in batches] for _ in range(4)]
+    error = max(_error(last, first) for last, first in zip(found[-1], found[0], strict=True))
+    row = Row("inference: recorded beside not recorded", error, "0: the same bits", error == 0)
+    return [row, _made(setting, fast._model, "inference")]
 
 
 def _body(setting: Setting, case: Case) -> Callable[[], Tensor]:
@@ -54,7 +107,8 @@ def _milliseconds(run: Callable[[], object], setting: Setting) -> float:
 
 
 @torch.inference_mode()
-def _graph(setting: Setting, case: Case) -> list[Row]:
+def _limit(setting: Setting, case: Case) -> list[Row]:
+    """The whole body as one graph of one batch: what the GPU takes when nothing keeps it waiting."""
     run = _body(setting, case)
     plain = _milliseconds(run, setting)
     graph = torch.cuda.CUDAGraph()
@@ -63,37 +117,5 @@ def _graph(setting: Setting, case: Case) -> list[Row]:
     graph.replay()
     same = torch.equal(captured, run())
     replayed = _milliseconds(graph.replay, setting)
-    name = str(case)
-    return [
-        Row(f"{name}: prepared, ms", plain),
-        Row(f"{name}: CUDA graph, ms", replayed, "same bits" if same else "other bits", same),
-    ]
-
-
-@torch.inference_mode()
-def _compiled(setting: Setting, case: Case) -> list[Row]:
-    run = _body(setting, case)
-    expected = run()
-    compiled = torch.compile(run, mode="reduce-overhead")
-    error = ((compiled() - expected).norm() / expected.norm()).item()
-    name = f"{case}: reduce-overhead"
-    return [Row(f"{name}, ms", _milliseconds(compiled, setting)), Row(f"{name}, difference", error)]
-
-
-def _compiled_training(setting: Setting, case: Case) -> list[Row]:
-    batches = case.batches(setting)
-    rows = []
-    for compiled in (False, True):
-        model: Any = accelerate(models.pair(case.size, setting)[1])
-        if compiled:
-            for layer in model.body.encoder.layers:
-                layer.compile(dynamic=True)
-        step = our_step(model)
-        first = seconds_of(lambda step=step: [step(batch) for batch in batches], setting)
-        later = [seconds_of(lambda step=step: [step(batch) for batch in batches], setting) for _ in range(5)]
-        name = f"{case}: {'compiled' if compiled else 'plain'} layers"
-        rows += [
-            Row(f"{name}, first round s", first),
-            Row(f"{name}, ms a batch", 1000 * statistics.median(later) / len(batches)),
-        ]
-    return rows
+    notes = f"not as a graph {plain:.3f}; {'the same' if same else 'other'} bits"
+    return [Row(f"{case}: ms as one graph", replayed, notes, same)]
