@@ -42,7 +42,7 @@ FAULTS = [
     *faults(
         "workbench/data",
         "workbench/data/test_folders",
-        ("what editors leave behind is a text", 'name.startswith((".", "#", "~"))', 'name.startswith(".")'),
+        ("what editors leave behind is a text", 'backup = name.endswith("~") or ', "backup = "),
     ),
     *faults(
         "workbench/data",
