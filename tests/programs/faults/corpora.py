@@ -42,7 +42,7 @@ FAULTS = [
     *faults(
         "workbench/data",
         "workbench/data/test_folders",
-        ("what editors leave behind is a text", 'backup = name.endswith("~") or ', "backup = "),
+        ("a hidden file is a text", ' or any(part[0] == "." for part in (*above, name))', ""),
     ),
     *faults(
         "workbench/data",
