@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     notes = _settle(options)
     # Only now: the libraries read the number of threads when they are imported.
-    from tests.programs.benchmarks import cases, engines
+    from tests.programs.benchmarks import cases, engines, material
 
     if options.what == "engines" and not engines.installed():
         sys.exit(engines.run_in_venv(sys.argv[1:]))
@@ -30,7 +30,9 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = cases.chosen(every, options.only)
     if options.list:
         print("\n".join(case.name for case in chosen))
-    elif options.what == "profile":
+        return
+    material.require(case.name for case in chosen)
+    if options.what == "profile":
         _profile(chosen, options)
     else:
         _measure(chosen, options, notes)
@@ -102,6 +104,8 @@ def _measure(cases: list, options: argparse.Namespace, notes: list[str]) -> None
     from tests.programs.benchmarks.measure import measure
 
     torch.set_num_threads(options.threads)
+    left = len(cases) * (options.rounds + 2) * SECONDS_A_ROUND / options.threads
+    _say(f"{len(cases)} cases, {options.rounds} rounds each: about {1 + left / 60:.0f} minutes")
     peaks = machine.matrix_peaks(options.clock)
     setting = machine.describe() | {
         "threads": options.threads,
@@ -113,7 +117,6 @@ def _measure(cases: list, options: argparse.Namespace, notes: list[str]) -> None
     options.output.parent.mkdir(parents=True, exist_ok=True)
     results, failures = [], []
     started = time.perf_counter()
-    left = len(cases) * (options.rounds + 2) * SECONDS_A_ROUND / options.threads
     for done, case in enumerate(cases):
         spent = time.perf_counter() - started
         if done or options.quick:

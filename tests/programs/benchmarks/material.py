@@ -15,7 +15,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,9 @@ TINY = {"memory": (4, 4)}  # kind -> the same, for a run that only shows that ev
 # reviews as long as the limit.
 PADDED_TO = {"short": 87, "long": 256}
 LONGEST = {"short": 512, "long": 256}
+# What is read of the folder of data sets.
+TEXTS = {"short": "emotion/test.txt", "long": "imdb/test.jsonl.gz"}
+VOCABULARY = "bert_vocabs/bert-base-uncased"
 SPARE = 5  # batches that are compared beside the first of those that are timed
 POOL = 1000  # texts that are sorted by length to take batches from
 
@@ -176,6 +179,23 @@ def _from_here_and_there(examples: Sequence[Example], folder: Path, count: int, 
     return [examples[row] for row in chosen[:count]]
 
 
+def require(cases: Iterable[str]) -> None:
+    """Ends the program, before anything is measured, unless all is there that cases of these names read."""
+    needed = set()
+    for _, texts, model in (case.split("/")[:3] for case in cases):
+        if model != "tiny":
+            needed.add(data_folder() / TEXTS[texts])
+        if model == "MiniLM":
+            needed.add(official_minilm())
+        elif model == "BERT-base":
+            needed.add(data_folder() / VOCABULARY)
+    missing = sorted(str(path) for path in needed if not path.exists())
+    if missing:
+        raise SystemExit(
+            "\n".join(["The cases need these files, which are not there (--only chooses cases):", *missing])
+        )
+
+
 def data_folder() -> Path:
     """The folder of real data sets that MINIBERT_DATA names."""
     if "MINIBERT_DATA" not in os.environ:
@@ -187,9 +207,9 @@ def real(texts: str) -> tuple[Sequence[Example], Sequence[str]]:
     """The test split of emotion or IMDB, and its label names."""
     data = data_folder()
     if texts == "short":
-        corpus = read(data / "emotion" / "test.txt", sep=";", names=("text", "label"))
+        corpus = read(data / TEXTS[texts], sep=";", names=("text", "label"))
     else:
-        corpus = read(data / "imdb" / "test.jsonl.gz")
+        corpus = read(data / TEXTS[texts])
     return corpus.examples, corpus.label_names
 
 
@@ -236,7 +256,7 @@ def model_folder(model: str, texts: str, names: tuple[str, ...], head: str) -> P
         built = kind.from_pretrained(source, dtype=torch.float32, **labels)
         tokenizer = BertTokenizer.from_pretrained(source)
     elif model == "BERT-base":
-        source = data_folder() / "bert_vocabs" / "bert-base-uncased"
+        source = data_folder() / VOCABULARY
         built = kind(transformers.BertConfig.from_pretrained(source, **labels))
         tokenizer = BertTokenizer.from_pretrained(source)
     else:

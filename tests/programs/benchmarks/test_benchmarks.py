@@ -16,6 +16,7 @@ from minibert import BertForSequenceClassification
 from minibert.fast import accelerate as fast
 from minibert.workbench.data.corpora import Example
 from tests.programs.benchmarks import agreement, report
+from tests.programs.benchmarks import material as materials
 from tests.programs.benchmarks.agreement import Disagreement
 from tests.programs.benchmarks.cases import all_cases, chosen
 from tests.programs.benchmarks.clock import Stopwatch
@@ -67,6 +68,18 @@ def test_cases_are_chosen_by_a_part_of_their_name():
     assert "training/short/MiniLM/same/bf16" in names
     assert "training/short/MiniLM/same/fp32" not in names
     assert len(chosen(all_cases(), [])) == len(all_cases())
+
+
+def test_what_the_chosen_cases_lack_is_named_before_the_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIBERT_DATA", str(tmp_path))
+    (tmp_path / "emotion").mkdir()
+    (tmp_path / "emotion" / "test.txt").touch()
+    monkeypatch.setattr(materials, "official_minilm", lambda: tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        materials.require(["inference/short/BERT-base/written", "inference/short/MiniLM/written"])
+    *_, last = str(ended.value).splitlines()
+    assert last == str(tmp_path / materials.VOCABULARY) and "test.txt" not in str(ended.value)
+    materials.require(["inference/short/MiniLM/written", "training/long/tiny/written"])
 
 
 def _job(*runs):
