@@ -272,6 +272,16 @@ def test_lines_of_text_may_be_packed_or_in_another_encoding(command, models, raw
     assert [json.loads(line)["text"] for line in output.splitlines()] == ["süß", "", "the sky"]
 
 
+def test_a_header_with_another_separator_is_not_one_column(command, models):
+    Path("other.csv").write_text(";Comment;Mood\n0;happy day;good\n")
+    code, output, messages = command("predict", models["classes"], "--file", "other.csv")
+    assert (code, output) == (2, "") and "--sep ';'" in messages
+    code, output, _ = command(
+        "predict", models["classes"], "--file", "other.csv", "--sep", ";", "--text", "Comment", "--json"
+    )
+    assert code == 0 and json.loads(output)["Comment"] == "happy day"
+
+
 def test_files_that_are_not_text_are_refused(command, models):
     for raw in (b"version https://git-lfs.github.com/spec/v1\noid", b"PK\x03\x04"):
         for name in ("texts.txt", "texts.csv"):

@@ -94,10 +94,11 @@ def open_table(path: str | Path, columns: Columns, *, find: bool, format: str | 
 
 
 def _usual(names: Sequence[str]) -> str | None:
-    """The column that holds the text, by its name; or the only one."""
+    """The column that holds the text, by its name; or the only one, unless it is a line of several."""
     known = {name.lower(): name for name in reversed(names)}
     usual = [known[name] for name in USUAL_NAMES if name in known]
-    return usual[0] if usual else names[0] if len(names) == 1 else None
+    alone = len(names) == 1 and not any(mark in names[0] for mark in ",;\t|")
+    return usual[0] if usual else names[0] if alone else None
 
 
 def with_more(records: Sequence[Record], more: Sequence[Row]) -> list[dict[str, Any]]:
