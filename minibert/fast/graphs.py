@@ -13,6 +13,7 @@ Of the same encoder in the same state, a recorded pass computes what the unrecor
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
@@ -55,8 +56,8 @@ class GraphedEncoder(FilledEncoder):
         recordings: _Recordings = vars(self).setdefault("_recordings", _Recordings())
         key = (shape, learns, _state(self, hidden, parameters))
         recording = recordings.made.get(key)
-        if recording is None and recordings.is_due(key):
-            run = _Pass(self, hidden, boundaries, scope.layout, shape, learns, parameters)
+        if recording is None and recordings.is_due(key) and not recordings.is_in_use():
+            run = _Pass(self, hidden, boundaries, scope.layout, shape, learns)
             recording = recordings.made[key] = _Recording(run, recordings)
         if recording is None or recordings.is_in_use():
             filled = F.pad(hidden, (0, 0, 0, shape.filled - len(hidden)))  # (filled, D)
@@ -131,24 +132,25 @@ class _Use:
 
 
 class _Pass:
-    """Forward and backward pass over tensors that stay where they are."""
+    """Forward and backward pass of a twin of an encoder, over tensors that stay where they are.
+
+    The twin has parameters of its own in the memory of the encoder's. What autograd keeps for those
+    of the encoder, DistributedDataParallel's hooks among it, was not made while recording.
+    """
 
     def __init__(
-        self,
-        encoder: Encoder,
-        hidden: Tensor,
-        boundaries: Tensor,
-        layout: Layout,
-        shape: _Shape,
-        learns: bool,
-        parameters: Sequence[Tensor],
+        self, encoder: Encoder, hidden: Tensor, boundaries: Tensor, layout: Layout, shape: _Shape, learns: bool
     ):
-        self.encoder, self.learns = encoder, learns
+        own = {id(part): nn.Parameter(part.detach(), part.requires_grad) for part in encoder.parameters()}
+        self.learning = [part for part in encoder.parameters() if learns and part.requires_grad]
+        self.own = [own[id(part)] for part in self.learning]
+        self.encoder = copy.deepcopy(encoder, {**own})
+        self.encoder.__class__ = Encoder
+        self.learns = learns
         self.hidden = hidden.detach().new_zeros(shape.filled, hidden.shape[1])  # (filled, D)
         self.hidden.requires_grad_(learns and hidden.requires_grad)
         self.boundaries = boundaries.clone()  # (rows + 2,)
         self.scope = shape.scope(layout, self.boundaries)
-        self.learning = [part for part in parameters if learns and part.requires_grad]
         self.output: Tensor | None = None  # with its autograd graph, from forward to backward pass
 
     def forward(self) -> list[Tensor]:
@@ -157,19 +159,19 @@ class _Pass:
         enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
         # What autocast's cache holds is gone at the next pass.
         with torch.autocast(device, dtype, enabled=enabled, cache_enabled=False), torch.set_grad_enabled(self.learns):
-            self.output = Encoder.forward(self.encoder, self.hidden, self.scope)  # (filled, D)
+            self.output = self.encoder(self.hidden, self.scope)  # (filled, D)
         output, self.output = self.output, self.output if self.learns else None
         return [output.detach()]
 
     def backward(self, gradient: Tensor, of_parameters: list[Tensor]) -> list[Tensor]:
         """The gradient of hidden (filled, D), if it has one; those of the parameters go to the tensors given."""
         assert self.output is not None
-        inputs = [*self.learning, *([self.hidden] if self.hidden.requires_grad else [])]
+        inputs = [*self.own, *([self.hidden] if self.hidden.requires_grad else [])]
         gradients = torch.autograd.grad(self.output, inputs, gradient)
         self.output = None
-        if self.learning:
-            torch._foreach_copy_(of_parameters, gradients[: len(self.learning)])
-        return list(gradients[len(self.learning) :])
+        if self.own:
+            torch._foreach_copy_(of_parameters, gradients[: len(self.own)])
+        return list(gradients[len(self.own) :])
 
 
 class _Recording:
