@@ -1,4 +1,4 @@
-"""How to change BERT: every section of the guide runs and prints what it shows."""
+"""The guides, how to change BERT and how to take it apart: every section runs and prints what it shows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import pytest
 
 from minibert.workbench.kinds import KINDS
 
-GUIDE = Path(__file__).parents[1] / "minibert/CHANGING.md"
-START, *SECTIONS = re.split(r"^## ", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+PACKAGE = Path(__file__).parents[1] / "minibert"
+SECTIONS = [
+    (start, section)
+    for guide in ("CHANGING.md", "study/README.md")
+    for start, *sections in [re.split(r"^## ", (PACKAGE / guide).read_text(encoding="utf-8"), flags=re.MULTILINE)]
+    for section in sections
+]
 
 
 def blocks(section: str, language: str) -> list[str]:
@@ -25,10 +30,10 @@ def _kinds_as_before():
     KINDS.update(before)
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.splitlines()[0])
-def test_a_section_runs_and_prints_what_it_shows(section, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("start", "section"), SECTIONS, ids=[section.splitlines()[0] for _, section in SECTIONS])
+def test_a_section_runs_and_prints_what_it_shows(start, section, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "guide"}
-    for code in (*blocks(START, "python"), *blocks(section, "python")):
-        exec(compile(code, GUIDE.name, "exec"), names)
+    for code in (*blocks(start, "python"), *blocks(section, "python")):
+        exec(compile(code, "guide", "exec"), names)
     assert capsys.readouterr().out == "".join(blocks(section, "output"))
