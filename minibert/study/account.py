@@ -22,14 +22,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from minibert.base import Model
-from minibert.io.errors import InputError
+from minibert.io.errors import ConfigError, InputError
 from minibert.io.tables import table
+from minibert.study.pictures import Picture, heat_map, new_figure
 from minibert.study.readout import Readout, choose_logit, from_direction, from_logit, head_names
 from minibert.study.sentence import Sentence, in_float64, run, sentence
 from minibert.tokenizer import BertTokenizer
@@ -135,11 +136,9 @@ class Account:
     def __str__(self) -> str:
         return self.table()
 
-    def picture(self) -> Any:
-        """A matplotlib figure: the shares of heads and feed-forward blocks by layer, and of tokens."""
-        from minibert.study.pictures import account_picture
-
-        return account_picture(self)
+    def picture(self) -> Picture:
+        """Shares by layer, of each head and the feed-forward block; below, what came from each token."""
+        return _picture(self)
 
     def _piece(self, column: int) -> str:
         return f"{self.tokens[column]} ({column})"
@@ -231,3 +230,26 @@ def _account(model: Model, given: Sentence, trace: Trace, back: Readout) -> Acco
     shares = {table: (trace[f"embeddings.{table}"][at] @ back.direction).item() for table in tables}
     biases = dict(reversed(back.biases.items()))  # in the order of the forward pass
     return Account(back.what, back.value, given.tokens, at, shares, sources[::-1], neurons[::-1], biases)
+
+
+def _picture(account: Account) -> Picture:
+    """Shares by layer: each head and the feed-forward block; below, what came from each token."""
+    layers, most_heads = len(account.sources), max((len(shares) for shares in account.heads), default=0)
+    if not layers:
+        raise ConfigError("The embeddings have no layers to draw.", key="layer", hint="Print the account instead.")
+    shares = np.full((layers, most_heads + 1), np.nan)
+    for layer, (of_heads, block) in enumerate(zip(account.heads, account.blocks, strict=True)):
+        shares[layer, : len(of_heads)], shares[layer, -1] = of_heads.numpy(), block
+    figure = new_figure(max(6.0, 0.45 * (most_heads + 4), 0.3 * len(account.tokens)), 2.6 + 0.3 * layers)
+    above, below = figure.subplots(2, height_ratios=(layers + 1, 4))
+    columns = [*map(str, range(most_heads)), "FF"]
+    figure.colorbar(heat_map(above, shares, [f"layer {n}" for n in range(layers)], columns))
+    above.set_title(f"{account.what} = {account.value:.3f}", fontsize="medium", parse_math=False)
+    above.set_xlabel("head, and the feed-forward block (FF)")
+    sources = account.by_source()  # (S,)
+    below.bar(range(len(account.tokens)), sources.tolist(), color=["#b2182b" if x > 0 else "#2166ac" for x in sources])
+    below.set_xticks(range(len(account.tokens)), account.tokens, rotation=60, ha="right", rotation_mode="anchor")
+    below.axhline(0, color="grey", linewidth=0.5)
+    below.set_ylabel("brought by heads")
+    top = ", ".join(f"{name} {share:+.2f}" for name, share in account.top(3))
+    return Picture(figure, f"{account.what}, {account.value:.3f}, by cause. The largest shares: {top}.")

@@ -10,15 +10,12 @@ import io
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from minibert.io.errors import ConfigError
-
-if TYPE_CHECKING:
-    from minibert.study.account import Account
 
 
 class Picture:
@@ -97,26 +94,3 @@ def grid(values: Tensor, rows: Sequence[str], columns: Sequence[str], title: str
     row, column = divmod(place, len(columns))
     extreme = f"{values[row, column].item():.3g} at {rows[row]}, {columns[column]}"
     return Picture(figure, f"{title}: {len(rows)} rows by {len(columns)} columns; the largest is {extreme}.")
-
-
-def account_picture(account: Account) -> Picture:
-    """Shares by layer: each head and the feed-forward block; below, what came from each token."""
-    layers, most_heads = len(account.sources), max((len(shares) for shares in account.heads), default=0)
-    if not layers:
-        raise ConfigError("The embeddings have no layers to draw.", key="layer", hint="Print the account instead.")
-    shares = np.full((layers, most_heads + 1), np.nan)
-    for layer, (of_heads, block) in enumerate(zip(account.heads, account.blocks, strict=True)):
-        shares[layer, : len(of_heads)], shares[layer, -1] = of_heads.numpy(), block
-    figure = new_figure(max(6.0, 0.45 * (most_heads + 4), 0.3 * len(account.tokens)), 2.6 + 0.3 * layers)
-    above, below = figure.subplots(2, height_ratios=(layers + 1, 4))
-    columns = [*map(str, range(most_heads)), "FF"]
-    figure.colorbar(heat_map(above, shares, [f"layer {n}" for n in range(layers)], columns))
-    above.set_title(f"{account.what} = {account.value:.3f}", fontsize="medium", parse_math=False)
-    above.set_xlabel("head, and the feed-forward block (FF)")
-    sources = account.by_source()  # (S,)
-    below.bar(range(len(account.tokens)), sources.tolist(), color=["#b2182b" if x > 0 else "#2166ac" for x in sources])
-    below.set_xticks(range(len(account.tokens)), account.tokens, rotation=60, ha="right", rotation_mode="anchor")
-    below.axhline(0, color="grey", linewidth=0.5)
-    below.set_ylabel("brought by heads")
-    top = ", ".join(f"{name} {share:+.2f}" for name, share in account.top(3))
-    return Picture(figure, f"{account.what}, {account.value:.3f}, by cause. The largest shares: {top}.")
