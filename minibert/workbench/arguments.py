@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options, rest = _parser().parse_known_args(arguments)
     end = rest.index("--") if "--" in rest else len(rest)
     wrong = [item for item in rest[:end] if item.startswith("-")]
-    if wrong or (rest and not hasattr(options, "file")):
+    if wrong or (rest and not hasattr(options, "texts")):
         known = options.parser._option_string_actions
         close = get_close_matches((wrong or rest)[0].partition("=")[0], known, n=1, cutoff=0.8)
         near = f" (did you mean {close[0]}?)" if close else ""
@@ -318,7 +318,7 @@ _COMMANDS = (
         "those that the run was trained on.",
         _MODEL,
         _argument("data", help="labelled text, with labels that the model knows"),
-        _settings(*(key for key in READING if key != "problem_type"), text=None, label=None),
+        _settings(*(key for key in READING if key != "problem_type"), text=None, label=None, part=None),
         _option("--split NAME", f"{_SPLIT} (default: test)"),
         _option("--output FOLDER", "also write metrics.json, errors.csv and others there"),
         *_BATCHES,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # these import torch, for which --help does not wait
     from minibert.workbench.data.records import Columns, Record
 
 # Options that say how to read a table.
-READING = ("format", "sep", "names", "quoting", "encoding")
+READING = ("format", "sep", "names", "quoting")
 COLUMNS = ("text", "choices")
 
 
@@ -60,11 +60,12 @@ def texts_of(options: argparse.Namespace, columns: Columns) -> Texts:
 
     if options.texts and options.file:
         raise DataError("Give texts or --file, not both.", key="--file")
+    if options.texts and options.encoding:
+        raise ConfigError("encoding is that of a file.", key="encoding", hint="Leave it out.")
     reading = {key: value for key in READING if (value := getattr(options, key)) is not None}
     if options.file in (None, "-") or not tables.is_table(options.file, reading):
         for key in (*READING, *COLUMNS):
-            of_texts = key == "encoding" and options.file not in (None, "-")
-            if getattr(options, key, None) is not None and not of_texts:
+            if getattr(options, key, None) is not None:
                 raise ConfigError(
                     f"{key} is about a table, and these are plain texts.",
                     key=key,
@@ -79,7 +80,7 @@ def texts_of(options: argparse.Namespace, columns: Columns) -> Texts:
         text_pair=second or columns.text_pair,
         choices=tuple(getattr(options, "choices", None) or columns.choices),
     )
-    table = tables.open_table(options.file, wanted, find=options.text is None, **reading)
+    table = tables.open_table(options.file, wanted, find=options.text is None, encoding=options.encoding, **reading)
     found = table.options.columns
     if options.text is None and table.has_names:
         pair = f", second texts in {found.text_pair!r}" if found.text_pair else ""
@@ -153,29 +154,40 @@ def _records(options: argparse.Namespace) -> list[Record]:
 
 def lines_of(options: argparse.Namespace) -> list[str]:
     """The texts of the command line, or the lines of a file or of standard input."""
+    from minibert.workbench.data.lines import raw_lines
+
     if options.texts:
         _refuse_names_of_files(options.texts)
         return list(options.texts)
-    from_input = options.file in (None, "-")
-    name = "standard input" if from_input else options.file
-    if from_input and sys.stdin.isatty():
+    # A blank line is an empty text, so that the n-th result is that of the n-th line.
+    name = "standard input" if options.file in (None, "-") else options.file
+    encoding = getattr(options, "encoding", None)
+    if name is options.file and Path(name).is_file():
+        whole = (line for _, line in raw_lines(Path(name), encoding=encoding))
+        lines = [line.removesuffix("\n").removesuffix("\r") for line in whole]
+    else:
+        content = _piped(options, name, encoding or "utf-8-sig")
+        lines = [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")] if content else []
+    if not lines:
+        raise DataError(f"{name} holds no text.", path=name)
+    return lines
+
+
+def _piped(options: argparse.Namespace, name: str, encoding: str) -> str:
+    """The whole of standard input, or of a pipe."""
+    if name is not options.file and sys.stdin.isatty():
         end = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
         say(options, f"Type a text per line; {end} ends.")
     try:
-        if not from_input and Path(name).is_file():
-            from minibert.workbench.data.lines import raw_lines
-
-            content = "".join(text for _, text in raw_lines(Path(name), encoding=options.encoding))
-        else:
-            content = (sys.stdin.buffer.read() if from_input else Path(name).read_bytes()).decode("utf-8-sig")
+        content = Path(name).read_bytes() if name is options.file else sys.stdin.buffer.read()
+        return content.decode(encoding)
     except OSError as error:
         raise DataError(f"{name} could not be read: {error.strerror}.", path=name) from error
+    except LookupError as error:
+        raise ConfigError(f"encoding is {encoding!r}, which Python does not know.", key="encoding") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{name} is not UTF-8 text: {error}.", path=name) from error
-    if not content:
-        raise DataError(f"{name} holds no text.", path=name)
-    # A blank line is an empty text, so that the n-th result is that of the n-th line.
-    return [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")]
+        hint = "Say its encoding, such as --encoding windows-1252."
+        raise DataError(f"{name} is not UTF-8 text: {error}.", path=name, hint=hint) from error
 
 
 def _refuse_names_of_files(texts: Sequence[str]) -> None:

@@ -215,11 +215,30 @@ def test_a_table_in_a_file_of_any_name_is_read_if_options_say_so(command, models
     assert {"n": "1", "n.1": "2"}.items() <= json.loads(output).items()
 
 
+def test_texts_in_other_encodings_and_packed_files_are_read_as_training_data_are(command, models):
+    Path("old.csv").write_bytes("text,n\ngrün,1\n".encode("windows-1252"))
+    Path("old.txt").write_bytes("grün\nso\n".encode("windows-1252"))
+    Path("excel.txt").write_text("grün\nso\n", encoding="utf-16")
+    with gzip.open("packed.csv.gz", "wt", encoding="utf-8") as file:
+        file.write("text,n\ngrün,1\n")
+    old = ["--encoding", "windows-1252"]
+    for name, more, count in (
+        *(("old.csv", old, 1), ("old.txt", old, 2), ("excel.txt", [], 2), ("packed.csv.gz", [], 1)),
+    ):
+        code, output, messages = command("predict", models["classes"], "--file", name, "--json", *more)
+        assert code == 0, messages
+        lines = [json.loads(line) for line in output.splitlines()]
+        assert (lines[0]["text"], len(lines)) == ("grün", count)
+    code, _, messages = command("predict", models["classes"], "--file", "old.txt")
+    assert code == 2 and "not UTF-8" in messages and "encoding" in messages
+
+
 @pytest.mark.parametrize(
     "arguments, word",
     [
         (["reviews.csv"], "--file reviews.csv"),  # the name of a file, given as a text
         (["so", "--text", "review"], "text is about a table"),
+        (["so", "--encoding", "utf-16"], "encoding is that of a file"),
         (["so", "--sep", ";"], "sep is about a table"),
         (["so", "--choices", "a", "b"], "choices is about a table"),
         (["--file", "reviews.csv", "--pairs"], "pairs is about plain texts"),
