@@ -56,6 +56,7 @@ class MultipleChoice(Kind):
     form = ChoiceExample
     dataset = Choices
     metrics = ("accuracy", "loss")
+    calibrated = True
     takes = "choices"
     asks = '"your text" --choice "one" --choice "another"'
 

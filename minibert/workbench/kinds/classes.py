@@ -74,6 +74,7 @@ class Classes(Texts):
     problem_type = "single_label_classification"
     metrics = ("accuracy", "macro_f1", "weighted_f1", "matthews", "loss")
     one_class = True
+    calibrated = True
 
     def report(self, measured: Measured) -> Report:
         """The loss is the plain mean, with class weights or without, so that runs compare."""

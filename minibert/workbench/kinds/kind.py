@@ -86,6 +86,7 @@ class Kind(ABC):
             class weights, balanced epochs, probes and baselines.
         numeric: whether labels are numbers, so that a prediction is neither right nor wrong.
         of_words: whether each word of a text has a label.
+        calibrated: whether the probability of a prediction is that of its being right.
         fewest_classes: the smallest number of classes that can be learned.
         takes: what may come with each text: "pairs", "choices" or "" for nothing.
         asks: what to type after `minibert predict RUN`.
@@ -102,6 +103,7 @@ class Kind(ABC):
     one_class: ClassVar[bool] = False
     numeric: ClassVar[bool] = False
     of_words: ClassVar[bool] = False
+    calibrated: ClassVar[bool] = False
     fewest_classes: ClassVar[int] = 2
     takes: ClassVar[str] = "pairs"
     asks: ClassVar[str] = '"your text"'

@@ -98,6 +98,7 @@ class Spans(Kind):
     dataset = Windows
     in_windows = True
     metrics = ("f1", "exact_match", "loss")
+    calibrated = True
     asks = '"a question" --pair "the context"'
 
     def report(self, measured: Measured) -> Report:

@@ -118,8 +118,9 @@ def _panels(count: int) -> Sequence[Axes]:
     return _figure(_WIDTH * count, _HEIGHT).subplots(1, count, squeeze=False)[0]
 
 
-def _legend(axes: Axes, columns: int = 3) -> None:
-    """A legend above the axes, where it hides nothing."""
+def _legend(axes: Axes) -> None:
+    """A legend above the axes, where it hides nothing: three entries in a row, or two rows of two."""
+    columns = 2 if len(axes.get_legend_handles_labels()[0]) == 4 else 3
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2)
 
 
@@ -136,18 +137,22 @@ def curves(run: SavedRun, *panels: str) -> Figure:
     return row[0].figure
 
 
+def objectives(run: SavedRun) -> list[str]:
+    """What a run of pre-training learned: "masked_lm" and perhaps "next_sentence"."""
+    return [name for name in ("masked_lm", "next_sentence") if f"{name}_loss" in run.metrics["validation"]]
+
+
 @_styled
-def pretraining(run: SavedRun) -> Figure:
-    """A panel for each loss, with a line at the loss of a guess that sees no context."""
+def pretraining(run: SavedRun, *panels: str) -> Figure:
+    """A panel for each of these objectives, with a line at the loss of a guess that sees no context."""
     guess = run.metrics["baselines"]["unigram"]["masked_lm_loss"]
-    panels = {"masked_lm": ("masked LM", guess, "unigram frequencies")}
-    if "next_sentence_loss" in run.metrics["validation"]:
-        panels["next_sentence"] = ("next sentence", math.log(2), "coin flip")
+    floors = {"masked_lm": (guess, "unigram frequencies"), "next_sentence": (math.log(2), "coin flip")}
     row = _panels(len(panels))
-    for axes, (name, (title, floor, label)) in zip(row, panels.items(), strict=True):
+    for axes, name in zip(row, panels, strict=True):
+        floor, label = floors[name]
         axes.axhline(floor, linestyle="--", color=_QUIET, linewidth=1, label=label)
-        _loss(axes, run, name if len(panels) > 1 else "loss", f"{name}_loss")
-        axes.set(ylabel=f"{title} loss")
+        _loss(axes, run, name if len(objectives(run)) > 1 else "loss", f"{name}_loss")
+        axes.set(ylabel=f"{name.replace('_', ' ')} loss")
     return row[0].figure
 
 
@@ -167,9 +172,9 @@ def _loss(axes: Axes, run: SavedRun, of_step: str = "loss", of_epoch: str = "los
     values = [_number(epoch["metrics"].get(of_epoch)) for epoch in epochs]
     axes.plot(ends, values, "o-", color=_SECOND, label="validation")
     _label(axes, "step", "loss")
-    axes.update_datalim([(0, 0)], updatex=False)  # from zero, with a margin above
-    axes.autoscale_view()
-    axes.set_ylim(bottom=0)
+    low, high = axes.dataLim.intervaly
+    if low < high / 2:  # from zero, with a margin above
+        axes.set_ylim(bottom=0)
     _legend(axes)
 
 
@@ -184,7 +189,7 @@ def _scores(axes: Axes, run: SavedRun) -> None:
         values = [_number(epoch["metrics"][name]) for epoch in epochs]
         axes.plot(numbers, values, style, color=colour, label=name.replace("_", " "))
     _label(axes, "epoch", "validation score")
-    _legend(axes, 2 if len(names) == 4 else 3)
+    _legend(axes)
 
 
 def _rate(axes: Axes, run: SavedRun) -> None:
@@ -233,7 +238,7 @@ def confusion(counts: np.ndarray, labels: Sequence[str], split: str) -> Figure:
         axes.text(
             column,
             row,
-            f"{share:.2f}\n{counts[row, column]}",
+            f"{share:.2f}\n{counts[row, column]}" if counts[row, column] else "",
             ha="center",
             va="center",
             fontsize=8,
@@ -287,6 +292,21 @@ def scatter(pairs: Sequence[tuple[float, float]]) -> Figure:
     return axes.figure
 
 
+@_styled
+def histogram(pairs: Sequence[tuple[float, float]]) -> Figure:
+    """How often labels and predictions fall into each of 20 ranges."""
+    points = np.array(pairs)  # (examples, 2)
+    points = points[np.isfinite(points).all(axis=1)]
+    axes = _figure(_WIDTH, 3.2).subplots()
+    edges = np.histogram_bin_edges(points, bins=20)
+    axes.hist(points[:, 0], edges, color=_FIRST, alpha=0.4, label="labels")
+    axes.hist(points[:, 1], edges, histtype="step", color=_SECOND, linewidth=1.5, label="predictions")
+    axes.set(xlabel="value", ylabel="examples")
+    axes.grid(axis="y")
+    _legend(axes)
+    return axes.figure
+
+
 # --- data ----------------------------------------------------------------------------------------
 
 
@@ -304,10 +324,10 @@ def frequencies(counts: dict[str, int]) -> Figure:
 
 @_styled
 def lengths(by_class: dict[str, Mapping[str, float]]) -> Figure:
-    """A box plot of text lengths by class: quartiles, whiskers from the shortest to 95%.
+    """A box plot of text lengths by class or split: quartiles, whiskers from the shortest to 95%.
 
     Args:
-        by_class: class -> "min", "q1", "median", "q3" and "p95" of its lengths in tokens.
+        by_class: name -> "min", "q1", "median", "q3" and "p95" of its lengths in tokens.
     """
     boxes = [
         {
@@ -323,7 +343,7 @@ def lengths(by_class: dict[str, Mapping[str, float]]) -> Figure:
     lines = dict.fromkeys(("boxprops", "whiskerprops", "capprops"), {"color": _QUIET})
     axes = _figure(_WIDTH, 0.8 + 0.3 * len(boxes)).subplots()
     axes.bxp(boxes, orientation="horizontal", showfliers=False, medianprops={"color": _SECOND}, **lines)
-    axes.set(xlabel="tokens of a training text (whiskers: shortest to 95%)")
+    axes.set(xlabel="tokens of a text (whiskers: shortest to 95%)")
     axes.grid(axis="x")
     return axes.figure
 

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from minibert.workbench.runs.folders import SavedRun
 from minibert.workbench.scores.calibration import Bin, reliability
 from minibert.workbench.scores.metrics import wilson_interval
 
+OUTSIDE = "O"
 SURE = 0.9  # a wrong prediction with this probability makes its label suspect
 
 
@@ -117,19 +119,37 @@ def by_label(rows: Iterable[Row]) -> list[Slice]:
 
 def by_length(rows: Sequence[Row], parts: int = 4) -> list[Slice]:
     """Slices of about equal size by the number of tokens, the shortest texts first."""
-    known = sorted((row for row in rows if row.tokens is not None), key=lambda row: row.tokens or 0)
-    if not known:
+    return [_slice(name, group) for name, group in grouped(rows, ranges_of_length(rows, parts)).items()]
+
+
+def ranges_of_length(rows: Sequence[Row], parts: int = 4) -> list[tuple[int, int]]:
+    """The range of tokens that each row is in, of a few that hold about as many rows; empty if they are not known."""
+    lengths = [row.tokens for row in rows if row.tokens is not None]
+    if len(lengths) < len(rows) or not lengths:
         return []
-    lengths = [row.tokens or 0 for row in known]
-    ends = {lengths[len(known) * part // parts - 1] for part in range(1, parts + 1)}
-    limits = sorted(ends | {lengths[-1]})
-    starts = [lengths[0], *(limit + 1 for limit in limits)]
+    ordered = sorted(lengths)
+    limits = sorted({ordered[len(ordered) * part // parts - 1] for part in range(1, parts + 1)} | {ordered[-1]})
+    starts = [ordered[0], *(limit + 1 for limit in limits)]
+    places = [next(number for number, limit in enumerate(limits) if length <= limit) for length in lengths]
+    return [(starts[place], limits[place]) for place in places]
 
-    def name(row: Row) -> str:
-        place = next(number for number, limit in enumerate(limits) if (row.tokens or 0) <= limit)
-        return f"{starts[place]} to {limits[place]}"
 
-    return _slices(known, name)
+def grouped(rows: Iterable[Any], ranges: Sequence[tuple[int, int]]) -> dict[str, list[Any]]:
+    """The rows in each range, such as "3 to 10", the smallest first."""
+    found: dict[str, list[Any]] = {f"{start} to {end}": [] for start, end in sorted(set(ranges))}
+    for row, (start, end) in zip(rows, ranges, strict=False):
+        found[f"{start} to {end}"].append(row)
+    return found
+
+
+def numbers(rows: Iterable[Row]) -> list[tuple[float, float]]:
+    """(label, prediction) of rows whose labels are numbers."""
+    return [(float(row.label), float(row.prediction)) for row in rows]
+
+
+def outside_last(labels: Sequence[str]) -> list[str]:
+    """The labels, with the tag of words outside of all entities at the end."""
+    return sorted(labels, key=lambda label: label == OUTSIDE)
 
 
 def confusions(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str, int]]:

@@ -30,18 +30,21 @@ def pictures(folder: str | Path) -> list[Path]:
     """
     run = read_run(folder)
     wanted: dict[str, Draw] = {"curves.png": lambda: charts.curves(run, "loss", "scores")}
-    labels = run.record["labels"]
-    if KINDS[run.record["problem_type"]].one_class and len(labels) <= _MOST_CLASSES:
-        rows = error_analysis.rows_of(run)
-        counts = error_analysis.confusion_counts([(row.label, row.prediction) for row in rows], labels)  # (C, C)
-        bins = error_analysis.calibration(rows)
-        frequencies = run.record["data"]["train"]["labels"]
-        wanted |= {
-            "confusion.png": lambda: charts.confusion(counts, labels, run.split),
-            "reliability.png": lambda: charts.reliability(bins, run.split),
-            "classes.png": lambda: charts.frequencies(frequencies),
-            "lengths.png": lambda: charts.lengths(known_lengths(run)),
-        }
+    kind, rows = KINDS[run.record["problem_type"]], error_analysis.rows_of(run)
+    labels = error_analysis.outside_last(run.record["labels"] or ())
+    few = len(labels) <= _MOST_CLASSES
+    if few and (kind.one_class or kind.of_words):
+        pairs = error_analysis.tags_of(rows) if kind.of_words else [(row.label, row.prediction) for row in rows]
+        counts = error_analysis.confusion_counts(pairs, labels)  # (C, C)
+        wanted["confusion.png"] = lambda: charts.confusion(counts, labels, run.split)
+    if kind.calibrated:
+        wanted["reliability.png"] = lambda: charts.reliability(error_analysis.calibration(rows), run.split)
+    if kind.numeric:
+        wanted["scatter.png"] = lambda: charts.scatter(error_analysis.numbers(rows))
+    if few and labels:
+        wanted["classes.png"] = lambda: charts.frequencies(run.record["data"]["train"]["labels"])
+    if (boxes := known_lengths(run)) and len(boxes) <= _MOST_CLASSES:
+        wanted["lengths.png"] = lambda: charts.lengths(boxes)
     return _draw(run.folder, wanted)
 
 
@@ -60,13 +63,16 @@ def picture_of_features(run: SavedRun, vectors: np.ndarray, classes: Sequence[st
 def picture_of_pretraining(folder: str | Path) -> list[Path]:
     """Draws curves.png for a finished pre-training run; returns the file."""
     run = read_run(folder, "pretrain")
-    return _draw(run.folder, {"curves.png": lambda: charts.pretraining(run)})
+    return _draw(run.folder, {"curves.png": lambda: charts.pretraining(run, *charts.objectives(run))})
 
 
 def known_lengths(run: SavedRun) -> dict[str, Mapping[str, float]]:
-    """Class -> quantiles of the lengths of its training texts, of the classes that have any."""
-    by_class = run.record["data"]["train"]["lengths"]["by_class"]
-    return {name: found for name, found in by_class.items() if found}
+    """Quantiles of the lengths of the training texts of each class, or where texts have no class of each split."""
+    found = {name: part["lengths"] for name, part in run.record["data"].items() if "lengths" in part}
+    by_class = found.get("train", {}).get("by_class", {})
+    return {name: each for name, each in by_class.items() if each} or {
+        name: each["all"] for name, each in found.items()
+    }
 
 
 def _draw(folder: Path, wanted: Mapping[str, Draw]) -> list[Path]:

@@ -50,8 +50,8 @@ class SavedRun:
         return str(self.record["errors_and_confusion_are_of"])
 
 
-def read_run(folder: str | Path, command: str = "train") -> SavedRun:
-    """Reads a finished run of a command.
+def read_run(folder: str | Path, *commands: str) -> SavedRun:
+    """Reads a finished run of one of these commands, by default of train.
 
     Raises:
         DataError: it is not a run folder of this command, or the run was not finished.
@@ -72,15 +72,15 @@ def read_run(folder: str | Path, command: str = "train") -> SavedRun:
             key="status",
             hint=f"Resume it: minibert {made_by} --resume {folder}.",
         )
-    if made_by != command:
+    if made_by not in (commands or ("train",)):
         raise DataError(
-            f"The run in {folder} was started by minibert {made_by}, not by minibert {command}.",
+            f"The run in {folder} was started by minibert {made_by}, not by minibert train.",
             path=folder / RECORD,
             key="command",
             hint=f"Its results are in {folder}: metrics.json, log.csv and its pictures.",
         )
     metrics, steps = read_object(folder / "metrics.json", DataError), _rows(folder / "log.csv")
-    rows = _rows(folder / "errors.csv") if command == "train" else []
+    rows = _rows(folder / "errors.csv") if made_by == "train" else []
     entities = folder / "entities.csv"
     return SavedRun(folder, record, metrics, steps, rows, _rows(entities) if entities.exists() else [])
 

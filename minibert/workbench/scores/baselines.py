@@ -69,13 +69,18 @@ def describe(scores: Scores, name: str, split: str) -> str:
     return f"without BERT, {name.replace('_', ' ')} on {split}: {', '.join(values)}"
 
 
-def verdicts(scores: Scores, name: str, value: float, losses: Sequence[float]) -> list[str]:
+_TRY = "more epochs, another learning rate or more training examples, and check the data (minibert data)"
+_TRY_IN_PRETRAINING = "more epochs, a higher learning rate or more text, and short rows at first (--max-length 64)"
+
+
+def verdicts(scores: Scores, name: str, value: float, losses: Sequence[float] = (), *, remedy: str = _TRY) -> list[str]:
     """What has to be said of a model that has failed, a sentence each, with what to try.
 
     Args:
         scores: of the baselines.
         name, value: a metric and what the model reached; NaN is not above anything.
         losses: on validation, of each epoch.
+        remedy: what to try, if the model is not better than a baseline.
     """
     found, shown = [], name.replace("_", " ")
     higher = HIGHER_IS_BETTER[name]
@@ -89,14 +94,22 @@ def verdicts(scores: Scores, name: str, value: float, losses: Sequence[float]) -
     elif beaten_by and value != (1 if higher else 0):
         found.append(
             f"The model's {shown}, {value:.4f}, is not {'above' if higher else 'below'} that of "
-            f"{' or '.join(beaten_by)}: try more epochs, another learning rate or more training examples, and check "
-            "the data (minibert data)."
+            f"{' or '.join(beaten_by)}: try {remedy}."
         )
     if len(losses) > 2 and all(before < after for before, after in zip(losses, losses[1:], strict=False)):
         found.append(
             f"The validation loss rose after every epoch, from {losses[0]:.4f} to {losses[-1]:.4f}: the model learns "
             "the training examples by heart. Try fewer epochs, a lower learning rate or more training examples."
         )
+    return found
+
+
+def pretraining_verdicts(baselines: Scores, scores: Mapping[str, float], losses: Sequence[float]) -> list[str]:
+    """The same of pre-training: masked LM is judged by its loss, next sentences by their accuracy."""
+    found = []
+    for name, more in (("masked_lm_loss", losses), ("next_sentence_accuracy", ())):
+        if name in scores:
+            found += verdicts(baselines, name, scores[name], more, remedy=_TRY_IN_PRETRAINING)
     return found
 
 

@@ -34,6 +34,7 @@ from minibert.workbench.runs.history import History, StepRecord, Watched
 from minibert.workbench.runs.pretrain_settings import VOCABULARY_SIZE, PretrainSettings
 from minibert.workbench.runs.record import count_parameters, facts, outcome
 from minibert.workbench.runs.session import Session
+from minibert.workbench.scores.baselines import pretraining_verdicts
 from minibert.workbench.tasks.common import pick_device, sums_of_files
 from minibert.workbench.tasks.pretrain_data import Part, read_parts, rows_to_measure_on, tokenise_parts, warn_of_leakage
 from minibert.workbench.tasks.pretrain_model import PreTrained, build_model, given_vocabulary, positions
@@ -74,6 +75,9 @@ class Pretraining:
             [
                 "On the held-out documents, beside guesses that ignore the context:",
                 table(rows, ("", "model", *self.baselines)),
+                *pretraining_verdicts(
+                    self.baselines, self.scores, [epoch.metrics["loss"] for epoch in self.history.epochs]
+                ),
                 "",
                 f"epoch {best} was the best; {self.seconds:.0f} s; the run is in {self.folder}",
                 f'use it:    minibert fill-mask {self.folder} "The [MASK] is"',

@@ -11,7 +11,7 @@ from minibert.io.files import write_text
 from minibert.workbench.kinds import KINDS
 from minibert.workbench.reports.charts import require_matplotlib
 from minibert.workbench.reports.page import document
-from minibert.workbench.reports.pictures import picture_of_features, pictures
+from minibert.workbench.reports.pictures import picture_of_features, picture_of_pretraining, pictures
 from minibert.workbench.runs.folders import SavedRun, read_run
 from minibert.workbench.tasks.features import extract_features
 
@@ -44,7 +44,7 @@ def write_report(
         DiskError: the page could not be written.
     """
     require_matplotlib()
-    run = read_run(folder)
+    run = read_run(folder, "train", "pretrain")
     page = Path(output) if output is not None else run.folder / "report.html"
     if page.is_dir():
         raise ConfigError(
@@ -53,11 +53,12 @@ def write_report(
             key="output",
             hint=f"Use --output {page / 'report.html'}.",
         )
-    has_features = KINDS[run.record["problem_type"]].one_class
+    pretraining = run.record.get("command") == "pretrain"
+    has_features = not pretraining and KINDS[run.record["problem_type"]].one_class
     if features and not has_features:
         raise ConfigError("Features are drawn of texts with one class, and these have not.", key="features")
     write_text(page, document(run))
-    drawn = pictures(folder)
+    drawn = picture_of_pretraining(folder) if pretraining else pictures(folder)
     if has_features and features in (None, True):
         drawn += _features(run, progress)
     return Written(page, tuple(drawn))

@@ -128,7 +128,7 @@ def text_of(row: list) -> str:
     return "".join(part for part, _ in row[5])
 
 
-def _addresses(page: Page, text: str) -> list[str]:
+def addresses(page: Page, text: str) -> list[str]:
     """Everything by which a page could load or call something."""
     found = [
         value
@@ -147,13 +147,13 @@ def _addresses(page: Page, text: str) -> list[str]:
 
 def test_the_page_needs_and_calls_nothing_outside(run, page):
     text = document(read_run(run))
-    assert _addresses(page, text) == []
+    assert addresses(page, text) == []
     policy = next(a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a)
     assert policy.startswith("default-src 'none'") and "script-src 'unsafe" not in policy
     digest = base64.b64encode(hashlib.sha256(page.scripts[-1].encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in policy
     leak = text.replace("</style>", "a{background:url(http://x.y)}</style><img src='//x.y/z'>")
-    assert len(_addresses(Page(leak), leak)) == 2  # the check would see it
+    assert len(addresses(Page(leak), leak)) == 2  # the check would see it
 
 
 def test_hostile_texts_and_labels_stay_text(run, tmp_path):
@@ -179,7 +179,7 @@ def test_hostile_texts_and_labels_stay_text(run, tmp_path):
     assert "img" not in {tag for tag, _ in page.tags}
     assert "<b>bold" not in text and "<!--" not in text and "\u2028" not in page.scripts[0]
     assert text_of(page.payload()["rows"][0]) == HOSTILE  # whole, and harmless
-    assert _addresses(page, text) == []
+    assert addresses(page, text) == []
 
 
 def test_the_page_tells_the_epoch_that_was_measured(run, tmp_path):
@@ -195,31 +195,79 @@ def test_the_page_tells_the_epoch_that_was_measured(run, tmp_path):
     assert "not on the same scale" in Page(document(read_run(copy))).text
 
 
-@pytest.mark.parametrize("kind", ["regression", "several", "tags"])
-def test_runs_of_every_kind_have_a_page(kind, tiny, tmp_path):
-    path = tmp_path / ("train.conll" if kind == "tags" else "train.jsonl")
+KINDS_OF_RUNS = ("regression", "several", "tags", "choices", "questions")
+
+
+@pytest.fixture(scope="module", params=KINDS_OF_RUNS)
+def of_kind(request, tiny, tmp_path_factory):
+    """(kind, folder, page, pictures) of a run of each kind beside one class per text."""
+    kind, folder = request.param, tmp_path_factory.mktemp(request.param)
+    path, options = folder / "train.jsonl", {}
+    words = [f"{FILLERS[n % 16]} {FILLERS[n % 7]}" for n in range(30)]
     if kind == "tags":
-        sentences = ["anna\tB-PER\nwalk\tO\n\n", "berlin\tB-LOC\nis\tO\nsmall\tO\n\n"] * 12
-        path.write_text("".join(sentences))
+        path = folder / "train.conll"
+        path.write_text("anna\tB-PER\nwalk\tO\n\nberlin\tB-LOC\nis\tO\nsmall\tO\n\n" * 12)
+    elif kind == "questions":
+        path = folder / "train.json"
+        asked = [
+            {"id": str(n), "question": "what", "answers": [{"text": text.split()[0], "answer_start": 0}]}
+            for n, text in enumerate(words)
+        ]
+        paragraphs = [{"context": text, "qas": [one]} for text, one in zip(words, asked, strict=True)]
+        path.write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
     else:
-        labels = [0.5, 1.5, 2.25] if kind == "regression" else [["calm"], [], ["calm", "happy"]]
-        rows = [{"text": f"{FILLERS[n % 16]} {FILLERS[n % 7]}", "label": labels[n % 3]} for n in range(30)]
+        labels = {"regression": [0.5, 1.5, 2.25], "several": [["calm"], [], ["calm", "happy"]], "choices": [0, 1, 1]}
+        rows = [{"text": text, "label": labels[kind][n % 3], "part": "ab"[n % 2]} for n, text in enumerate(words)]
+        if kind == "choices":
+            rows, options = [{**row, "choices": ["calm", "happy"]} for row in rows], {"choices": ["choices"]}
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    values = {"validation": None, "test": None, "epochs": 1, "allow_data_faults": True}
-    settings = settings_for(tiny, tmp_path, tmp_path / "run", **values)
+    values = {"validation": None, "test": None, "epochs": 2, "allow_data_faults": True, **options}
+    settings = settings_for(tiny, folder, folder / "run", **values)
     finetune(type(settings)(**{**settings.__dict__, "train": str(path)}), progress=False)
-    written = write_report(tmp_path / "run", progress=False)
-    page = Page(written.page.read_text())
-    main_score = next(iter(read_run(tmp_path / "run").metrics["validation"].values()))
-    assert "Training" in page.texts and str(main_score) in page.text
-    assert ("Confusion" in page.texts) == (kind == "tags")
-    assert ("Predictions and labels" in page.texts) == (kind == "regression")
-    choices = {attributes["id"] for tag, attributes in page.tags if tag == "select"}
-    expected = {"regression": set(), "tags": {"kind"}, "several": {"kind", "label", "prediction"}}
-    assert choices == expected[kind] | {"order"}
+    written = write_report(folder / "run", progress=False)
+    return kind, folder / "run", Page(written.page.read_text()), {path.stem for path in written.pictures}
+
+
+def test_runs_of_every_kind_have_a_page(of_kind):
+    kind, folder, page, pictures = of_kind
+    main_score = next(iter(read_run(folder).metrics["validation"].values()))
+    assert str(main_score) in page.text
+    sections = {"Training", "Data", "Scores by length", "Settings"}
+    own = {
+        "regression": {"Predictions and labels", "Scores by part"},
+        "several": {"Scores by class", "Scores by part"},
+        "tags": {"Confusion", "Scores by class", "Entities"},
+        "choices": {"Calibration", "Labels to check", "Scores by part"},
+        "questions": {"Calibration", "Labels to check"},
+    }
+    known = sections.union(*own.values())
+    assert {text for text in page.texts if text in known} == sections | own[kind]
+    ids = {attributes["id"] for tag, attributes in page.tags if tag == "select"}
+    filters = {"regression": set(), "several": {"kind", "label", "prediction"}}
+    assert ids == filters.get(kind, {"kind"}) | {"order"}
     heads = [text for text in page.texts if text in ("loss", "probability", "tokens")]
     assert ("probability" in heads) == (kind != "regression") and "tokens" in heads
-    assert {path.name for path in written.pictures} == {"curves.png"}
+    assert any(text.startswith("baseline: ") for text in page.texts)
+
+
+def test_runs_of_every_kind_have_the_charts_that_make_sense(of_kind):
+    kind, _, page, pictures = of_kind
+    drawn = {
+        "regression": {"scatter"},
+        "several": {"classes"},
+        "tags": {"classes", "confusion"},
+        "choices": {"reliability"},
+        "questions": {"reliability"},
+    }
+    assert pictures == {"curves", "lengths"} | drawn[kind]
+    titles = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"]
+    more = {"regression": 2, "choices": 1, "questions": 1}
+    assert len(titles) == 4 + more.get(kind, 0)  # loss, scores, rate and lengths
+
+
+def test_pages_of_every_kind_call_nothing_outside(of_kind):
+    text = (of_kind[1] / "report.html").read_text()
+    assert addresses(of_kind[2], text) == []
 
 
 def test_every_picture_is_drawn_and_none_is_blank(run):
@@ -301,6 +349,21 @@ def test_words_are_counted_one_by_one_in_the_matrix_of_tags(tmp_path):
     assert "O predicted as B-X: 1" in cells
 
 
+def test_wide_matrices_keep_their_labels_whole_and_words_outside_of_entities_apart(tmp_path):
+    tags = ["O", *(f"{edge}-{name}" for name in ("creative-work", "person", "place", "x") for edge in "BI")]
+    rows = [{**ROW, "label": " ".join(tags), "prediction": " ".join(reversed(tags))}]
+    text = document(saved(tmp_path, rows, "token_classification", tags))
+    matrix = text[text.index('<table class="matrix') : text.index("</table>", text.index('<table class="matrix'))]
+    assert 'class="matrix many"' in matrix
+    heads = re.findall(r'<th scope="(col|row)"[^>]*>(?:<span>)?([^<]*)', matrix)
+    assert [name for kind, name in heads if kind == "row"] == [*tags[1:], "O"]
+    assert [name for kind, name in heads if kind == "col"] == [*tags[1:], "O"]
+    assert matrix.count('class="apart"') == 2 + len(tags)  # its column, its head, and its row
+    style = (Path(charts.__file__).parent / "page/page.css").read_text()
+    assert "anywhere" not in re.findall(r"\.matrix th \{[^}]*\}", style)[0]
+    assert "markWide();" in text and ".wide.scrolls::before" in style
+
+
 def test_numbers_are_shown_as_numbers_that_are_neither_right_nor_wrong(tmp_path):
     rows = [{**ROW, "label": "1.5", "prediction": "1.23456789", "probability": ""}]
     text = document(saved(tmp_path, rows, "regression", None))
@@ -379,6 +442,37 @@ def test_charts_leave_out_what_is_not_finite(tmp_path):
     assert len(axes.lines[-1].get_xdata()) == 1
     many = charts.scatter([(n, n) for n in range(5000)]).axes[0].lines[-1].get_xdata()
     assert 500 <= len(many) <= 1000
+
+
+def boxes(figure):
+    """The places of the legend and of the plot in a figure, in pixels."""
+    figure.canvas.draw()
+    [axes] = figure.axes
+    return axes.get_legend().get_window_extent(), axes.get_window_extent(), figure.bbox
+
+
+@pytest.mark.parametrize("steps", [4, 90])
+@pytest.mark.parametrize("panel", ["loss", "scores"])
+def test_legends_cover_no_lines_and_are_not_cut_off(tmp_path, panel, steps):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    run = saved(tmp_path, [], "regression", None)
+    run.steps.extend({"step": str(n), "epoch": "1", "loss": str(9 - n / 90)} for n in range(steps))
+    names = ("entity_f1", "entity_precision", "entity_recall", "word_accuracy")
+    run.record["epochs"] = [{"epoch": n, "metrics": dict.fromkeys(names, 0.99) | {"loss": 8.5}} for n in (1, 2)]
+    figure = charts.curves(run, panel)
+    FigureCanvasAgg(figure)
+    legend, plot, whole = boxes(figure)
+    assert legend.y0 >= plot.y1 - 1 and legend.x0 >= 0 and legend.x1 <= whole.x1
+
+
+def test_axes_fit_the_curves(tmp_path):
+    run = saved(tmp_path, [], "regression", None)
+    for losses, from_zero in (((7.5, 6.5, 6.25), False), ((0.7, 0.3, 0.1), True)):
+        run.steps[:] = [{"step": str(n), "epoch": "1", "loss": str(loss)} for n, loss in enumerate(losses)]
+        run.record["epochs"] = [{"epoch": 1, "metrics": {"loss": losses[-1]}}]
+        low, high = charts.curves(run, "loss").axes[0].get_ylim()
+        assert (low == 0) == from_zero and high - low < 1.3 * (max(losses) - (0 if from_zero else min(losses)))
 
 
 def test_a_chart_of_the_page_is_the_same_every_time_and_has_the_colours_of_the_page(run):

@@ -30,6 +30,8 @@ from minibert.workbench.data import passages
 from minibert.workbench.data.documents import Document
 from minibert.workbench.data.masking import Masking
 from minibert.workbench.data.passages import Passages
+from minibert.workbench.reports.page import document
+from minibert.workbench.runs.folders import read_run
 from minibert.workbench.runs.pretrain_settings import PretrainSettings
 from minibert.workbench.tasks.finetune import resume
 from minibert.workbench.tasks.pretrain import _prepare, pretrain, resume_pretraining
@@ -37,6 +39,7 @@ from minibert.workbench.tasks.pretrain_model import with_positions
 from minibert.workbench.tasks.pretrain_scores import baselines, masked_batches, measure
 from tests.conftest import BOUNDS, refused
 from tests.workbench.conftest import save_model
+from tests.workbench.reports.test_report import Page, addresses
 
 # The grammar: "the dog near the old gates runs ." A noun's number decides the verb's form, with a
 # noun of either number between them; a document keeps to one place, and each place has its nouns:
@@ -652,8 +655,32 @@ def test_the_command_makes_a_model_that_fills_masks(corpus, tmp_path, capsys):
     assert cli.main(command(corpus, tmp_path / "run")) == 0
     assert "next_sentence_accuracy" in capsys.readouterr().out
     assert cli.main(["fill-mask", str(tmp_path / "run"), "The [MASK] runs."]) == 0
-    assert cli.main(["report", str(tmp_path / "run")]) == 2
-    assert "minibert pretrain" in capsys.readouterr().err
+    capsys.readouterr()
+    assert cli.main(["report", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "run" / name) for name in ("report.html", "curves.png")]
+
+
+def test_the_page_of_a_run_has_its_scores_beside_guesses_and_needs_nothing_outside(whole):
+    saved = read_run(whole.folder, "pretrain")
+    text = document(saved)
+    page = Page(text)
+    for name, value in whole.scores.items():
+        assert f"{value:.4f}" in page.text or f"{value:.1f}" in page.text, name
+    for found in whole.baselines.values():
+        assert all(f"{value:.4f}" in page.text for value in found.values())
+    titles = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"]
+    assert len(titles) == 2 + (len(whole.history.epochs) > 1) + 1  # both losses, scores, the learning rate
+    assert addresses(page, text) == []
+    assert f"{saved.record['data']['train']['documents']:,}" in page.text
+    assert "vocabulary_size" in page.texts
+
+
+def test_pre_training_that_learned_nothing_is_called_that(whole):
+    worse = {**whole.scores, "masked_lm_loss": 99.0, "next_sentence_accuracy": 0.1}
+    said = replace(whole, scores=worse).summary()
+    assert "masked lm loss, 99.0000, is not below" in said and "next sentence accuracy, 0.1000, is not above" in said
+    better = {**whole.scores, "masked_lm_loss": 0.1, "next_sentence_accuracy": 1.0}
+    assert " is not " not in replace(whole, scores=better).summary()
 
 
 @pytest.mark.parametrize(

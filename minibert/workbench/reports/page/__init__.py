@@ -1,8 +1,8 @@
 """The report of a run as one HTML page that needs no network and no other file.
 
-`document` hands what a run holds to the template page.html.j2. Texts, labels and file names come
-from anywhere: jinja2 escapes everything but the charts, page.css and page.js, and the content
-security policy of the page lets it run no other script and load nothing.
+`document` hands what a run holds to a template: page.html.j2, or pretraining.html.j2. Texts, labels
+and file names come from anywhere: jinja2 escapes everything but the charts, the style and the
+scripts, and the content security policy of the page lets it run no other script and load nothing.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from minibert.workbench.reports import charts, error_analysis
 from minibert.workbench.reports.error_analysis import Row
 from minibert.workbench.reports.pictures import known_lengths
 from minibert.workbench.runs.folders import SavedRun
-from minibert.workbench.runs.settings import Settings
-from minibert.workbench.scores.baselines import verdicts
+from minibert.workbench.runs.pretrain_settings import PretrainSettings
+from minibert.workbench.runs.settings import Settings, TrainingSettings
+from minibert.workbench.scores.baselines import pretraining_verdicts, verdicts
 from minibert.workbench.scores.calibration import expected_calibration_error
 from minibert.workbench.scores.metrics import HIGHER_IS_BETTER
 
@@ -62,18 +63,39 @@ def document(run: SavedRun) -> str:
         lstrip_blocks=True,
     )
     environment.filters["last_two"] = _last_two
-    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
-    return environment.get_template("page.html.j2").render(
+    pretraining = run.record.get("command") == PretrainSettings.command
+    scripts = ["wide.js"] if pretraining else ["wide.js", "page.js"]
+    script = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in scripts) + "markWide();\n"
+    content = _pretraining(run) if pretraining else _scores(run) | _predictions(run) | _data(run)
+    return environment.get_template("pretraining.html.j2" if pretraining else "page.html.j2").render(
         run=run,
         record=run.record,
         style=(_FOLDER / "page.css").read_text(encoding="utf-8"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        **_scores(run),
-        **_predictions(run),
-        **_data(run),
-        settings=_settings(run.record["settings"]),
+        settings=_settings(run.record["settings"], PretrainSettings if pretraining else Settings),
+        data_record=json.dumps(run.record["data"], indent=2, ensure_ascii=False),
+        **{"payload": None, **content},
     )
+
+
+def _pretraining(run: SavedRun) -> dict[str, Any]:
+    """The scores of pre-training beside guesses, how it went, and what it read."""
+    scores, baselines, epochs = run.metrics["validation"], run.metrics["baselines"], run.record["epochs"]
+    panels = {name: f"{name.replace('_', ' ').capitalize()} loss of each step" for name in charts.objectives(run)}
+    drawn = [charts.svg(charts.pretraining(run, name), title) for name, title in panels.items()]
+    losses = [epoch["metrics"].get("loss") or math.nan for epoch in epochs]
+    parts = {name: found for name, found in run.record["data"].items() if isinstance(found, Mapping)}
+    names = [name for name, value in next(iter(parts.values())).items() if isinstance(value, int)]
+    return {
+        "scores": scores,
+        "baselines": baselines,
+        "verdicts": pretraining_verdicts(baselines, scores, losses),
+        "curves": drawn + _curves(run, "scores", "rate"),
+        "epochs": epochs,
+        "parts": parts,
+        "counts": {name.replace("_", " "): [f"{part.get(name, 0):,}" for part in parts.values()] for name in names},
+    }
 
 
 def _scores(run: SavedRun) -> dict[str, Any]:
@@ -92,22 +114,23 @@ def _scores(run: SavedRun) -> dict[str, Any]:
         "compared": compared,
         "baselines": baselines,
         "verdicts": [] if value is None or compared is None else verdicts(baselines, compared, value, losses),
-        "curves": _curves(run),
+        "curves": _curves(run, "loss", "scores", "rate"),
         "own_loss": bool(weighted) or "double-softmax" in faults,
     }
 
 
-def _curves(run: SavedRun) -> list[str]:
-    """Charts of training; the scores of a single epoch are not a curve."""
+def _curves(run: SavedRun, *panels: str) -> list[str]:
+    """Charts of training, as far as there are points; the scores of a single epoch are not a curve."""
     epochs = run.record["epochs"]
-    drawn = {}
-    if run.steps:
-        drawn["loss"] = "Training loss of each step and validation loss"
-    if len(epochs) > 1 and any(map(HIGHER_IS_BETTER.get, epochs[0]["metrics"])):
-        drawn["scores"] = "Validation scores after each epoch"
-    if run.steps:
-        drawn["rate"] = "Learning rate of each step"
-    return [charts.svg(charts.curves(run, panel), title) for panel, title in drawn.items()]
+    drawn = {
+        "loss": ("Training loss of each step and validation loss", run.steps),
+        "scores": (
+            "Validation scores after each epoch",
+            len(epochs) > 1 and any(map(HIGHER_IS_BETTER.get, epochs[0]["metrics"])),
+        ),
+        "rate": ("Learning rate of each step", run.steps),
+    }
+    return [charts.svg(charts.curves(run, panel), drawn[panel][0]) for panel in panels if drawn[panel][1]]
 
 
 def _predictions(run: SavedRun) -> dict[str, Any]:
@@ -117,16 +140,21 @@ def _predictions(run: SavedRun) -> dict[str, Any]:
     found: dict[str, Any] = dict.fromkeys(("scatter", "matrix", "by_label", "bins", "suspects"))
     pairs, filters = [(row.label, row.prediction) for row in rows], labels
     if kind.numeric:
-        numbers = [(float(label), float(guess)) for label, guess in pairs]
-        found["scatter"] = charts.svg(charts.scatter(numbers), "Predictions by label")
+        numbers = error_analysis.numbers(rows)
+        found["scatter"] = [
+            charts.svg(charts.scatter(numbers), "Predictions by label"),
+            charts.svg(charts.histogram(numbers), "How often each label and prediction occurs"),
+        ]
     if kind.of_words:
         pairs, filters = error_analysis.tags_of(rows), []
     if (kind.one_class or kind.of_words) and len(labels) <= _MOST_CLASSES:
-        counts = error_analysis.confusion_counts(pairs, labels)  # (C, C)
-        found["matrix"] = dict(zip(labels, counts.tolist(), strict=True))
+        ordered = error_analysis.outside_last(labels)
+        counts = error_analysis.confusion_counts(pairs, ordered)  # (C, C)
+        found["matrix"] = dict(zip(ordered, counts.tolist(), strict=True))
     if kind.one_class:
-        suspects = error_analysis.suspects(rows, most=len(rows))
         found["by_label"] = error_analysis.by_label(rows)
+    if kind.calibrated:
+        suspects = error_analysis.suspects(rows, most=len(rows))
         found["suspects"] = _examples(suspects[:_SHOWN], kind)
         found["suspected"], found["sure"] = len(suspects), error_analysis.SURE
         found["easiest"] = _examples(error_analysis.easiest(rows), kind)
@@ -135,12 +163,16 @@ def _predictions(run: SavedRun) -> dict[str, Any]:
             found |= {"bins": [each for each in bins if each.count], "reliability": chart}
             found["calibration_error"] = expected_calibration_error(bins)
     counted = not (kind.numeric or kind.of_words)  # texts that are right or wrong
+    lengths = error_analysis.ranges_of_length(rows)
+    groups = {} if counted else error_analysis.grouped(run.rows, lengths)
+    scores = {name: {"examples": len(group), **kind.scores_of(labels, group)} for name, group in groups.items()}
     examples = _examples(rows, kind, filters)
     return found | {
         "one_class": kind.one_class,
         "confusions": error_analysis.confusions(pairs)[:8],
         "entities": _entities(run.entities) if run.entities else None,
         "by_length": error_analysis.by_length(rows) if counted else [],
+        "scores_by_length": scores,
         "examples": examples,
         "payload": {
             "kind": kind.problem_type,
@@ -166,22 +198,19 @@ def _data(run: SavedRun) -> dict[str, Any]:
     """The classes that occur in the splits, and the lengths of the training texts."""
     data, labels = run.record["data"], run.record.get("labels") or ()
     chart = None
-    if KINDS[run.record["problem_type"]].one_class and "lengths" in data["train"]:
-        by_class = known_lengths(run)
-        if len(by_class) <= _MOST_CLASSES:
-            chart = charts.svg(charts.lengths(by_class), "Lengths by class")
+    if (boxes := known_lengths(run)) and len(boxes) <= _MOST_CLASSES:
+        chart = charts.svg(charts.lengths(boxes), "Lengths of texts")
     return {
         "data": data,
         "classes": [name for name in labels if any(name in part["labels"] for part in data.values())],
         "lengths": {name: part["lengths"] for name, part in data.items() if "lengths" in part},
         "lengths_chart": chart,
-        "data_record": json.dumps(data, indent=2, ensure_ascii=False),
     }
 
 
-def _settings(chosen: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def _settings(chosen: Mapping[str, Any], kind: type[TrainingSettings]) -> dict[str, dict[str, str]]:
     """The settings of the run that differ from their defaults, and those that do not."""
-    defaults = {item.name: item.default for item in fields(Settings)}
+    defaults = {item.name: item.default for item in fields(kind)}
     found: dict[str, dict[str, str]] = {"changed": {}, "default": {}}
     for key, value in chosen.items():
         usual = defaults.get(key)
@@ -241,6 +270,6 @@ def _parts(row: Row) -> list[tuple[str, str]]:
     ]
 
 
-def _last_two(path: object) -> str:
-    """The end of a path, or a Hub id as it is: "emotion/train.txt"."""
-    return "/".join(str(path).replace("\\", "/").rstrip("/").split("/")[-2:])
+def _last_two(path: object) -> list[str]:
+    """The end of a path, or a Hub id as it is: "emotion", "train.txt"."""
+    return str(path).replace("\\", "/").rstrip("/").split("/")[-2:]

@@ -1,4 +1,3 @@
-"use strict";
 // Browsing the examples: 100 rows at a time of those that pass the filters. The filters are kept in
 // the address after "#", so that a view can be linked to. Texts are set as text, never as HTML.
 const data = JSON.parse(document.getElementById("examples-data").textContent);
