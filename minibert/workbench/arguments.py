@@ -92,7 +92,7 @@ def _option_with(item: Field[Any], value: Any) -> str:
     name = _name_of(item)
     if type_of(item) == "bool":
         return name if value else "" if item.type == "bool" else f"--no-{name.removeprefix('--')}"
-    words = [shlex.quote(_written(word)) for word in (value if is_list(item) else [value])]
+    words = [shlex.quote(_written(word)) for word in (value if isinstance(value, (list, tuple)) else [value])]
     if is_list(item) and item.metadata["rule"]:
         return " ".join(f"{name} {word}" for word in words)
     return " ".join([name, *words])
@@ -192,7 +192,15 @@ def _setting(place: Any, item: Field[Any], shown: Any, default: Any) -> None:
         how["action"] = "append"
     elif is_list(item):
         how["nargs"] = "+"
+        how["action"] = _OneOrSeveral if item.type == "str | Sequence[str]" else None
     place.add_argument(option, type=_number(item) if kind in ("int", "float") else None, **how)
+
+
+class _OneOrSeveral(argparse.Action):
+    """A value that stands alone is not a list of one."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        setattr(namespace, self.dest, values if len(values) > 1 else values[0])
 
 
 def _name_of(item: Field[Any]) -> str:
@@ -318,7 +326,9 @@ _COMMANDS = (
         "those that the run was trained on.",
         _MODEL,
         _argument("data", help="labelled text, with labels that the model knows"),
-        _settings(*(key for key in READING if key != "problem_type"), text=None, label=None, part=None),
+        _settings(
+            *(key for key in READING if key not in ("problem_type", "drop_bad_rows")), text=None, label=None, part=None
+        ),
         _option("--split NAME", f"{_SPLIT} (default: test)"),
         _option("--output FOLDER", "also write metrics.json, errors.csv and others there"),
         *_BATCHES,

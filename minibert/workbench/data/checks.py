@@ -20,10 +20,13 @@ import numpy as np
 
 from minibert.data import Rows
 from minibert.tokenizer import BertTokenizer
-from minibert.workbench.data.corpora import Corpus
+from minibert.workbench.data.corpora import Corpus, listed
+from minibert.workbench.data.label_rules import is_whole
 
 # Of findings, the worst first.
 KINDS = (
+    "bad_rows",
+    "many_labels",
     "one_class",
     "same_labels",
     "seen_in_training",
@@ -33,6 +36,7 @@ KINDS = (
     "shared_texts",
     "shared_contexts",
     "cut_texts",
+    "similar_labels",
     "rare_class",
     "imbalance",
     "duplicates",
@@ -40,6 +44,7 @@ KINDS = (
     "sorted_labels",
 )
 
+MANY_LABELS = 0.5  # different labels for each example: they are no classes
 FEW = 10  # smaller splits may lack a class, or repeat a text, by chance or on purpose
 SEEN_IS_A_FAULT = 0.5  # share of a split that was trained on: most of a score is then memory
 UNKNOWN_IS_A_FAULT = 0.5  # share of [UNK]: the vocabulary is of another language
@@ -176,8 +181,12 @@ def check(splits: Sequence[Split]) -> list[Finding]:
     for split in others:
         findings += list(_one_class(split, training)) or _missing_labels(split, training)
         findings += _shared_contexts(split, training)
+    findings += _many_labels(training)
     for split in splits:
         findings += _same_labels(split)
+        findings += _similar_labels(split)
+    for corpus in {split.corpus.source: split for split in reversed(splits)}.values():
+        findings += _bad_rows(corpus)
     for earlier, later in combinations(splits, 2):
         findings += _shared_texts(earlier, later, trained=earlier is training)
     return sorted(findings, key=lambda one: (one.severity != "fault", KINDS.index(one.kind)))
@@ -309,6 +318,46 @@ def _one_class(split: Split, training: Split) -> Iterator[Finding]:
         )
         numbers = {"examples": examples, "label": value, "labels_in_training": expected}
         yield split.finding("one_class", sentence, numbers, fault=True)
+
+
+def _many_labels(training: Split) -> Iterator[Finding]:
+    """The fault of a column that holds numbers, ids or texts, taken for classes."""
+    found, examples = sorted(_values(training.corpus)), len(training.corpus)
+    if training.corpus.problem_type != "single_label_classification" or examples < 2 * FEW:
+        return
+    if len(found) > MANY_LABELS * examples:
+        what, option = "ids or texts", ""
+        if all(map(is_whole, found)):
+            what, option = "ids or numbers", " --problem-type regression takes them as numbers."
+        sentence = (
+            f"the labels have {len(found):,} different values in {examples:,} examples ({_listed(found)}), so they "
+            f"look like {what}, not classes: name another column (--label).{option}"
+        )
+        yield training.finding("many_labels", sentence, {"labels": len(found), "examples": examples}, fault=True)
+
+
+def _similar_labels(split: Split) -> Iterator[Finding]:
+    """Classes whose names differ in case or white space alone, such as "Pos" and "pos"."""
+    alike: dict[str, dict[str, int]] = {}
+    for name, count in split.corpus.label_counts.items():
+        if count:
+            alike.setdefault(" ".join(name.casefold().split()), {})[name] = count
+    groups = [group for group in alike.values() if len(group) > 1]
+    if groups:
+        spelt = [" and ".join(f"{name!r} {count:,}" for name, count in group.items()) for group in groups]
+        sentence = (
+            f"labels that differ in case or white space alone are different classes ({_listed(spelt)}): if they are "
+            "the same, spell them alike."
+        )
+        yield split.finding("similar_labels", sentence, {"labels": groups})
+
+
+def _bad_rows(split: Split) -> Iterator[Finding]:
+    """Rows that were left out on request."""
+    dropped = split.corpus.dropped
+    if dropped:
+        sentence = f"rows that cannot be used are left out, {len(dropped):,} of them: {listed(dropped)}"
+        yield split.finding("bad_rows", sentence, {"rows": len(dropped), "first": list(dropped[:FEW])})
 
 
 def _same_labels(split: Split) -> Iterator[Finding]:

@@ -33,12 +33,14 @@ from minibert.io.files import sha256
 from minibert.workbench.data.examples import AnyExample, ChoiceExample, QuestionExample
 from minibert.workbench.data.labels import read_labels
 from minibert.workbench.data.readers import FORMATS, Options, require_effect
-from minibert.workbench.data.records import QUESTIONS, Columns, Record
+from minibert.workbench.data.records import QUESTIONS, Columns, Record, Row
 from minibert.workbench.data.sources import find, format_of, part_of
 from minibert.workbench.data.tag_schemes import TAG_SCHEMES, in_iob2
 
 _MOST_PARTS = 100
 _FILES_LISTED = 20  # above it a record holds one sum for all files
+_ROWS_LISTED = 10  # of those that cannot be used
+_ROWS_RECORDED = 1000
 
 PROBLEM_TYPES = (
     "single_label_classification",
@@ -62,6 +64,7 @@ class Corpus:
         files: the files that were read.
         parts: the guid of an example -> the part of the data that it belongs to, where the files have such a column.
         reason: why the labels are taken for what they are, for people.
+        dropped: what is wrong with each row that was left out.
     """
 
     examples: tuple[Example, ...] | tuple[TaggedExample, ...] | tuple[QuestionExample, ...] | tuple[ChoiceExample, ...]
@@ -70,6 +73,7 @@ class Corpus:
     files: tuple[Path, ...] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
+    dropped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -138,7 +142,10 @@ class Corpus:
         record stays readable: that of the sorted lines "name sum", with names relative to the
         folder that holds them all.
         """
-        return {"source": self.source, "examples": len(self), "labels": self.label_counts, "files": _sums(self.files)}
+        record = {"source": self.source, "examples": len(self), "labels": self.label_counts, "files": _sums(self.files)}
+        if self.dropped:
+            record |= {"dropped_rows": len(self.dropped), "dropped": list(self.dropped[:_ROWS_RECORDED])}
+        return record
 
 
 def read(
@@ -151,12 +158,14 @@ def read(
     encoding: str | None = None,
     text: str = "text",
     text_pair: str | None = None,
-    label: str | None = "label",
+    label: str | Sequence[str] | None = "label",
+    label_sep: str | None = None,
     choices: Sequence[str] | None = None,
     tag_scheme: str | None = None,
     part: str = "part",
     label_names: Sequence[str] | None = None,
     problem_type: str | None = None,
+    drop_bad_rows: bool = False,
     split: str | None = None,
     revision: str | None = None,
 ) -> Corpus:
@@ -178,7 +187,9 @@ def read(
             text that is a list of words (jsonl, parquet) has a list of tags for a label. With
             `choices` a second text is put before each of them, as SWAG has it. With
             `problem_type="question_answering"` the columns of a table are those of the Hub's SQuAD:
-            id, question, context, answers.
+            id, question, context, answers. Several columns for `label` are classes, and hold 0 or 1
+            each: whether the class applies.
+        label_sep: what separates several labels in one cell, such as ",".
         choices: the column that holds the list of texts to choose from, or several columns that
             hold one each; `label` is then the place of the right one, from 0, or its text.
         tag_scheme: "iob2": B-X begins an entity, I-X continues it, and an I-X that continues
@@ -192,7 +203,9 @@ def read(
             that are not numbers themselves, with a warning.
         problem_type: what the labels are, one of PROBLEM_TYPES. "regression" takes them as numbers
             even if all are whole (ratings from 1 to 5), the others as names of classes. By default
-            labels are for regression if they are numbers and not all of them whole.
+            all labels together tell; see label_rules.py.
+        drop_bad_rows: leave out rows that cannot be used, and keep what is wrong with them in
+            `dropped`.
         split: which part of a folder or Hub data set: "train", "test", or with a folder's name
             before it where there are several ("unsplit/train"). A source may name its part itself,
             after a colon: "owner/name:unsplit/train".
@@ -208,32 +221,74 @@ def read(
     for key, value in given.items():
         if value not in (None, *known[key]):
             raise ConfigError(f"{key} is {value!r}, but it must be one of {', '.join(known[key])}.", key=key)
-    named = Columns(text, text_pair, label, tuple(choices or ()), part=part)
+    one, classes = (label, ()) if label is None or isinstance(label, str) else (None, tuple(label))
+    if len(classes) == 1:
+        one, classes = classes[0], ()
+    named = Columns(text, text_pair, one, classes, tuple(choices or ()), part=part)
     options = Options(_columns(named, problem_type), sep, names, quoting, encoding)
     source, split = part_of(source, split)
     files, of_folder = find(source, split, revision)
-    records: list[Record] = []
+    rows: list[Row] = []
     for path in files:
         chosen = of_folder or format or format_of(path, is_table=bool(sep or names))
         _refuse_columns(FORMATS[chosen].nameless, named)
         require_effect(path, chosen, options, format if of_folder else None)
-        records += FORMATS[chosen].read(path, options)
-    if not records:
-        raise DataError(f"{source} holds no examples.", path=source)
+        rows += FORMATS[chosen].read(path, options)
+    records = [row for row in rows if isinstance(row, Record)]
+    _require_some(source, rows, records)
     _require_one_form(records)
     if tag_scheme is not None and not isinstance(records[0].text, tuple):
         raise ConfigError(
             f"Only tagged words have a tag_scheme, and {source} has none.", key="tag_scheme", hint="Leave it out."
         )
     records = in_iob2(records, tag_scheme, label_names)
-    labels = read_labels(records, label_names, problem_type)
-    for value in labels.values:
-        if isinstance(value, DataError):
-            raise value
-    examples: Any = tuple(map(_example, records, labels.values))
+    labels = read_labels(records, label_names, problem_type, label_sep)
+    made = map(_example, records, labels.values)
+    found = [row if isinstance(row, DataError) else next(made) for row in rows]
+    examples: Any = tuple(row for row in found if not isinstance(row, DataError))
+    bad = [row for row in found if isinstance(row, DataError)]
+    _require_some(source, found, examples)
+    if bad and not drop_bad_rows:
+        raise _cannot_be_used(source, bad, len(rows))
     parts = {record.where: record.part for record in records if record.part is not None}
     few = 1 < len(set(parts.values())) <= _MOST_PARTS
-    return Corpus(examples, labels.names, str(source), files, parts if few else {}, labels.reason)
+    dropped = tuple(map(_short, bad))
+    return Corpus(examples, labels.names, str(source), files, parts if few else {}, labels.reason, dropped)
+
+
+def _require_some(source: str | Path, rows: Sequence[Any], usable: Sequence[Any]) -> None:
+    """Raises DataError if there are no rows; of rows that are all bad the first says what is wrong."""
+    if not rows:
+        raise DataError(f"{source} holds no examples.", path=source)
+    if not usable:
+        raise rows[0]
+
+
+def _cannot_be_used(source: str | Path, bad: Sequence[DataError], rows: int) -> DataError:
+    """The error of rows that cannot be used: the first ones, and how many there are."""
+    first = bad[0]
+    hint = f"{first.hint or ''} minibert data and train leave out such rows with --drop-bad-rows.".lstrip()
+    if len(bad) == 1:
+        return DataError(_without_hint(first), path=first.path, key=first.key, hint=hint)
+    message = f"{len(bad):,} of {rows:,} rows of {source} cannot be used: {listed(list(map(_short, bad)))}"
+    return DataError(message, path=first.path, key=first.key, hint=hint)
+
+
+def listed(sentences: Sequence[str]) -> str:
+    """The first sentences in one, and how many there are more."""
+    parts = [sentence.rstrip(".") for sentence in sentences[:_ROWS_LISTED]]
+    more = len(sentences) - _ROWS_LISTED
+    return "; ".join([*parts, *([f"and {more:,} more"] if more > 0 else [])]) + "."
+
+
+def _short(problem: DataError) -> str:
+    """The sentence, without the folder of the file."""
+    where = Path(problem.path or (problem.key or "").rpartition(":")[0])
+    return _without_hint(problem).replace(str(where), where.name) if where.name else _without_hint(problem)
+
+
+def _without_hint(problem: DataError) -> str:
+    return str(problem).removesuffix(f" {problem.hint}")
 
 
 def _columns(named: Columns, problem_type: str | None) -> Columns:
@@ -267,7 +322,9 @@ def _require_one_form(records: Sequence[Record]) -> None:
             )
 
 
-def _example(record: Record, label: Any) -> AnyExample:
+def _example(record: Record, label: Any) -> AnyExample | DataError:
+    if isinstance(label, DataError):
+        return label
     text = record.text
     if isinstance(text, tuple):
         return TaggedExample(text, label, record.where)

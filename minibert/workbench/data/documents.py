@@ -19,7 +19,7 @@ from typing import Any
 from minibert.io.errors import DataError
 from minibert.workbench.data import installed
 from minibert.workbench.data.readers import FORMATS, Options
-from minibert.workbench.data.records import Columns, Record
+from minibert.workbench.data.records import Columns, Record, require_usable
 from minibert.workbench.data.sources import format_of, is_hidden, warn_of_skipped
 
 INSTALLED = installed.NAME
@@ -203,7 +203,7 @@ def _of_file(path: Path, column: str) -> list[Document]:
     chosen = FORMATS["folder" if name == "lines" else name]  # the whole file is one text
     if chosen.nameless and name != "lines":
         raise DataError(f"{path} holds {chosen.nameless.lower()}, not plain text.", path=path)
-    records = list(chosen.read(path, Options(Columns(column, label=None))))
+    records = list(require_usable(chosen.read(path, Options(Columns(column, label=None)))))
     if not records:
         raise DataError(f"{path} is empty.", path=path)
     return [_document(path, record) for record in records]

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from minibert.io.errors import DataError
 from minibert.workbench.data.lines import Place, empty_line, lines, opened, raw_lines
-from minibert.workbench.data.records import Columns, require_once
+from minibert.workbench.data.records import Columns, require_once, usable
 
 LONGEST_JSON = 256 * 2**20  # bytes, of a file that is one value; SQuAD 2.0 has 42 MB
 
@@ -31,11 +32,13 @@ def is_squad(path: Path) -> bool:
     return head.startswith(b"{") and _PARAGRAPHS.search(head) is not None
 
 
-def rows(path: Path, columns: Columns, encoding: str | None = None) -> Iterator[tuple[Place, Mapping[str, Any]]]:
-    """The rows of a table, each with its place."""
+def rows(
+    path: Path, columns: Columns, encoding: str | None = None
+) -> Iterator[tuple[Place, Mapping[str, Any] | DataError]]:
+    """The rows of a table, or what is wrong with one, each with its place."""
     for place, values in _values(path, columns, encoding):
-        if not isinstance(values, dict):
-            raise place.fault(f"is {type(values).__name__}, not a JSON object.")
+        if not isinstance(values, (dict, DataError)):
+            values = place.fault(f"is {type(values).__name__}, not a JSON object.")
         yield place, values
 
 
@@ -63,8 +66,9 @@ def _values(path: Path, columns: Columns, encoding: str | None) -> Iterator[tupl
             blank = blank or place  # at the end of a file they do no harm
             continue
         if blank is not None:
-            raise empty_line(blank)
-        yield place, _decoded(place, text, columns)
+            yield blank, empty_line(blank)
+            blank = None
+        yield place, usable(_decoded, place, text, columns)
 
 
 def _goes_on(line: str) -> bool:

@@ -61,16 +61,17 @@ def read_labels(
     names = names or first.names
     if isinstance(first.text, tuple):
         return _tags(records, names)
-    return _of_texts(records, _tidy(records, sep), names, problem_type)
+    return _of_texts(records, _tidy(records, names, sep), names, problem_type)
 
 
-def _tidy(records: Sequence[Record], sep: str | None) -> list[Any]:
+def _tidy(records: Sequence[Record], names: Sequence[str] | None, sep: str | None) -> list[Any]:
     """The labels without white space around names, which one warning counts, and split at `sep`."""
     labels = [record.label for record in records]
     if sep is not None:
-        if not all(isinstance(label, str) for label in labels) or not any(sep in label for label in labels):
+        texts = [label for label in labels if isinstance(label, str)]
+        if not texts or (names is None and not any(sep in label for label in texts)):
             raise ConfigError(f"label_sep is {sep!r}, which separates nothing in the labels.", key="label_sep")
-        labels = [label if label_rules.is_missing(label.strip()) else label.split(sep) for label in labels]
+        labels = [_split(label, sep) for label in labels]
     spaced: Counter[str] = Counter()
 
     def stripped(label: Any) -> Any:
@@ -88,6 +89,12 @@ def _tidy(records: Sequence[Record], sep: str | None) -> list[Any]:
             stacklevel=4,
         )
     return tidy
+
+
+def _split(label: Any, sep: str) -> Any:
+    if not isinstance(label, str) or label_rules.is_missing(label.strip()):
+        return label
+    return [name for name in label.split(sep) if name.strip()]
 
 
 def _of_texts(
@@ -111,6 +118,7 @@ def _of_texts(
     if names is None:
         found = range(reading.width) if reading.width else (name for value in read.values() for name in _several(value))
         names = _sorted(set(map(str, found)))
+        _warn_of_separator(records[0], names)
     several = reading.problem_type == "multi_label_classification"
     for row, places in _places(records, read, names).items():
         values[row] = tuple(float(place in places) for place in range(len(names))) if several else places[0]
@@ -182,6 +190,22 @@ def _warn_of_numbers(first: Record, names: Sequence[str]) -> None:
     warnings.warn(f"labels of {_file(first)} are numbers: read as {', '.join(read_as)}{rest}", stacklevel=6)
 
 
+def _warn_of_separator(first: Record, names: Sequence[str]) -> None:
+    """Says so where names look like several names in one, such as "joy,sadness" beside "joy"."""
+    for sep in ",;|":
+        joined = [[part.strip() for part in name.split(sep)] for name in names if sep in name]
+        parts = Counter(part for name in joined for part in name)
+        known = [part for part, count in parts.items() if part in names or count > 1]
+        if joined and 2 * len(known) >= len(parts):
+            label = next(name for name in names if sep in name)
+            warnings.warn(
+                f"labels of {_file(first)} such as {label!r:.50} are read as one class each; --label-sep {sep!r} takes "
+                "them as several labels",
+                stacklevel=6,
+            )
+            return
+
+
 def _tags(records: Sequence[Record], names: Sequence[str] | None) -> Labels:
     """Of tagged sentences, a tag for each word."""
     values = {}
@@ -206,11 +230,10 @@ def _sorted(names: Iterable[str]) -> list[str]:
 
 
 def _missing(record: Record) -> DataError:
-    hint, spelt = "Fill it in, or remove the line; from Python label=None reads texts alone.", record.label
-    if not isinstance(spelt, str) or not spelt.strip():
-        return DataError(f"{record.where} has no label.", key=record.where, hint=hint)
-    rename = f"If {spelt!r} is a class, give it another name."
-    return DataError(f"{record.where} has no label, only {spelt!r}.", key=record.where, hint=f"{hint} {rename}")
+    spelt = record.label.strip() if isinstance(record.label, str) else ""
+    only = f", only {spelt!r} (a class needs another name)" if spelt else ""
+    hint = "Fill it in, or remove the line; from Python label=None reads texts alone."
+    return DataError(f"{record.where} has no label{only}.", key=record.where, hint=hint)
 
 
 def _fault(record: Record, label: Any, what: str, hint: str | None = None) -> DataError:

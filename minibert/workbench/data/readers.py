@@ -29,7 +29,16 @@ from minibert.workbench.data.lines import (
     lines,
     raw_lines,
 )
-from minibert.workbench.data.records import Columns, Record, question, record, require_columns, require_once
+from minibert.workbench.data.records import (
+    Columns,
+    Record,
+    Row,
+    question,
+    record,
+    require_columns,
+    require_once,
+    usable,
+)
 
 _ROWS_AT_ONCE = 64  # of a parquet file, where a few bytes can stand for many long texts
 
@@ -67,15 +76,15 @@ def one_text(path: Path, options: Options) -> Iterator[Record]:
     yield Record(str(path), "".join(text for _, text in raw_lines(path, encoding=options.encoding)), label=label)
 
 
-def comma_separated(path: Path, options: Options) -> Iterator[Record]:
+def comma_separated(path: Path, options: Options) -> Iterator[Row]:
     return _separated(path, options, ",")
 
 
-def tab_separated(path: Path, options: Options) -> Iterator[Record]:
+def tab_separated(path: Path, options: Options) -> Iterator[Row]:
     return _separated(path, options, "\t")
 
 
-def _separated(path: Path, options: Options, usual: str) -> Iterator[Record]:
+def _separated(path: Path, options: Options, usual: str) -> Iterator[Row]:
     """Values with a separator between them; a header line, unless the names are given."""
     content = lines(path, options.encoding)
     first = next(content)
@@ -108,13 +117,13 @@ def _separated(path: Path, options: Options, usual: str) -> Iterator[Record]:
             blank = blank or place  # at the end of a file they do no harm
             continue
         if blank is not None:
-            raise empty_line(blank)
-        empty = False
-        if len(row) != len(names):
-            raise place.fault(
-                f"has {len(row)} columns, not {len(names)}.", hint=f"Is {sep!r} the separator, and does a text hold it?"
-            )
-        yield record(place, dict(zip(names, row, strict=True)), options.columns)
+            yield empty_line(blank)
+        empty, blank = False, None
+        if len(row) == len(names):
+            yield record(place, dict(zip(names, row, strict=True)), options.columns)
+        else:
+            hint = f"Is {sep!r} the separator, and does a text hold it?"
+            yield place.fault(f"has {len(row)} columns, not {len(names)}.", hint=hint)
     if empty:
         raise Place(path).fault("has a header line and no rows.")
 
@@ -208,13 +217,13 @@ def _quoted_rows(content: Iterable[tuple[Place, str]], first: Place, sep: str) -
         csv.field_size_limit(before)
 
 
-def json_table(path: Path, options: Options) -> Iterator[Record]:
+def json_table(path: Path, options: Options) -> Iterator[Row]:
     """Rows as JSON, an object on each line or in one of the forms in json_tables.py."""
     for place, values in json_tables.rows(path, options.columns, options.encoding):
-        yield record(place, values, options.columns)
+        yield values if isinstance(values, DataError) else record(place, values, options.columns)
 
 
-def conll(path: Path, options: Options) -> Iterator[Record]:
+def conll(path: Path, options: Options) -> Iterator[Row]:
     """Sentences: the first column is the word, the last one its tag; a blank line ends one.
 
     Tabs separate the columns, or spaces if the first word has no tab after it.
@@ -224,8 +233,11 @@ def conll(path: Path, options: Options) -> Iterator[Record]:
     rows: list[list[str]] = []
     first = Place(path)
     width = 0
+    wrong: DataError | None = None  # what is wrong with the sentence
 
-    def sentence() -> Record:
+    def sentence() -> Row:
+        if wrong is not None:
+            return wrong
         tags = tuple(row[-1].strip() for row in rows) if tagged else None
         return Record(first.guid, tuple(row[0] for row in rows), label=tags)
 
@@ -235,18 +247,18 @@ def conll(path: Path, options: Options) -> Iterator[Record]:
                 sep = "\t" if "\t" in content or not tagged else " "
             row = content.split(None if sep == " " else sep)
             width = width or len(row)
-            _check_word(place, row, sep, width, tagged)
+            wrong = wrong or _wrong_word(place, row, sep, width, tagged)
             first = first if rows else place
             rows.append(row)
         elif rows:
             yield sentence()
-            rows = []
+            rows, wrong = [], None
     if rows:
         yield sentence()
 
 
-def _check_word(place: Place, row: Sequence[str], sep: str, width: int, tagged: bool) -> None:
-    """A word, its tag, as many columns as the lines before."""
+def _wrong_word(place: Place, row: Sequence[str], sep: str, width: int, tagged: bool) -> DataError | None:
+    """What is wrong with a line: it has a word, its tag, as many columns as the lines before."""
     fault = None
     if not row[0].strip():
         fault = "a tag without a word"
@@ -254,11 +266,12 @@ def _check_word(place: Place, row: Sequence[str], sep: str, width: int, tagged: 
         fault = "a word without a tag"
     elif len(row) != width:
         fault = f"{len(row)} columns, not {width}"
-    if fault:
-        raise place.fault(f"has {fault}: {sep.join(row)!r:.50}.", hint=f"Is {sep!r} the separator?")
+    if fault is None:
+        return None
+    return place.fault(f"has {fault}: {sep.join(row)!r:.50}.", hint=f"Is {sep!r} the separator?")
 
 
-def squad(path: Path, options: Options) -> Iterator[Record]:
+def squad(path: Path, options: Options) -> Iterator[Row]:
     """Questions with their contexts and answers, in the JSON of SQuAD 1.1 and 2.0.
 
     Rajpurkar et al. 2016 and 2018: data > paragraphs (context) > qas (question, id, answers, and in
@@ -276,18 +289,21 @@ def squad(path: Path, options: Options) -> Iterator[Record]:
     for article, at in _items(whole, "data", file):
         for paragraph, under in _items(article, "paragraphs", at):
             for item, place in _items(paragraph, "qas", under):
-                found = question(place, {**item, "context": paragraph.get("context")})
-                impossible = item.get("is_impossible")
-                if isinstance(impossible, bool) and impossible == bool(found.label):
-                    raise place.fault(
-                        f"has is_impossible {impossible} and {len(found.label)} answers.", key="is_impossible"
-                    )
-                if found.where in seen:
-                    raise place.fault(f"has the id {found.where!r:.50}, which an earlier one has.", key="id")
-                seen.add(found.where)
+                found = usable(_of_squad, place, {**item, "context": paragraph.get("context")})
+                if isinstance(found, Record) and found.where in seen:
+                    found = place.fault(f"has the id {found.where!r:.50}, which an earlier one has.", key="id")
+                seen.add(found.where if isinstance(found, Record) else str(place))
                 yield found
     if not seen:
         raise file.fault("holds no questions.")
+
+
+def _of_squad(place: Place, item: Mapping[str, Any]) -> Record:
+    found = question(place, item)
+    impossible = item.get("is_impossible")
+    if isinstance(impossible, bool) and impossible == bool(found.label):
+        raise place.fault(f"has is_impossible {impossible} and {len(found.label)} answers.", key="is_impossible")
+    return found
 
 
 def _items(parent: Any, key: str, place: Place) -> Iterator[tuple[Mapping, Place]]:
@@ -303,7 +319,7 @@ def _items(parent: Any, key: str, place: Place) -> Iterator[tuple[Mapping, Place
         yield item, place.item(key, number)
 
 
-def parquet(path: Path, options: Options) -> Iterator[Record]:
+def parquet(path: Path, options: Options) -> Iterator[Row]:
     """The rows of a table, with the class names that data sets of the Hub have in its metadata."""
     columns = options.columns
     try:
@@ -334,7 +350,9 @@ def parquet(path: Path, options: Options) -> Iterator[Record]:
             check_unpacked(path, unpacked)
             for values in rows:
                 found = record(next(places), values, columns)
-                yield found._replace(label=_named(found.label, by_number), names=stored) if named else found
+                if named and isinstance(found, Record):
+                    found = found._replace(label=_named(found.label, by_number), names=stored)
+                yield found
     except (OSError, ValueError, pyarrow.lib.ArrowException) as problem:
         raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
     if found is None:
@@ -390,7 +408,7 @@ class Format(NamedTuple):
         takes: the `Options` that have an effect on how such files are read, beside the columns.
     """
 
-    read: Callable[[Path, Options], Iterable[Record]]
+    read: Callable[[Path, Options], Iterable[Row]]
     suffixes: tuple[str, ...] = ()
     nameless: str = ""
     takes: tuple[str, ...] = ()

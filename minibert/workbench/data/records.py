@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from minibert.io.errors import DataError
@@ -25,6 +25,7 @@ class Columns(NamedTuple):
     text: str = "text"
     text_pair: str | None = None
     label: str | None = "label"
+    classes: tuple[str, ...] = ()  # in place of a label, columns that say whether a class applies
     choices: tuple[str, ...] = ()  # one column with a list, or several with a text each
     question: str | None = None
     part: str = "part"  # read where it is there
@@ -32,7 +33,7 @@ class Columns(NamedTuple):
 
     @property
     def wanted(self) -> list[str]:
-        named = (self.text, self.text_pair, self.label, *self.choices, self.question)
+        named = (self.text, self.text_pair, self.label, *self.classes, *self.choices, self.question)
         return [column for column in named if column is not None]
 
 
@@ -72,12 +73,32 @@ class MissingColumnError(DataError):
         self.names = tuple(names)
 
 
-def record(place: Place, values: Mapping[str, Any], columns: Columns) -> Record:
+Row = Record | DataError  # what a reader makes of a row: a record, or what is wrong with it
+
+
+def usable(make: Callable[..., Record], *arguments: Any) -> Row:
+    """What a function makes of a row."""
+    try:
+        return make(*arguments)
+    except DataError as problem:
+        return problem.with_traceback(None)
+
+
+def require_usable(rows: Iterable[Row]) -> Iterator[Record]:
+    """The records of rows; raises what is wrong with the first one that cannot be used."""
+    for row in rows:
+        if isinstance(row, DataError):
+            raise row
+        yield row
+
+
+def record(place: Place, values: Mapping[str, Any], columns: Columns) -> Row:
     """The columns that are asked for, of one row."""
     part = values.get(columns.part)
     known = isinstance(part, (str, int)) and part != "" and columns.part not in columns.wanted
     row = values if columns.others else None
-    return _record(place, values, columns)._replace(part=str(part) if known else None, row=row)
+    found = usable(_record, place, values, columns)
+    return found._replace(part=str(part) if known else None, row=row) if isinstance(found, Record) else found
 
 
 def _record(place: Place, values: Mapping[str, Any], columns: Columns) -> Record:
@@ -87,7 +108,7 @@ def _record(place: Place, values: Mapping[str, Any], columns: Columns) -> Record
     for column in columns.wanted:
         _check_surrogates(place, column, values[column])
     text, label = values[columns.text], values[columns.label] if columns.label else None
-    if _are_texts(text) and (columns.label is None or isinstance(label, list)):
+    if _are_texts(text) and not columns.classes and (columns.label is None or isinstance(label, list)):
         return _tagged(place, text, label, columns)
     for column in filter(None, (columns.text, columns.text_pair)):
         if not isinstance(values[column], str):
@@ -97,7 +118,21 @@ def _record(place: Place, values: Mapping[str, Any], columns: Columns) -> Record
     if place.line == 1 and type(label) is int:
         _warn_of_choices(place, values, columns)
     pair = values[columns.text_pair] if columns.text_pair else None
+    if columns.classes:
+        applied = [name for name in columns.classes if _applies(place, name, values[name])]
+        return Record(place.guid, text, pair, applied, names=columns.classes)
     return Record(place.guid, text, pair, "" if columns.label and label is None else label)
+
+
+def _applies(place: Place, name: str, value: Any) -> bool:
+    """Whether a class applies, by the value in its column."""
+    spelt = str(value).strip().lower()
+    if spelt not in ("0", "0.0", "false", "1", "1.0", "true"):
+        raise place.fault(
+            f"has {value!r:.50} in the column {name!r}, which is neither 0 nor 1.",
+            hint="Several columns of labels hold 0 or 1 each, for a class that applies or does not.",
+        )
+    return spelt in ("1", "1.0", "true")
 
 
 def question(place: Place, values: Mapping[str, Any]) -> Record:

@@ -22,7 +22,7 @@ from minibert.io.errors import ConfigError, DataError
 from minibert.io.files import atomic_path, finite
 from minibert.io.tables import csv_line
 from minibert.workbench.data.readers import FORMATS, SUFFIXES, Options, require_effect
-from minibert.workbench.data.records import Columns, MissingColumnError, Record
+from minibert.workbench.data.records import Columns, MissingColumnError, Record, require_usable
 from minibert.workbench.data.sources import format_of
 
 ROWS_AT_ONCE = 50_000  # in memory together, sorted by length: enough for batches without padding
@@ -53,7 +53,7 @@ class Table:
 
     def parts(self) -> Iterator[list[Record]]:
         """All rows, so many at a time that they fit into memory."""
-        records = iter(FORMATS[self.format].read(self.path, self.options))
+        records = require_usable(FORMATS[self.format].read(self.path, self.options))
         while part := list(itertools.islice(records, ROWS_AT_ONCE)):
             yield part
 
@@ -83,13 +83,13 @@ def open_table(path: str | Path, columns: Columns, *, find: bool, format: str | 
     table = Table(path, chosen, Options(columns._replace(label=None, others=True), **reading))
     require_effect(path, chosen, table.options)
     try:
-        next(iter(FORMATS[chosen].read(path, table.options)), None)
+        next(require_usable(FORMATS[chosen].read(path, table.options)), None)
     except MissingColumnError as problem:
         name = _usual(problem.names) if find and problem.key == columns.text else None
         if name is None:
             raise
         table = replace(table, options=replace(table.options, columns=table.options.columns._replace(text=name)))
-        next(iter(FORMATS[chosen].read(path, table.options)), None)
+        next(require_usable(FORMATS[chosen].read(path, table.options)), None)
     return table
 
 

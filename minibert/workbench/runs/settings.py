@@ -163,7 +163,10 @@ class Settings(TrainingSettings):
     encoding: str | None = reading(None, "of the text, such as windows-1252 (default: utf-8)", metavar="NAME")
     text: str = reading("text", "column with the text")
     text_pair: str | None = reading(None, "column with the second text of a pair")
-    label: str = reading("label", "column with the label")
+    label: str | Sequence[str] = reading(
+        "label", "column with the label; several: classes, with 0 or 1 for each that applies"
+    )
+    label_sep: str | None = reading(None, "what separates several labels in one cell, such as ','", metavar="CHAR")
     choices: Sequence[str] | None = reading(
         None, "one column with a list, or several; the label is an index from 0, or the text"
     )
@@ -174,6 +177,7 @@ class Settings(TrainingSettings):
     problem_type: str | None = reading(
         None, "such as regression (default: as labels look; whole numbers are classes)", metavar="KIND"
     )
+    drop_bad_rows: bool = reading(False, "leave out rows that cannot be used, and say which")
 
     patience: int | None = training(None, "stop after N epochs without improvement", at_least(1))
     watch: str | None = training(None, "metric that chooses the epoch (default: the task's main one)", metavar="METRIC")
@@ -251,6 +255,8 @@ def broken_rule(item: Field[Any], value: Any) -> str | None:
     kind, rule = type_of(item), item.metadata["rule"]
     if value is None and str(item.type).endswith(" | None"):
         return None
+    if isinstance(value, str) and str(item.type).startswith("str | Sequence["):
+        value = [value]
     if is_list(item) and not isinstance(value, (list, tuple)):
         return "a list of strings"
     for one in value if is_list(item) else [value]:
@@ -263,12 +269,13 @@ def broken_rule(item: Field[Any], value: Any) -> str | None:
 
 
 def is_list(item: Field[Any]) -> bool:
-    return str(item.type).startswith("Sequence[")
+    """Whether it takes several values; of those, "str | Sequence[str]" takes one as well."""
+    return "Sequence[" in str(item.type)
 
 
 def type_of(item: Field[Any]) -> str:
     """The annotation of a field, or of each item of its list, without None."""
-    return str(item.type).removesuffix(" | None").removeprefix("Sequence[").removesuffix("]")
+    return str(item.type).removesuffix(" | None").rpartition("Sequence[")[2].removesuffix("]")
 
 
 def inputs_of(kind: type[TrainingSettings]) -> list[str]:

@@ -93,7 +93,8 @@ def inspect(
         max_length: the limit in WordPieces; by default that of the model.
 
     Raises:
-        DataError: the text cannot be read, or a split has labels that the first one does not have.
+        DataError: a file cannot be read (rows that cannot be used are a finding), or a split has
+            labels that the first one does not have.
         TokenizerError: the model has no usable vocabulary.
         ConfigError: there are no sources, or a limit without a model or above that of the model.
     """
@@ -101,7 +102,8 @@ def inspect(
         raise ConfigError(
             "There is nothing to inspect.",
             key="data",
-            hint="Name files, or splits: minibert data --train FILE --test FILE.",
+            hint="Name files, or splits: minibert data --train FILE --test FILE. An option with several values takes "
+            "all that follow, so put files before it.",
         )
     if max_length is not None and model is None:
         raise ConfigError(
@@ -111,7 +113,9 @@ def inspect(
         )
     if revision is not None and model is None:
         raise ConfigError("revision is that of a model, and none was named.", key="revision", hint="Leave it out.")
-    corpora = _read(sources, split, reading or {})
+    reading = dict(reading or {})
+    drop = bool(reading.pop("drop_bad_rows", False))
+    corpora = _read(sources, split, {**reading, "drop_bad_rows": True})
     if model is None:
         splits = [in_words(name, corpus) for name, corpus in corpora.items()]
     else:
@@ -124,7 +128,14 @@ def inspect(
                 for name, corpus in corpora.items()
                 for rows in [kind_for(corpus).rows(corpus, tokenizer, progress=progress)]
             ]
-    return Inspection(tuple(splits), tuple(check(splits)))
+    findings = [one if drop or one.kind != "bad_rows" else _not_dropped(one) for one in check(splits)]
+    return Inspection(tuple(splits), tuple(sorted(findings, key=lambda one: one.severity != "fault")))
+
+
+def _not_dropped(finding: Finding) -> Finding:
+    """Rows that `train` would refuse."""
+    sentence = finding.sentence.replace("are left out", "would be left out by --drop-bad-rows")
+    return replace(finding, severity="fault", sentence=sentence)
 
 
 def check_before_training(splits: Sequence[Split], allow_faults: bool, on_purpose: Sequence[str] = ()) -> list[Finding]:

@@ -24,7 +24,7 @@ from minibert.workbench.tasks.common import model_class, pick_device, require_cl
 from minibert.workbench.tasks.inference import ready_for_inference, run
 from minibert.workbench.tasks.probes import ProbedModel, is_probe
 
-_COLUMNS = ("text", "text_pair", "label", "choices", "part")
+_COLUMNS = ("text", "text_pair", "label", "label_sep", "choices", "part")
 
 Classifier = ModelWithHead | ProbedModel
 

@@ -79,7 +79,7 @@ def _read(settings: Settings, given: Mapping[str, Corpus], model: Any) -> tuple[
     if names is not None and len(names) < kind.fewest_classes:
         found = f"only the label {names[0]!r}" if names else "no label in any row"
         raise DataError(
-            f"{settings.train} has {found}: there is nothing to learn.", path=settings.train, key=settings.label
+            f"{settings.train} has {found}: there is nothing to learn.", path=settings.train, key=str(settings.label)
         )
     corpora = {"train": train}
     for name in ("validation", "test"):

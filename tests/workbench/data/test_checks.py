@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -275,6 +276,36 @@ def test_several_labels_that_are_the_same_for_every_text(applies):
     assert "same_labels" not in str(kinds(in_words("train", Corpus(tuple(rows), ("a", "b")))))
     few = in_words("train", Corpus(tuple(rows[:3]), ("a", "b")))
     assert "same_labels" not in str(kinds(few))
+
+
+def test_labels_that_are_almost_all_different_are_not_classes():
+    numbers = the_one("many_labels", split("train", [str(row) for row in range(20)] + ["3"] * 4))
+    assert numbers.severity == "fault" and numbers.numbers == {"labels": 20, "examples": 24}
+    assert "--problem-type regression" in numbers.sentence
+    texts = the_one("many_labels", split("train", [f"id-{row}" for row in range(20)]))
+    assert "--problem-type" not in texts.sentence and "--label" in texts.sentence
+    for labels in ([str(row) for row in range(19)], [str(row % 10) for row in range(20)]):
+        assert "many_labels" not in str(kinds(split("train", labels)))
+    regression = [row / 7 for row in range(30)]
+    assert "many_labels" not in str(kinds(with_texts("train", [f"text {row}" for row in range(30)], regression)))
+
+
+def test_classes_that_differ_in_case_or_white_space():
+    train = split("train", ["pos"] * 8 + ["Pos"] * 5 + ["very good"] * 6 + ["very  Good"] * 7 + ["neg"] * 9)
+    finding = the_one("similar_labels", train)
+    assert finding.severity == "warning"
+    assert finding.numbers == {"labels": [{"Pos": 5, "pos": 8}, {"very  Good": 7, "very good": 6}]}
+    assert "'pos' 8" in finding.sentence and "'Pos' 5" in finding.sentence
+    names = ("neg", "pos", "Pos")  # of a split in which one of them never occurs
+    assert "similar" not in str(kinds(split("train", ["pos", "neg"] * 9, names=names)))
+
+
+def test_rows_that_were_left_out_are_reported_once_for_each_file():
+    train = split("train", "ab" * 6)
+    dropped = replace(train.corpus, source="data.csv", dropped=("row 3 has no label.", "row 9 has no label."))
+    finding = the_one("bad_rows", in_words("train", dropped), in_words("validation", dropped))
+    assert (finding.split, finding.severity, finding.numbers["rows"]) == ("train", "warning", 2)
+    assert "2 of them" in finding.sentence and "row 9 has no label" in finding.sentence
 
 
 def test_quantiles_by_class():

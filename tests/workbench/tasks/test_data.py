@@ -219,7 +219,7 @@ def test_testing_on_the_training_data_is_a_fault_though_validation_is_taken_from
 
 
 def test_a_fault_can_be_allowed(command, tiny, moods, tmp_path):
-    train = ["train", "--model", tiny, "--train", moods / "train.csv", "--epochs", 1, "--quiet"]
+    train = ["train", "--model", tiny, "--train", moods / "train.csv", "--epochs", 1]
     train += ["--validation", write_one_class(tmp_path / "one.csv"), "--precision", "fp32"]
     train += ["--output", tmp_path / "run"]
     code, _, err = command(*train)

@@ -83,6 +83,57 @@ def test_whole_numbers_with_decimals_are_what_is_asked_for(command, tiny, tmp_pa
     assert command("evaluate", tmp_path / "run", whole)[0] == 0
 
 
+def test_bad_rows_are_listed_beside_everything_else(command, tiny, tmp_path):
+    labels = [None if row % 6 == 5 else "ab"[row % 2] for row in range(36)]
+    path = write_lines(tmp_path / "train.jsonl", labels)
+    code, out, err = command("data", path)
+    assert code == 2 and "fault: train.jsonl: rows" in out and "6 of them" in out and "--drop-bad-rows" in out
+    assert "train.jsonl:6 has no label" in out and "Some of train.jsonl" in out
+    code, _, err = command("train", "--model", tiny, "--train", path, "--output", tmp_path / "run")
+    assert code == 2 and "6 of 36 rows" in err and not (tmp_path / "run").exists()
+    code, out, _ = command("data", path, "--drop-bad-rows", "--json")
+    [finding] = [one for one in json.loads(out)["findings"] if one["kind"] == "bad_rows"]
+    assert code == 0 and finding["severity"] == "warning" and finding["numbers"]["rows"] == 6
+    with pytest.warns(UserWarning, match="train: rows .* 6 of them"):
+        record, _ = train(command, tiny, path, "--drop-bad-rows")
+    assert record["data"]["train"]["dropped_rows"] == 6
+    assert record["data"]["train"]["dropped"][0].startswith("train.jsonl:6 has no label")
+    assert record["data"]["train"]["examples"] + record["data"]["validation"]["examples"] == 30
+    code, _, err = command("evaluate", tmp_path / "run", path)
+    assert code == 2 and "6 of 36 rows" in err
+
+
+def test_several_labels_in_a_table(command, tiny, tmp_path):
+    rows = [(f"{WORDS[row % 3]} {'so ' * row}", ["joy,fear", "joy", "fear"][row % 3]) for row in range(24)]
+    path = write_table(tmp_path / "train.csv", ["text", "moods"], rows)
+    record, _ = train(command, tiny, path, "--label", "moods", "--label-sep", ",")
+    assert record["problem_type"] == MULTI and record["labels"] == ["fear", "joy"]
+    assert record["settings"]["label"] == "moods"
+    code, out, _ = command("evaluate", tmp_path / "run", path, "--json")
+    assert code == 0 and json.loads(out)["examples"] == 24
+
+
+def test_a_column_for_each_class(command, tiny, tmp_path):
+    rows = [(f"{WORDS[row % 3]} {'so ' * row}", int(row % 3 == 0), int(row % 2)) for row in range(24)]
+    path = write_table(tmp_path / "train.csv", ["text", "joy", "fear"], rows)
+    code, out, _ = command("data", path, "--label", "joy", "fear", "--json")
+    assert code == 0 and json.loads(out)["splits"]["train.csv"]["labels"] == {"joy": 8, "fear": 12}
+    record, _ = train(command, tiny, path, "--label", "joy", "fear")
+    assert record["problem_type"] == MULTI and record["labels"] == ["joy", "fear"]
+    code, out, _ = command("evaluate", tmp_path / "run", path, "--json")  # by the columns of the run
+    assert code == 0 and json.loads(out)["examples"] == 24
+    code, _, err = command("data", "--label", "joy", "fear", path)
+    assert code == 2 and "before" in err
+
+
+def test_ids_are_not_classes(command, tiny, tmp_path):
+    path = write_lines(tmp_path / "train.jsonl", [f"id-{row}" for row in range(40)])
+    code, out, _ = command("data", path)
+    assert code == 2 and "--label" in out
+    code, _, err = command("train", "--model", tiny, "--train", path, "--output", tmp_path / "run")
+    assert code == 2 and "--label" in err and not (tmp_path / "run").exists()
+
+
 # Objects
 
 
