@@ -12,7 +12,10 @@ from minibert.workbench.arguments import _parser, parse
 from minibert.workbench.cli import _COMMANDS, main
 
 OUTPUT = "--debug --quiet"
-READING = "--format --sep --names --quoting --no-quoting --encoding --text --text-pair --label --choices --tag-scheme"
+READING = (
+    "--format --sep --names --quoting --no-quoting --encoding --text --text-pair --label --label-sep "
+    "--choices --tag-scheme"
+)
 MACHINE = "--revision --device --precision"
 TEXTS = "texts --file --format --sep --names --quoting --no-quoting --encoding --text"
 TRAINING = (
@@ -23,9 +26,9 @@ TRAINING = (
 )
 # Every command with its options and arguments. A change here is one that users notice.
 OPTIONS = {
-    "data": f"files --train --validation --test --split {READING} --problem-type --model "
+    "data": f"files --train --validation --test --split {READING} --problem-type --drop-bad-rows --model "
     "--revision --max-length --json",
-    "train": f"{TRAINING} {READING} --part --problem-type --train --test --test-fraction --train-subset "
+    "train": f"{TRAINING} {READING} --part --problem-type --drop-bad-rows --train --test --test-fraction --train-subset "
     "--test-subset --overlap --allow-data-faults --patience --watch --freeze --freeze-layers "
     "--layer-decay --class-weights --balanced --data-seed --seeds --fault --probe --layer "
     "--pooling",
