@@ -28,8 +28,8 @@ TRAINING = (
 OPTIONS = {
     "data": f"files --train --validation --test --split {READING} --problem-type --drop-bad-rows --model "
     "--revision --max-length --json",
-    "train": f"{TRAINING} {READING} --part --problem-type --drop-bad-rows --train --test --test-fraction --train-subset "
-    "--test-subset --overlap --allow-data-faults --patience --watch --freeze --freeze-layers "
+    "train": f"{TRAINING} {READING} --part --problem-type --drop-bad-rows --train --test --test-fraction "
+    "--train-subset --test-subset --overlap --allow-data-faults --patience --watch --freeze --freeze-layers "
     "--layer-decay --class-weights --balanced --data-seed --seeds --fault --probe --layer "
     "--pooling",
     "pretrain": f"{TRAINING} --corpus --column --vocabulary --vocabulary-size --cased --layers "
