@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -68,6 +68,7 @@ _CLASSES = (
     *("PreTrainedTokenizer", "TokenizersBackend", "PythonBackend"),
 )
 
+_FURTHER = ("extra_special_tokens", "additional_special_tokens")  # lists of special tokens, today's name first
 _FLAGS_OF_TOKENS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
@@ -75,11 +76,11 @@ def read_folder(folder: Path) -> dict[str, Any]:
     """The arguments of `BertTokenizer` that the files of a folder amount to.
 
     The vocabulary comes from `tokenizer.json`, else from `vocab.txt`; further tokens from
-    `tokenizer.json`, `tokenizer_config.json` and `added_tokens.json`; lower-casing, accents and
-    Chinese characters from `tokenizer_config.json`, as in transformers 5, else from
-    `tokenizer.json`, else from the original code's defaults. Stored padding and truncation are
-    ignored: they belong to one use of the model. `config.json` says how many positions, segments
-    and pieces the model has.
+    `tokenizer.json` and `tokenizer_config.json`, and where that does not number them, from
+    `special_tokens_map.json` and `added_tokens.json`; lower-casing, accents and Chinese characters
+    from `tokenizer_config.json`, as in transformers 5, else from `tokenizer.json`, else from the
+    original code's defaults. Stored padding and truncation are ignored: they belong to one use of
+    the model. `config.json` says how many positions, segments and pieces the model has.
 
     Raises:
         TokenizerError: there is no vocabulary, or that of another kind of tokenizer; a piece or an
@@ -103,14 +104,14 @@ def read_folder(folder: Path) -> dict[str, Any]:
             hint="Copy the tokenizer files of the model into its folder.",
         )
     check_vocabulary(path, vocabulary)
-    added_tokens = _added_tokens(content, settings, older, vocabulary)
+    added_tokens = _added_tokens(content, settings, names, older, vocabulary)
     every_id = vocabulary | {token["content"]: token["id"] for token in added_tokens}
     if path != vocab_txt:
         _check_post_processor(content, vocabulary)
         if vocab_txt.exists():
             _compare(path, vocabulary, every_id, vocab_txt)
     for file in (settings, names):
-        _check_names(file, every_id)
+        _check_names(file)
     _check_table(path, every_id, config)
     segments = config.number("type_vocab_size", 2)
     return {
@@ -118,7 +119,7 @@ def read_folder(folder: Path) -> dict[str, Any]:
         "vocabulary": vocabulary,
         "added_tokens": added_tokens,
         "max_length": _max_length(settings, config),
-        "token_types": config.values.get("model_type") != "distilbert" and segments > 1,
+        "token_types": not _is_distilbert(config.values) and segments > 1,
         **_read_flags(settings, content.inside("normalizer")),
     }
 
@@ -346,58 +347,97 @@ def _compare(path: Path, vocabulary: Mapping[str, int], every_id: Mapping[str, i
 
 
 def _added_tokens(
-    content: _Fields, settings: _Fields, older: _Fields, vocabulary: Mapping[str, int]
+    content: _Fields, settings: _Fields, names: _Fields, older: _Fields, vocabulary: Mapping[str, int]
 ) -> list[dict[str, Any]]:
-    """Each token once, by id, without BERT's own special tokens; repetitions must agree."""
+    """Each token once, by id, without BERT's own special tokens; the ids of repetitions must agree.
+
+    Which are special is decided as in transformers. A special token without an id gets the next one.
+    """
     ids = {token: vocabulary[token] for token in SPECIAL_TOKENS}
     tokens: dict[str, dict[str, Any]] = {}
-    for file, token in _listed_tokens(content, settings, older):
-        if not (
-            isinstance(token, dict)
-            and _is_text(token.get("content"))
-            and _is_count(token.get("id"))
-            and set(token) <= {"content", "id", "__type", *_FLAGS_OF_TOKENS}
-            and all(isinstance(token.get(flag, False), bool) for flag in _FLAGS_OF_TOKENS)
-        ):
-            file.refuse("the added token", token, "an object with content, id and flags")
+    special = list(_special_tokens(settings, names))
+    # What the oldest of these files lists has no flags, and transformers does not look here for them.
+    late = (names, "additional_special_tokens")
+    known = {_content(token) for file, key, token in special if (file, key) != late}
+    for file, token in _listed_tokens(content, settings, older, known):
+        _check_token(file, token)
         piece, number = token["content"], token["id"]
         if ids.setdefault(piece, number) != number:
             fault = f"the id {number}, but its id is {ids[piece]}"
             _refuse(file.path, f" gives the added token {piece!r:.50} {fault}", piece)
-        if piece not in SPECIAL_TOKENS:
-            tokens.setdefault(piece, {key: token[key] for key in token if key != "__type"})
-    return sorted(tokens.values(), key=lambda token: token["id"])
+        tokens.setdefault(piece, token)
+    for file, key, token in special:
+        flags = {"normalized": False, **(token if isinstance(token, dict) else {"content": token}), "special": True}
+        piece = flags["content"]
+        if piece not in tokens:
+            following = max(len(vocabulary), 1 + max(ids.values()))
+            tokens[piece] = {**flags, "id": ids.setdefault(piece, vocabulary.get(piece, following))}
+            _check_token(file, tokens[piece])
+        elif key not in _FURTHER:
+            tokens[piece] = {"normalized": False, **tokens[piece], "special": True}
+    kept = sorted((tokens[piece] for piece in tokens if piece not in SPECIAL_TOKENS), key=lambda token: token["id"])
+    return [{key: value for key, value in token.items() if key != "__type"} for token in kept]
 
 
-def _listed_tokens(content: _Fields, settings: _Fields, older: _Fields) -> Iterator[tuple[_Fields, Any]]:
-    """Tokens from the three places that list them, in the form of `tokenizer.json`."""
+def _check_token(file: _Fields, token: Any) -> None:
+    if not (
+        isinstance(token, dict)
+        and _is_text(token.get("content"))
+        and _is_count(token.get("id"))
+        and set(token) <= {"content", "id", "__type", *_FLAGS_OF_TOKENS}
+        and all(isinstance(token.get(flag, False), bool) for flag in _FLAGS_OF_TOKENS)
+    ):
+        file.refuse("the added token", token, "an object with content, id and flags")
+
+
+def _listed_tokens(
+    content: _Fields, settings: _Fields, older: _Fields, special: Collection[str]
+) -> Iterator[tuple[_Fields, Any]]:
+    """Tokens from the three places that list them with ids, in the form of `tokenizer.json`."""
     stored = content.values.get("added_tokens", [])
     if not isinstance(stored, list):
         content.refuse("added_tokens", stored, "a list")
     for token in stored:
         yield content, token
-    for number, token in settings.inside("added_tokens_decoder").values.items():
+    numbered = settings.inside("added_tokens_decoder").values
+    for number, token in numbered.items():
         # A key that is not a number is refused as an id.
         known = int(number) if number.isdecimal() and len(number) < 12 else number
         yield settings, {**token, "id": known} if isinstance(token, dict) else token
     for piece, number in older.values.items():
-        yield older, {"content": piece, "id": number}
+        if "added_tokens_decoder" not in settings.values or piece in map(_content, numbered.values()):
+            yield older, {"content": piece, "id": number, "special": piece in special}
 
 
-def _check_names(file: _Fields, every_id: Mapping[str, int]) -> None:
-    """The special tokens that a file names are BERT's, and its further ones have an id."""
+def _special_tokens(settings: _Fields, names: _Fields) -> Iterator[tuple[_Fields, str, Any]]:
+    """Tokens that a file calls special, with the key that says so, in the order in which transformers adds them.
+
+    `names`, the older file, counts only where `settings` do not number the added tokens.
+    """
+    files = (settings,) if "added_tokens_decoder" in settings.values else (settings, names)
+    for file in files:  # those with a role of their own, such as entity_token
+        further = file.values.get("extra_special_tokens")
+        for role, token in {**file.values, **(further if isinstance(further, dict) else {})}.items():
+            if role.endswith("_token") and role not in _ROLES and _is_text(_content(token)):
+                yield file, role, token
+    found = False
+    for file, key in ((file, key) for file in files for key in _FURTHER):
+        listed = file.values.get(key) or []
+        if not isinstance(listed, (list, dict)):
+            file.refuse(key, listed, "a list")
+        for token in listed if isinstance(listed, list) and not found else ():
+            if not _is_text(_content(token)):
+                file.refuse(key, token, "a list of tokens")
+            yield file, key, token
+        found = found or (isinstance(listed, list) and bool(listed))
+
+
+def _check_names(file: _Fields) -> None:
+    """The special tokens that a file gives a role in BERT are BERT's."""
     for key, token in _ROLES.items():
         name = _content(file.values.get(key))
         if name not in (None, token):
             file.refuse(key, name, f"{token} as in BERT")
-    for key in ("additional_special_tokens", "extra_special_tokens"):
-        further = file.values.get(key) or []
-        if not isinstance(further, (list, dict)):
-            file.refuse(key, further, "a list")
-        for value in further.values() if isinstance(further, dict) else further:
-            name = _content(value)
-            if not isinstance(name, str) or name not in every_id:
-                file.refuse(key, name, "a token with an id in the vocabulary or the added tokens")
 
 
 def _content(token: Any) -> Any:
@@ -426,7 +466,8 @@ def _check_table(path: Path, every_id: Mapping[str, int], config: _Fields) -> No
     last = max(every_id, key=every_id.__getitem__)
     if every_id[last] >= table:
         pieces = f"{every_id[last] + 1} pieces (the last is {last!r:.50})"
-        fault = f"but the model has embeddings for {table} ({config.path}, vocab_size)"
+        stated = "vocab_size" if "vocab_size" in config.values else "which has no vocab_size: the default"
+        fault = f"but the model has embeddings for {table} ({config.path}, {stated})"
         hint = "The vocabulary belongs to another model."
         _refuse(path, f" has {pieces}, {fault}", "vocab_size", hint)
 
@@ -444,6 +485,12 @@ def _read_flags(settings: _Fields, stored: _Fields) -> dict[str, Any]:
                 stacklevel=4,
             )
     return result
+
+
+def _is_distilbert(values: Mapping[str, Any]) -> bool:
+    """Whether a config is DistilBERT's, which has no segments; a file without model_type shows it by another key."""
+    kind = values.get("model_type") or values.get("architectures") or ("distilbert" if "n_layers" in values else "")
+    return "distilbert" in str(kind).lower()
 
 
 def _max_length(settings: _Fields, config: _Fields) -> int:

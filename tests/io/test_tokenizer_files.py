@@ -42,6 +42,7 @@ def test_added_tokens_of_the_older_files(folder):
         added_tokens_decoder={
             "0": {"content": "[PAD]", "special": True, "__type": "AddedToken"},
             "8": {"content": "<one>", "lstrip": True},
+            "9": {"content": "Two"},
             "10": {"content": "three", "single_word": True},
         },
         additional_special_tokens=["<one>", {"content": "Two"}],
@@ -66,6 +67,57 @@ def test_older_added_tokens_equal_transformers(folder):
     assert ours(text)["input_ids"][0].tolist() == theirs(text)["input_ids"]
 
 
+LISTED = {"additional_special_tokens": ["[E1]"]}
+NUMBERED = {"8": {"content": "[E1]", "special": True, "normalized": False}, "9": {"content": "<two>"}}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"added_tokens": {"[E1]": 8}, "tokenizer_config": LISTED},
+        {"added_tokens": {"<two>": 8, "[E1]": 9}, "special_tokens_map": LISTED},
+        {"tokenizer_config": LISTED},  # without an id it gets the next one
+        {"tokenizer_config": {"extra_special_tokens": ["[E1]", "<two>"], **LISTED}},
+        {"tokenizer_config": {"extra_special_tokens": {"entity_token": "[E1]"}}},
+        {"tokenizer_config": {"entity_token": "[E1]", "add_bos_token": True, "bos_token": None}},
+        {"special_tokens_map": {"entity_token": {"content": "[E1]", "lstrip": True, "normalized": False}}},
+        {"tokenizer_config": {"added_tokens_decoder": NUMBERED}},
+        {"tokenizer_config": {"added_tokens_decoder": NUMBERED, "additional_special_tokens": ["<two>"]}},
+        {"tokenizer_config": {"added_tokens_decoder": NUMBERED}, "added_tokens": {"<three>": 10}},  # an older file
+        {"tokenizer_config": {"added_tokens_decoder": NUMBERED}, "special_tokens_map": {"x_token": "<two>"}},
+        {"tokenizer_config": {"additional_special_tokens": ["b", "[MASK]"]}},  # a piece of the vocabulary
+        {"tokenizer_config": LISTED, "special_tokens_map": {"additional_special_tokens": ["<two>"]}},
+        {"tokenizer_config": {"do_lower_case": False, **LISTED}, "added_tokens": {"[E1]": 8}},
+        {"tokenizer_config": {"split_special_tokens": True, **LISTED}, "added_tokens": {"[E1]": 8}},
+    ],
+)
+@pytest.mark.parametrize("saved", ["by hand", "by transformers", "without tokenizer.json"])
+def test_special_tokens_are_those_of_transformers(folder, tmp_path_factory, files, saved):
+    for name, content in files.items():
+        set_json(folder / f"{name}.json", **content)
+    if saved != "by hand":
+        again = tmp_path_factory.mktemp("saved")
+        transformers.BertTokenizer.from_pretrained(folder).save_pretrained(again)
+        for name in ("vocab.txt", "config.json"):
+            shutil.copy(folder / name, again)
+        if saved == "without tokenizer.json":
+            (again / "tokenizer.json").unlink()
+        folder = again
+    theirs = transformers.BertTokenizer.from_pretrained(folder)
+    ours = BertTokenizer.from_pretrained(folder)
+    assert ours.vocab_size == len(theirs)
+    for text in ("a [E1] b", "a [e1] b", "a[E1]b", "[E1][E1]", "a <two> b <TWO> <three>", "b a bb"):
+        for split in (None, True, False):
+            options = {} if split is None else {"split_special_tokens": split}
+            expected = theirs(text, return_offsets_mapping=True, **options)
+            [row] = ours.encode(text, **options)
+            assert row.input_ids == expected["input_ids"], (text, split)
+            assert row.offsets == expected["offset_mapping"], (text, split)
+        ids = theirs(text, split_special_tokens=False)["input_ids"]
+        for skip in (True, False):
+            assert ours.decode(ids, skip_special_tokens=skip) == theirs.decode(ids, skip_special_tokens=skip)
+
+
 def test_a_token_with_two_ids(folder):
     set_json(folder / "added_tokens.json", **{"<one>": 8})
     set_json(folder / "tokenizer_config.json", added_tokens_decoder={"9": {"content": "<one>"}})
@@ -85,6 +137,22 @@ def test_both_numbers_are_in_the_message(folder):
     with refused(TokenizerError, "vocab_size") as error:
         BertTokenizer.from_pretrained(folder)
     assert "9" in str(error.value) and "<one>" in str(error.value)
+
+
+def test_a_default_number_of_embeddings_is_called_one(folder):
+    set_json(folder / "added_tokens.json", **{"<one>": 40_000})
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    with refused(TokenizerError, "vocab_size") as error:
+        BertTokenizer.from_pretrained(folder)
+    assert "30522" in str(error.value) and "default" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "config", [{"model_type": "distilbert"}, {"architectures": ["DistilBertModel"]}, {"n_layers": 1}]
+)
+def test_a_distilbert_takes_no_token_types(folder, config):
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "token_type_ids" not in BertTokenizer.from_pretrained(folder).model_inputs
 
 
 def test_two_files_that_disagree(folder):

@@ -202,9 +202,10 @@ ADDED_TOKENS = cases(
     ),
     ("settings, a token that is text", settings(added_tokens_decoder={"21": "<new>"}), refused(SETTINGS, TOKEN)),
     ("settings, a list", settings(added_tokens_decoder=["<new>"]), refused(SETTINGS, "added_tokens_decoder")),
+    ("further tokens without an id, beyond the table", settings(additional_special_tokens=["<new>"]), NEW),
     (
-        "further tokens without an id",
-        settings(additional_special_tokens=["<new>"]),
+        "further tokens that are numbers",
+        settings(additional_special_tokens=[7]),
         refused(SETTINGS, "additional_special_tokens"),
     ),
 )
