@@ -129,7 +129,7 @@ VALUES = [
     value("id2label", {"0": "a", "2": "b"}),
     value("id2label", {"0": "a", "00": "b"}),
     value("id2label", {"0": "a", "9" * 5000: "b"}),
-    value("id2label", {"0": ["a"]}, "label2id"),
+    value("id2label", {"0": ["a"]}),
     value("id2label", ["a", "b", "c"]),
     value("label2id", {"cold": 2, "mild": 1, "hot": 0}),
     value("label2id", "cold"),
@@ -163,7 +163,7 @@ MEANINGS = [
     value("model_type", "roberta"),
     value("model_type", "../bert"),
     value("model_type", ["bert"]),
-    value("model_type", None),
+    Case("no model_type", set_json(CONFIG, {"model_type": None}), warned(CONFIG, "model_type")),
     Case(
         "a setting of DistilBERT under both its names", edit_json(CONFIG, distilbert_twice), refused(CONFIG, "n_layers")
     ),
