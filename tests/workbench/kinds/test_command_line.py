@@ -79,7 +79,7 @@ FILES = {
     "offset.json": squad(start=9),
     "outside.json": squad(start=900),
     "negative.json": squad(start=-4),
-    "table.json": '[{"text": "a", "label": "b"}]',
+    "table.json": '{"data": [{"paragraphs": [3]}]}',
     "tags.conll": "so\tO\nanna\tI-per\n",
     "other.conll": "so\tB-loc\nanna\tI-per\n",
     "none.jsonl": '{"text": "so", "choices": [], "label": 0}\n',

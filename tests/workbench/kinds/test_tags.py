@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from minibert.data import Dataset, TaggedExample
 from minibert.io.errors import DataError
 from minibert.workbench import cli
 from minibert.workbench.data.corpora import Corpus
+from minibert.workbench.data.records import Columns
 from minibert.workbench.kinds.entities import matched
 from minibert.workbench.kinds.evaluation import Measured
 from minibert.workbench.kinds.kind import Asked
@@ -334,7 +336,7 @@ def test_colours_are_used_on_a_terminal_unless_NO_COLOR_is_set(
     if no_color is not None:
         monkeypatch.setenv("NO_COLOR", no_color)
     tagged = TaggedText("anna", [TaggedWord("anna", 0, 4, "B-per", 0.9)], [FoundEntity("anna", 0, 4, "per", 0.9)])
-    predictor = lambda *_, **__: [tagged]  # noqa: E731
+    predictor = SimpleNamespace(columns=Columns, of_records=lambda *_, **__: [tagged])
     monkeypatch.setattr(Predictor, "from_pretrained", lambda *_, **__: predictor)
     assert cli.main(["predict", "RUN", "anna", *arguments]) == 0
     assert "anna" in screen.text
