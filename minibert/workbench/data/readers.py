@@ -149,10 +149,9 @@ def _is_quoted(path: Path, sep: str, options: Options, by_default: bool) -> bool
 
     A program opens and closes cells with them, and doubles those inside. One '"' elsewhere, as in
     GLUE's tables, and all are plain characters. Programs quote all texts, or the cells that have to
-    be: without their quotes rows would have more columns or fewer. (Where they would not, a cell of
-    several lines is two texts, of which one begins and the other ends with a quote.) If only some
-    cells stand in quotes, and none had to, either reading may be right: a warning says which one is
-    taken.
+    be: without their quotes rows would have more columns or fewer. If only some cells stand in
+    quotes, and none had to, either reading may be right: a warning says which one is taken. (What
+    seems a cell of several lines is then two texts: one opens a quote and the other closes one.)
     """
     cell = rf'"[^"]*+(?:""[^"]*+)*+"|[^"{re.escape(sep)}]*+'
     whole_row = re.compile(rf"(?:{cell})(?:{re.escape(sep)}(?:{cell}))*+")
@@ -182,17 +181,16 @@ def _is_quoted(path: Path, sep: str, options: Options, by_default: bool) -> bool
         parts, opened = [], 0
     if parts or not quoted:
         return False
-    needed = len(widths) > 1
-    if needed or not several_lines and (doubled or quoted >= rows - 1):  # the header may have no quotes
+    all_rows = quoted == rows or (quoted == rows - 1 and not several_lines)  # the header may have no quotes
+    if len(widths) > 1 or all_rows or (doubled and not several_lines):
         return True
-    if several_lines and widths != {1}:
-        return False
+    removed = by_default and not several_lines
     warnings.warn(
-        f"{path} has cells in double quotes, which are {'not ' if by_default else ''}part of the text as it is read; "
-        f"{'--no-quoting keeps' if by_default else '--quoting removes'} them",
+        f"{path} has cells in double quotes, which are {'not ' if removed else ''}part of the text as it is read; "
+        f"{'--no-quoting keeps' if removed else '--quoting removes'} them",
         stacklevel=2,
     )
-    return by_default
+    return removed
 
 
 _QUOTED = re.compile(r'"([^"]*+(?:""[^"]*+)*+)"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -9,6 +10,8 @@ import warnings
 import zipfile
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from minibert.io.errors import CheckpointError, ConfigError, DataError
 from minibert.io.files import read_header, read_object
@@ -74,12 +77,13 @@ def test_a_quote_within_a_text_is_a_plain_character(write, name, texts):
     assert [example.text for example in corpus] == [*texts, '"all of it"']
 
 
-@pytest.mark.filterwarnings("error")
 def test_a_text_that_opens_a_quote_and_one_that_closes_it_are_two(write):
     """A reader of csv takes them, and all rows between them, for one text."""
     texts = ['"It begins here', "in between", 'and ends there"', '"all of it"']
-    corpus = read(write("a.tsv", "text\tlabel\n" + "".join(f"{text}\tx\n" for text in texts)))
-    assert [example.text for example in corpus] == texts
+    for name, sep in (("a.tsv", "\t"), ("a.txt", ";")):
+        path = write(name, f"text{sep}label\n" + "".join(f"{text}{sep}x\n" for text in texts))
+        with pytest.warns(UserWarning, match="--quoting removes"):
+            assert [example.text for example in read(path, sep=sep)] == texts
 
 
 def test_quotes_that_may_be_either_are_read_by_format_and_reported(write):
@@ -94,6 +98,19 @@ def test_quotes_that_may_be_either_are_read_by_format_and_reported(write):
             assert read(path, quoting=quoting)[0].text == text
     with pytest.warns(UserWarning, match="--no-quoting"):
         assert read(write("a.data", content.replace("\t", ",")), format="csv")[0].text == "I love it"
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.text(alphabet='a ",;', min_size=1, max_size=8), min_size=1, max_size=6),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+)
+@pytest.mark.filterwarnings("error")
+def test_what_the_csv_module_writes_comes_back_under_any_name(write, texts, quoting):
+    out = io.StringIO()
+    csv.writer(out, quoting=quoting, lineterminator="\n").writerows([("text", "label"), *((one, "x") for one in texts)])
+    for path in (write("a.csv", out.getvalue()), write("a.txt", out.getvalue())):
+        assert [example.text for example in read(path, sep=",")] == texts
 
 
 def test_quotes_that_are_escaped_otherwise_are_reported(write):
