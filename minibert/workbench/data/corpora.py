@@ -291,6 +291,13 @@ def _without_hint(problem: DataError) -> str:
     return str(problem).removesuffix(f" {problem.hint}")
 
 
+def require_parts(corpus: Corpus, part: str) -> None:
+    """Raises DataError if a column of parts was named, and the corpus has none."""
+    if part != Columns().part and not corpus.parts:
+        message = f"{corpus.source} has no column {part!r} with 2 to {_MOST_PARTS} values."
+        raise DataError(message, path=corpus.source, key="part", hint="Name another, or leave --part out.")
+
+
 def _columns(named: Columns, problem_type: str | None) -> Columns:
     """The columns to read for a problem type, of those that were named."""
     if len(set(named.choices)) < len(named.choices):

@@ -15,7 +15,7 @@ from minibert.io.errors import DataError
 from minibert.io.source import Source, open_source
 from minibert.names import SUBCLASS
 from minibert.tokenizer import BertTokenizer
-from minibert.workbench.data.corpora import Corpus, read
+from minibert.workbench.data.corpora import Corpus, read, require_parts
 from minibert.workbench.kinds import KINDS, kind_of, require_kind
 from minibert.workbench.kinds.evaluation import Measured, Report
 from minibert.workbench.runs.folders import record_of
@@ -59,9 +59,11 @@ def evaluate_file(
     tokenizer = BertTokenizer.from_pretrained(source)
     kind = kind_of(model)
     columns = {key: value for key, value in run.get("settings", {}).items() if key in _COLUMNS}
+    asked = (reading or {}).get("part", "part")  # a run's own column may be missing in other data
     reading = {**columns, **(reading or {})}
     corpus = read(data, label_names=kind.names_of(model) or None, problem_type=kind.labels, **reading)
     require_kind(corpus, kind, "the model")
+    require_parts(corpus, asked)
     require_pairs(run, len(corpus[0].texts) == 2)
     if progress:
         print(f"labels: {corpus.read_as}", file=sys.stderr)

@@ -30,7 +30,7 @@ from minibert.losses import ClassLoss
 from minibert.tokenizer import BertTokenizer
 from minibert.training import Batch
 from minibert.workbench.data import checks
-from minibert.workbench.data.corpora import Corpus
+from minibert.workbench.data.corpora import Corpus, require_parts
 from minibert.workbench.kinds import kind_of
 from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.kinds.kind import Kind
@@ -201,6 +201,7 @@ def _prepare(given: Objects, settings: Settings, progress: bool) -> _Prepared:
     tokenizer = given.tokenizer or BertTokenizer.from_pretrained(source)
     shorten_to(tokenizer, settings.max_length)
     kind, corpora = read_splits(settings, given.corpora(), given.model)
+    require_parts(list(corpora.values())[-1], settings.part)
     faults.warn(settings.faults)
     model = _build_model(settings, kind, corpora["train"], given.model or source)
     model.to(precision.device)

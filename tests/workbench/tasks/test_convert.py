@@ -235,7 +235,7 @@ def test_the_options_and_the_command(tmp_path):
     source = checkpoint(tmp_path / "x")
     for option, lowercase in (("--cased", False), ("--uncased", True)):
         with warnings.catch_warnings(record=True) as caught:
-            assert main(["convert", str(source), str(tmp_path / option), option, "--quiet"]) == 0
+            assert main(["convert", str(source), str(tmp_path / option), option]) == 0
         assert len(caught) == (not lowercase)  # the vocabulary has no capitals
         assert BertTokenizer.from_pretrained(tmp_path / option).lowercase == lowercase
     with pytest.raises(SystemExit) as refusal:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from minibert.io.errors import DataError
 from minibert.workbench.cli import main
 from minibert.workbench.data.corpora import read
 from minibert.workbench.kinds import KINDS
@@ -17,6 +18,7 @@ from minibert.workbench.reports.page import document
 from minibert.workbench.runs.folders import read_run
 from minibert.workbench.tasks.evaluate import evaluate_file
 from minibert.workbench.tasks.finetune import finetune
+from tests.conftest import refused
 from tests.workbench.conftest import MOODS, sentence
 from tests.workbench.tasks.test_finetune import settings_for
 
@@ -63,6 +65,18 @@ def test_a_later_evaluation_reads_the_parts_of_any_column(parted, tmp_path, caps
     assert main(["evaluate", str(parted.folder), str(tmp_path / "more.jsonl"), "--part", "season", "--quiet"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("spring", "summer", "autumn")) and "plain" not in printed
+
+
+def test_a_named_column_that_has_no_parts_is_refused(parted, tiny, tmp_path):
+    write(tmp_path / "more.jsonl", 12, season=["spring"])
+    for column in ("season", "none"):
+        with refused(DataError, "part"):
+            evaluate_file(parted.folder, tmp_path / "more.jsonl", reading={"part": column}, progress=False)
+        settings = settings_for(tiny, tmp_path, tmp_path / "run", validation=None, test=None, part=column)
+        with refused(DataError, "part"):
+            finetune(dataclasses.replace(settings, train=str(tmp_path / "more.jsonl")), progress=False)
+    assert not (tmp_path / "run").exists()
+    assert evaluate_file(parted.folder, tmp_path / "more.jsonl", progress=False).metrics["examples"] == 12
 
 
 def test_a_column_with_a_value_for_each_example_has_no_parts(tmp_path):
