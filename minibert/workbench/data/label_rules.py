@@ -228,6 +228,8 @@ def names_in(label: Sequence[Any]) -> list[str]:
 
 def _different(label: Sequence[Any]) -> list[str]:
     names = names_in(label)
+    if "" in names:
+        raise ValueError("which holds an empty name")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"which holds {twice[0]!r:.50} twice")

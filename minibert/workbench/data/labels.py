@@ -52,6 +52,8 @@ def read_labels(
         ConfigError: `sep` separates nothing.
     """
     first, labels = records[0], [record.label for record in records]
+    if sep is not None and names is None and not any(isinstance(label, str) and sep in label for label in labels):
+        raise ConfigError(f"label_sep is {sep!r}, which separates nothing in the labels.", key="label_sep")
     if first.label is None:
         return Labels(labels)
     if first.question is not None:
@@ -61,16 +63,13 @@ def read_labels(
     names = names or first.names
     if isinstance(first.text, tuple):
         return _tags(records, names)
-    return _of_texts(records, _tidy(records, names, sep), names, problem_type)
+    return _of_texts(records, _tidy(records, sep), names, problem_type)
 
 
-def _tidy(records: Sequence[Record], names: Sequence[str] | None, sep: str | None) -> list[Any]:
+def _tidy(records: Sequence[Record], sep: str | None) -> list[Any]:
     """The labels without white space around names, which one warning counts, and split at `sep`."""
     labels = [record.label for record in records]
     if sep is not None:
-        texts = [label for label in labels if isinstance(label, str)]
-        if not texts or (names is None and not any(sep in label for label in texts)):
-            raise ConfigError(f"label_sep is {sep!r}, which separates nothing in the labels.", key="label_sep")
         labels = [_split(label, sep) for label in labels]
     spaced: Counter[str] = Counter()
 

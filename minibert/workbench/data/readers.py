@@ -393,7 +393,9 @@ def _named(label: Any, names: Mapping[int, str]) -> Any:
     """A label, or each of several, with its name in place of its number."""
     if isinstance(label, (list, tuple)):
         return type(label)(_named(one, names) for one in label)
-    return names.get(label, label) if isinstance(label, int) else label
+    if isinstance(label, int):
+        return "" if label == -1 else names.get(label, label)  # -1 is what the Hub writes for a missing label
+    return label
 
 
 class Format(NamedTuple):

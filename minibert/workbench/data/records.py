@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from minibert.io.errors import DataError
 from minibert.io.files import half_a_pair
 from minibert.workbench.data.examples import Answer
+from minibert.workbench.data.label_rules import is_whole, whole_name
 from minibert.workbench.data.lines import Place
 
 _QUESTION_COLUMNS = "A table of questions has the columns id, question, context, answers."
@@ -215,7 +216,8 @@ def _with_choices(place: Place, values: Mapping[str, Any], columns: Columns) -> 
 
 def _place_of_choice(place: Place, label: Any, choices: Sequence[str]) -> int:
     """The place of the right choice, from 0; the file gives it, or the choice itself."""
-    found = [number for number, choice in enumerate(choices) if label == choice or str(label) == str(number)]
+    place_given = whole_name(label) if is_whole(label) else None
+    found = [number for number, choice in enumerate(choices) if label == choice or place_given == str(number)]
     if len(found) != 1:
         fault = "is the text or the place of several" if found else "is not a choice"
         raise place.fault(

@@ -41,6 +41,22 @@ FAULTS = [
     ),
     *faults(
         "workbench/data",
+        "workbench/data/test_labels",
+        ("vectors are lists of names", "return width > 1 and (len", "return width > 99 and (len"),
+        (
+            "1.0 is another class than 1",
+            "return name_of(label) if number is None or not number.is_integer() else str(int(number))",
+            "return name_of(label)",
+        ),
+        ("thousands are decimals", "if points or all(map(_THOUSANDS.fullmatch, commas)):", "if points:"),
+        ("a list saved as text is a name", "if _LIST_AS_TEXT.fullmatch(text)]", "if False]"),
+        ("a name twice in a list", "for name, count in Counter(names).items() if count > 1]", "for name in ()]"),
+        ("None is a class", 'MISSING |= {"None", ', "MISSING |= {"),
+        ("rows are left out without a word", "dropped = tuple(map(_short, bad))", "dropped = ()"),
+        ("the first bad row hides the others", "if len(bad) == 1:", "if True:"),
+    ),
+    *faults(
+        "workbench/data",
         "workbench/data/test_folders",
         ("a hidden file is a text", ' or any(part[0] == "." for part in (*above, name))', ""),
     ),

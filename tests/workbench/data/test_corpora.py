@@ -406,6 +406,14 @@ def test_parquet_in_pieces_with_stored_names(tmp_path):
     assert read(tmp_path, split="test", label_names=["better", "worse"])[0].label == 1
 
 
+def test_a_label_of_minus_one_is_a_missing_one_where_classes_have_names(tmp_path):
+    path = tmp_path / "a.parquet"
+    parquet(path, [{"text": f"text {label}", "label": label} for label in (0, -1, 1)], ["worse", "better"])
+    with refused(DataError, f"{path}:2"):
+        read(path)
+    assert read(path, drop_bad_rows=True).label_counts == {"worse": 1, "better": 1}
+
+
 def test_a_part_in_several_folders(tmp_path):
     rows = [{"text": "a", "label": 0}]
     parquet(tmp_path / "split/train-0.parquet", rows)

@@ -92,7 +92,7 @@ def test_lists_of_class_numbers_stay_lists(labelled, form):
     assert read(labelled([[0.0, 2.0], [2.0]], form)).label_names == ("0", "2")
 
 
-@pytest.mark.parametrize("label", [["a", "a"], ["b", "a", " a"], [2, 2], [0.5, 0.5], [{}], [None], [["a"]]])
+@pytest.mark.parametrize("label", [["a", "a"], ["b", "a", " a"], [2, 2], [0.5, 0.5], [" "], [{}], [None], [["a"]]])
 def test_a_list_that_holds_a_name_twice_or_no_names(labelled, label):
     path = labelled([["a", "b"], ["b"], label, []])
     with refused(DataError, f"{path}:3"):
@@ -147,6 +147,13 @@ def test_whole_numbers_are_one_class_in_every_split(labelled):
     assert read(labelled(["01", "02"], ".csv")).label_names == ("01", "02")
     with pytest.warns(UserWarning, match="numbers"):
         assert targets(read(labelled([1.0, 0.0]), label_names=["neg", "pos"])) == [1, 0]
+
+
+@pytest.mark.parametrize("label", ["1.0", "1", 1, 1.0, "two"])
+def test_the_place_of_a_choice_with_decimals(tmp_path, label):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"text": "a", "choices": ["one", "two"], "label": label}))
+    assert read(path, choices=["choices"])[0].label == 1
 
 
 def test_numbers_that_are_not_whole_are_names_on_request(labelled):
@@ -318,10 +325,17 @@ def test_several_labels_in_one_cell(labelled, form, sep):
         read(labelled(["joy,fear", "", "joy"]), label_sep=",")
 
 
-def test_a_separator_that_separates_nothing(labelled):
+def test_a_separator_that_separates_nothing(labelled, tmp_path):
     for labels in (["joy", "fear"], [["joy"], ["fear"]], [1, 2]):
         with refused(ConfigError, "label_sep"):
             read(labelled(labels), label_sep=",")
+    with refused(ConfigError, "label_sep"):
+        read(labelled(["joy", "fear"]), label=None, label_sep=",")
+    (tmp_path / "a.conll").write_text("a\tO,x\n")
+    with refused(ConfigError, "label_sep"):
+        read(tmp_path / "a.conll", label_sep=",")
+    # A split that is read like another one, or for a model, need not have several labels in a cell.
+    assert targets(read(labelled([["joy"], []]), label_sep=",", label_names=["fear", "joy"])) == [(0, 1), (0, 0)]
 
 
 @pytest.mark.filterwarnings("error")
