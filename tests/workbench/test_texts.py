@@ -201,6 +201,23 @@ def test_vectors_of_a_table_or_of_lines_go_to_a_file_of_either_form(command, tin
     assert row["text"] == "the sky" and float(row["embedding_31"]) == pytest.approx(expected[1, 31], abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    "header, found",
+    [
+        ("Review Text,Rating", "Review Text"),
+        ("title,TEXT", "TEXT"),
+        ("id,customer-comment,comment", "comment"),
+        ("opinion", "opinion"),  # the only one
+        ("a,b", None),  # a guess would be silent
+    ],
+)
+def test_the_column_of_the_text_is_found_by_its_name(command, models, header, found):
+    Path("x.csv").write_text(f"{header}\n{','.join(header.split(','))}\n")
+    code, output, messages = command("predict", models["classes"], "--file", "x.csv")
+    assert (code, output != "") == ((0, True) if found else (2, False))
+    assert (f"column {found!r}" if found else "--text") in messages
+
+
 def test_a_table_in_a_file_of_any_name_is_read_if_options_say_so(command, models):
     Path("x.data").write_text("id;opinion\n1;one day\n2;so calm\n")
     how = ["--format", "csv", "--sep", ";", "--text", "opinion", "--json", "--quiet"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from minibert.workbench.data.sources import format_of
 
 ROWS_AT_ONCE = 50_000  # in memory together, sorted by length: enough for batches without padding
 
-# Names that columns of texts go by, in small letters, the most usual first.
+# Names that columns of texts go by, in small letters and joined by _, the most usual first.
 USUAL_NAMES = (
     *("text", "sentence", "review", "review_text", "content", "comment", "tweet", "body", "message"),
     *("document", "description", "title", "question", "sentence1", "text_a", "premise"),
@@ -95,7 +96,7 @@ def open_table(path: str | Path, columns: Columns, *, find: bool, format: str | 
 
 def _usual(names: Sequence[str]) -> str | None:
     """The column that holds the text, by its name; or the only one, unless it is a line of several."""
-    known = {name.lower(): name for name in reversed(names)}
+    known = {re.sub(r"[\W_]+", "_", name.strip().lower()): name for name in reversed(names)}
     usual = [known[name] for name in USUAL_NAMES if name in known]
     alone = len(names) == 1 and not any(mark in names[0] for mark in ",;\t|")
     return usual[0] if usual else names[0] if alone else None
