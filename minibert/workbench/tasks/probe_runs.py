@@ -12,16 +12,16 @@ from torch import Tensor
 
 from minibert.fast.precision import Precision, choose_precision
 from minibert.io.source import Source
+from minibert.study.logistic import fit_logistic
 from minibert.training import Batch, evaluate
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.kinds.evaluation import Report
 from minibert.workbench.runs.folders import write_log
-from minibert.workbench.runs.history import History
+from minibert.workbench.runs.history import EpochRecord, History, StepRecord
 from minibert.workbench.runs.settings import Settings
 from minibert.workbench.scores.baselines import class_labels
 from minibert.workbench.tasks.evaluate import score
 from minibert.workbench.tasks.features import extract_features
-from minibert.workbench.tasks.logistic import fit_logistic
 from minibert.workbench.tasks.probes import LinearProbe, ProbedModel, feature_batches
 from minibert.workbench.tasks.unequal_classes import rows_of_epoch
 
@@ -94,13 +94,11 @@ class Probing:
     def fit(self, measure: Callable[[], dict[str, float]], folder: Path) -> History:
         """Logistic regression on all training features; rates, batches and epochs play no part."""
         rows = rows_of_epoch(self.corpora["train"], self.settings, 0) or slice(None)
-        history = fit_logistic(
-            self.probe.linear,
-            self.probe.class_loss,
-            self.features["train"][rows].to(self.precision.device),
-            self.labels["train"][rows].to(self.precision.device),
-            measure=measure,
+        labels = self.labels["train"][rows].to(self.precision.device)
+        steps = fit_logistic(
+            self.probe.linear, self.probe.class_loss, self.features["train"][rows].to(self.precision.device), labels
         )
+        history = history_of(steps, len(labels), measure())
         write_log(folder, history.steps)
         return history
 
@@ -112,3 +110,15 @@ class Probing:
             self.precision.device,
         )
         return score(self.model, self.corpora[split], result, split, lengths, intervals=intervals)
+
+
+def history_of(steps: Sequence[tuple[float, float, float]], size: int, metrics: dict[str, float]) -> History:
+    """The steps of a logistic regression on `size` examples as a run of one epoch."""
+    records = [
+        StepRecord(number, 1, loss, 1.0, slope, size, size / max(seconds, 1e-9), skipped=False)
+        for number, (loss, slope, seconds) in enumerate(steps, start=1)
+    ]
+    seconds = sum(seconds for *_, seconds in steps)
+    history = History(steps=records, best_epoch=1, seconds=seconds)
+    history.epochs.append(EpochRecord(1, steps[-1][0], seconds, len(steps) * size, metrics, best=True))
+    return history

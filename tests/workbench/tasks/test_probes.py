@@ -14,13 +14,13 @@ from minibert import BertModel
 from minibert.heads import ClassLoss
 from minibert.io.errors import CheckpointError, ConfigError, TrainingError
 from minibert.io.files import read_json, write_json
+from minibert.study.logistic import fit_logistic
 from minibert.workbench.cli import main
 from minibert.workbench.runs.folders import read_run
 from minibert.workbench.runs.ranks import Ranks
 from minibert.workbench.tasks.evaluate import evaluate_file
 from minibert.workbench.tasks.features import extract_features
 from minibert.workbench.tasks.finetune import Settings, finetune
-from minibert.workbench.tasks.logistic import fit_logistic
 from minibert.workbench.tasks.predict import Predictor
 from minibert.workbench.tasks.probes import LinearProbe, ProbedModel
 from tests.conftest import BOUNDS, refused
@@ -40,10 +40,10 @@ def points(count: int, seed: int = 0, spread: float = 1.0):
 def fitted(features, labels, classes=3, weights=None, **options):
     probe = LinearProbe(features.shape[1], classes, torch.Generator().manual_seed(0))
     probe.class_loss = ClassLoss(weights)
-    history = fit_logistic(
+    steps = fit_logistic(
         probe.linear, probe.class_loss, torch.from_numpy(features), torch.from_numpy(labels), **options
     )
-    return probe, history
+    return probe, steps
 
 
 @pytest.mark.parametrize("c", [1.0, 0.01])
@@ -94,15 +94,15 @@ def test_class_weights_are_those_of_scikit_learn():
 def test_the_score_is_that_of_scikit_learn_with_its_own_tolerance():
     features, labels = points(2000, spread=2.0)
     test_features, test_labels = points(2000, seed=1, spread=2.0)
-    probe, history = fitted(features, labels)
+    probe, steps = fitted(features, labels)
     guesses = probe(torch.from_numpy(test_features)).logits.argmax(-1).numpy()
     other = LogisticRegression(max_iter=1000).fit(features, labels)
     expected = other.score(test_features, test_labels)
     assert abs((guesses == test_labels).mean() - expected) <= 0.002
     assert 0.5 < expected < 0.9  # neither chance nor easy
-    losses = [step.loss for step in history.steps]
+    losses = [loss for loss, _, _ in steps]
     assert losses[0] == pytest.approx(np.log(3)) and losses == sorted(losses, reverse=True)
-    assert history.steps[-1].gradient_norm <= 1e-7
+    assert steps[-1][1] <= 1e-7
 
 
 def test_a_fit_that_does_not_converge_or_is_not_finite_is_an_error():

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from minibert.io.errors import TrainingError
-from minibert.workbench.runs.history import EpochRecord, History, StepRecord
 
 
 def fit_logistic(
@@ -22,8 +21,7 @@ def fit_logistic(
     c: float = 1.0,
     tolerance: float = 1e-7,
     most_steps: int = 5000,
-    measure: Callable[[], dict[str, float]] = dict,
-) -> History:
+) -> list[tuple[float, float, float]]:
     """Fits a linear layer: the objective of scikit-learn's LogisticRegression with its C = c.
 
     It is the smallest sum of losses + |W|^2 / (2 c), without a penalty on the biases (Liu & Nocedal
@@ -36,12 +34,13 @@ def fit_logistic(
         features, labels: (examples, D) and (examples,).
         tolerance: stop when no slope of the objective, divided by the number of examples, is
             larger.
-        measure: gives the metrics of the one epoch of the history.
+
+    Returns:
+        Of each step the loss and the largest slope where it began, and its seconds.
 
     Raises:
         TrainingError: the loss is not finite, or the minimum is not reached in `most_steps`.
     """
-    started = time.perf_counter()
     linear.double()
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
@@ -59,13 +58,11 @@ def fit_logistic(
         penalty = penalty_weight * (linear.weight / spread).square().sum()  # ()
         return (total + penalty) / size  # ()
 
-    history = History(best_epoch=1)
+    steps = []
     for loss, slope, seconds in _descent(linear, objective, most_steps):
-        step = len(history.steps) + 1
+        steps.append((loss, slope, seconds))
         if not math.isfinite(loss + slope):
-            raise TrainingError(f"Step {step}: the loss is {loss}.", key="loss")
-        speed = size / max(seconds, 1e-9)
-        history.steps.append(StepRecord(step, 1, loss, 1.0, slope, size, speed, skipped=False))
+            raise TrainingError(f"Step {len(steps)}: the loss is {loss}.", key="loss")
         if slope <= tolerance:
             break
     else:
@@ -76,9 +73,7 @@ def fit_logistic(
         linear.weight.div_(spread)  # (C, D)
         linear.bias.sub_(linear.weight @ centre)  # (C,)
     linear.float()
-    history.seconds = time.perf_counter() - started
-    history.epochs.append(EpochRecord(1, loss, history.seconds, step * size, measure(), best=True))
-    return history
+    return steps
 
 
 def _descent(
