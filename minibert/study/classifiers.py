@@ -23,7 +23,7 @@ def linear(classes: int) -> Fit:
 
     def fit(features: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
         layer = skip_init(nn.Linear, features.shape[1], classes)
-        fit_logistic(layer, _summed_loss, features, labels, tolerance=1e-5)
+        fit_logistic(layer, _summed_loss, features, labels, tolerance=1e-4)
         return _without_gradients(layer)
 
     return fit

@@ -420,6 +420,23 @@ _COMMANDS = (
         _settings("revision"),
     ),
     _command(
+        "minibert probe minibert-small --train train.csv --test test.csv",
+        "find the layers that know the labels of a text, or of its words",
+        "Trains a small classifier on every layer of the frozen model, for each text or tagged word, and prints its "
+        "accuracy with 95% intervals beside what puts it into proportion: random labels (selectivity), the bits that "
+        "the labels take (description length), the majority class, and word embeddings alone.",
+        _MODEL,
+        _option("--train DATA", "file, folder, Hub data set or samples, as for train", required=True),
+        _option("--test DATA", "to measure the probes on", required=True),
+        _settings(*(key for key in READING if key not in ("part", "problem_type", "choices", "label_sep"))),
+        _option("--hidden N", "units in the hidden layer of a probe; 0: a linear probe", 0),
+        _option("--seed N", "for control labels, portions and hidden layers", 0),
+        _option("--max-length N", "cut texts to N tokens (default: the model's limit)"),
+        _option("--output FOLDER", "also write probes.csv and probes.png there; needs matplotlib"),
+        _settings("revision", "device", "threads"),
+        _JSON,
+    ),
+    _command(
         "minibert weights bert-base-uncased",
         "list every tensor of a checkpoint, or compare two",
         "Prints every tensor of a checkpoint with its official name, its name here, shape and dtype, what was left "

@@ -392,6 +392,22 @@ def _explain(options: argparse.Namespace) -> None:
     print(options.output)
 
 
+def _probe(options: argparse.Namespace) -> None:
+    from minibert.io.files import finite
+    from minibert.workbench.tasks.apart import probe_layers
+
+    found = probe_layers(
+        options.model,
+        options.train,
+        options.test,
+        output=options.output,
+        reading=_reading(options),
+        progress=not options.quiet,
+        **_given(options, "hidden", "seed", "max_length", "revision", "device"),
+    )
+    print(as_json(finite(found.as_dict())) if options.json else found)
+
+
 def _verify(options: argparse.Namespace) -> None:
     from minibert.study.official import verify
 
@@ -454,6 +470,7 @@ _COMMANDS = {
     "fill-mask": _fill_mask,
     "embed": _embed,
     "explain": _explain,
+    "probe": _probe,
     "weights": _weights,
     "tokenize": _tokenize,
     "vocabulary": _vocabulary,

@@ -150,7 +150,7 @@ def test_the_linear_probe_is_scikit_learns_logistic_regression():
 
 @pytest.mark.parametrize("hidden", [0, 8])
 def test_the_same_seed_gives_the_same_numbers_and_the_model_is_left_alone(hidden):
-    model, tokenizer, data = planted.finds_word().train(), planted.tokenizer(), (texts(40, 0), texts(20, 1))
+    model, tokenizer, data = planted.finds_word().train(), planted.tokenizer(), (texts(12, 0), texts(20, 1))
     before, drawn = {name: tensor.clone() for name, tensor in model.state_dict().items()}, torch.get_rng_state()
     first, again, other = (probe(model, tokenizer, *data, hidden=hidden, seed=n, progress=False) for n in (1, 1, 2))
     assert first == again and first.as_dict() != other.as_dict()
@@ -165,11 +165,11 @@ def test_pairs_unknown_labels_and_words_that_are_cut_off():
     found = probe(model, tokenizer, train, test, progress=False)
     assert at(found, "layer 2", "cls").accuracy[0] == pytest.approx(20 / 21)
     assert found.unknown == 1 and "count as errors: 1" in str(found)
-    long = [(words * 3, tags * 3) for words, tags in sentences(20, 0, previous)]  # 21 words, and 14 fit
+    long = [(words * 3, tags * 3) for words, tags in sentences(9, 0, previous)]  # 21 words, and 14 fit
     with pytest.warns(UserWarning, match="were cut"):
         found = probe(planted.copies_previous(), tokenizer, long, long[:5], progress=False)
     uniform = at(found, "layer 2", "first piece").bits * at(found, "layer 2", "first piece").compression
-    assert uniform == pytest.approx(20 * 14 * np.log2(len(found.classes)))
+    assert uniform == pytest.approx(9 * 14 * np.log2(len(found.classes)))
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,8 @@ OPTIONS = {
     "embed": f"model {TEXTS} --output --pooling --layer --prompt --normalize --no-normalize "
     f"--batch-size --max-length {MACHINE} --threads --json",
     "explain": "model text --pair --compare --output --revision",
+    "probe": f"model --train --test {READING.replace('--label-sep --choices', '--drop-bad-rows')} "
+    "--hidden --seed --max-length --output --revision --device --threads --json",
     "weights": "model --file --revision --verify --json",
     "tokenize": f"model {TEXTS} --pair --pairs --revision --json",
     "vocabulary": "source --output --size --cased --column",

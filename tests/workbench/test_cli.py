@@ -342,6 +342,7 @@ QUIET = {
     "fill-mask": "TINY LONG",
     "embed": "TINY LONG --output v.npy",
     "explain": "TINY LONG --output made.html",
+    "probe": "TINY --train TWICE --test TWICE",
     "weights": "TINY",
     "tokenize": "TINY LONG",
     "convert": "CHECKPOINT made",

@@ -1,7 +1,8 @@
-"""`minibert explain` and `minibert weights diff` as they are typed."""
+"""`minibert explain`, `minibert probe` and `minibert weights diff` as they are typed."""
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pytest
@@ -9,7 +10,11 @@ import torch
 
 from minibert import BertForMaskedLM, BertTokenizer
 from minibert.study.diff import cka_of_layers
+from minibert.study.probing import probe
 from minibert.workbench.cli import main
+from tests.study import planted
+from tests.study.test_probing import previous, sentences, texts
+from tests.workbench.conftest import write_table
 
 
 @pytest.fixture
@@ -49,3 +54,54 @@ def test_weights_diff_finds_what_moved(moved, tmp_path, capsys):
     assert main(["weights", "diff", "minibert-small", str(moved)]) == 0
     captured = capsys.readouterr()
     assert "pooler.dense.weight" in captured.out  # minibert-small has one, the masked LM that was saved has none
+
+
+@pytest.fixture
+def circuit(tmp_path):
+    """The folders of both planted models."""
+    for name, model in (("finds", planted.finds_word()), ("copies", planted.copies_previous())):
+        model.save_pretrained(tmp_path / name)
+        planted.tokenizer().save_pretrained(tmp_path / name)
+    return tmp_path
+
+
+def test_probe_reads_tables_and_writes_scores_and_a_picture(circuit, capsys):
+    data = texts(40, 0), texts(20, 1)
+    files = [
+        f"--{name}={write_table(circuit / f'{name}.csv', ['review', 'label'], rows)}"
+        for name, rows in zip(("train", "test"), data, strict=True)
+    ]
+    command = ["probe", str(circuit / "finds"), *files, "--text", "review", "--seed", "3", "--quiet"]
+    assert main([*command, "--output", str(circuit / "out")]) == 0
+    expected = probe(planted.finds_word(), planted.tokenizer(), *data, seed=3, progress=False)
+    assert capsys.readouterr().out == f"{expected}\n"
+    with open(circuit / "out" / "probes.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["layer"] for row in rows] == ["majority class", *(score.layer for score in expected.scores)]
+    assert float(rows[-1]["selectivity_low"]) == expected.scores[-1].selectivity[1]
+    assert float(rows[-1]["compression"]) == expected.scores[-1].compression
+    assert (circuit / "out" / "probes.png").read_bytes().startswith(b"\x89PNG")
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["majority"][0] == expected.majority[0]
+    assert main([*command, "--output", str(circuit / "out")]) == 2  # it exists
+
+
+def test_probe_reads_tagged_words(circuit, capsys):
+    data = sentences(20, 0, previous), sentences(9, 1, previous)
+    files = []
+    for name, rows in zip(("train", "test"), data, strict=True):
+        lines = ["".join(f"{word}\t{tag}\n" for word, tag in zip(*row, strict=True)) for row in rows]
+        (circuit / f"{name}.conll").write_text("\n".join(lines), encoding="utf-8")
+        files.append(f"--{name}={circuit / f'{name}.conll'}")
+    assert main(["probe", str(circuit / "copies"), *files, "--quiet"]) == 0
+    expected = probe(planted.copies_previous(), planted.tokenizer(), *data, progress=False)
+    assert capsys.readouterr().out == f"{expected}\n"
+
+
+def test_probe_refuses_labels_that_are_not_classes(circuit, capsys):
+    table = write_table(circuit / "numbers.csv", ["text", "label"], [(f"word{n}", n / 2) for n in range(12)])
+    assert (
+        main(["probe", str(circuit / "finds"), f"--train={table}", f"--test={table}", "--output", str(circuit / "o")])
+        == 2
+    )
+    assert "one class for each text" in capsys.readouterr().err and not (circuit / "o").exists()
