@@ -6,7 +6,7 @@ worth, only comparisons tell:
 - the majority class, and the same probe on word embeddings alone, which have not seen any other word;
 - a control task of random labels, one for each word, or for each text (Hewitt and Liang 2019, section 2): what a probe
   reaches there it memorised. Selectivity is accuracy less that. Texts of the test set are new, so the control of a
-  task over texts is a guess;
+  task over texts, or over one word of each sentence, is a guess;
 - description length (Voita and Titov 2020, section 3.2, "online code"): the bits that the training labels take if each
   portion is predicted by a probe on the portions before it. Compression is uniform bits divided by these: 1 says that
   nothing was found, and the more easily the labels are read, the higher it is.
@@ -152,7 +152,7 @@ def probe(
         model: any; its head plays no part.
         train, test: (text, label) with a string or a whole number for a label, where the text may be a pair of texts;
             or (words, tags), a list of words and a list of as many tags: then each word is one decision, from its
-            first piece. Words beyond the tokenizer's longest text do not count.
+            first piece, but words with the tag None and words beyond the tokenizer's longest text are left out.
         hidden: units of the hidden layer of the probe; 0 for a linear one, logistic regression with the penalty of
             scikit-learn's C = 1. (A probe with a hidden layer finds more, and memorises more.)
         seed: of control labels, portions and hidden layers. The same seed gives the same numbers.
@@ -170,9 +170,10 @@ def probe(
     sets = [_Set.of(model, tokenizer, items, over_words, progress) for items in (train, test)]
     classes = sorted(set(sets[0].labels))
     if len(classes) < 2:
-        raise DataError(f"train has the one label {classes[0]!r}: there is nothing to tell apart.", key="train")
+        found = f"the one label {classes[0]!r}" if classes else "no tags"
+        raise DataError(f"train has {found}: there is nothing to tell apart.", key="train")
     truth = [torch.tensor([classes.index(x) if x in classes else -1 for x in each.labels]) for each in sets]  # (rows,)
-    if bool((truth[1] < 0).all()):
+    if bool((truth[1] < 0).all()):  # or there are none
         raise DataError("None of the labels of the test set occurs in training.", key="test")
     control = _control_labels([each.types for each in sets], truth[0], mixed_seed("control", seed))
     fit = with_hidden_layer(len(classes), hidden, mixed_seed("probe", seed)) if hidden else linear(len(classes))
@@ -221,13 +222,17 @@ class _Set:
             features = _features(model, tokenizer, rows, None, progress)
             return cls(torch.arange(len(items)), [str(label) for _, label in items], [*texts], features)
         rows = Dataset([TaggedExample(tuple(words)) for words, _ in items], tokenizer)
-        columns = [_first_pieces(word_ids) for word_ids in rows.word_ids or []]
+        columns = [_tagged(ids, tags) for ids, (_, tags) in zip(rows.word_ids or [], items, strict=True)]
         places = [(item, word) for item, of_words in enumerate(columns) for word in of_words]
-        words = [items[item][0][word] for item, word in places]
+        types: list[Hashable] = [items[item][0][word] for item, word in places]
+        if tokenizer.lowercase:
+            types = [str(word).lower() for word in types]
+        if all(len(of_words) < 2 for of_words in columns):  # a decision for each sentence, perhaps always at one word
+            types = [tuple(items[item][0]) for item, _ in places]
         return cls(
             torch.tensor([item for item, _ in places]),
             [str(items[item][1][word]) for item, word in places],
-            [word.lower() if tokenizer.lowercase else word for word in words],
+            types,
             _features(model, tokenizer, rows, [[*of_words.values()] for of_words in columns], progress),
         )
 
@@ -250,11 +255,11 @@ def _over_words(items: Sequence[Item], name: str) -> bool:
     return over_words
 
 
-def _first_pieces(word_ids: Sequence[int | None]) -> dict[int, int]:
-    """Word -> the column of its first piece."""
+def _tagged(word_ids: Sequence[int | None], tags: Sequence[Any]) -> dict[int, int]:
+    """Each word that has a tag -> the column of its first piece."""
     columns: dict[int, int] = {}
     for column, word in enumerate(word_ids):
-        if word is not None:
+        if word is not None and tags[word] is not None:
             columns.setdefault(word, column)
     return columns
 

@@ -172,6 +172,23 @@ def test_pairs_unknown_labels_and_words_that_are_cut_off():
     assert uniform == pytest.approx(9 * 14 * np.log2(len(found.classes)))
 
 
+def test_a_word_without_a_tag_is_left_out_and_one_word_of_each_sentence_has_a_control_for_each_sentence():
+    """word3 stands last in every sentence: a label for each word type would be one label for all."""
+    model, tokenizer = planted.copies_previous(), planted.tokenizer()
+    data = []
+    for count in (60, 40):
+        rows = [
+            (words, "high" if int(words[-1].removeprefix("word")) >= 10 else "low")
+            for words, _ in sentences(count, count, previous)
+        ]
+        data.append([([*words, "word3"], [None] * len(words) + [label]) for words, label in rows])
+    found = probe(model, tokenizer, *data, progress=False)
+    assert at(found, "layer 0", "first piece").accuracy[0] == at(found, "words", "first piece").accuracy[0] < 0.7
+    after = at(found, "layer 2", "first piece")
+    assert after.accuracy[0] > 0.9 and after.control[0] < 0.7 and after.selectivity[1] > 0.2
+    assert after.bits * after.compression == pytest.approx(60)  # one bit for each sentence
+
+
 @pytest.mark.parametrize(
     ("train", "test", "key"),
     [
@@ -184,6 +201,7 @@ def test_pairs_unknown_labels_and_words_that_are_cut_off():
         ([("word1", "yes"), ("word2", "yes")], texts(4, 0), "train"),
         (texts(4, 0), [("word1", "maybe")], "test"),
         ([(["word1"], "yes"), (["word2"], "no")], texts(4, 0), "0"),
+        ([(["word1"], [None])], [(["word1"], ["yes"])], "train"),
     ],
 )
 def test_what_cannot_be_probed_is_named(train, test, key):
