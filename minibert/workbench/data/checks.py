@@ -326,7 +326,7 @@ def _many_labels(training: Split) -> Iterator[Finding]:
     if training.corpus.problem_type != "single_label_classification" or examples < 2 * FEW:
         return
     if len(found) > MANY_LABELS * examples:
-        what, option = "ids or texts", ""
+        what, option = "ids, texts or numbers with a unit", ""
         if all(map(is_whole, found)):
             what, option = "ids or numbers", " --problem-type regression takes them as numbers."
         sentence = (

@@ -250,10 +250,15 @@ def read(
     _require_some(source, found, examples)
     if bad and not drop_bad_rows:
         raise _cannot_be_used(source, bad, len(rows))
+    reason = labels.reason
+    if classes:
+        reason = "a column for each class says whether it applies"
+    elif label_sep is not None:
+        reason = f"{label_sep!r} separates the names in a cell"
     parts = {record.where: record.part for record in records if record.part is not None}
     few = 1 < len(set(parts.values())) <= _MOST_PARTS
     dropped = tuple(map(_short, bad))
-    return Corpus(examples, labels.names, str(source), files, parts if few else {}, labels.reason, dropped)
+    return Corpus(examples, labels.names, str(source), files, parts if few else {}, reason, dropped)
 
 
 def _require_some(source: str | Path, rows: Sequence[Any], usable: Sequence[Any]) -> None:

@@ -236,7 +236,20 @@ def _different(label: Sequence[Any]) -> list[str]:
     return names
 
 
-_LISTS = _Rule(_are_lists, _MULTI, "each label is a list of names", _different)
+def _sole(label: Sequence[Any]) -> str:
+    names = names_in(label)
+    if len(names) != 1:
+        raise ValueError(f"which holds {len(names)} names, not one")
+    return names[0]
+
+
+_LISTS = _Rule(
+    _are_lists,
+    _MULTI,
+    "each label is a list of names",
+    _different,
+    f"--problem-type {_SINGLE} takes the name in a list of one",
+)
 _AS_NAMES = f"--problem-type {_SINGLE} takes them as names"
 
 # A rule below another of its kind is for what is asked for, such as numbers that are all whole.
@@ -250,6 +263,7 @@ _RULES = (
     ),
     _Rule(_are_vectors, _SINGLE, "", _only_one),
     _LISTS,
+    _Rule(_are_lists, _SINGLE, "", _sole),
     _Rule(
         _are_whole,
         _SINGLE,

@@ -99,8 +99,11 @@ def _split(label: Any, sep: str) -> Any:
 def _of_texts(
     records: Sequence[Record], labels: Sequence[Any], names: Sequence[str] | None, problem_type: str | None
 ) -> Labels:
-    values: list[Any] = [_missing(record) for record in records]
-    there = [row for row, label in enumerate(labels) if not label_rules.is_missing(label) or label in (names or ())]
+    values = [
+        _missing(record) if label_rules.is_missing(label) and label not in (names or ()) else label
+        for record, label in zip(records, labels, strict=True)
+    ]
+    there = [row for row, value in enumerate(values) if not isinstance(value, DataError)]
     if not there:
         return Labels(values)
     given = [labels[row] for row in there]

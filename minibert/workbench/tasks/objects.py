@@ -60,7 +60,7 @@ class Objects:
             ]
             if kind.form is Example:
                 rows = [replace(row, label=_label(row, kind.labels, len(names or ()))) for row in rows]
-            found[split] = Corpus(tuple(rows), names, source=describe(examples))
+            found[split] = Corpus(tuple(rows), names, source=describe(examples), reason="those of the model")
         return found
 
 

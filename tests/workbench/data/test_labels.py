@@ -92,6 +92,16 @@ def test_lists_of_class_numbers_stay_lists(labelled, form):
     assert read(labelled([[0.0, 2.0], [2.0]], form)).label_names == ("0", "2")
 
 
+def test_lists_of_one_name_are_classes_on_request(labelled):
+    path = labelled([["a"], ["b"], ["a"]])
+    assert "--problem-type" in read(path).reason
+    corpus = read(path, problem_type=SINGLE)
+    assert corpus.problem_type == SINGLE and targets(corpus) == [0, 1, 0]
+    path = labelled([["a"], ["b", "a"], ["a"]])
+    with refused(DataError, f"{path}:2"):
+        read(path, problem_type=SINGLE)
+
+
 @pytest.mark.parametrize("label", [["a", "a"], ["b", "a", " a"], [2, 2], [0.5, 0.5], [" "], [{}], [None], [["a"]]])
 def test_a_list_that_holds_a_name_twice_or_no_names(labelled, label):
     path = labelled([["a", "b"], ["b"], label, []])
@@ -316,6 +326,7 @@ def test_several_labels_in_one_cell(labelled, form, sep):
     corpus = read(labelled([f"joy{sep}sadness", "joy", f"fear{sep} joy{sep}"], form), label_sep=sep)
     assert corpus.problem_type == MULTI and corpus.label_names == ("fear", "joy", "sadness")
     assert targets(corpus) == [(0, 1, 1), (0, 1, 0), (1, 1, 0)]
+    assert "separates" in corpus.reason
     again = read(labelled(["joy", "fear"], form), label_sep=sep, **corpus.reading())
     assert targets(again) == [(0, 1, 0), (1, 0, 0)]
     path = labelled([f"joy{sep}sadness", f"joy{sep}joy", "x"], ".jsonl")
@@ -369,6 +380,7 @@ def test_a_column_for_each_class(tmp_path, form, values):
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     corpus = read(path, label=["joy", "fear"])
     assert corpus.problem_type == MULTI and corpus.label_names == ("joy", "fear")
+    assert "column" in corpus.reason
     assert targets(corpus) == [(1, 0), (1, 1)]
     assert targets(read(path, label=["joy", "fear"], label_names=["fear", "joy"], problem_type=MULTI))[0] == (0, 1)
     assert read(path, label=["rest"]).label_names == ("x", "y")
