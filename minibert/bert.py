@@ -13,7 +13,7 @@ from minibert.base import Model, initialise
 from minibert.config import BertConfig
 from minibert.embeddings import Embeddings
 from minibert.encoder import Encoder
-from minibert.inputs import pack
+from minibert.inputs import Packed, pack
 from minibert.layout import Layout
 from minibert.outputs import BertOutput, Encoded
 from minibert.trace import Scope, Trace
@@ -37,9 +37,8 @@ class BertModel(Model):
     """The bare network: token ids in, hidden states out.
 
     Args:
-        config: sizes and rates.
         pooler: whether to have the [CLS] pooler; a DistilBERT never has one.
-        generator: the source of new weights; without one, a new one with seed 0.
+        generator: draws the new weights; without one, a generator with seed 0.
     """
 
     def __init__(self, config: BertConfig, pooler: bool = True, generator: torch.Generator | None = None):
@@ -62,7 +61,7 @@ class BertModel(Model):
         """Runs the network.
 
         Args:
-            input_ids: (B, S) ids.
+            input_ids: (B, S).
             attention_mask: (B, S), True or 1 = a real token; without it all columns are real.
             token_type_ids: (B, S) segments; without them all are 0. Not for DistilBERT.
             position_ids: (B, S) or (1, S); without them the column, whatever side padding is on.
@@ -74,30 +73,22 @@ class BertModel(Model):
         Raises:
             InputError: shapes that disagree, ids beyond a table, a text longer than the positions.
         """
-        encoded = self.encode(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
-            output_hidden_states, output_attentions, layout, trace,
-        )  # fmt: skip
+        packed = pack(self.config, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, layout)
+        encoded = self.encode(packed, output_hidden_states, output_attentions, trace)
         last = encoded.layout.pad(encoded.hidden)  # (B, S, D)
         return BertOutput(last, encoded.pooled, *encoded.finish())
 
     def encode(
-        self, input_ids: Tensor | None, attention_mask: Tensor | None,
-        token_type_ids: Tensor | None, position_ids: Tensor | None, inputs_embeds: Tensor | None,
-        output_hidden_states: bool, output_attentions: bool, layout: Layout | None, trace: Trace | None,
-    ) -> Encoded:  # fmt: skip
-        """The forward pass as far as every head needs it; arguments as for `forward`."""
-        packed = pack(
-            self.config,
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, layout,
-        )  # fmt: skip
-        asked = Trace()
+        self, packed: Packed, output_hidden_states: bool, output_attentions: bool, trace: Trace | None
+    ) -> Encoded:
+        """The forward pass as far as every head needs it, from the real tokens."""
+        layout, asked = packed.layout, Trace()
         if output_hidden_states:
             asked.read += ("embeddings.output", "layers.*.feed_forward.norm")
         if output_attentions:
             asked.read += ("layers.*.attention.pattern",)
         traces = ([] if trace is None else [trace]) + ([asked] if asked.read else [])
-        layout, scope = packed.layout, Scope(packed.layout, *traces)
+        scope = Scope(layout, *traces)
         for looking in traces:
             looking.forget(layout)
         hidden = self.embeddings(packed.words, packed.positions, packed.segments, scope.inside("embeddings"))  # (T, D)

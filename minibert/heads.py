@@ -26,6 +26,7 @@ from minibert import losses
 from minibert.base import Model, default_generator, initialise
 from minibert.bert import BertModel
 from minibert.config import BertConfig
+from minibert.inputs import pack
 from minibert.io.device import on_both, on_host, to_device
 from minibert.io.errors import ConfigError, InputError
 from minibert.layers import ACTIVATIONS
@@ -76,10 +77,8 @@ class ModelWithHead(Model):
         layout: Layout | None = None, trace: Trace | None = None, **given: Any,
     ) -> Any:  # fmt: skip
         """Runs body and head; arguments as for BertModel, and those of the head's `answer`."""
-        encoded = self.bert.encode(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
-            output_hidden_states, output_attentions, layout, trace,
-        )  # fmt: skip
+        packed = pack(self.bert.config, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, layout)
+        encoded = self.bert.encode(packed, output_hidden_states, output_attentions, trace)
         logits, terms = self.answer(encoded, **given)
         return self.output(losses.mean(terms), terms, logits, *encoded.finish())
 

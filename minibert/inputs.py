@@ -1,6 +1,6 @@
 """What a model is called with, checked before a lookup inside fails with an index error.
 
-The arguments and their shapes are transformers' own. An error names the argument that is wrong.
+The arguments and their shapes are those of transformers.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from minibert.io.device import on_host
 from minibert.io.errors import InputError
 from minibert.layout import Layout
 
-# From the warning in _layout_of to the caller of the model: pack, encode, forward, two of torch.
-_LEVELS_TO_CALLER = 7
+# From the warning in _layout_of to the caller of the model: pack, forward, two of torch.
+_LEVELS_TO_CALLER = 6
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,7 @@ def pack(
     config: BertConfig, input_ids: Tensor | None, attention_mask: Tensor | None, token_type_ids: Tensor | None,
     position_ids: Tensor | None, inputs_embeds: Tensor | None, layout: Layout | None,
 ) -> Packed:  # fmt: skip
-    """Checks what `BertModel.forward` is given, and drops the padding.
-
-    Raises:
-        InputError: shapes that disagree, ids beyond a table, a text longer than the positions.
-    """
+    """Checks the arguments of `BertModel.forward`, which explains them, and drops the padding."""
     words = _words(config, input_ids, inputs_embeds)  # (B, S) or (B, S, D)
     shape = (words.shape[0], words.shape[1])  # B, S
     if layout is None:
@@ -69,7 +65,7 @@ def pack(
 
 
 def _words(config: BertConfig, ids: Tensor | None, vectors: Tensor | None) -> Tensor:
-    """The one of ids (B, S) and vectors (B, S, D) that was given."""
+    """Whichever of ids (B, S) and vectors (B, S, D) was given."""
     _require((ids is None) != (vectors is None), "input_ids", "or inputs_embeds: give one of them.")
     if ids is not None:
         message = f"has shape {tuple(ids.shape)} and {ids.dtype}, but must be (B, S) integers."
@@ -110,8 +106,7 @@ def _require_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def _require_below(name: str, ids: Tensor, size: int, size_name: str) -> None:
-    """Refuses ids that the table of this size has no row for; on a GPU the lookup itself would end
-    the process, without a message."""
+    """Refuses ids beyond a table of this size; on a GPU the lookup would end the process without a message."""
     _require(_is_integer(ids), name, f"is {ids.dtype}, but ids are int64 or int32.")
     smallest, largest = (int(n) for n in on_host(ids).aminmax()) if ids.numel() else (0, 0)
     wrong = smallest if smallest < 0 else largest
