@@ -305,8 +305,9 @@ def require_parts(corpus: Corpus, part: str) -> None:
 
 def _columns(named: Columns, problem_type: str | None) -> Columns:
     """The columns to read for a problem type, of those that were named."""
-    if len(set(named.choices)) < len(named.choices):
-        raise ConfigError(f"A column of choices is named twice: {named.choices}.", key="choices")
+    for key, columns in {"choices": named.choices, "label": named.classes}.items():
+        if len(set(columns)) < len(columns):
+            raise ConfigError(f"A column is named twice: {', '.join(columns):.200}.", key=key)
     if problem_type == "question_answering":
         _refuse_columns("Questions", named)
         return QUESTIONS._replace(part=named.part)

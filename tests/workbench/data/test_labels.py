@@ -395,3 +395,5 @@ def test_columns_of_classes_are_for_tables(tmp_path):
     path.write_text("a\tO\n")
     with refused(ConfigError, "classes"):
         read(path, label=["a", "b"])
+    with refused(ConfigError, "label"):
+        read(path, label=["a", "b", "a"])
