@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,16 +87,11 @@ def attend_padded(
 REFERENCES: dict[Callable[..., Tensor], Callable[..., Tensor]] = {attend_by_length: attend_padded}
 
 
-def without_form(attend: Any) -> Any:
-    """`attend_by_length` for a partial of it that only chooses one of the two forms; else `attend`."""
-    forms = ({"form": attention_by_hand}, {"form": attention_sdpa})
-    chosen = isinstance(attend, partial) and attend.func is attend_by_length and not attend.args
-    return attend_by_length if chosen and attend.keywords in forms else attend
-
-
 def reference_of(attend: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The function that shows the scores and the pattern of an attention function."""
-    function = without_form(attend)
+    # A partial that only chooses between the two forms of one equation is the function itself.
+    forms = ({"form": attention_by_hand}, {"form": attention_sdpa})
+    function = attend.func if isinstance(attend, partial) and attend.keywords in forms and not attend.args else attend
     if function not in REFERENCES:
         name = getattr(function, "__name__", type(function).__name__)
         message = f"No function is known that shows the pattern of the attention {name}."

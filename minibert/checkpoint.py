@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from minibert import names
-from minibert.attention import without_form
 from minibert.base import Model, default_generator, initialise
 from minibert.config import BertConfig
 from minibert.io import shards
 from minibert.io.errors import CheckpointError, ConfigError
 from minibert.io.files import write_json, write_tensors
 from minibert.io.labels import read_labels
+from minibert.io.likeness import unlike_parts
 from minibert.io.shards import DTYPES, Entry, LoadReport, Shapes
 from minibert.io.source import CONFIG, Source, open_source
 
@@ -135,36 +134,11 @@ def _require_reproducible(model: Model, folder: Path) -> None:
     """Refuses to save a model that its class would not build again from its config."""
     with torch.random.fork_rng(devices=[]):  # saving does not change the random numbers to come
         again = build(type(model), model.config, getattr(model.body, "pooler", None) is not None)
-    found, expected = _parts(model), _parts(again)
-    unlike = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
-    if unlike:
+    if unlike := unlike_parts(model, again):
         message = f"{', '.join(unlike)} of this model are not what {type(model).__name__} builds from its config"
         message += ", and loading would not bring them back, so it is not saved."
         hint = f"Make the change in the __init__ of a subclass of {type(model).__name__}."
         raise CheckpointError(message, path=folder, key=unlike[0], hint=hint)
-
-
-def _parts(model: nn.Module) -> dict[str, object]:
-    """Module -> its class and settings, attention -> its function if it is a user's, parameter -> its shape.
-
-    A class of minibert.fast counts as the one that it is derived from: it computes the same. Settings are what a
-    module shows of itself (the rate of a dropout, the eps of a norm), and its activation.
-    """
-    parts: dict[str, object] = {name: tensor.shape for name, tensor in model.named_parameters()}
-    for name, part in model.named_modules():
-        kind = next(k for k in type(part).__mro__ if not k.__module__.startswith("minibert.fast"))
-        parts[name] = kind, part.extra_repr(), vars(part).get("dropout_p"), _identity(vars(part).get("activation"))
-        attend = without_form(getattr(part, "attend", None))
-        if attend is not None and not str(getattr(attend, "__module__", "")).startswith("minibert."):
-            parts[f"{name}.attend"] = _identity(attend)
-    return parts
-
-
-def _identity(function: Any) -> object:
-    """What two functions have alike that were made by the same code: a partial or a lambda is new at each call."""
-    if isinstance(function, partial):
-        return _identity(function.func), function.args, function.keywords
-    return getattr(function, "__module__", None), getattr(function, "__qualname__", type(function))
 
 
 def _saved_by(cls: type[Model], config: BertConfig) -> bool:

@@ -8,12 +8,13 @@ from it. Unknown keys are kept and written back, but never acted on.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from minibert.io.errors import ConfigError
 from minibert.io.labels import read_labels
+from minibert.io.rules import Rule, check_fields, lists_numbers, numbers_from_zero, wrong
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
@@ -32,9 +33,9 @@ _ONLY_SUPPORTED = {
 class BertConfig:
     """Sizes and rates of one BERT or DistilBERT; the defaults are those of bert-base-uncased.
 
-    DistilBERT (Sanh et al. 2019, section 3) is BERT with no segment table (`type_vocab_size` 0),
-    no pooler, no dropout after the attention's output projection, and dropouts of its own in the
-    heads. ConfigError names the key and the value that is of the wrong type or out of range.
+    DistilBERT (Sanh et al. 2019, section 3) is BERT without segment table (`type_vocab_size` 0),
+    pooler, and dropout after the attention's output projection, with dropouts of its own in the
+    heads. ConfigError names the key that is of the wrong type or out of range.
     """
 
     vocab_size: int = 30522  # V
@@ -61,16 +62,10 @@ class BertConfig:
     extra: Mapping[str, Any] = field(default_factory=dict)  # keys of the file that are not above
 
     def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            holds, wanted = RULES.get(item.name, (lambda value: True, ""))
-            if not _has_type(value, str(item.type)):
-                raise _wrong(item.name, value, f"of type {item.type}")
-            if value is not None and not holds(value):
-                raise _wrong(item.name, value, wanted)
+        check_fields(self, RULES)
         for key, fits, wanted in self._relations():
             if not fits:
-                raise _wrong(key, getattr(self, key), wanted)
+                raise wrong(key, getattr(self, key), wanted)
 
     def _relations(self) -> Iterator[tuple[str, bool, str]]:
         """What several keys have to be together: the key to name, whether it fits, what would."""
@@ -97,7 +92,7 @@ class BertConfig:
 
     @property
     def num_labels(self) -> int:
-        """C, the number of classes."""
+        """C."""
         return len(self.id2label)
 
     @property
@@ -110,7 +105,7 @@ class BertConfig:
 
     @property
     def attention_output_dropout(self) -> float:
-        """The dropout between the attention's output projection and the residual sum."""
+        """The rate between the attention's output projection and the residual sum."""
         return 0.0 if self.is_distilbert else self.hidden_dropout_prob
 
     @property
@@ -125,11 +120,7 @@ class BertConfig:
 
     @classmethod
     def from_official(cls, values: Mapping[str, Any]) -> BertConfig:
-        """Builds a config from the keys of an official `config.json` (BERT's key names).
-
-        Raises:
-            ConfigError: also for a meaning that this network does not have, such as a decoder.
-        """
+        """A config from the keys of BERT's `config.json`. ConfigError for what this network cannot be: a decoder."""
         for key, supported in _ONLY_SUPPORTED.items():
             if values.get(key, supported) not in (supported, None):
                 message = f"The configuration has {key} = {values[key]!r}, which is not supported."
@@ -147,7 +138,7 @@ class BertConfig:
         return cls(**chosen, extra={key: values[key] for key in values if key not in apart})
 
     def to_official(self) -> dict[str, Any]:
-        """The keys and values for `config.json`; the inverse of from_official."""
+        """The inverse of from_official."""
         values = {**self.extra, **vars(self), "label2id": self.label2id}
         del values["extra"]
         values["id2label"] = {str(number): name for number, name in self.id2label.items()}
@@ -155,58 +146,26 @@ class BertConfig:
         return values
 
 
-def _numbers_the_classes(names: Mapping[Any, Any]) -> bool:
-    texts = [name for name in names.values() if isinstance(name, str)]
-    return len(names) > 0 and list(names) == list(range(len(names))) and len(set(texts)) == len(names)
-
-
-def _lists_numbers(heads: Mapping[Any, Any]) -> bool:
-    lists = all(isinstance(numbers, (list, tuple)) for numbers in heads.values())
-    numbers = [*heads, *(n for numbers in heads.values() for n in numbers)] if lists else []
-    return lists and all(type(number) is int and number >= 0 for number in numbers)
-
-
 # Two sizes make the largest table, counted in 64 bits.
 _SIZE = (lambda size: 1 <= size <= 2**30, f"from 1 to {2**30}")
 _RATE = (lambda rate: 0 <= rate < 1, "at least 0 and below 1")
 
+_SIZES = ("vocab_size", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings")
+_RATES = (
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "qa_dropout", "seq_classif_dropout",
+)  # fmt: skip
+
 # Key -> whether a value is possible, and what it has to be.
-RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "vocab_size": _SIZE,
-    "hidden_size": _SIZE,
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(_SIZES, _SIZE),
+    **dict.fromkeys(_RATES, _RATE),
     "num_hidden_layers": (lambda layers: 1 <= layers <= 1000, "from 1 to 1000"),
-    "num_attention_heads": _SIZE,
-    "intermediate_size": _SIZE,
-    "max_position_embeddings": _SIZE,
     "type_vocab_size": (lambda size: 0 <= size <= 2**30, f"from 0 to {2**30}"),
-    "hidden_dropout_prob": _RATE,
-    "attention_probs_dropout_prob": _RATE,
-    "classifier_dropout": _RATE,
-    "qa_dropout": _RATE,
-    "seq_classif_dropout": _RATE,
     "initializer_range": (lambda deviation: 0 < deviation < 1e6, "above 0 and finite"),
     "layer_norm_eps": (lambda eps: 0 < eps < 1, "above 0 and below 1"),
     "hidden_act": (lambda name: name in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
     "model_type": (lambda name: name in ("bert", "distilbert"), "bert or distilbert"),
     "problem_type": (lambda name: name in PROBLEM_TYPES, f"one of {', '.join(PROBLEM_TYPES)}"),
-    "id2label": (_numbers_the_classes, "a mapping of 0, 1, 2, ... to names, each of another"),
-    "pruned_heads": (_lists_numbers, "a mapping of layers to lists of heads"),
+    "id2label": (numbers_from_zero, "a mapping of 0, 1, 2, ... to names, each of another"),
+    "pruned_heads": (lists_numbers, "a mapping of layers to lists of heads"),
 }
-
-
-def _has_type(value: object, annotation: str) -> bool:
-    """Whether a value read from JSON fits a field's annotation; a bool is not a number here."""
-    if value is None:
-        return "None" in annotation
-    if isinstance(value, bool):
-        return annotation.startswith("bool")
-    if annotation.startswith("Mapping"):
-        return isinstance(value, Mapping)
-    if annotation.startswith("float"):
-        return isinstance(value, (int, float))
-    return type(value).__name__ == annotation.split(" | ")[0]
-
-
-def _wrong(key: str, value: object, wanted: str) -> ConfigError:
-    message = f"The configuration has {key} = {value!r:.200}, but it must be {wanted}."
-    return ConfigError(message, key=key)

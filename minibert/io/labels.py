@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minibert.io.errors import ConfigError
+from minibert.io.rules import wrong
 
 MOST_LABELS = 100_000
 
@@ -24,18 +25,18 @@ def read_labels(values: Mapping[str, Any]) -> dict[int, Any] | None:
     """
     count, names, numbers = (values.get(key) for key in ("num_labels", "id2label", "label2id"))
     if count is not None and (type(count) is not int or not 1 <= count <= MOST_LABELS):
-        raise _wrong("num_labels", count, f"from 1 to {MOST_LABELS}")
+        raise wrong("num_labels", count, f"from 1 to {MOST_LABELS}")
     if names is None and numbers is not None:
         names = _turned_round(numbers)
     if names is None:
         return None if count is None else {number: f"LABEL_{number}" for number in range(count)}
     id2label = _in_order(names)
     if id2label is None:
-        raise _wrong("id2label", names, "a mapping of 0, 1, 2, ... to names")
+        raise wrong("id2label", names, "a mapping of 0, 1, 2, ... to names")
     first: dict[Any, int] = {}
     for number, name in id2label.items():
         if not isinstance(name, str):
-            raise _wrong("id2label", name, "a name")
+            raise wrong("id2label", name, "a name")
         if first.setdefault(name, number) != number:
             both = f"the name {name!r:.50} to the ids {first[name]} and {number}"
             raise ConfigError(f"The configuration gives {both} (id2label).", key="id2label", hint="Give each its own.")
@@ -54,7 +55,7 @@ def _turned_round(numbers: Any) -> dict[str, Any]:
     """The id2label that a label2id stands for, in a file that has only the latter."""
     names = {str(number): name for name, number in _as_text(numbers).items()}
     if _in_order(names) is None or len(names) != len(numbers):
-        raise _wrong("label2id", numbers, "a mapping of names to 0, 1, 2, ...")
+        raise wrong("label2id", numbers, "a mapping of names to 0, 1, 2, ...")
     return names
 
 
@@ -73,7 +74,3 @@ def _in_order(names: object) -> dict[int, Any] | None:
     if not by_number or by_number.keys() != {str(number) for number in range(len(by_number))}:
         return None
     return {number: by_number[str(number)] for number in range(len(by_number))}
-
-
-def _wrong(key: str, value: object, wanted: str) -> ConfigError:
-    return ConfigError(f"The configuration has {key} = {value!r:.200}, but it must be {wanted}.", key=key)
