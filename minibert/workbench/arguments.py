@@ -437,6 +437,15 @@ _COMMANDS = (
         _JSON,
     ),
     _command(
+        "minibert doctor my_bert.py",
+        "find the mistake in a BERT of your own",
+        "Runs a file that defines build(config, tensors), which takes tiny weights with official names and returns a "
+        "function from ids, mask and segments, (B, S) each, to hidden states (B, S, D). Says that they are BERT's, or "
+        "which of the classic mistakes gives them, or where they depart. The exit code is 0 or 1.",
+        _argument("file", help="a Python file; it is run"),
+        _JSON,
+    ),
+    _command(
         "minibert weights bert-base-uncased",
         "list every tensor of a checkpoint, or compare two",
         "Prints every tensor of a checkpoint with its official name, its name here, shape and dtype, what was left "

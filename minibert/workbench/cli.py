@@ -18,7 +18,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -73,9 +73,9 @@ def _outcome_of(options: argparse.Namespace) -> int:
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         _use_threads(options)
-        _COMMANDS[options.command](options)
+        code = _COMMANDS[options.command](options)
         sys.stdout.flush()
-        return 0
+        return code or 0
     except BrokenPipeError:
         # Whoever reads our output, such as `head`, has stopped: nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -384,6 +384,14 @@ def _diff(options: argparse.Namespace) -> None:
     print(as_json(found.as_dict()) if options.json else found)
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from minibert.workbench.tasks.doctor import examine_file
+
+    verdict = examine_file(options.file)
+    print(as_json(verdict.as_dict()) if options.json else verdict)
+    return 0 if verdict.equal else 1
+
+
 def _explain(options: argparse.Namespace) -> None:
     from minibert.workbench.tasks.apart import explain_sentence
 
@@ -458,7 +466,7 @@ def _vocabulary(options: argparse.Namespace) -> None:
     print(report.summary())
 
 
-_COMMANDS = {
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "data": _data,
     "train": _train,
     "pretrain": _pretrain,
@@ -471,6 +479,7 @@ _COMMANDS = {
     "embed": _embed,
     "explain": _explain,
     "probe": _probe,
+    "doctor": _doctor,
     "weights": _weights,
     "tokenize": _tokenize,
     "vocabulary": _vocabulary,

@@ -48,6 +48,7 @@ OPTIONS = {
     "explain": "model text --pair --compare --output --revision",
     "probe": f"model --train --test {READING.replace('--label-sep --choices', '--drop-bad-rows')} "
     "--hidden --seed --max-length --output --revision --device --threads --json",
+    "doctor": "file --json",
     "weights": "model --file --revision --verify --json",
     "tokenize": f"model {TEXTS} --pair --pairs --revision --json",
     "vocabulary": "source --output --size --cased --column",
