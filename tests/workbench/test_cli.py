@@ -342,12 +342,21 @@ QUIET = {
     "fill-mask": "TINY LONG",
     "embed": "TINY LONG --output v.npy",
     "explain": "TINY LONG --output made.html",
+    "doctor": "MY_BERT",
     "probe": "TINY --train TWICE --test TWICE",
     "weights": "TINY",
     "tokenize": "TINY LONG",
     "convert": "CHECKPOINT made",
     "vocabulary": "TALES --size 90 --output made",
 }
+
+
+MY_BERT = """
+from minibert.study.mistakes import forward
+
+def build(config, tensors):
+    return lambda ids, mask, segments: forward(config, tensors, ids, mask, segments)["hidden"]
+"""
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -361,7 +370,9 @@ def test_quiet_is_quiet_even_on_a_terminal(command, tiny, finished, tmp_path, mo
         "TALES": tmp_path / "tales",
         "LONG": LONG,
         "CHECKPOINT": tmp_path / "checkpoint",
+        "MY_BERT": tmp_path / "my_bert.py",
     }
+    places["MY_BERT"].write_text(MY_BERT)
     places["CHECKPOINT"].mkdir()
     checkpoint(places["CHECKPOINT"])
     places["TALES"].mkdir()
@@ -376,7 +387,7 @@ def test_quiet_is_quiet_even_on_a_terminal(command, tiny, finished, tmp_path, mo
         for leftover in ("made", "runs", "report"):
             shutil.rmtree(tmp_path / leftover, ignore_errors=True)
         _, _, messages = command(name, *arguments)
-        nothing_to_say = name in ("recipes", "compare", "weights", "tokenize")
+        nothing_to_say = name in ("recipes", "compare", "doctor", "weights", "tokenize")
         assert bool(messages or warned) != nothing_to_say  # there was something to be quiet about
 
 
