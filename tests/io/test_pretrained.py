@@ -105,6 +105,15 @@ def test_a_config_is_what_transformers_expects(tmp_path):
     assert "auto_map" not in values and "_name_or_path" not in values
 
 
+def test_the_dtype_of_the_file_before_is_not_written_beside_the_new_one(saved, tmp_path):
+    values = read_json(saved / "config.json")
+    del values["dtype"]
+    write_json(saved / "config.json", {**values, "torch_dtype": "float16"})  # its name until transformers 4.56
+    BertForSequenceClassification.from_pretrained(saved).save_pretrained(tmp_path / "new")
+    written = read_json(tmp_path / "new" / "config.json")
+    assert written["dtype"] == "float32" and "torch_dtype" not in written
+
+
 def test_a_tied_decoder_is_stored_once(tmp_path):
     random_model("bert", "BertForMaskedLM").save_pretrained(tmp_path)
     assert not [key for key in load_file(tmp_path / SINGLE) if "decoder" in key]

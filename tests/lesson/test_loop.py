@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -286,6 +287,15 @@ def test_the_last_window_of_an_epoch_may_be_shorter():
         torch.testing.assert_close(model.state_dict()[name], expected, rtol=0, atol=BOUNDS["fp64"], msg=name)
 
 
+def test_the_steps_of_a_run_are_counted_with_the_shorter_windows():
+    batches = split(make_examples(7), [2, 2, 2, 1])
+    for accumulate in range(1, 6):
+        training = training_of(Tagger(), total=loop.count_steps(lambda _: batches, 3, accumulate))
+        steps, _ = go(training, batches, epochs=3, accumulate=accumulate)
+        assert len(steps) == training.schedule.total
+        assert training.schedule.learning_rate == 0.0 < steps[-1].learning_rate  # just at its end
+
+
 def test_several_terms_are_each_divided_by_their_own_count():
     class TwoTerms(Tagger):
         def count_labels(self, batch):
@@ -462,6 +472,7 @@ def test_one_bad_batch_that_is_skipped_does_not_spoil_the_loss_of_its_epoch(opti
     steps, [epoch], training = run(OnceInfinite(), split(make_examples(), [3, 3, 2]), **options)
     assert [row.skipped for row in steps] == [False, True, False]
     assert training.schedule.updates == 2
+    assert all(parameter.grad is None for parameter in training.model.parameters())
     good = [row.terms.mean() for row in steps if not row.skipped]
     assert min(good) <= epoch.terms.mean() <= max(good)
 
@@ -473,6 +484,23 @@ def test_a_model_that_overflows_at_every_scale_stops_the_run():
     with refused(TrainingError, "loss"):
         run(model, split(make_examples(), [8]), epochs=100, dtype=torch.float16)
     assert_same(before, weights_of(model))
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_skips_in_a_row_are_counted_across_epochs_and_a_resume(resumed):
+    model = Tagger()
+    poison_gradient(model, None)
+    training, seen = training_of(model, dtype=torch.float16), 0
+    with refused(TrainingError, "loss"):
+        for _ in range(2):  # every window is an epoch of its own
+            for _ in train(training, lambda _: split(make_examples(), [8]), 100):
+                seen = training.position.step
+                if resumed and seen == 10:
+                    stored = dataclasses.asdict(training.position)
+                    training = training_of(model, dtype=torch.float16)
+                    training.position = loop.Position(**{**stored, "terms": loop.LossSums()})
+                    break
+    assert seen == loop.MAX_SKIPS_IN_A_ROW - 1
 
 
 # -- whole runs -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import json
 import math
@@ -73,11 +74,13 @@ def saved(tmp_path) -> Path:
 def test_a_checkpoint_holds_everything_that_decides_the_next_step(tmp_path):
     made = taken(training(), 3)
     made.history.best_loss = math.inf
-    path = save(tmp_path, made)
+    made.history.best_epoch, made.history.best_value, made.history.epochs_without_gain = 2, 0.75, 3
+    made.training.position.skipped_in_a_row = 4
+    path, stood = save(tmp_path, made), copy.deepcopy((made.history, made.training.position))
     losses = [step(made).terms for _ in range(4)]
     other = training(seed=7)
     restore_state(path, other)
-    assert other.training.position.step == 3 and other.history.best_loss == math.inf
+    assert (other.history, other.training.position) == stood and stood[1].step == 3
     assert other.training.schedule.updates == 3
     assert [step(other).terms for _ in range(4)] == losses
     assert_same(weights_of(made.model), weights_of(other.model))

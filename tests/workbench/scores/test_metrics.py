@@ -152,6 +152,19 @@ def test_the_bootstrap_agrees_with_wilson_and_repeats_itself():
     assert interval != bootstrap_interval(accuracy, truth, predicted, seed=2)
 
 
+def test_nineteen_of_twenty_bootstrap_scores_are_inside_the_interval():
+    draw = np.random.default_rng(7)
+    truth, scores = draw.random(50), []
+
+    def mean(labels, predictions):
+        scores.append(float(labels.mean()))
+        return scores[-1]
+
+    low, high = bootstrap_interval(mean, truth, truth, seed=1, resamples=2000)
+    inside = sum(low <= score <= high for score in scores)
+    assert inside == pytest.approx(0.95 * 2000, abs=2)
+
+
 def test_the_bootstrap_takes_any_metric():
     low, high = bootstrap_interval(
         lambda truth, predicted: class_scores(truth, predicted, 3).macro_f1,

@@ -103,6 +103,14 @@ def test_the_bootstrap_is_a_function_of_the_seed():
     assert back.value == -runs[0].value
 
 
+def test_the_interval_of_a_difference_is_that_of_95_percent():
+    draw = np.random.default_rng(5)
+    gains = draw.normal(size=400)
+    first, second = (np.stack([values, np.ones(400)], axis=1) for values in (np.zeros(400), gains))
+    found = paired_bootstrap(accuracy_of, first, second, seed=0, resamples=4000)
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * gains.std() / 20, rel=0.05)
+
+
 def test_drawing_in_blocks_is_drawing_all_at_once(monkeypatch):
     draw = np.random.default_rng(0)
     first, second = draw.normal(size=(2, 50, 2)) + 5
