@@ -496,6 +496,7 @@ def test_skips_in_a_row_are_counted_across_epochs_and_a_resume(resumed):
             for _ in train(training, lambda _: split(make_examples(), [8]), 100):
                 seen = training.position.step
                 if resumed and seen == 10:
+                    resumed = False  # once: the epoch's own record comes at the same step
                     stored = dataclasses.asdict(training.position)
                     training = training_of(model, dtype=torch.float16)
                     training.position = loop.Position(**{**stored, "terms": loop.LossSums()})
