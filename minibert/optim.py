@@ -25,7 +25,7 @@ def parameter_groups(
     """Splits parameters into those that weight decay pulls towards zero and those it leaves alone.
 
     Matrices and embedding tables decay. Vectors, which are biases and the gains of layer norms, do not: they are few,
-    and a gain starts from one instead of zero. Frozen parameters are left out.
+    and a gain starts from one instead of zero. Frozen parameters are left out; TrainingError if that is all of them.
 
     Args:
         weight_decay: the fraction of the learning rate by which a decaying weight shrinks per step.
@@ -34,9 +34,6 @@ def parameter_groups(
     Returns:
         The groups "decay" and "no decay" of each learning rate, the highest rate first, without empty groups.
         Parameters keep their names, so that a checkpoint can store the optimizer's state by name, not by position.
-
-    Raises:
-        TrainingError: every parameter is frozen.
     """
     trained = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
     if not trained:
@@ -45,34 +42,22 @@ def parameter_groups(
     for rate in sorted({rate_of(name) for name, _ in trained}, reverse=True):
         suffix = "" if rate == 1 else f", rate x {rate:.4g}"
         members = [(name, parameter) for name, parameter in trained if rate_of(name) == rate]
-        matrices = [(name, parameter) for name, parameter in members if parameter.ndim >= 2]
-        vectors = [(name, parameter) for name, parameter in members if parameter.ndim < 2]
+        matrices = [member for member in members if member[1].ndim >= 2]
+        vectors = [member for member in members if member[1].ndim < 2]
         for kind, params, decay in (("decay", matrices, weight_decay), ("no decay", vectors, 0.0)):
             groups.append({"name": kind + suffix, "params": params, "weight_decay": decay, "rate": rate})
     return [group for group in groups if group["params"]]
 
 
-def describe_groups(groups: Sequence[Group]) -> str:
-    """One line per group for the log of a run: name, weight decay, tensors and numbers."""
-    return "\n".join(
-        f"{group['name']}: weight decay {group['weight_decay']:g}, {len(group['params'])} tensors, "
-        f"{sum(parameter.numel() for _, parameter in group['params']):,} numbers"
-        for group in groups
-    )
-
-
 def build_optimizer(
     groups: Sequence[Group], *, learning_rate: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
 ) -> torch.optim.AdamW:
-    """AdamW over the groups of `parameter_groups`.
+    """AdamW over the groups of `parameter_groups`. TrainingError for a learning rate that is not positive and finite.
 
     Args:
         learning_rate: the peak learning rate; a `Schedule` scales it.
         betas: decay rates of the running means of the gradient and of its square.
         eps: added to the root of the mean square. Google's BERT uses 1e-6.
-
-    Raises:
-        TrainingError: the learning rate is not a positive, finite number.
     """
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         hint = "Fine-tuning BERT commonly takes 2e-5 to 1e-4."
@@ -117,6 +102,7 @@ class Schedule:
     """Sets the learning rate of each group to its peak times a factor that depends on the updates.
 
     The whole state is one integer, `updates`. With a warm-up the first update has learning rate 0, as in transformers.
+    TrainingError for an unknown name, or a warm-up longer than the run.
 
     Args:
         optimizer: its current learning rates are the peaks, so build the schedule first and restore the optimizer's
@@ -125,9 +111,6 @@ class Schedule:
         warmup: updates over which the rate rises.
         total: updates of the whole run.
         epochs: of the whole run, all with the same number of updates; for "exponential".
-
-    Raises:
-        TrainingError: an unknown name, or a warm-up longer than the run.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, name: str, *, warmup: int, total: int, epochs: int = 1):

@@ -11,7 +11,6 @@ iterates logs, saves, evaluates and stops. `evaluate` measures.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -34,8 +33,8 @@ class Trainable(Protocol):
     """What the loop requires of a model, besides being an `nn.Module`.
 
     `model(**inputs)` returns an object with `loss_terms`, name -> (sum over labels, number of labels), and `logits`,
-    a tensor with one row per example. `count_labels` gives the counts that `loss_terms` will have, from the labels
-    alone: whole numbers, or sums of weights where labels are weighted.
+    a tensor with one row per example. `count_labels` gives those numbers from the labels alone; where labels are
+    weighted, they are sums of weights.
     """
 
     def __call__(self, **inputs: Any) -> Any: ...
@@ -51,7 +50,7 @@ class Trainable(Protocol):
 class Batch:
     """A planned batch, which is loaded when its turn comes."""
 
-    indices: Sequence[int]  # the examples it holds, by their index in the data set, in the order of its rows
+    indices: Sequence[int]  # of its examples in the data set, in the order of its rows
     load: Callable[[], Inputs]  # makes the model's inputs, on the CPU
     tokens: int = 0  # the amount of work, for the log and the progress bar
 
@@ -125,25 +124,21 @@ def move(inputs: Inputs, device: torch.device) -> dict[str, Any]:
 
 @dataclass
 class Training:
-    """Everything that decides the steps to come, except torch's random state.
-
-    A checkpoint has to hold all of it that changes. Gradients do not belong to it: between two steps there are none.
+    """Everything that decides the steps to come, except torch's random state: what changes of it is a checkpoint.
 
     Args:
-        model: already on its device.
         dtype: of matrix products in the forward pass; None for the model's own, in which weights, gradients and
             optimizer state stay.
-        clip_norm: the largest norm of the gradient of all parameters together; None for no limit.
         skip_nonfinite: skip a step whose loss or gradient is not finite, as fp16's scaler does anyway, instead of
             raising.
         place: prepares loaded inputs for the model, on its device.
     """
 
-    model: Trainable
+    model: Trainable  # already on its device
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     dtype: torch.dtype | None = None
-    clip_norm: float | None = 1.0
+    clip_norm: float | None = 1.0  # the largest norm of the gradient of all parameters together
     skip_nonfinite: bool = False
     place: Place = move
     position: Position = field(default_factory=Position)
@@ -158,27 +153,22 @@ class Training:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
 
 
-def seed_everything(seed: int) -> None:
-    """Seeds dropout: torch's default generators. Data order, masking and new weights have generators of their own."""
-    torch.manual_seed(seed)
-
-
 def optimizer_step(training: Training, window: Sequence[Batch]) -> Step:
     """One update of the weights from one accumulated batch: the gradients of all batches of the window, added up.
 
     Raises:
-        TrainingError: the loss or the gradient is not finite, there is no scaler to handle it, and `skip_nonfinite`
-            is off. The weights are those before the step.
+        TrainingError: the loss or the gradient is not finite, and neither a scaler nor `skip_nonfinite` handles it. The
+            weights are those before the step.
     """
     model, optimizer, scaler = training.model, training.optimizer, training.scaler
     learning_rate = training.schedule.learning_rate
     loaded = [batch.load() for batch in window]
     # The loss is a mean over the labels of the whole window, so their number has to be known before the first
     # backward pass. It is counted on the CPU, so that a GPU does not wait for it.
-    labels: Counter[str] = Counter()
+    counts: dict[str, float] = {}
     for inputs in loaded:
-        labels.update(model.count_labels(inputs))
-    counts: dict[str, float] = dict(labels)  # where a term that was not counted is an error, not 0
+        for name, count in model.count_labels(inputs).items():
+            counts[name] = counts.get(name, 0) + count
     sums: dict[str, Tensor] = {}
     for inputs in loaded:
         # Autocast wraps the forward pass alone: matrix products in 16 bits, sums in 32. The backward pass runs each
@@ -202,8 +192,8 @@ def optimizer_step(training: Training, window: Sequence[Batch]) -> Step:
     if training.clip_norm is not None and gradient_norm > training.clip_norm:
         nn.utils.clip_grads_with_norm_(parameters, training.clip_norm, norm)
     losses = LossSums(dict(zip(sums, totals, strict=True)), counts)
-    # With a scaler, infinite gradients are routine, and it handles them itself below. Without one they would ruin the
-    # weights, and this is the last moment at which the weights are still good.
+    # With a scaler, infinite gradients are routine, and it handles them itself below. Without one this is the last
+    # moment at which the weights are still good.
     finite = math.isfinite(losses.mean() + gradient_norm)
     if finite or scaler.is_enabled():
         # The scaler skips the update if it found infinite gradients, then lowers the scale; after many good steps it
@@ -229,7 +219,7 @@ def optimizer_step(training: Training, window: Sequence[Batch]) -> Step:
 def train(
     training: Training, batches_of_epoch: Callable[[int], Sequence[Batch]], epochs: int, accumulate: int = 1
 ) -> Iterator[Step | Epoch]:
-    """Trains a model in place, from where `training.position` says it stands.
+    """Trains a model in place, from where `training.position` says it stands; yields each step and each epoch.
 
     Between two records the caller may do anything: save, evaluate, or stop by leaving the loop. A training that was
     saved after a step and restored takes the same steps as one that was never interrupted; on a CPU, bit for bit.
@@ -237,16 +227,11 @@ def train(
     Args:
         batches_of_epoch: epoch, from 0 -> its batches. The order of the data must be a function of the epoch alone, so
             that an interrupted epoch can be planned again.
-        epochs: how often to go through the data.
         accumulate: batches per update. Exact: 4 batches of 8 give the gradient of 1 of 32, despite padding and unequal
             numbers of labels, since the loss is divided by the labels of all 4.
 
-    Yields:
-        A `Step` after each step and an `Epoch` after each epoch.
-
     Raises:
-        TrainingError: an argument is below 1, an epoch has no batches, or a step failed; the weights are then those
-            before that step.
+        TrainingError: an argument is below 1, an epoch has no batches, or a step failed (see `optimizer_step`).
     """
     for key, value in (("epochs", epochs), ("accumulate", accumulate)):
         if value < 1:
@@ -275,10 +260,9 @@ def _train(
             if not step.skipped:
                 position.terms.add(step.terms)
             if position.skipped_in_a_row >= MAX_SKIPS_IN_A_ROW:
-                times = f"{position.skipped_in_a_row} times in a row"
+                message = f"Step {position.step}: the loss or the gradient was not finite {MAX_SKIPS_IN_A_ROW} times"
                 hint = "Look for NaN in the data and the weights, or train in bf16 or fp32."
-                message = f"Step {position.step}: the loss or the gradient was not finite {times}."
-                raise TrainingError(message, key="loss", hint=hint)
+                raise TrainingError(f"{message} in a row.", key="loss", hint=hint)
             yield step
         training.position = Position(position.epoch + 1, step=position.step, skipped_in_a_row=position.skipped_in_a_row)
         yield Epoch(position.epoch + 1, position.terms, position.tokens)
@@ -294,7 +278,7 @@ class Evaluation:
     """The loss and the logits of a model on some data."""
 
     sums: LossSums
-    # One fp32 tensor per example, on the CPU, in order of their indices; token-level heads keep the columns of a batch.
+    # One fp32 tensor per example, on the CPU, in order of their indices; heads over tokens keep the columns of a batch.
     logits: list[Tensor]
 
     @property
@@ -309,7 +293,7 @@ def evaluate(
     """Runs a model over batches in any order: dropout off, nothing kept for gradients, every module's mode restored.
 
     Args:
-        model: a `Trainable`, or another callable with `eval()`. Without labels it need not return `loss_terms`.
+        model: a `Trainable`, or another callable with `eval()`. Without labels its `loss_terms` may be None.
         dtype, place: as for `Training`.
     """
     modes = [(module, module.training) for module in model.modules()] if isinstance(model, nn.Module) else []

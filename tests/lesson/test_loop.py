@@ -13,19 +13,7 @@ from torch import nn
 from minibert import training as loop
 from minibert.io.errors import TrainingError
 from minibert.optim import Schedule, build_optimizer, parameter_groups
-from minibert.training import (
-    Batch,
-    Epoch,
-    Position,
-    Step,
-    Training,
-    count_steps,
-    evaluate,
-    move,
-    optimizer_step,
-    seed_everything,
-    train,
-)
+from minibert.training import Batch, Epoch, Position, Step, Training, count_steps, evaluate, move, optimizer_step, train
 from tests.conftest import BOUNDS, refused
 
 CPU = torch.device("cpu")
@@ -511,7 +499,7 @@ def test_skips_in_a_row_are_counted_across_epochs_and_a_resume(resumed):
 def test_a_training_learns_and_its_bits_are_the_same_twice(name):
     results = []
     for _ in range(2):
-        seed_everything(5)
+        torch.manual_seed(5)
         model = Tagger(dropout=0.1)
         batches = split(make_examples(16), [4] * 4)
         steps, epochs, _ = run(model, batches, epochs=40, total=160, dtype=DTYPES[name])
@@ -631,7 +619,7 @@ def test_modes_come_back_even_if_an_evaluation_fails():
 def test_evaluating_in_between_changes_nothing_about_training():
     results = []
     for evaluation in (False, True):
-        seed_everything(5)
+        torch.manual_seed(5)
         model = Tagger(dropout=0.3)
         batches = split(make_examples(), [4, 4])
         for _ in train(training_of(model), lambda _, batches=batches: batches, 3):

@@ -24,8 +24,8 @@ from minibert.base import Model
 from minibert.fast.accelerate import accelerate
 from minibert.fast.precision import Precision
 from minibert.io.files import finite, write_json
-from minibert.optim import Schedule, build_optimizer, describe_groups, parameter_groups
-from minibert.training import Epoch, Step, Trainable, Training, count_steps, seed_everything, train
+from minibert.optim import Schedule, build_optimizer, parameter_groups
+from minibert.training import Epoch, Step, Trainable, Training, count_steps, train
 from minibert.workbench.runs import together
 from minibert.workbench.runs.folders import RECORD, STATE, make_folder, require_empty, require_free, write_log
 from minibert.workbench.runs.history import EpochRecord, History, StepRecord, Watched
@@ -120,7 +120,7 @@ class Session:
         shared, batches_of_epoch = together.share(model, batches_of_epoch, settings.accumulate, self.ranks)
         state = RunState(model, self._training(model, shared, total, precision, rate_of), _names_on_disk(model))
         # Dropout draws from this generator; data order, masks and new weights have their own.
-        seed_everything(self.ranks.seed(settings.seed))
+        torch.manual_seed(self.ranks.seed(settings.seed))
         if self.checkpoint is not None:
             self._restore(self.checkpoint, state)
         training, history = state.training, state.history
@@ -164,7 +164,10 @@ class Session:
     ) -> Training:
         settings = self.settings
         groups = parameter_groups(model.named_parameters(), weight_decay=settings.weight_decay, rate_of=rate_of)
-        self.say(describe_groups(groups))
+        for group in groups:
+            numbers = sum(parameter.numel() for _, parameter in group["params"])
+            decay, tensors = f"weight decay {group['weight_decay']:g}", f"{len(group['params'])} tensors"
+            self.say(f"{group['name']}: {decay}, {tensors}, {numbers:,} numbers")
         optimizer = build_optimizer(groups, learning_rate=settings.learning_rate)
         schedule = Schedule(
             optimizer, settings.schedule, warmup=round(settings.warmup * total), total=total, epochs=settings.epochs

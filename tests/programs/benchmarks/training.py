@@ -18,7 +18,7 @@ from minibert.data import Dataset
 from minibert.fast.accelerate import accelerate
 from minibert.fast.precision import choose_precision
 from minibert.optim import Schedule, build_optimizer, parameter_groups
-from minibert.training import Batch, Training, optimizer_step, seed_everything, train
+from minibert.training import Batch, Training, optimizer_step, train
 from minibert.workbench.data.corpora import Example
 from minibert.workbench.runs.together import lay_out
 from minibert.workbench.tasks.common import planned
@@ -142,7 +142,7 @@ def minibert_steps(name: str, what: str, model: Any, batches: list[Inputs], dtyp
     training = _training(model, optimizer, dtype)
 
     def run(timed: Stopwatch) -> None:
-        seed_everything(SEED)
+        torch.manual_seed(SEED)
         with timed:
             for batch in batches:
                 window = [Batch(range(len(batch["input_ids"])), lambda batch=batch: batch)]
@@ -242,7 +242,7 @@ def _finetuning(name: str, what: str, material: Material, precision_name: str) -
         return planned(dataset, material.tokenizer, batch_size=material.batch_size, seed=SEED, epoch=epoch)
 
     def run(timed: Stopwatch) -> None:
-        seed_everything(SEED)
+        torch.manual_seed(SEED)
         with timed:
             for _ in train(_training(model, optimizer, precision_name), batches_of_epoch, epochs=1):
                 pass

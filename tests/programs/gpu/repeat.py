@@ -20,7 +20,7 @@ from torch import Tensor
 
 from minibert.fast.accelerate import accelerate
 from minibert.optim import Schedule, build_optimizer, parameter_groups
-from minibert.training import Batch, Step, Training, seed_everything, train
+from minibert.training import Batch, Step, Training, train
 from minibert.workbench.runs import together
 from minibert.workbench.runs.ranks import ALONE
 from minibert.workbench.runs.state import RunState, checkpoints, random_states_of, restore_state, save_state
@@ -87,13 +87,13 @@ def _resume(setting: Setting, precision: str, dtype: torch.dtype | None) -> list
     folder = setting.folder / f"states-{precision}"
     with _deterministic():
         whole, first, second = (_training(setting, dtype) for _ in range(3))
-        seed_everything(3)
+        torch.manual_seed(3)
         _run(whole, batches)
-        seed_everything(3)
+        torch.manual_seed(3)
         _run(first, batches, STEPS // 2)
         names = {name: name for name in first.model.state_dict()}
         path = save_state(folder, RunState(first.model, first, names), keep=1, random=random_states_of(ALONE))
-        seed_everything(4)
+        torch.manual_seed(4)
         restore_state(path, RunState(second.model, second, names))
         _run(second, batches)
     assert checkpoints(folder) == [path]
@@ -118,7 +118,7 @@ def _distributed(setting: Setting) -> list[Row]:
                         replace(batch, load=partial(together._load_share, batch, model, ALONE, True))
                         for batch in batches
                     ]
-                seed_everything(3)
+                torch.manual_seed(3)
                 _run(training, batches)
                 found.append(model.state_dict())
     finally:

@@ -14,7 +14,7 @@ from torch import nn
 
 from minibert.fast.precision import choose_precision
 from minibert.io.errors import ConfigError, LostRankError, TrainingError
-from minibert.training import optimizer_step, seed_everything
+from minibert.training import optimizer_step
 from minibert.workbench.runs import ranks as ranks_module
 from minibert.workbench.runs.history import Watched
 from minibert.workbench.runs.ranks import ALONE, Ranks, joined
@@ -113,7 +113,7 @@ def train_and_compare(rank):
         for dtype in (None, torch.float16):
             torch.manual_seed(rank)  # the first rank's weights are those that count
             model = Tagger(dropout=0.3)
-            seed_everything(ranks.seed(5))
+            torch.manual_seed(ranks.seed(5))
             batches = split(make_examples(9), [4, 4, 1])
             shared, batches_of_epoch = share(model, lambda _, batches=batches: batches, 2, ranks)
             training = training_of(shared, dtype=dtype)

@@ -136,3 +136,10 @@ def test_the_progress_bar_goes_to_standard_error(tmp_path, capsys, monkeypatch):
     out, err = capsys.readouterr()
     assert out == ""
     assert "2/2" in err and "loss=" in err and "lr=" in err and "tokens_s=" in err
+
+
+def test_the_groups_of_the_optimizer_are_printed(tmp_path, capsys):
+    run(tmp_path, Tagger(), measured([1.0]), epochs=1, progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "decay: weight decay 0.01, 2 tensors, 70 numbers"
+    assert lines[1] == "no decay: weight decay 0, 3 tensors, 13 numbers"

@@ -16,7 +16,7 @@ import torch
 
 from minibert.io.errors import CheckpointError, DiskError
 from minibert.io.files import MANIFEST, sha256
-from minibert.training import Step, optimizer_step, seed_everything, train
+from minibert.training import Step, optimizer_step, train
 from minibert.workbench.runs import state
 from minibert.workbench.runs.history import EpochRecord, StepRecord
 from minibert.workbench.runs.state import (
@@ -40,7 +40,7 @@ class Stop(Exception):
 
 
 def training(seed=1, dropout=0.3) -> RunState:
-    seed_everything(seed)
+    torch.manual_seed(seed)
     model = Tagger(dropout)
     return RunState(model, training_of(model, total=40, warmup=5), NAMES)
 
@@ -309,7 +309,7 @@ def test_the_scale_of_fp16_survives_and_skipped_steps_do_not_count(tmp_path):
     """From a scale of 2**40: the run is interrupted while steps are still skipped."""
 
     def go(seed, *, save_at=None, restore=None):
-        seed_everything(seed)
+        torch.manual_seed(seed)
         model = Tagger(0.3)
         made = training_of(model, total=30, warmup=5, dtype=torch.float16)
         made.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
