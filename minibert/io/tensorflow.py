@@ -62,7 +62,6 @@ class Package:
 
     def __init__(self, path: Path):
         self.path = path
-        self._archive: zipfile.ZipFile | None = None
         with _reading(path):
             if path.is_dir():
                 files = [*path.glob("*"), *path.glob("*/*")]
@@ -70,28 +69,29 @@ class Package:
                     file.relative_to(path).as_posix(): file.stat().st_size for file in files if file.is_file()
                 }
             else:
-                self._archive = zipfile.ZipFile(path)
-                self.sizes = {info.filename: info.file_size for info in self._archive.infolist()}
+                with zipfile.ZipFile(path) as archive:
+                    self.sizes = {info.filename: info.file_size for info in archive.infolist()}
 
     @contextmanager
     def open(self, name: str) -> Iterator[Any]:
         """A file of the package, to read."""
         path = self.path / name
         with _reading(path):
-            if self._archive is None:
+            if self.path.is_dir():
                 size_of_file(inside(self.path, name))  # a plain file of this folder
                 with path.open("rb") as file:
                     yield file
                 return
-            info = self._archive.getinfo(name)
-            if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                how = "encrypted" if info.flag_bits & 1 else f"compressed by method {info.compress_type}"
-                raise CheckpointError(f"{path} is {how}.", path=path, key=name, hint="Unpack the archive first.")
-            if info.file_size > _LARGEST_RATIO * max(info.compress_size, 2**10):
-                sizes = f"{info.file_size:,} bytes from {info.compress_size:,}"
-                raise CheckpointError(f"{path} would unpack to {sizes}, as weights never do.", path=path, key=name)
-            with self._archive.open(info) as file:
-                yield file
+            with zipfile.ZipFile(self.path) as archive:
+                info = archive.getinfo(name)
+                if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    how = "encrypted" if info.flag_bits & 1 else f"compressed by method {info.compress_type}"
+                    raise CheckpointError(f"{path} is {how}.", path=path, key=name, hint="Unpack the archive first.")
+                if info.file_size > _LARGEST_RATIO * max(info.compress_size, 2**10):
+                    sizes = f"{info.file_size:,} bytes from {info.compress_size:,}"
+                    raise CheckpointError(f"{path} would unpack to {sizes}, as weights never do.", path=path, key=name)
+                with archive.open(info) as file:
+                    yield file
 
     def read(self, name: str, largest: int = _LARGEST_INDEX) -> bytes:
         """A small file as a whole."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import math
 import os
 import signal
 import sys
@@ -263,6 +264,8 @@ def _recipes(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from minibert.io.files import finite
+    from minibert.workbench.kinds import KINDS
+    from minibert.workbench.scores.baselines import verdicts
     from minibert.workbench.tasks.evaluate import evaluate_file
 
     _require_parts(options, options.data)
@@ -277,6 +280,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         report.write(Path(options.output))
         say(options, f"metrics.json and errors.csv are in {options.output}")
     print(as_json(finite(report.metrics)) if options.json else report.summary())
+    main_score = KINDS[report.problem_type].metrics[0]
+    for sentence in verdicts({}, main_score, report.values().get(main_score, math.nan)):
+        say(options, sentence)
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -24,13 +24,13 @@ import torch
 import transformers.models.bert.modeling_bert
 import transformers.models.distilbert.modeling_distilbert  # noqa: F401
 
-from tests.programs.faults import corpora, fast, kinds, loop, network, pretraining, processes, resume
+from tests.programs.faults import convert, corpora, fast, kinds, loop, network, pretraining, processes, resume
 from tests.programs.faults.fault import ROOT, Fault
 
 TEST_FAILED = 1  # pytest's exit code; another one means that no test ran
 PARTS = {
     part.__name__.rpartition(".")[2]: part.FAULTS
-    for part in (network, loop, fast, processes, resume, pretraining, kinds, corpora)
+    for part in (network, loop, fast, processes, resume, pretraining, kinds, corpora, convert)
 }
 FAULTS = [fault for faults in PARTS.values() for fault in faults]
 

@@ -242,7 +242,7 @@ def confusion(counts: np.ndarray, labels: Sequence[str], split: str) -> Figure:
             ha="center",
             va="center",
             fontsize=8,
-            color="white" if share > 0.5 else "black",
+            color="white" if share > 0.65 else "black",
         )
     return axes.figure
 

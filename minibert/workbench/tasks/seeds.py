@@ -28,6 +28,7 @@ from minibert.workbench.reports.columns import require_comparable, require_same,
 from minibert.workbench.runs.folders import SavedRun, begun, make_folder, read_run
 from minibert.workbench.runs.ranks import launched
 from minibert.workbench.runs.settings import Settings, as_record, check, inputs_of
+from minibert.workbench.scores.baselines import verdicts
 from minibert.workbench.scores.significance import mean_interval
 from minibert.workbench.tasks.finetune import finetune, resume
 
@@ -72,6 +73,13 @@ class Seeds:
         found = {name: [run.metrics[split][name]["value"] for run in self.runs] for name in metrics}
         return {name: _spread(values) for name, values in found.items() if None not in values}
 
+    def _failures(self, spreads: Mapping[str, Spread]) -> list[str]:
+        """What has to be said of the mean over seeds, beside the baselines of these data."""
+        first = self.runs[0]
+        baselines = {name: found for name, found in first.metrics.get("baselines", {}).items() if name != "split"}
+        compared = KINDS[first.record["problem_type"]].compared(baselines)
+        return [] if compared is None else verdicts(baselines, compared, spreads[compared].mean)
+
     def summary(self) -> str:
         """The scores of each seed, their means and spreads, as text."""
         split, count = self.runs[0].split, len(self.runs)
@@ -96,6 +104,7 @@ class Seeds:
                 f"  (95% interval of the mean {spread.low:.4f} to {spread.high:.4f})"
                 for name, spread in spreads.items()
             ),
+            *self._failures(spreads),
             "",
             f"+- is the standard deviation over seeds ({_VARIES}); the examples are the same.",
             f"the runs are in {self.folder}",

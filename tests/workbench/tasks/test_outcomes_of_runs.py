@@ -18,6 +18,7 @@ from minibert.workbench.reports.page import document
 from minibert.workbench.runs.folders import read_run
 from minibert.workbench.tasks.evaluate import evaluate_file
 from minibert.workbench.tasks.finetune import finetune
+from minibert.workbench.tasks.seeds import train_seeds
 from tests.conftest import refused
 from tests.workbench.conftest import MOODS, sentence
 from tests.workbench.tasks.test_finetune import settings_for
@@ -37,10 +38,11 @@ def write(path: Path, count: int, **column: list[object]) -> None:
 def parted(tiny, tmp_path_factory):
     """A run whose data have two parts, one of which the model cannot have learned."""
     folder = tmp_path_factory.mktemp("parts")
-    for name in ("train", "validation", "test"):
-        write(folder / f"{name}.jsonl", 24, part=["plain", "hard", "plain"])
-    files = {name: str(folder / f"{name}.jsonl") for name in ("train", "validation", "test")}
-    return finetune(dataclasses.replace(settings_for(tiny, folder, folder / "run"), **files), progress=False)
+    for name, count in (("train", 48), ("test", 24)):
+        write(folder / f"{name}.jsonl", count, part=["plain", "hard", "plain"])
+    files = {name: str(folder / f"{name}.jsonl") for name in ("train", "test")} | {"validation": None}
+    settings = dataclasses.replace(settings_for(tiny, folder, folder / "run"), **files, validation_fraction=0.25)
+    return finetune(settings, progress=False)
 
 
 def test_each_part_has_its_scores(parted):
@@ -56,6 +58,14 @@ def test_each_part_has_its_scores(parted):
     for text in (parted.summary(), page):
         assert f"{found['hard']['accuracy']:.4f}" in text and f"{found['plain']['macro_f1']:.4f}" in text
     assert "Scores by part" in page
+
+
+def test_examples_drawn_from_the_training_data_keep_their_parts(parted):
+    rows = parted.reports["validation"].rows
+    assert len(rows) == 12
+    for row in rows:
+        number = int(row["guid"].rpartition(":")[2]) - 1
+        assert row["part"] == ["plain", "hard", "plain"][number % 3]
 
 
 def test_a_later_evaluation_reads_the_parts_of_any_column(parted, tmp_path, capsys):
@@ -118,6 +128,19 @@ def test_a_validation_loss_that_only_rises_is_called_that(parted, tmp_path):
     ]
     run = dataclasses.replace(parted, history=dataclasses.replace(parted.history, epochs=epochs))
     assert "rose after every epoch, from 0.1000 to 0.3000" in run.summary()
+
+
+def test_an_evaluation_with_nothing_right_is_called_that(parted, tmp_path, capsys):
+    rows = parted.reports["test"].rows
+    wrong = [{"text": row["text"], "label": next(mood for mood in MOODS if mood != row["prediction"])} for row in rows]
+    (tmp_path / "wrong.jsonl").write_text("".join(json.dumps(row) + "\n" for row in wrong))
+    assert main(["evaluate", str(parted.folder), str(tmp_path / "wrong.jsonl"), "--precision", "fp32"]) == 0
+    assert "accuracy is 0.0000" in capsys.readouterr().err
+
+
+def test_several_seeds_are_held_against_the_baselines(tiny, moods, tmp_path):
+    files = settings_for(tiny, moods, tmp_path / "seeds", epochs=1, learning_rate=1e-9)
+    assert "is not above that of" in train_seeds(files, 2, progress=False).summary()
 
 
 @pytest.mark.parametrize("kind", ["token_classification", "regression", "multi_label_classification"])
