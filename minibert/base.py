@@ -24,9 +24,9 @@ class Model(nn.Module):
     To change a model, derive a class from it and make the change in its `__init__` (or `build`),
     from nothing but the config; what else it needs goes into `config.extra`. The subclass loads
     official files: parameters that it adds are freshly initialised, those that it drops are left
-    out. Saving writes its own parameters under their own names and the class's name, as
-    information, under `minibert_class` in config.json. `save_pretrained` refuses a model that was
-    changed after its `__init__`: loading builds it from class and config, and would lose the change.
+    out. It saves its own parameters under their own names, and its own name as `minibert_class` in
+    config.json. A model that was changed after its `__init__` cannot be saved: loading builds it
+    from class and config, and would lose the change.
 
     Attributes:
         config: the BertConfig that the model was built from.
@@ -46,8 +46,7 @@ class Model(nn.Module):
 
     @property
     @abstractmethod
-    def body(self) -> Any:
-        """The BertModel inside."""
+    def body(self) -> Any: ...
 
     @classmethod
     def from_pretrained(
@@ -59,9 +58,9 @@ class Model(nn.Module):
         """Loads a model, in eval mode, from a folder or from the Hub. Strict: all or nothing.
 
         A head is freshly initialised only on request. `labels` or `num_labels` ask for one where
-        the file has no head of this class, one with another number of classes, or one with other
-        label names (a stored LABEL_0, LABEL_1, ... does not count as a name). `fresh_head` asks for
-        one where the file has none. A pooler that the file lacks comes with the head that needs it.
+        the file has no head of this class, or one with other classes or label names (a stored
+        LABEL_0, LABEL_1, ... does not count as a name). `fresh_head` asks for one where the file
+        has none. A pooler that the file lacks comes with the head that needs it.
 
         Args:
             source: a folder, a Hub id such as "google-bert/bert-base-uncased", or an open Source.
@@ -71,14 +70,12 @@ class Model(nn.Module):
             problem_type: "regression", "single_label_classification" or "multi_label_classification".
             fresh_head: whether a head that the file lacks is freshly initialised.
             num_hidden_layers: how many layers to keep, the first ones; by default all.
-            dtype: of the parameters.
             generator: draws the fresh weights; by default one with seed 0.
             allow_nonfinite: warn of weights that are NaN or infinite instead of refusing them.
 
         Raises:
             CheckpointError: the files are missing, damaged, pickles, or do not fit this class.
             ConfigError: config.json holds a value that no model can be built from.
-            HubError: a download failed.
         """
         from minibert import checkpoint
 
@@ -89,14 +86,11 @@ class Model(nn.Module):
         )  # fmt: skip
 
     def save_pretrained(self, folder: str | Path, *, allow_untrained: bool = False) -> None:
-        """Writes model.safetensors and config.json, which transformers opens too.
-
-        Each file is whole or absent; config.json comes last. The tokenizer saves its own files.
+        """Writes model.safetensors and then config.json, each whole or not at all; transformers opens them.
 
         Raises:
             CheckpointError: a freshly initialised head was never trained, unless `allow_untrained`;
                 or the class would not build this model again from its config.
-            DiskError: a write failed.
         """
         from minibert import checkpoint
 
@@ -116,9 +110,9 @@ class Model(nn.Module):
     def untrained(self) -> tuple[str, ...]:
         """The parameters that loading freshly initialised and that still hold those values.
 
-        Values are compared, rounded to 16 bits or not, so the answer survives `deepcopy`, `to(dtype)` and back,
-        `to(device)` and any optimizer. A module counts as a whole: a bias alone may rightly stay as it was (that of a
-        score per choice cancels in the softmax). A model built from a config alone has none.
+        Values are compared, rounded to 16 bits or not, so the answer survives `deepcopy`, `to(dtype)` and back, and any
+        optimizer. A module counts as a whole: a bias alone may rightly stay as it was (that of a score per choice
+        cancels in the softmax).
         """
         parameters = dict(self.named_parameters())
         trained = {
@@ -179,10 +173,6 @@ def initialise(module: nn.Module, deviation: float, generator: torch.Generator |
     """Draws matrices and tables from a normal distribution; zero biases and pad row, layer norms 1 and 0.
 
     Parameters on the meta device, which have no numbers, are left alone.
-
-    Args:
-        deviation: the standard deviation, `config.initializer_range`.
-        generator: the source of randomness; without one, a new one with seed 0.
 
     NOTE(paper): the paper does not say how. The published code draws from a normal distribution
     truncated at two deviations, the PyTorch ports from an untruncated one, as here.

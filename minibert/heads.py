@@ -27,8 +27,9 @@ from minibert.base import Model, default_generator, initialise
 from minibert.bert import BertModel
 from minibert.config import BertConfig
 from minibert.inputs import pack
+from minibert.io.checks import require
 from minibert.io.device import on_both, on_host, to_device
-from minibert.io.errors import ConfigError, InputError
+from minibert.io.errors import ConfigError
 from minibert.layers import ACTIVATIONS
 from minibert.layout import Layout
 from minibert.losses import IGNORED, ClassLoss, LossTerms
@@ -49,8 +50,7 @@ class ModelWithHead(Model):
     def __init__(self, config: BertConfig, generator: torch.Generator | None = None):
         super().__init__(config)
         if config.is_distilbert and not self.for_distilbert:
-            name = type(self).__name__
-            raise ConfigError(f"DistilBERT was published without a {name}.", key="model_type")
+            raise ConfigError(f"DistilBERT was published without a {type(self).__name__}.", key="model_type")
         generator = default_generator(generator)
         self.bert = BertModel(config, pooler=self.pooler, generator=generator)
         self.build(config)
@@ -76,7 +76,7 @@ class ModelWithHead(Model):
         output_hidden_states: bool = False, output_attentions: bool = False,
         layout: Layout | None = None, trace: Trace | None = None, **given: Any,
     ) -> Any:  # fmt: skip
-        """Runs body and head; arguments as for BertModel, and those of the head's `answer`."""
+        """Runs body and head; the keywords `given` are those of the head's `answer`."""
         packed = pack(self.bert.config, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, layout)
         encoded = self.bert.encode(packed, output_hidden_states, output_attentions, trace)
         logits, terms = self.answer(encoded, **given)
@@ -85,8 +85,7 @@ class ModelWithHead(Model):
     def count_labels(self, batch: Mapping[str, Any]) -> dict[str, float]:
         """For each loss term of a batch, the number of labels that its sum will be over.
 
-        It is known from the labels alone, so a training loop can divide each part of a large batch
-        by the count of the whole before it has seen the rest.
+        A training loop can divide each part of a large batch by the count of the whole.
         """
         given = {term: batch.get(name) for term, name in self.counted.items()}
         return {term: losses.count(labels) for term, labels in given.items() if labels is not None}
@@ -119,11 +118,10 @@ class MaskedLMHead(nn.Module):
         return scope.tap("logits", logits)
 
     def read(self, encoded: Encoded, table: Tensor, labels: Tensor | None, only: bool, scope: Scope) -> Answer:
-        """Logits (B, S, V), or (M, V) at the labelled positions only, and the loss term."""
+        """Logits (B, S, V), or (M, V) at the `only` labelled positions, and the loss term."""
         hidden, layout = encoded.hidden, encoded.layout  # (T, D)
         if labels is None:
-            if only:
-                raise InputError("labelled_only needs labels.", key="labels", hint="Leave it out.")
+            require(not only, "labels", "are missing, and labelled_only needs them.", "Leave it out.")
             return layout.pad(self(hidden, table, scope)), {}  # (B, S, V)
         losses.check_labels("labels", labels, tuple(layout.mask.shape), len(table), layout.mask)
         packed = layout.unpad(labels)  # (T,)
@@ -249,8 +247,8 @@ class BertForPreTraining(ModelWithHead):
 class BertForSequenceClassification(ModelWithHead):
     """One row, one answer: a class, several yes/no labels, or numbers; logits (B, C).
 
-    Which of them is `config.problem_type`. Where that is None the labels tell, as in transformers:
-    one output means regression, integer labels a class, other labels several.
+    `config.problem_type` says which. Where that is None the labels tell, as in transformers: one
+    output means regression, integer labels a class, other labels several.
 
     Attributes:
         class_loss: the loss where the answer is a class.
@@ -271,11 +269,12 @@ class BertForSequenceClassification(ModelWithHead):
         """The loss of logits (B, C), by the problem type."""
         if labels is None:
             return {}
-        problem_type = self.problem_type(labels)
-        if problem_type == "single_label_classification":
-            return {"label": losses.one_class("labels", logits, labels, self.class_loss)}
-        loss = losses.squared_error if problem_type == "regression" else losses.yes_or_no
-        return {"label": loss("labels", logits, labels)}
+        forms = {
+            "single_label_classification": partial(losses.one_class, loss=self.class_loss),
+            "multi_label_classification": losses.yes_or_no,
+            "regression": losses.squared_error,
+        }
+        return {"label": forms[self.problem_type(labels)]("labels", logits, labels)}
 
     def count_labels(self, batch: Mapping[str, Any]) -> dict[str, float]:
         labels = batch["labels"]
@@ -362,8 +361,8 @@ class BertForMultipleChoice(ModelWithHead):
     ) -> Any:  # fmt: skip
         """As BertModel, with (B, choices, S) for (B, S), and labels (B,)."""
         words = input_ids if input_ids is not None else inputs_embeds
-        if words is None or words.dim() < 3:
-            raise InputError("input_ids must be (B, choices, S).", key="input_ids")
+        require(words is not None and words.dim() >= 3, "input_ids", "must be (B, choices, S).")
+        assert words is not None
         tables = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         flatten = partial(on_both, lambda x: x.flatten(0, 1))  # (B * choices, ...)
         flat: Any = [None if table is None else flatten(table) for table in tables]  # (B * choices, S, ...)
@@ -380,8 +379,8 @@ class BertForMultipleChoice(ModelWithHead):
         term = losses.one_class("labels", logits, labels)
         labels = on_host(labels)  # (B,)
         rows = (labels != IGNORED).nonzero().squeeze(1)  # (rows that count,)
-        if bool(absent[rows, labels[rows].long()].any()):
-            raise InputError("labels names a choice that is absent: it has no tokens.", key="labels")
+        missing = bool(absent[rows, labels[rows].long()].any())
+        require(not missing, "labels", "names a choice that is absent: it has no tokens.")
         return logits, {"choice": term}
 
 

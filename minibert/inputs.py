@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from minibert.config import BertConfig
+from minibert.io.checks import is_integer, require, require_below, require_shape
 from minibert.io.device import on_host
-from minibert.io.errors import InputError
 from minibert.layout import Layout
 
 # From the warning in _layout_of to the caller of the model: pack, forward, two of torch.
@@ -39,43 +39,43 @@ def pack(
     shape = (words.shape[0], words.shape[1])  # B, S
     if layout is None:
         layout = _layout_of(words, attention_mask, config.pad_token_id)
-    _require_shape("layout", layout.mask, shape)
+    require_shape("layout", layout.mask, shape)
 
     most = config.max_position_embeddings
     if position_ids is None:
         message = f"has {shape[1]} columns, but the model has {most} positions."
         hint = "Cut the texts: the tokenizer does it with truncation on."
-        _require(shape[1] <= most, "input_ids", message, hint)
+        require(shape[1] <= most, "input_ids", message, hint)
         positions = layout.cells % layout.columns  # (T,), whatever side the padding is on
     else:
         rows = 1 if position_ids.shape[:1] == (1,) else shape[0]
-        _require_shape("position_ids", position_ids, (rows, shape[1]))
-        _require_below("position_ids", position_ids, most, "max_position_embeddings")
+        require_shape("position_ids", position_ids, (rows, shape[1]))
+        require_below("position_ids", position_ids, most, "max_position_embeddings")
         positions = layout.unpad(position_ids.expand(shape))  # (T,)
 
     segments = None
     if token_type_ids is not None:
         message = "were given, but this model (DistilBERT) has no segment table."
         hint = "Leave them out, as this model's own tokenizer does."
-        _require(config.type_vocab_size > 0, "token_type_ids", message, hint)
-        _require_shape("token_type_ids", token_type_ids, shape)
-        _require_below("token_type_ids", token_type_ids, config.type_vocab_size, "type_vocab_size")
+        require(config.type_vocab_size > 0, "token_type_ids", message, hint)
+        require_shape("token_type_ids", token_type_ids, shape)
+        require_below("token_type_ids", token_type_ids, config.type_vocab_size, "type_vocab_size")
         segments = layout.unpad(token_type_ids)  # (T,)
     return Packed(layout, layout.unpad(words), positions, segments)
 
 
 def _words(config: BertConfig, ids: Tensor | None, vectors: Tensor | None) -> Tensor:
     """Whichever of ids (B, S) and vectors (B, S, D) was given."""
-    _require((ids is None) != (vectors is None), "input_ids", "or inputs_embeds: give one of them.")
+    require((ids is None) != (vectors is None), "input_ids", "or inputs_embeds: give one of them.")
     if ids is not None:
         message = f"has shape {tuple(ids.shape)} and {ids.dtype}, but must be (B, S) integers."
-        _require(ids.dim() == 2 and _is_integer(ids), "input_ids", message)
-        _require_below("input_ids", ids, config.vocab_size, "vocab_size")
+        require(ids.dim() == 2 and is_integer(ids), "input_ids", message)
+        require_below("input_ids", ids, config.vocab_size, "vocab_size")
         return ids  # (B, S)
     assert vectors is not None
     message = f"has shape {tuple(vectors.shape)}, but must be (B, S, {config.hidden_size}) floats."
     fits = vectors.dim() == 3 and vectors.shape[2] == config.hidden_size
-    _require(fits and vectors.is_floating_point(), "inputs_embeds", message)
+    require(fits and vectors.is_floating_point(), "inputs_embeds", message)
     return vectors  # (B, S, D)
 
 
@@ -83,7 +83,7 @@ def _layout_of(words: Tensor, attention_mask: Tensor | None, pad_token_id: int |
     """The layout of a batch. Without a mask all columns are real, as in transformers."""
     if attention_mask is not None:
         if attention_mask.dim() == 2:
-            _require_shape("attention_mask", attention_mask, (words.shape[0], words.shape[1]))
+            require_shape("attention_mask", attention_mask, (words.shape[0], words.shape[1]))
         return Layout.from_mask(on_host(attention_mask)).to(words.device)
     if words.dim() == 2 and pad_token_id is not None and bool((on_host(words) == pad_token_id).any()):
         warnings.warn(
@@ -93,27 +93,3 @@ def _layout_of(words: Tensor, attention_mask: Tensor | None, pad_token_id: int |
         )
     everywhere = torch.ones(words.shape[:2], dtype=torch.bool)  # (B, S)
     return Layout.from_mask(everywhere).to(words.device)
-
-
-def _require(holds: bool, name: str, message: str, hint: str | None = None) -> None:
-    if not holds:
-        raise InputError(f"{name} {message}", key=name, hint=hint)
-
-
-def _require_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    found = tuple(tensor.shape)
-    _require(found == shape, name, f"has shape {found}, but the batch needs {shape}.")
-
-
-def _require_below(name: str, ids: Tensor, size: int, size_name: str) -> None:
-    """Refuses ids beyond a table of this size; on a GPU the lookup would end the process without a message."""
-    _require(_is_integer(ids), name, f"is {ids.dtype}, but ids are int64 or int32.")
-    smallest, largest = (int(n) for n in on_host(ids).aminmax()) if ids.numel() else (0, 0)
-    wrong = smallest if smallest < 0 else largest
-    message = f"holds {wrong}, but the model's {size_name} is {size}."
-    hint = "Is the tokenizer the one that belongs to this model?"
-    _require(smallest >= 0 and (largest < size or not ids.numel()), name, message, hint)
-
-
-def _is_integer(ids: Tensor) -> bool:
-    return ids.dtype in (torch.int64, torch.int32)

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minibert.io.checks import require
 from minibert.io.device import on_both, on_host, to_device
-from minibert.io.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ class Layout:
 
     @classmethod
     def from_mask(cls, mask: Tensor) -> Layout:
-        """Builds the layout of a mask (B, S), bool or 0/1 (else InputError), best on the CPU:
-        the number of real tokens is read from it at once."""
+        """The layout of a mask (B, S), bool or 0/1 (else InputError), best on the CPU: its numbers are read."""
         mask = _as_bool(mask)  # (B, S)
         lengths = mask.sum(dim=1)  # (B,)
         order = lengths.argsort(stable=True)  # (B,)
@@ -100,8 +99,7 @@ class Layout:
     def first_tokens(self, packed: Tensor) -> Tensor:
         """The first real token of each row: (T, D) -> (B, D), zeros for a row with none.
 
-        NOTE(paper): this is [CLS]. transformers reads column 0, which is padding when a row is
-        padded on the left.
+        NOTE(paper): this is [CLS]. transformers reads column 0: padding, if a row is padded on the left.
         """
         first = packed.index_select(0, self.first)  # (rows with a token, D)
         if len(first) == self.batch_size:
@@ -111,20 +109,17 @@ class Layout:
         return empty.index_copy(0, to_device(rows, packed.device), first)  # (B, D)
 
     def zero_empty_rows(self, rows: Tensor) -> Tensor:
-        """(B, ...) with zeros in the rows that have no token, which no bias may fill."""
+        """(B, ...), zeros in the rows without a token, which no bias may fill."""
         if len(self.first) == self.batch_size:
             return rows
         return rows * self.occupied.view(-1, *[1] * (rows.dim() - 1))  # (B, ...)
 
 
 def _as_bool(mask: Tensor) -> Tensor:
-    if mask.dim() != 2:
-        message = f"attention_mask has shape {tuple(mask.shape)}, but a mask is (B, S)."
-        hint = "Masks over pairs of positions (3-D, 4-D) are not supported."
-        raise InputError(message, key="attention_mask", hint=hint)
+    hint = "Masks over pairs of positions (3-D, 4-D) are not supported."
+    require(mask.dim() == 2, "attention_mask", f"has shape {tuple(mask.shape)}, but a mask is (B, S).", hint)
     real = mask != 0  # (B, S)
-    if not torch.equal(real.to(mask.dtype), mask):
-        message = "attention_mask must be 1 at real tokens and 0 at padding, and has other values."
-        hint = "A mask to be added to the scores (0 and -10000) is another thing."
-        raise InputError(message, key="attention_mask", hint=hint)
+    message = "must be 1 at real tokens and 0 at padding, and has other values."
+    hint = "A mask to be added to the scores (0 and -10000) is another thing."
+    require(torch.equal(real.to(mask.dtype), mask), "attention_mask", message, hint)
     return real  # (B, S)

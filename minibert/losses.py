@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from minibert.io.checks import require
 from minibert.io.device import on_host, to_device
 from minibert.io.errors import InputError
 
@@ -38,13 +39,11 @@ def count(labels: Tensor) -> int:
 def check_labels(name: str, labels: Tensor, shape: tuple[int, ...], classes: int, real: Tensor | None = None) -> None:
     """Refuses class labels that do not fit the logits, before a GPU would end the process.
 
-    Raises:
-        InputError: the argument `name` is not of `shape`, not integers, has a class beyond
-            `classes`, or something other than -100 where `real` (B, S) is False.
+    InputError if the argument `name` is not of `shape`, not integers, has a class beyond `classes`,
+    or something other than -100 where `real` (B, S) is False.
     """
-    if tuple(labels.shape) != shape or labels.is_floating_point():
-        found = f"{tuple(labels.shape)} and {labels.dtype}"
-        raise InputError(f"{name} has shape {found}, but it must be {shape} integers.", key=name)
+    message = f"has shape {tuple(labels.shape)} and {labels.dtype}, but it must be {shape} integers."
+    require(tuple(labels.shape) == shape and not labels.is_floating_point(), name, message)
     labels = on_host(labels)
     counts = labels != IGNORED  # as labels
     wrong = counts & ((labels < 0) | (labels >= classes))  # as labels
@@ -52,9 +51,9 @@ def check_labels(name: str, labels: Tensor, shape: tuple[int, ...], classes: int
         place = [int(index) for index in wrong.nonzero()[0]]
         label = int(labels[tuple(place)])
         raise InputError(f"{name}{place} is {label}, but there are {classes} classes.", key=name)
-    if real is not None and bool((counts & ~on_host(real)).any()):
+    if real is not None:
         hint = f"Fill the labels of padded columns with {IGNORED}; collate does."
-        raise InputError(f"{name} must be {IGNORED} at padding.", key=name, hint=hint)
+        require(not bool((counts & ~on_host(real)).any()), name, f"must be {IGNORED} at padding.", hint)
 
 
 class ClassLoss:
@@ -75,7 +74,7 @@ class ClassLoss:
         return loss, self.count(labels)
 
     def count(self, labels: Tensor) -> float:
-        """What the labels (M,) count together."""
+        """What the labels (M,) count."""
         if self.weights is None:
             return count(labels)
         labels = on_host(labels)  # (M,)
@@ -116,9 +115,7 @@ def half_of_a_span(name: str, logits: Tensor, positions: Tensor, mask: Tensor) -
     rows = (positions != IGNORED).nonzero().squeeze(1)  # (rows that count,)
     chosen = positions[rows].long()  # (rows that count,)
     real = on_host(mask)[rows].gather(1, chosen[:, None])  # (rows that count, 1)
-    if not bool(real.all()):
-        hint = f"Use {IGNORED} for a row without an answer."
-        raise InputError(f"{name} holds a padded column.", key=name, hint=hint)
+    require(bool(real.all()), name, "holds a padded column.", f"Use {IGNORED} for a row without an answer.")
     counted = logits.index_select(0, to_device(rows, logits.device))  # (rows that count, S)
     total, labels = cross_entropy(counted, to_device(chosen, logits.device))
     return total / 2, labels
@@ -131,9 +128,8 @@ def inside(positions: Tensor, columns: int) -> Tensor:
 
 def _like(name: str, logits: Tensor, labels: Tensor) -> Tensor:
     """Labels that are numbers, as (B, C)."""
-    if labels.shape != logits.shape and (*labels.shape, 1) != tuple(logits.shape):
-        shapes = f"{tuple(labels.shape)}, but the logits have {tuple(logits.shape)}"
-        raise InputError(f"{name} has shape {shapes}.", key=name)
+    found, wanted = tuple(labels.shape), tuple(logits.shape)
+    require(wanted in (found, (*found, 1)), name, f"has shape {found}, but the logits have {wanted}.")
     return labels.view(logits.shape).to(precise(logits).dtype)  # (B, C)
 
 

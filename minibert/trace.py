@@ -35,6 +35,7 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor
 
+from minibert.io.checks import require
 from minibert.io.errors import InputError
 from minibert.layout import Layout
 
@@ -71,8 +72,7 @@ class Trace:
         """The value of a name. InputError if it was not read, with the nearest names there are."""
         if name in self.values:
             return self.values[name]
-        if name in self.names:
-            raise InputError(f"{name} is not among the names that this trace reads.", key=name)
+        require(name not in self.names, name, "is not among the names that this trace reads.")
         raise InputError(f"The last pass has no value {name!r}. {self._nearest(name)}", key=name)
 
     def padded(self, name: str) -> Tensor:
@@ -80,12 +80,12 @@ class Trace:
         value = self[name]
         assert self.layout is not None
         not_packed = name.startswith(_OF_ROWS) or name.endswith((".scores", ".pattern"))
-        if not_packed or value.shape[0] != self.layout.tokens:
-            raise InputError(f"{name} has shape {tuple(value.shape)}: it is not packed.", key=name)
+        packed = not not_packed and value.shape[0] == self.layout.tokens
+        require(packed, name, f"has shape {tuple(value.shape)}: it is not packed.")
         return self.layout.pad(value)  # (B, S, ...)
 
     def forget(self, layout: Layout) -> None:
-        """Forgets the pass before, at the beginning of a new one."""
+        """Begins a new pass."""
         self.values, self.names, self.layout, self._known = {}, [], layout, {}
 
     def visit(self, name: str, value: Tensor, recording: bool) -> Tensor:

@@ -1,0 +1,36 @@
+"""Checks of what a model is called with; an error names the argument that is wrong."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from minibert.io.device import on_host
+from minibert.io.errors import InputError
+
+
+def require(holds: bool, name: str, message: str, hint: str | None = None) -> None:
+    """Raises InputError with the name, the message and the hint unless something holds."""
+    if not holds:
+        raise InputError(f"{name} {message}", key=name, hint=hint)
+
+
+def require_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuses a tensor of another shape than that of the batch."""
+    found = tuple(tensor.shape)
+    require(found == shape, name, f"has shape {found}, but the batch needs {shape}.")
+
+
+def require_below(name: str, ids: Tensor, size: int, size_name: str) -> None:
+    """Refuses ids beyond a table of this size; on a GPU the lookup would end the process without a message."""
+    require(is_integer(ids), name, f"is {ids.dtype}, but ids are int64 or int32.")
+    smallest, largest = (int(n) for n in on_host(ids).aminmax()) if ids.numel() else (0, 0)
+    wrong = smallest if smallest < 0 else largest
+    message = f"holds {wrong}, but the model's {size_name} is {size}."
+    hint = "Is the tokenizer the one that belongs to this model?"
+    require(smallest >= 0 and (largest < size or not ids.numel()), name, message, hint)
+
+
+def is_integer(ids: Tensor) -> bool:
+    """Whether a tensor can hold ids."""
+    return ids.dtype in (torch.int64, torch.int32)
