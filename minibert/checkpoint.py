@@ -85,7 +85,7 @@ def save(model: Model, folder: Path, allow_untrained: bool) -> None:
 
 
 def load_state_dict(model: Model, tensors: Mapping[str, Tensor]) -> None:
-    """Copies tensors with official names into a model: all, or CheckpointError and none."""
+    """Copies tensors with official names into a model: all, or none and CheckpointError."""
     codes = {f"torch.{name}": code for code, name in DTYPES.items()}
     stored = {name: (tuple(t.shape), codes.get(str(t.dtype), str(t.dtype))) for name, t in tensors.items()}
     entries = match(model, stored)
@@ -149,9 +149,9 @@ def _saved_by(cls: type[Model], config: BertConfig) -> bool:
 
 
 def read_config(source: Source, stored: Collection[str], labelled: bool = True) -> BertConfig:
-    """The config of a model, with DistilBERT's keys translated; CheckpointError or ConfigError if it has none.
+    """The config of a model, with DistilBERT's keys translated; without labels unless the class is `labelled`.
 
-    Keys about labels are not even looked at unless the class is `labelled`.
+    CheckpointError or ConfigError if it has none.
     """
     path, values = source.path(CONFIG), source.config
     stated = values.get("model_type") or _family(path, values, stored)
@@ -207,7 +207,7 @@ def official_config(model: Model) -> dict[str, Any]:
 def check_layers(
     stored: Collection[str], config: BertConfig, values: Mapping[str, Any], path: Path, file: Path
 ) -> None:
-    """Compares the number of layers before a model is built, which could be of any size; `values` are the file's."""
+    """Compares the number of layers before a model of any size is built; `values` are the file's."""
     numbers = {key: number for key in stored if (number := names.layer_of(key)) is not None}
     found, layers = len({*numbers.values()}), config.num_hidden_layers
     if found != layers:
@@ -246,8 +246,7 @@ def _with_changes(
 def official_names(model: Model) -> dict[str, str]:
     """The official name of each parameter; one that a subclass adds keeps its own.
 
-    Raises:
-        CheckpointError: a parameter of an official class has no official name, or two have one.
+    CheckpointError if a parameter of an official class has no official name, or two have one.
     """
     config, kind = model.config, official_class(type(model), model.config.model_type)
     result: dict[str, str] = {}
@@ -298,11 +297,10 @@ def match(
 def _differences(
     model: Model, stored: Shapes, known: BertConfig, asked: bool, fresh_head: bool
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """What a model and the one that was stored do not share, by their classes and configs.
+    """What a model and the one that was stored do not share, by their classes and configs, each with the reason.
 
-    Returns:
-        The parameters that are freshly initialised if the file lacks them -> the reason; and the
-        stored tensors that are not used -> the reason, a head for labels not `asked` for included.
+    First the parameters that are freshly initialised if the file lacks them; then the stored tensors that are not
+    used, a head for other labels than those `asked` for included.
     """
     cls, config, official = type(model), model.config, official_names(model)
     kind, stated = official_class(cls), known.extra.get("architectures")

@@ -29,7 +29,7 @@ from minibert.config import BertConfig
 from minibert.inputs import pack
 from minibert.io.checks import require
 from minibert.io.device import on_both, on_host, to_device
-from minibert.io.errors import ConfigError
+from minibert.io.errors import ConfigError, InputError
 from minibert.layers import ACTIVATIONS
 from minibert.layout import Layout
 from minibert.losses import IGNORED, ClassLoss, LossTerms
@@ -269,12 +269,11 @@ class BertForSequenceClassification(ModelWithHead):
         """The loss of logits (B, C), by the problem type."""
         if labels is None:
             return {}
-        forms = {
-            "single_label_classification": partial(losses.one_class, loss=self.class_loss),
-            "multi_label_classification": losses.yes_or_no,
-            "regression": losses.squared_error,
-        }
-        return {"label": forms[self.problem_type(labels)]("labels", logits, labels)}
+        problem_type = self.problem_type(labels)
+        if problem_type == "single_label_classification":
+            return {"label": losses.one_class("labels", logits, labels, self.class_loss)}
+        loss = losses.squared_error if problem_type == "regression" else losses.yes_or_no
+        return {"label": loss("labels", logits, labels)}
 
     def count_labels(self, batch: Mapping[str, Any]) -> dict[str, float]:
         labels = batch["labels"]
@@ -361,8 +360,8 @@ class BertForMultipleChoice(ModelWithHead):
     ) -> Any:  # fmt: skip
         """As BertModel, with (B, choices, S) for (B, S), and labels (B,)."""
         words = input_ids if input_ids is not None else inputs_embeds
-        require(words is not None and words.dim() >= 3, "input_ids", "must be (B, choices, S).")
-        assert words is not None
+        if words is None or words.dim() < 3:
+            raise InputError("input_ids must be (B, choices, S).", key="input_ids")
         tables = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         flatten = partial(on_both, lambda x: x.flatten(0, 1))  # (B * choices, ...)
         flat: Any = [None if table is None else flatten(table) for table in tables]  # (B * choices, S, ...)

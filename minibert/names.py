@@ -1,8 +1,8 @@
 """Names: what the official files of BERT and DistilBERT call each tensor and setting, both ways.
 
 BERT is Devlin et al. 2019, DistilBERT is Sanh et al. 2019, both as published on the Hub. Tables of
-modules have the name used here on the left, the official one on the right, and `{}` for the layer;
-a parameter is called `weight` or `bias` in both.
+modules have our name on the left, the official one on the right, and `{}` for the layer; a
+parameter is called `weight` or `bias` in both.
 """
 
 from __future__ import annotations
