@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minibert import BertForSequenceClassification
 from minibert.fast import accelerate as fast
+from minibert.fast import attend
 from minibert.workbench.data.corpora import Example
 from tests.programs.benchmarks import agreement, report
 from tests.programs.benchmarks import material as materials
@@ -190,7 +191,7 @@ FAULTY_EPS = {"fp32": 1e-3, "bf16": 1e-1}
 def test_disagreement_on_the_first_step_ends_the_run(material, monkeypatch, dtype, fault):
     batches = material.batches(range(12), labels=True)
     theirs = transformers.BertForSequenceClassification.from_pretrained
-    real_kernel = fast.attention_in_chunks
+    real_kernel = attend.attention_in_chunks
 
     def ours(folder):
         model = BertForSequenceClassification.from_pretrained(folder)
@@ -205,7 +206,7 @@ def test_disagreement_on_the_first_step_ends_the_run(material, monkeypatch, dtyp
         return fast.accelerate(model)
 
     if fault == "kernel":  # the one of training on a CPU, which eval mode does not run
-        monkeypatch.setattr(fast, "attention_in_chunks", lambda *inputs: 1.1 * real_kernel(*inputs))
+        monkeypatch.setattr(attend, "attention_in_chunks", lambda *inputs: 1.1 * real_kernel(*inputs))
     if fault is None:
         assert agreement.same_first_step(theirs, ours, material.folder, batches, dtype)
     else:
