@@ -196,9 +196,10 @@ class Kind(ABC):
             part: {"examples": len(rows), **self.scores_of(report.label_names, rows)} for part, rows in parts.items()
         }
 
-    def compared(self, baselines: Mapping[str, Mapping[str, float]]) -> str | None:
-        """The metric in which a model is held against baselines: the first that they have."""
-        return next((name for name in self.metrics if any(name in found for found in baselines.values())), None)
+    def compared(self, baselines: Mapping[str, Mapping[str, float]], measured: Iterable[str] = ()) -> str | None:
+        """The metric that a model is judged by: the first that baselines have, or without any the first measured."""
+        known = {name for found in baselines.values() for name in found} or set(measured)
+        return next((name for name in self.metrics if name in known), None)
 
     @abstractmethod
     def outcomes(self, labels: Sequence[str], rows: Sequence[ErrorRow]) -> dict[str, Score]:

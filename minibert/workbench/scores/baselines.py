@@ -64,9 +64,9 @@ class NaiveBayes:
 
 
 def describe(scores: Scores, name: str, split: str) -> str:
-    """The baselines on one line, by one metric."""
+    """The baselines on one line, by one metric; empty if they do not have it."""
     values = [f"{baseline.replace('_', ' ')} {found[name]:.4f}" for baseline, found in scores.items() if name in found]
-    return f"without BERT, {name.replace('_', ' ')} on {split}: {', '.join(values)}"
+    return f"without BERT, {name.replace('_', ' ')} on {split}: {', '.join(values)}" if values else ""
 
 
 _TRY = "more epochs, another learning rate or more training examples, and check the data (minibert data)"

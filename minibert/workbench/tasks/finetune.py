@@ -85,10 +85,11 @@ class Run:
         final = list(self.reports.values())[-1]
         best = self.history.best_epoch
         parts = [report.summary() + "\n" for report in self.reports.values()]
-        if compared := kind_of(self.model).compared(self.baselines):
+        if compared := kind_of(self.model).compared(self.baselines, final.values()):
+            floor = describe(self.baselines, compared, final.split)
             losses = [epoch.metrics["loss"] for epoch in self.history.epochs]
             failures = verdicts(self.baselines, compared, final.values()[compared], losses)
-            parts.append("\n".join([describe(self.baselines, compared, final.split), *failures, ""]))
+            parts += [*filter(None, [floor]), *failures, ""]
         parts += [
             f"The hardest examples of {final.split} (all in {self.folder / 'errors.csv'}):",
             final.worst(),

@@ -373,6 +373,16 @@ def test_numbers_are_shown_as_numbers_that_are_neither_right_nor_wrong(tmp_path)
     assert Page(text).payload()["rows"][0][2] == "1.235"
 
 
+def test_runs_that_were_made_before_there_were_baselines_are_judged_too(tmp_path):
+    run = saved(tmp_path, [{**ROW, "label": "B-X", "prediction": "O"}], "token_classification", ["B-X", "O"])
+    run.metrics["test"]["entity_f1"] = {"value": 0.0}
+    assert "entity f1 is 0.0000" in document(run)
+    run.metrics["test"]["entity_f1"] = {"value": 0.5}
+    assert 'class="fault"' not in document(run)
+    run.record["epochs"] = [{"epoch": n, "metrics": {"loss": n / 10}} for n in (1, 2, 3)]
+    assert "rose after every epoch" in document(run)
+
+
 def test_an_infinite_loss_is_null_for_the_script(tmp_path):
     rows = [{**ROW, "loss": "inf"}, ROW]
     text = document(saved(tmp_path, rows, "single_label_classification", ["a", "b"]))

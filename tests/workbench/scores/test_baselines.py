@@ -66,6 +66,7 @@ def test_both_baselines_of_classes(moods, tokenizer):
         assert found[name]["accuracy"] == np.mean(guesses == labels["test"])
         assert found[name]["macro_f1"] == pytest.approx(f1_score(labels["test"], guesses, average="macro"))
     assert kind.compared(found) == "accuracy"
+    assert describe(found, "loss", "test") == ""
     line = describe(found, "accuracy", "test")
     assert line.startswith("without BERT, accuracy on test: majority 0.5000, naive bayes ")
 

@@ -104,7 +104,7 @@ def _scores(run: SavedRun) -> dict[str, Any]:
     kind = KINDS[run.record["problem_type"]]
     known = [name for name in kind.metrics if name in scores]
     baselines = {name: found for name, found in run.metrics.get("baselines", {}).items() if name != "split"}
-    compared = kind.compared(baselines)
+    compared = kind.compared(baselines, scores)
     value = scores.get(compared, {}).get("value")
     losses = [epoch["metrics"].get("loss") or math.nan for epoch in run.record["epochs"]]
     weighted, faults = settings.get("class_weights"), settings.get("faults") or ()
