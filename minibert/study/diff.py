@@ -99,7 +99,7 @@ class Diff:
         values = torch.full((len(self.heads), most), torch.nan)  # (L, N)
         for number, layer in enumerate(self.heads):
             values[number, : len(layer)] = torch.tensor([moved.change for moved in layer])
-        layers, heads = ([f"layer {n}" for n in range(len(self.heads))], [str(n) for n in range(most)])
+        layers, heads = ([f"layer {n}" for n in range(len(self.heads))], [f"head {n}" for n in range(most)])
         return grid(values, layers, heads, "Change of each head", signed=False)
 
 

@@ -36,7 +36,10 @@ Translate = Callable[[int, Tensor], Tensor]  # the layer and its states (T, D) -
 
 @dataclass(frozen=True)
 class Lens:
-    """What each layer's hidden states mean to the head; layer 0 is the embeddings, layer L the model's own answer.
+    """What each layer's hidden states mean to the head.
+
+    There are L + 1 states: number 0 is the embeddings, number k what k layers have made of them, and number L gives the
+    model's own answer. Tables and pictures call number k "layer k - 1", since layers count from 0 as in a trace.
 
     Attributes:
         given: the sentence.

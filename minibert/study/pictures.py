@@ -33,6 +33,9 @@ class Picture:
         """Writes the picture in the format of the path's suffix, such as .png, .svg or .pdf."""
         self.figure.savefig(path, bbox_inches="tight", dpi=150)
 
+    def __repr__(self) -> str:
+        return f"Picture: {self.alt}"
+
     def _repr_html_(self) -> str:
         buffer = io.BytesIO()
         self.figure.savefig(buffer, format="png", bbox_inches="tight", dpi=110)

@@ -44,7 +44,7 @@ def test_a_planted_change_of_rank_two_is_found_with_its_rank_and_head(model):
     moved = [(layer, head) for layer, row in enumerate(result.heads) for head, each in enumerate(row) if each.change]
     assert moved == [(1, 1)]
     assert abs(result.likeness[1] - 1) < 1e-12 and result.likeness[2] < 1 - 1e-6
-    assert "layers.1.attention.value" in str(result) and "layer 1, 1" in result.picture().alt
+    assert "layers.1.attention.value" in str(result) and "layer 1, head 1" in repr(result.picture())
     assert result.as_dict()["cka"] == result.likeness.tolist()
 
 
