@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from minibert.config import BertConfig
+from minibert.io.seeds import default_generator
 from minibert.io.shards import LoadReport
 from minibert.io.source import Source
 
@@ -188,8 +189,3 @@ def initialise(module: nn.Module, deviation: float, generator: torch.Generator |
             nn.init.zeros_(part.bias)
         if isinstance(part, nn.Embedding) and part.padding_idx is not None:
             nn.init.zeros_(part.weight.data[part.padding_idx])
-
-
-def default_generator(generator: torch.Generator | None) -> torch.Generator:
-    """The generator given, or one with seed 0: models built without one are equal."""
-    return torch.Generator().manual_seed(0) if generator is None else generator

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from minibert import names
-from minibert.base import Model, default_generator, initialise
+from minibert.base import Model, initialise
 from minibert.config import BertConfig
 from minibert.io import shards
 from minibert.io.errors import CheckpointError, ConfigError
 from minibert.io.files import write_json, write_tensors
 from minibert.io.labels import read_labels
 from minibert.io.likeness import unlike_parts
+from minibert.io.seeds import default_generator
 from minibert.io.shards import DTYPES, Entry, LoadReport, Shapes
 from minibert.io.source import CONFIG, Source, open_source
 

@@ -13,7 +13,6 @@ epoch) and nothing else: a resumed run sees the same batches.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,11 +22,11 @@ import torch
 import torch.utils.data
 
 from minibert.io.errors import ConfigError, DataError
+from minibert.io.seeds import mixed_seed
 from minibert.io.text_input import chunks, texts_and_pairs, warn_of_cuts, warn_of_lost_tags
 from minibert.tokenizer import BertTokenizer, EncodedText, Side, pad_rows
 
-# Never counts in a loss: torch.nn.functional.cross_entropy's own ignore_index.
-IGNORED_LABEL = -100
+IGNORED_LABEL = -100  # never counts in a loss, as in torch.nn.functional.cross_entropy
 
 # The index of a class; for regression a number; for several labels C numbers, 1.0 for each that holds, else 0.0.
 Label = int | float | tuple[float, ...]
@@ -75,29 +74,23 @@ class TaggedExample:
 
 
 class Rows(torch.utils.data.Dataset):
-    """Rows of token ids: what `Dataset` has in common with data sets of other forms of example.
-
-    Attributes:
-        lengths: the number of tokens of each row.
-        full_lengths: of each example, the same before truncation.
-        cut: how many examples truncation made shorter.
-        cut_labels: how many labels lost the tokens that they belong to.
-        word_ids: for tagged sentences, the word of each piece of a row, as in `EncodedText`; else None.
-    """
+    """Rows of token ids: what `Dataset` has in common with data sets of other forms of example."""
 
     def __init__(self, tokenizer: BertTokenizer):
         self._token_types = "token_type_ids" in tokenizer.model_inputs
         self._items: list[dict[str, Any]] = []
-        self.lengths: list[int] = []
-        self.full_lengths: list[int] = []
-        self.cut = self.cut_labels = 0
+        self.lengths: list[int] = []  # tokens of each row
+        self.full_lengths: list[int] = []  # the same of each example, before truncation
+        self.cut = 0  # examples that truncation made shorter
+        self.cut_labels = 0  # labels that lost the tokens they belong to
+        # For tagged sentences, the word of each piece of a row, as in `EncodedText`.
         self.word_ids: list[list[int | None]] | None = None
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One row: input_ids, token_type_ids if the model takes them, labels if there are any."""
+        """A row: input_ids, token_type_ids if the model takes them, labels if there are any."""
         return self._items[index]
 
     def add(self, ids: Sequence[int], token_types: Sequence[int], **labels: Any) -> None:
@@ -113,7 +106,7 @@ class Rows(torch.utils.data.Dataset):
         return item | labels
 
     def tokens_read(self) -> list[int]:
-        """How many tokens of each example the model reads."""
+        """How many tokens the model reads of each example."""
         return self.lengths
 
     def ids(self, row: int) -> np.ndarray:
@@ -136,8 +129,7 @@ class Dataset(Rows):
         cut_labels: how many word tags have no piece to carry them: the word was cut off, or cleaning left nothing of
             it (a lone variation selector). A warning says so.
 
-    Raises:
-        DataError: there are no examples, or a text cannot be used; see `BertTokenizer`.
+    DataError if there are no examples, or a text cannot be used; see `BertTokenizer`.
     """
 
     def __init__(
@@ -154,11 +146,8 @@ class Dataset(Rows):
             words = [[example.words for example in chunk]] if tagged else None
             encoded = tokenizer.encode(
                 *(words or texts_and_pairs([example.texts for example in chunk], start)),
-                max_length=max_length,
-                truncation=truncation,
-                words=tagged,
-                first_row=start,
-            )
+                max_length=max_length, truncation=truncation, words=tagged, first_row=start,
+            )  # fmt: skip
             for example, text in zip(chunk, encoded, strict=True):
                 self._add_example(example, text)
         cuts = [full - kept for full, kept in zip(self.full_lengths, self.lengths, strict=True)]
@@ -198,10 +187,9 @@ def collate(
 ) -> dict[str, torch.Tensor]:
     """Pads rows of a `Dataset` to the longest of them.
 
-    Returns:
-        CPU tensors: input_ids, attention_mask (1 at real tokens) and token_type_ids, int64 (B, S); labels: classes
-        int64 (B,), numbers float32 (B,), several labels float32 (B, C), or word tags int64 (B, S) with -100 at padding;
-        start_positions and end_positions, int64 (B,).
+    Returns CPU tensors: input_ids, attention_mask (1 at real tokens) and token_type_ids, int64 (B, S); labels: classes
+    int64 (B,), numbers float32 (B,), several labels float32 (B, C), or word tags int64 (B, S) with -100 at padding;
+    start_positions and end_positions, int64 (B,).
     """
     columns = max(len(item["input_ids"]) for item in items)
 
@@ -210,10 +198,8 @@ def collate(
 
     values = {name: [item[name] for item in items] for name in items[0]}
     lengths = [len(row) for row in values["input_ids"]]
-    batch = {
-        "input_ids": padded(values["input_ids"], pad_id),  # (B, S)
-        "attention_mask": padded([[1] * length for length in lengths], 0),  # (B, S)
-    }
+    batch = {"input_ids": padded(values["input_ids"], pad_id)}  # (B, S)
+    batch["attention_mask"] = padded([[1] * length for length in lengths], 0)  # (B, S)
     if "token_type_ids" in values:
         batch["token_type_ids"] = padded(values["token_type_ids"], 0)  # (B, S)
     for name in ("start_positions", "end_positions"):
@@ -246,9 +232,7 @@ def plan_batches(
         batch_size, token_budget: rows in a batch, or instead the most real tokens.
         window: how many batches are sorted together; 1 means random batches.
 
-    Raises:
-        ConfigError: not exactly one of `batch_size` and `token_budget` is given, it is not positive, or a row alone is
-            over the budget.
+    ConfigError unless one of `batch_size` and `token_budget` is given, it is positive, and each row is within it.
     """
     size = batch_size if token_budget is None else token_budget
     if size is None or size < 1 or (batch_size is not None and token_budget is not None):
@@ -280,9 +264,3 @@ def _fill(order: Sequence[int], costs: Sequence[int], size: int) -> list[list[in
         groups[-1].append(row)
         room -= costs[row]
     return groups
-
-
-def mixed_seed(*parts: object) -> int:
-    """One 63-bit seed from several parts, so that (0, 1) and (1, 0) have nothing in common."""
-    digest = hashlib.sha256(" ".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

@@ -23,13 +23,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minibert import losses
-from minibert.base import Model, default_generator, initialise
+from minibert.base import Model, initialise
 from minibert.bert import BertModel
 from minibert.config import BertConfig
 from minibert.inputs import pack
 from minibert.io.checks import require
 from minibert.io.device import on_both, on_host, to_device
 from minibert.io.errors import ConfigError, InputError
+from minibert.io.seeds import default_generator
 from minibert.layers import ACTIVATIONS
 from minibert.layout import Layout
 from minibert.losses import IGNORED, ClassLoss, LossTerms

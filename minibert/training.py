@@ -18,7 +18,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from minibert.io.device import to_device
+from minibert.io.checks import first_not_finite
+from minibert.io.device import move
 from minibert.io.errors import TrainingError
 from minibert.optim import Schedule, trained_parameters
 
@@ -109,17 +110,6 @@ class Position:
     skipped_in_a_row: int = 0
     terms: LossSums = field(default_factory=LossSums)  # of the current epoch
     tokens: int = 0  # of the current epoch
-
-
-def move(inputs: Inputs, device: torch.device) -> dict[str, Any]:
-    """Moves everything in the inputs that has a device. A copy to a GPU is not waited for."""
-
-    def moved(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return to_device(value, device)
-        return value.to(device) if hasattr(value, "to") else value
-
-    return {name: moved(value) for name, value in inputs.items()}
 
 
 @dataclass
@@ -317,14 +307,6 @@ def _not_finite(training: Training, window: Sequence[Batch], loss: float) -> Tra
     """The error for a step that must not be taken, naming the first tensor that went wrong."""
     indices = [index for batch in window for index in batch.indices]
     shown = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
-    key, what = "loss", f"the loss is {loss}"
-    for name, parameter in training.model.named_parameters():
-        if not parameter.isfinite().all():
-            key, what = name, f"{what} and the weights of {name} are not finite"
-            break
-        gradient = parameter.grad
-        if math.isfinite(loss) and gradient is not None and not gradient.isfinite().all():
-            key, what = name, f"the gradient of {name} is not finite"
-            break
+    key, what = first_not_finite(training.model.named_parameters(), loss)
     message = f"Step {training.position.step + 1}: {what} (examples {shown}). The weights are unchanged."
     return TrainingError(message, key=key, hint="Lower the learning rate, or look at these examples.")

@@ -58,19 +58,15 @@ class WordPiece:
     """
 
     def __init__(
-        self,
-        vocabulary: Mapping[str, int],
-        *,
-        lowercase: bool = True,
-        strip_accents: bool | None = None,
-        chinese_characters: bool = True,
-    ):
+        self, vocabulary: Mapping[str, int], *,
+        lowercase: bool = True, strip_accents: bool | None = None, chinese_characters: bool = True,
+    ):  # fmt: skip
         self.vocabulary = vocabulary
         strip_accents = lowercase if strip_accents is None else strip_accents
         self._flags = (lowercase, strip_accents, chinese_characters)
 
     def __call__(self, text: str) -> list[Piece]:
-        """The pieces of a text, without [CLS] and [SEP] around them."""
+        """The pieces of a text, without [CLS] and [SEP]."""
         pieces = []
         start = 0  # of the part
         # split() gives text, special token, text, ...: a special token in a text stays whole.

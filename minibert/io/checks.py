@@ -1,6 +1,9 @@
-"""Checks of what a model is called with; an error names the argument that is wrong."""
+"""Checks of tensors: what a model is called with, by argument, and what NaN or infinity came from."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -34,3 +37,13 @@ def require_below(name: str, ids: Tensor, size: int, size_name: str) -> None:
 def is_integer(ids: Tensor) -> bool:
     """Whether a tensor can hold ids."""
     return ids.dtype in (torch.int64, torch.int32)
+
+
+def first_not_finite(named_parameters: Iterable[tuple[str, Tensor]], loss: float) -> tuple[str, str]:
+    """The first tensor that NaN or infinity came from, after a backward pass, and a sentence that says so."""
+    for name, parameter in named_parameters:
+        if not parameter.isfinite().all():
+            return name, f"the loss is {loss} and the weights of {name} are not finite"
+        if math.isfinite(loss) and parameter.grad is not None and not parameter.grad.isfinite().all():
+            return name, f"the gradient of {name} is not finite"
+    return "loss", f"the loss is {loss}"

@@ -6,7 +6,7 @@ is moved there keeps the one it was copied from as its attribute `host`, for che
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -34,3 +34,14 @@ def on_both(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     if all(hasattr(tensor, "host") for tensor in tensors):
         made.host = function(*map(on_host, tensors))
     return made
+
+
+def move(inputs: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Moves everything in a model's inputs that has a device. A copy to a GPU is not waited for."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return to_device(value, device)
+        return value.to(device) if hasattr(value, "to") else value
+
+    return {name: moved(value) for name, value in inputs.items()}

@@ -18,8 +18,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minibert.base import Model
-from minibert.data import mixed_seed
 from minibert.io.errors import DataError
+from minibert.io.seeds import mixed_seed
 from minibert.io.tables import table
 from minibert.study.attribution import METHODS, ROWS, Question, score
 from minibert.study.pictures import Picture, new_figure

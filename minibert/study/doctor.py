@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minibert.data import mixed_seed
 from minibert.io.errors import InputError, MinibertError
+from minibert.io.seeds import mixed_seed
 from minibert.study.mistakes import MISTAKES, Values, forward
 
 Bert = Callable[[Tensor, Tensor, Tensor], Any]  # ids, mask, segments (B, S) -> hidden states (B, S, D)

@@ -20,8 +20,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minibert.base import Model
-from minibert.data import mixed_seed
 from minibert.io.errors import ConfigError, DataError, InputError
+from minibert.io.seeds import mixed_seed
 from minibert.io.tables import table
 from minibert.study.pictures import Picture, grid
 from minibert.study.readout import Logit, choose_logit

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from minibert.base import Model
-from minibert.data import mixed_seed
 from minibert.heads import BertForMaskedLM, BertForMultipleChoice, BertForPreTraining, ModelWithHead
 from minibert.io.errors import DataError, InputError
+from minibert.io.seeds import mixed_seed
 from minibert.io.tables import table
 from minibert.layout import Layout
 from minibert.outputs import Encoded

@@ -28,8 +28,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minibert.base import Model
-from minibert.data import Dataset, Example, TaggedExample, collate, mixed_seed, plan_batches
+from minibert.data import Dataset, Example, TaggedExample, collate, plan_batches
 from minibert.io.errors import ConfigError, DataError
+from minibert.io.seeds import mixed_seed
 from minibert.io.tables import table
 from minibert.layout import Layout
 from minibert.study.classifiers import Fit, linear, with_hidden_layer

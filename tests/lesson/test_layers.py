@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from minibert import BertConfig, config
-from minibert.base import default_generator, initialise
+from minibert.base import initialise
+from minibert.io.seeds import default_generator
 from minibert.layers import ACTIVATIONS, FeedForward
 from minibert.layout import Layout
 from minibert.trace import Scope

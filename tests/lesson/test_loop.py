@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from minibert import training as loop
+from minibert.io.device import move
 from minibert.io.errors import TrainingError
 from minibert.optim import Schedule, build_optimizer, parameter_groups
-from minibert.training import Batch, Epoch, Position, Step, Training, count_steps, evaluate, move, optimizer_step, train
+from minibert.training import Batch, Epoch, Position, Step, Training, count_steps, evaluate, optimizer_step, train
 from tests.conftest import BOUNDS, refused
 
 CPU = torch.device("cpu")

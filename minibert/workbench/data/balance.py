@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from minibert.data import mixed_seed
+from minibert.io.seeds import mixed_seed
 
 
 def balanced_weights(counts: Sequence[int]) -> Tensor:

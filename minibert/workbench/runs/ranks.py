@@ -24,8 +24,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from minibert.data import mixed_seed
 from minibert.io.errors import ConfigError, LostRankError
+from minibert.io.seeds import mixed_seed
 
 # A rank that is silent for so long counts as lost. One that ends is noticed at once.
 TIMEOUT = timedelta(minutes=10)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from minibert.data import mixed_seed
 from minibert.io.errors import ConfigError, DataError, MinibertError
 from minibert.io.files import inside, read_object
+from minibert.io.seeds import mixed_seed
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data import passages
 from minibert.workbench.data.checks import UNKNOWN, UNKNOWN_IS_A_FAULT

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minibert.data import IGNORED_LABEL, mixed_seed
+from minibert.data import IGNORED_LABEL
 from minibert.fast.precision import Precision
+from minibert.io.seeds import mixed_seed
 from minibert.tokenizer import BertTokenizer
 from minibert.training import Batch, Inputs
 from minibert.workbench.data.masking import Masking

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from minibert.fast.accelerate import accelerate
 from minibert.fast.precision import DTYPES
+from minibert.io.device import move
 from minibert.optim import Schedule, build_optimizer, parameter_groups
-from minibert.training import Batch, Training, move, optimizer_step
+from minibert.training import Batch, Training, optimizer_step
 from minibert.workbench.runs.together import lay_out
 from tests.conftest import BOUNDS
 from tests.lesson import reference as ref

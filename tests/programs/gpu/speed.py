@@ -15,8 +15,9 @@ from torch import nn
 
 from minibert.fast.accelerate import accelerate
 from minibert.fast.prepare import prepare
+from minibert.io.device import move
 from minibert.optim import Schedule, build_optimizer, parameter_groups
-from minibert.training import Batch, Training, move, optimizer_step
+from minibert.training import Batch, Training, optimizer_step
 from minibert.workbench.runs.together import lay_out
 from tests.programs.gpu import models
 from tests.programs.gpu.table import Check, Row, Setting
