@@ -69,6 +69,9 @@ MISTAKES = {
     "pooler transposed": "the pooler's weights are used without the transpose of torch's (out, in) layout",
 }  # fmt: skip
 
+# A switch, but not a mistake: masked scores are -inf, so that the softmax of scores that are all masked is NaN.
+MINUS_INFINITY = "minus infinity"
+
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh gelu": lambda x: F.gelu(x, approximate="tanh"),
     "sigmoid gelu": lambda x: x * torch.sigmoid(1.702 * x),
@@ -168,17 +171,8 @@ def attention(
         if f"{('query', 'key', 'value')[first]} and {('query', 'key', 'value')[second]} swapped" in mistakes:
             kinds[first], kinds[second] = kinds[second], kinds[first]
     query, key, value = map(projected, kinds)
-    scale = {"no scale": 1.0, "scale by D": math.sqrt(heads * size), "scale without root": float(size)}
-    scores = (
-        query @ key.transpose(-2, -1) / next((scale[m] for m in scale if m in mistakes), math.sqrt(size))
-    )  # (B, N, S, S)
-    values[f"{name}scores"] = scores
-    scores = scores.masked_fill(~visible(mask, mistakes), torch.finfo(scores.dtype).min)  # (B, N, S, S)
-    axis = -2 if "softmax over queries" in mistakes else 1 if "softmax over heads" in mistakes else -1
-    pattern = scores.softmax(dim=axis)  # (B, N, S, S)
-    values[f"{name}pattern"] = pattern
-    context = pattern @ value  # (B, N, S, H)
-    values[f"{name}context"] = context
+    scores, pattern, context = attend(query, key, value, mask, mistakes)
+    values |= {f"{name}scores": scores, f"{name}pattern": pattern, f"{name}context": context}
     if "heads not brought back" in mistakes:
         merged = context.reshape(hidden.shape)  # (B, S, D)
     elif "interleaved heads" in mistakes:
@@ -189,6 +183,21 @@ def attention(
         return merged
     out = _part(weights, "attention.output.dense.")
     return linear(out, merged, "output biases dropped" not in mistakes, "output transposed" in mistakes)  # (B, S, D)
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, mistakes: Set[str] = frozenset()
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, N, S, H) each -> scores and pattern (B, N, S, S), and context (B, N, S, H)."""
+    heads, size = query.shape[1], query.shape[-1]
+    scales = {"no scale": 1.0, "scale by D": math.sqrt(heads * size), "scale without root": float(size)}
+    scores = query @ key.transpose(-2, -1)  # (B, N, S, S)
+    scores = scores / next((scales[m] for m in scales if m in mistakes), math.sqrt(size))  # (B, N, S, S)
+    least = -math.inf if MINUS_INFINITY in mistakes else torch.finfo(scores.dtype).min
+    masked = scores.masked_fill(~visible(mask, mistakes), least)  # (B, N, S, S)
+    axis = -2 if "softmax over queries" in mistakes else 1 if "softmax over heads" in mistakes else -1
+    pattern = masked.softmax(dim=axis)  # (B, N, S, S)
+    return scores, pattern, pattern @ value
 
 
 def visible(mask: Tensor, mistakes: Set[str]) -> Tensor:

@@ -1,0 +1,257 @@
+"""The checks of the course: right code passes in any style, known mistakes are named, unknown ones never misnamed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from minibert.study import exercises as check
+from minibert.study import mistakes
+
+SOLUTIONS = runpy.run_path(str(Path(__file__).parents[2] / "notebooks" / "solutions" / "03_self_attention.py"))
+SWAPS = {"query and key swapped": (0, 1), "key and value swapped": (1, 2), "query and value swapped": (0, 2)}
+
+
+def wrong_attention(*names):
+    def attention(query, key, value, mask):
+        parts = [query, key, value]
+        for name, (first, second) in SWAPS.items():
+            if name in names:
+                parts[first], parts[second] = parts[second], parts[first]
+        return mistakes.attend(*parts, mask, frozenset(names))[2]
+
+    return attention
+
+
+def wrong_self_attention(*names):
+    def self_attention(hidden, mask, weights, heads):
+        official = {
+            name.replace("output", "attention.output.dense") if "output" in name else f"attention.self.{name}": tensor
+            for name, tensor in weights.items()
+        }
+        return mistakes.attention({"num_attention_heads": heads}, official, hidden, mask, frozenset(names), {}, "")
+
+    return self_attention
+
+
+CHECKS = {
+    "attention": (check.attention, wrong_attention, check.ATTENTION),
+    "self_attention": (check.self_attention, wrong_self_attention, check.SELF_ATTENTION),
+}
+SINGLES = [(kind, name) for kind, (_, _, known) in CHECKS.items() for name in known]
+
+# Right code, written differently.
+
+
+def by_sdpa(query, key, value, mask):
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+
+
+def in_place_with_a_large_number(query, key, value, mask):
+    query /= query.shape[-1] ** 0.5
+    scores = torch.matmul(query, key.mT)
+    scores += (1.0 - mask[:, None, None, :].float()) * -10000.0
+    pattern = torch.exp(scores - scores.amax(-1, keepdim=True))
+    pattern = pattern / pattern.sum(-1, keepdim=True)
+    return torch.matmul(pattern, value), pattern
+
+
+def for_padding_on_the_right(query, key, value, mask):
+    rows = []
+    for each, length in enumerate(mask.sum(dim=1).tolist()):
+        q, k, v = (x[each, :, :length] for x in (query, key, value))
+        context = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ v
+        rows.append(F.pad(context, (0, 0, 0, mask.shape[1] - length)))
+    return torch.stack(rows)
+
+
+RIGHT = [SOLUTIONS[f"my_attention{style}"] for style in ("", "_with_einsum", "_with_loops")]
+RIGHT += [by_sdpa, in_place_with_a_large_number, for_padding_on_the_right, SOLUTIONS["nearly"]]
+
+
+@pytest.mark.parametrize("function", RIGHT, ids=lambda function: function.__name__)
+def test_right_code_passes_in_any_style(function):
+    verdict = check.attention(function)
+    assert verdict.right and verdict.mistakes == (), verdict
+
+
+@pytest.mark.parametrize("attend", RIGHT[:2] + RIGHT[3:4], ids=lambda function: function.__name__)
+def test_a_right_layer_passes_in_any_style(attend):
+    def self_attention(hidden, mask, weights, heads):
+        matrix = torch.cat([weights[f"{kind}.weight"] for kind in ("query", "key", "value")])
+        bias = torch.cat([weights[f"{kind}.bias"] for kind in ("query", "key", "value")])
+        parts = torch.einsum("bsd,ed->bse", hidden, matrix) + bias
+        parts = parts.view(*hidden.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
+        context = attend(*parts, mask)
+        context = context[0] if isinstance(context, tuple) else context
+        merged = torch.cat(context.unbind(1), dim=-1)
+        return merged @ weights["output.weight"].T + weights["output.bias"]
+
+    assert check.self_attention(self_attention).right
+    assert check.self_attention(SOLUTIONS["my_self_attention"]).right
+
+
+# Known mistakes.
+
+
+@pytest.mark.parametrize("kind, name", SINGLES)
+@pytest.mark.parametrize("how", [(), (mistakes.MINUS_INFINITY,)], ids=["smallest number", "minus infinity"])
+def test_every_known_mistake_is_named_and_no_other(kind, name, how):
+    judge, wrong, _ = CHECKS[kind]
+    verdict = judge(wrong(name, *how))
+    assert not verdict.right and verdict.mistakes == ((name,),)
+    assert mistakes.MISTAKES[name] in str(verdict)
+
+
+def same_numbers(kind, first, second):
+    """Whether two sets of mistakes cannot be told apart at real tokens."""
+    judge, wrong, _ = CHECKS[kind]
+    same = []
+
+    def compare(*given):
+        mask = next(each for each in given if isinstance(each, torch.Tensor) and each.dtype == torch.bool)
+        one, other = (wrong(*names)(*given) for names in (first, second))
+        real = [(x.transpose(1, 2) if x.dim() == 4 else x)[mask] for x in (one, other)]
+        same.append(torch.allclose(*real, atol=1e-5))
+        return one
+
+    judge(compare)
+    return all(same)
+
+
+@pytest.mark.parametrize("kind", CHECKS)
+def test_pairs_are_named(kind):
+    judge, wrong, known = CHECKS[kind]
+    for pair in random.Random(3).sample([*itertools.combinations(known, 2)], 40):
+        verdict = judge(wrong(*pair))
+        assert not verdict.right and verdict.mistakes, pair
+        assert verdict.mistakes == (pair,) or all(same_numbers(kind, pair, names) for names in verdict.mistakes), pair
+
+
+def test_the_chapters_faulty_function_is_named():
+    def nearly(query, key, value, mask):
+        scores = query @ key.transpose(-2, -1) / query.shape[-1]
+        scores = scores.masked_fill(~mask[:, None, :, None], -math.inf)
+        return scores.softmax(dim=-1) @ value
+
+    assert check.attention(nearly).mistakes == (("scale without root", "mask on queries"),)
+
+
+# Mistakes that it does not know: the first step that departs, and no wrong name.
+
+
+def scores_of(query, key):
+    return query @ key.mT / math.sqrt(query.shape[-1])
+
+
+def hide(scores, mask, least=-1e9):
+    return scores.masked_fill(~mask[:, None, None, :], least)
+
+
+def doubled_values(query, key, value, mask):
+    return hide(scores_of(query, key), mask).softmax(-1) @ (2 * value)
+
+
+def sigmoid(query, key, value, mask):
+    return hide(scores_of(query, key), mask).sigmoid() @ value
+
+
+def not_itself(query, key, value, mask):
+    scores = hide(scores_of(query, key), mask)
+    return scores.masked_fill(torch.eye(scores.shape[-1], dtype=torch.bool), -1e9).softmax(-1) @ value
+
+
+def base_two(query, key, value, mask):
+    return hide(scores_of(query, key) * math.log(2), mask).softmax(-1) @ value
+
+
+def cosines(query, key, value, mask):
+    return hide(F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).mT, mask).softmax(-1) @ value
+
+
+def masked_scores_of_zero(query, key, value, mask):
+    return hide(scores_of(query, key), mask, 0.0).softmax(-1) @ value
+
+
+def masked_after_the_softmax(query, key, value, mask):
+    return hide(scores_of(query, key).softmax(-1), mask, 0.0) @ value
+
+
+UNKNOWN = {
+    doubled_values: "the values",
+    sigmoid: "the values",
+    not_itself: "the softmax",
+    base_two: "the scores",
+    cosines: "the scores",
+    masked_scores_of_zero: "the mask",
+    masked_after_the_softmax: "the mask",
+}
+
+
+@pytest.mark.parametrize("function, place", UNKNOWN.items(), ids=lambda x: getattr(x, "__name__", ""))
+def test_for_an_unknown_mistake_the_first_step_that_departs_is_told(function, place):
+    verdict = check.attention(function)
+    assert not verdict.right and verdict.mistakes == ()
+    assert place in str(verdict).splitlines()[-1]
+
+
+# What numbers alone do not show.
+
+
+def detached(query, key, value, mask):
+    return by_sdpa(query, key.detach(), value, mask)
+
+
+def without_gradients(query, key, value, mask):
+    with torch.no_grad():
+        return by_sdpa(query, key, value, mask)
+
+
+def through_numpy(query, key, value, mask):
+    return torch.from_numpy(by_sdpa(query, key, value, mask).numpy())
+
+
+def leaking(query, key, value, mask):
+    return (scores_of(query, key) - 60.0 * ~mask[:, None, None, :]).softmax(-1) @ value
+
+
+def pattern_of_other_rows(query, key, value, mask):
+    return by_sdpa(query, key, value, mask), scores_of(query, key).softmax(-2)
+
+
+@pytest.mark.parametrize("function", [detached, without_gradients, through_numpy, leaking, pattern_of_other_rows])
+def test_right_numbers_are_not_enough(function):
+    verdict = check.attention(function)
+    assert not verdict.right and verdict.mistakes == ()
+    assert str(verdict).startswith("The numbers are right.")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda query, key, value, mask: None,
+        lambda query, key, value, mask: value.tolist(),
+        lambda query, key, value, mask: by_sdpa(query, key, value, mask).transpose(1, 2),
+        lambda query, key, value, mask: query @ key,
+        lambda query, key, value, mask: F.dropout(by_sdpa(query, key, value, mask), 0.1),
+        lambda query, key: query,
+    ],
+)
+def test_what_has_no_numbers_to_compare_gets_a_sentence(function):
+    verdict = check.attention(function)
+    assert not verdict.right and verdict.mistakes == () and str(verdict)
+
+
+def test_an_error_is_shown_with_the_readers_own_lines_only():
+    def stops(query, key, value, mask):
+        raise ValueError("of the reader")
+
+    text = str(check.attention(stops))
+    assert "ValueError: of the reader" in text and Path(__file__).name in text and check.__file__ not in text
