@@ -36,8 +36,8 @@ from minibert.io.shards import DTYPES
 INDEX = ".index"
 _FILES = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")  # what follows a prefix
 
-_LARGEST_INDEX = 2 * 2**20  # bytes; BERT-large's, with two slots of Adam for each variable, has 80 KB
-_LONGEST_NAME = 1000  # characters; a block can make much of little by repeating a long one
+_LARGEST_INDEX = 2**20  # bytes; BERT-large's, with two slots of Adam for each variable, has 80 KB
+_LONGEST_NAME = 250  # bytes; a block can make much of little by repeating a long one
 _LARGEST_RATIO = 100  # of a file to its form in a zip; weights hardly shrink, and zeros do 1,000 times
 
 _MAGIC = 0xDB4775248B80FB57

@@ -199,7 +199,6 @@ def test_random_bytes_with_right_sums(tmp_path):
 
 
 ENTRY = files.entry(1, (2,), (0, 0), bytes(8))
-LONG = (b"a" * 900, ENTRY)
 WRONG = {
     "magic": files.table([(b"", files.header())])[:-1] + b"\0",
     "no header": files.table([(b"bert/x", ENTRY)]),
