@@ -70,8 +70,7 @@ class BertModel(Model):
             layout: the Layout of attention_mask, if it has been made already; it is used in its place.
             trace: reads and replaces values on the way (see trace.py).
 
-        Raises:
-            InputError: shapes that disagree, ids beyond a table, a text longer than the positions.
+        InputError for shapes that disagree, ids beyond a table, a text longer than the positions.
         """
         packed = pack(self.config, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, layout)
         encoded = self.encode(packed, output_hidden_states, output_attentions, trace)

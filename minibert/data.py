@@ -121,8 +121,7 @@ class Dataset(Rows):
 
     Args:
         examples: all of one kind.
-        max_length: the most tokens per row; by default as many as the model takes.
-        truncation: cut longer rows, with one warning; if False they are an error.
+        max_length, truncation: as for `BertTokenizer`.
         progress: show a bar on standard error, if that is a terminal.
 
     Attributes:

@@ -37,13 +37,11 @@ Side = Literal["left", "right"]
 
 
 class BertTokenizer:
-    """The tokenizer of a BERT or DistilBERT checkpoint.
+    """The tokenizer of a BERT or DistilBERT checkpoint; TokenizerError for a vocabulary of another kind.
 
     Args:
         vocabulary: piece -> id.
-        lowercase: lower-case the text first (`do_lower_case` in official files).
-        strip_accents: remove accents first; None means "if lower-casing", as in the original code.
-        chinese_characters: each Chinese character is a word (`tokenize_chinese_chars`).
+        lowercase, strip_accents, chinese_characters: as for `WordPiece`.
         added_tokens: further pieces, never split, each as `tokenizer.json` lists it.
         split_special_tokens: the default of that argument of a call.
         max_length: the most tokens that the model takes.
@@ -55,9 +53,6 @@ class BertTokenizer:
         pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens.
         special_tokens: special token -> id.
         model_inputs: the names of the tensors that the model takes.
-
-    Raises:
-        TokenizerError: it is not a vocabulary of BERT's kind; see `check_vocabulary`.
     """
 
     def __init__(
@@ -73,11 +68,8 @@ class BertTokenizer:
         self.split_special_tokens = split_special_tokens
         self.max_length, self.source = max_length, source
         self.special_tokens = {token: vocabulary[token] for token in SPECIAL_TOKENS}
-        special_ids = self.special_tokens.values()
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = special_ids
-        self.model_inputs: tuple[str, ...] = ("input_ids", "attention_mask")
-        if token_types:
-            self.model_inputs += ("token_type_ids",)
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = self.special_tokens.values()
+        self.model_inputs = ("input_ids", "attention_mask", *(["token_type_ids"] if token_types else []))
         with text_input.library_errors(source):
             self._tokenizer = self._build(added_tokens)
         self.vocab_size = 1 + max(*vocabulary.values(), *(token["id"] for token in added_tokens))
@@ -132,7 +124,9 @@ class BertTokenizer:
         padding: Literal["longest", "max_length"] = "longest", padding_side: Side = "right",
         pad_to_multiple_of: int = 1, split_special_tokens: bool | None = None,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """A padded batch, ready for `model(**batch)`.
+        """A padded batch, ready for `model(**batch)`: int64 (B, S) on the CPU, named as in `model_inputs`.
+
+        attention_mask is 1 at real tokens and 0 at padding.
 
         Args:
             texts: one text or several.
@@ -145,10 +139,6 @@ class BertTokenizer:
             split_special_tokens: read "[SEP]" in a text as plain characters. If False it is the
                 special token, so a stranger's text can begin a second one. By default False,
                 unless the tokenizer's settings say otherwise.
-
-        Returns:
-            int64 tensors on the CPU, each (B, S), named as in `model_inputs`; attention_mask is 1
-            at real tokens and 0 at padding.
 
         Raises:
             DataError: a text cannot be read (see `check_text`), or is too long if not truncated.
@@ -163,8 +153,8 @@ class BertTokenizer:
         text_input.check_padding(padding, pad_to_multiple_of)
         ids = [row.input_ids for row in rows]
         columns = limit if padding == "max_length" else max(map(len, ids), default=0)
-        columns = -(-columns // pad_to_multiple_of) * pad_to_multiple_of  # rounded up
-        columns = min(columns, self.max_length)  # the model has no positions beyond
+        rounded_up = -(-columns // pad_to_multiple_of) * pad_to_multiple_of
+        columns = min(rounded_up, self.max_length)  # the model has no positions beyond
         values = {
             "input_ids": (ids, self.pad_id),
             "attention_mask": ([[1] * len(row) for row in ids], 0),
@@ -178,13 +168,11 @@ class BertTokenizer:
         max_length: int | None = None, truncation: bool = True, words: bool = False,
         split_special_tokens: bool | None = None, first_row: int = 0,
     ) -> list[EncodedText]:  # fmt: skip
-        """Each text or pair on its own, unpadded, with offsets and word ids.
+        """Each text or pair on its own, unpadded, with offsets and word ids; as a call, but nothing warns.
 
         Args:
-            texts, pairs, max_length, truncation, split_special_tokens: as for a call. Nothing
-                warns here: `EncodedText.cut` says what truncation removed.
             words: each text is a list of words that are kept (offsets then count inside a word).
-            first_row: the number of the first text in messages. Errors are those of a call.
+            first_row: the number of the first text in messages.
         """
         special = 2 if pairs is None else 3  # [CLS], and a [SEP] after each text
         limit = self.limit(max_length, special)
@@ -206,10 +194,7 @@ class BertTokenizer:
         self, texts: Sequence[Any], words: bool = False, split_special_tokens: bool | None = None,
         first_row: int = 0, offsets: bool = True,
     ) -> list[tokenizers.Encoding]:  # fmt: skip
-        """The pieces of each text as the library gives them: uncut, without [CLS] and [SEP].
-
-        Arguments and errors are those of `encode`; without `offsets` (then 0) it is faster.
-        """
+        """The pieces of each text, uncut, without [CLS] and [SEP]; without `offsets` (then 0) it is faster."""
         for row, text in enumerate(texts, start=first_row):
             text_input.check_text(row, text, words=words)
         split = self.split_special_tokens if split_special_tokens is None else split_special_tokens
@@ -247,17 +232,16 @@ class BertTokenizer:
         return [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(text)]
 
     def decode(self, ids: Sequence[int] | Tensor, *, skip_special_tokens: bool = False) -> str:
-        """Ids back to text; pieces are joined, and there is no space before punctuation."""
-        numbers = text_input.checked_ids(ids)
-        return self._tokenizer.decode(numbers, skip_special_tokens=skip_special_tokens)
+        """Ids back to text: pieces joined, without a space before punctuation."""
+        return self._tokenizer.decode(text_input.checked_ids(ids), skip_special_tokens=skip_special_tokens)
 
     def tokens(self, ids: Sequence[int] | Tensor) -> list[str]:
         """The piece of each id; an InputError if there is none."""
         numbers = text_input.checked_ids(ids)
         pieces: list[Any] = [self._tokenizer.id_to_token(number) for number in numbers]
         if None in pieces:
-            fault = f"id {numbers[pieces.index(None)]} has no piece"
-            raise InputError(f"{fault}: {self.source} has {self.vocab_size}.", key="input_ids")
+            message = f"id {numbers[pieces.index(None)]} has no piece: {self.source} has {self.vocab_size}."
+            raise InputError(message, key="input_ids")
         return pieces
 
     def ids(self, tokens: Sequence[str]) -> list[int]:
@@ -268,22 +252,16 @@ class BertTokenizer:
 
 @dataclass(frozen=True)
 class EncodedText:
-    """One text or pair as the network reads it. Each list has one entry per token.
+    """One text or pair as the network reads it, without padding. Each list has one entry per token."""
 
-    Args:
-        input_ids: the ids of the pieces, with [CLS] and [SEP], without padding.
-        token_type_ids: 0 for the first text with its [CLS] and [SEP], 1 for the second.
-        cut: how many pieces truncation removed.
-    """
-
-    input_ids: list[int]
-    token_type_ids: list[int]
-    cut: int
+    input_ids: list[int]  # with [CLS] and [SEP]
+    token_type_ids: list[int]  # 0 for the first text with its [CLS] and [SEP], 1 for the second
+    cut: int  # how many pieces truncation removed
     _parts: tuple[tuple[tokenizers.Encoding, int], ...]  # each text, and how many pieces are kept
 
     @property
     def tokens(self) -> list[str]:
-        """The pieces as text, such as "token", "##ization"."""
+        """The pieces: "token", "##ization"."""
         return self._framed("[CLS]", "[SEP]", lambda text: text.tokens)
 
     @property

@@ -24,7 +24,7 @@ Scores and patterns do not exist inside a fused kernel. Asking for one of them, 
 makes that layer compute its attention step by step.
 
 A trace is an argument, not a global: gradient checkpointing runs a layer again in the backward
-pass, perhaps in another thread, with the same replacements, and records nothing then.
+pass, perhaps in another thread, with the same replacements and without recording.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Trace:
         return value
 
     def asks_for(self, name: str) -> bool:
-        """Whether a value is read or replaced that would not be made otherwise."""
+        """Whether a value that would not be made otherwise is read or replaced."""
         self._known[name] = None
         return any(fnmatchcase(name, pattern) for pattern in (*self.read, *self.replace))
 
@@ -145,7 +145,7 @@ class Scope:
         return Scope(self.layout, *self.traces, prefix=prefix, recording=self.recording)
 
     def replaying(self) -> Scope:
-        """The scope of a recomputation: values are replaced as before, nothing is recorded."""
+        """The scope of a recomputation: replaces as before, records nothing."""
         return Scope(self.layout, *self.traces, prefix=self.prefix, recording=False)
 
 

@@ -92,7 +92,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch. `terms` were measured while the weights moved; skipped steps are left out."""
+    """One epoch. `terms` were measured while the weights moved, without skipped steps."""
 
     epoch: int  # from 1
     terms: LossSums
@@ -146,9 +146,8 @@ class Training:
 def optimizer_step(training: Training, window: Sequence[Batch]) -> Step:
     """One update of the weights from one accumulated batch: the gradients of all batches of the window, added up.
 
-    Raises:
-        TrainingError: the loss or the gradient is not finite, and neither a scaler nor `skip_nonfinite` handles it. The
-            weights are those before the step.
+    TrainingError if the loss or the gradient is not finite, and neither a scaler nor `skip_nonfinite` handles it. The
+    weights are then those before the step.
     """
     model, optimizer, scaler = training.model, training.optimizer, training.scaler
     learning_rate = training.schedule.learning_rate
@@ -220,8 +219,7 @@ def train(
         accumulate: batches per update. Exact: 4 batches of 8 give the gradient of 1 of 32, despite padding and unequal
             numbers of labels, since the loss is divided by the labels of all 4.
 
-    Raises:
-        TrainingError: an argument is below 1, an epoch has no batches, or a step failed (see `optimizer_step`).
+    TrainingError if an argument is below 1, an epoch has no batches, or a step fails (see `optimizer_step`).
     """
     for key, value in (("epochs", epochs), ("accumulate", accumulate)):
         if value < 1:

@@ -52,9 +52,9 @@ class WordPiece:
 
     Args:
         vocabulary: piece -> id; a piece that continues a word begins with "##".
-        lowercase: lower-case first.
-        strip_accents: drop accents first; None means "if lower-casing".
-        chinese_characters: each Chinese character is a word.
+        lowercase: lower-case first (`do_lower_case` in official files).
+        strip_accents: drop accents first; None means "if lower-casing", as in the original code.
+        chinese_characters: each Chinese character is a word (`tokenize_chinese_chars`).
     """
 
     def __init__(
