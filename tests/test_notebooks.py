@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import statistics
 import sys
 from pathlib import Path
@@ -14,19 +15,29 @@ from nbclient import NotebookClient
 
 import minibert
 from minibert import workbench
+from minibert.study import exercises
+from tests.test_architecture import RESHAPING, SHAPE
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+CHAPTERS = [FOLDER / f"{path.stem}.ipynb" for path in sorted((FOLDER / "solutions").glob("*.py"))]
+# The chapter that builds a file. A chapter imports what earlier ones have built, and anything for its proof.
+BUILT = {
+    "wordpiece": 1, "tokenizer": 1, "embeddings": 2, "attention": 3, "layers": 4, "encoder": 4, "config": 5, "bert": 5,
+    "inputs": 5, "outputs": 5, "base": 5, "names": 6, "checkpoint": 6, "heads": 7, "losses": 7, "layout": 8, "data": 8,
+    "trace": 9, "training": 10, "optim": 10,
+}  # fmt: skip
 LARGEST = 200_000  # bytes
 PATIENCE = 600  # seconds for one cell: a hang guard, many times what any cell takes
 LAST_DIGIT = 2  # how far the last printed digit of a number may be off on another machine
-OTHER_IMPORTS = {"numpy", "torch", "matplotlib", *sys.stdlib_module_names}
+OTHER_IMPORTS = {"numpy", "torch", "matplotlib", "transformers", *sys.stdlib_module_names}
 MACHINE_PATH = re.compile(r"(?:^|[\s'\"(=:])(?:/[\w.-]+){2,}|[A-Za-z]:\\|~/|site-packages")
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:e[+-]?\d+)?")
 
 PUBLIC = {"minibert": minibert, "minibert.workbench": workbench}
 
-pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+every_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
 
 def cells(path: Path, kind: str) -> list[nbformat.NotebookNode]:
@@ -44,11 +55,13 @@ def outputs(cell: nbformat.NotebookNode) -> list[str]:
     return found
 
 
+@every_notebook
 def test_is_small_and_valid(path):
     nbformat.validate(nbformat.read(path, 4))
     assert path.stat().st_size < LARGEST
 
 
+@every_notebook
 def test_headings_are_numbered(path):
     prose = "\n".join(re.sub(r"```.*?```", "", cell.source, flags=re.S) for cell in cells(path, "markdown"))
     titles = re.findall(r"^# .+", prose, flags=re.M)
@@ -58,6 +71,7 @@ def test_headings_are_numbered(path):
     assert "What you can now explain" in prose
 
 
+@every_notebook
 def test_cells_are_short_and_explained(path):
     lengths = [len(cell.source.splitlines()) for cell in cells(path, "code")]
     assert max(lengths) <= 25
@@ -65,6 +79,7 @@ def test_cells_are_short_and_explained(path):
     assert len(cells(path, "markdown")) >= len(lengths)
 
 
+@every_notebook
 def test_was_run_from_top_to_bottom(path):
     code = cells(path, "code")
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
@@ -73,6 +88,7 @@ def test_was_run_from_top_to_bottom(path):
         assert all(output.get("name") != "stderr" for output in cell.outputs), cell.source
 
 
+@every_notebook
 def test_shows_no_machine(path):
     for cell in nbformat.read(path, 4).cells:
         texts = [cell.source] if cell.cell_type == "markdown" else outputs(cell)
@@ -80,6 +96,7 @@ def test_shows_no_machine(path):
             assert not MACHINE_PATH.search(text), MACHINE_PATH.search(text)
 
 
+@every_notebook
 def test_imports_public_names_only(path):
     for cell in cells(path, "code"):
         for module, name in imported(cell.source):
@@ -103,6 +120,83 @@ def imported(source: str) -> list[tuple[str, str]]:
     return found
 
 
+# The chapters of the course.
+
+
+@every_chapter
+def test_a_chapter_opens_and_closes_in_the_same_form(path):
+    first, *_, last = cells(path, "markdown")
+    for part in ("**You will be able to**", "**It assumes**", "**Time**", "**It builds**", "**Source**"):
+        assert part in first.source, part
+    headings = re.findall(r"^## \S+ (.+)", "\n".join(cell.source for cell in cells(path, "markdown")), flags=re.M)
+    assert headings[-3] == "The proof" and headings[-2].startswith("Reading ")
+    assert headings[-1] == "What you can now explain" and "**You built**" in last.source
+
+
+@every_chapter
+def test_a_chapter_imports_only_what_earlier_ones_have_built(path):
+    chapter, proof = int(path.stem[:2]), False
+    for cell in nbformat.read(path, 4).cells:
+        proof = proof or bool(cell.cell_type == "markdown" and re.search(r"^## \S+ The proof", cell.source, re.M))
+        for module, name in imported(cell.source) if cell.cell_type == "code" and not proof else []:
+            if module == "minibert":
+                module = getattr(minibert, name).__module__
+            root, _, rest = module.partition(".")
+            if root == "minibert" and not rest.startswith(("io.", "study")):
+                assert BUILT[rest] < chapter, f"{module}.{name}"
+
+
+@every_chapter
+def test_lines_that_reshape_a_tensor_end_in_its_shape(path):
+    lines = [line for cell in cells(path, "code") for line in cell.source.splitlines()]
+    assert [line for line in lines if RESHAPING.search(line) and not SHAPE.search(line)] == []
+
+
+@every_chapter
+def test_pictures_have_a_text_alternative(path):
+    for cell in cells(path, "code"):
+        for output in cell.outputs:
+            data = output.get("data", {})
+            assert "image/png" not in data, cell.source
+            for image in re.findall(r"<img[^>]*>", data.get("text/html", "")):
+                assert len(re.search(r'alt="(.*?)"', image)[1].split()) >= 8, image
+
+
+@every_chapter
+def test_the_reading_quotes_the_file(path):
+    text = cells(path, "markdown")[-1].source
+    [name] = re.findall(r"^## \S+ Reading (\S+)$", text, flags=re.M)
+    lines = {line.strip() for line in (Path(minibert.__file__).parent / name).read_text("utf-8").splitlines()}
+    quoted = [
+        line.strip() for block in re.findall(r"```python\n(.*?)```", text, flags=re.S) for line in block.splitlines()
+    ]
+    assert quoted and [line for line in quoted if line and line not in lines] == []
+
+
+@every_chapter
+def test_exercises_have_hints_and_tested_solutions(path):
+    prose = [cell.source for cell in cells(path, "markdown") if cell.source.startswith("### Exercise")]
+    solutions = (FOLDER / "solutions" / f"{path.stem}.py").read_text(encoding="utf-8")
+    assert 2 <= len(prose) <= 4
+    for number, text in enumerate(prose, 1):
+        assert text.startswith(f"### Exercise {number}: ") and re.search(r"[●○]{3} · \d+ minutes", text)
+        hint, solution = re.findall(r"<details><summary>(Hint|Solution)</summary>", text)
+        assert (hint, solution) == ("Hint", "Solution")
+        [code] = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+        assert code in solutions
+    found = runpy.run_path(str(FOLDER / "solutions" / f"{path.stem}.py"))
+    for cell in cells(path, "code"):
+        for judge, name in re.findall(r"^check\.(\w+)\((\w+)\)$", cell.source, flags=re.M):
+            verdict = getattr(exercises, judge)(found[name])
+            assert verdict.right, f"{name}: {verdict}"
+
+
+def test_the_map_lists_each_notebook_and_no_other():
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| \[\w+\]\((\w+)\.ipynb\)", text, flags=re.M)) == [path.stem for path in NOTEBOOKS]
+
+
+@every_notebook
 def test_runs_from_clean_to_the_same_text(path, minilm, tmp_path):
     committed = cells(path, "code")
     notebook = nbformat.read(path, 4)
