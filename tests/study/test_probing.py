@@ -12,7 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from minibert import BertModel, BertTokenizer
 from minibert.io.errors import ConfigError, DataError
 from minibert.study.probing import Probing, Score, probe
+from tests.lesson.reference import pair
 from tests.study import planted
+from tests.study.test_account import TOKENIZERS
 
 
 def texts(count: int, seed: int) -> list[tuple[str, str]]:
@@ -148,14 +150,27 @@ def test_the_linear_probe_is_scikit_learns_logistic_regression():
             assert at(found, layer, pooling).accuracy[0] == pytest.approx(other.score(y, truth[1]), abs=1e-9)
 
 
-@pytest.mark.parametrize("hidden", [0, 8])
-def test_the_same_seed_gives_the_same_numbers_and_the_model_is_left_alone(hidden):
-    model, tokenizer, data = planted.finds_word().train(), planted.tokenizer(), (texts(12, 0), texts(20, 1))
+@pytest.mark.parametrize(("hidden", "seeds"), [(0, (1, 1, 2)), (8, (1, 1))])
+def test_the_same_seed_gives_the_same_numbers_and_the_model_is_left_alone(hidden, seeds):
+    model, tokenizer = planted.copies_previous().train(), planted.tokenizer()
+    data = [sentences(n, n, previous) for n in (9, 8)]
     before, drawn = {name: tensor.clone() for name, tensor in model.state_dict().items()}, torch.get_rng_state()
-    first, again, other = (probe(model, tokenizer, *data, hidden=hidden, seed=n, progress=False) for n in (1, 1, 2))
-    assert first == again and first.as_dict() != other.as_dict()
+    first, again, *others = (probe(model, tokenizer, *data, hidden=hidden, seed=n, progress=False) for n in seeds)
+    assert first == again and all(first.as_dict() != other.as_dict() for other in others)
     assert torch.equal(torch.get_rng_state(), drawn) and model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_distilbert_and_a_model_with_any_head():
+    _, model = pair("distilbert", "BertForSequenceClassification")
+    data = [[(f"{word} 1 4", word) for word in ("3", "5")] * 4] * 2
+    found = probe(model, TOKENIZERS["distilbert"], *data, hidden=4, progress=False)
+    assert {score.layer for score in found.scores} == {
+        "words",
+        "embeddings",
+        *(f"layer {number}" for number in range(model.config.num_hidden_layers)),
+    }
+    assert at(found, "layer 0", "cls").accuracy[0] == 1  # the same texts
 
 
 def test_pairs_unknown_labels_and_words_that_are_cut_off():
