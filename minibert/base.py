@@ -128,16 +128,15 @@ class Model(nn.Module):
         return tuple(name for name in self._fresh if name.rpartition(".")[0] not in trained)
 
     def freeze(self, *modules: nn.Module) -> None:
-        """Freezes modules, by default the body: no gradients, and no dropout whatever `train()` says."""
+        """Freezes modules, by default the body: no gradients, no dropout, whatever `train()` says."""
         for module in modules or (self.body,):
             module.requires_grad_(False).eval()
             self._frozen.append(module)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        for module in self._frozen:
-            for part in module.modules():  # not eval(), which would come back here
-                part.training = False
+        for part in (part for module in self._frozen for part in module.modules()):
+            part.training = False  # not eval(), which would come back here
         return self
 
     def use_gradient_checkpointing(self, on: bool = True) -> None:
