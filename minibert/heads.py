@@ -237,16 +237,13 @@ class BertForSequenceClassification(ModelWithHead):
 
     `config.problem_type` says which. Where that is None the labels tell, as in transformers: one
     output means regression, integer labels a class, other labels several.
-
-    Attributes:
-        class_loss: the loss where the answer is a class.
     """
 
     pooler = True
 
     def build(self, config: BertConfig) -> None:
         self.head = RowHead(config, config.num_labels)
-        self.class_loss = ClassLoss()
+        self.class_loss = ClassLoss()  # where the answer is a class
 
     def answer(self, encoded: Encoded, labels: Tensor | None = None) -> Answer:
         """labels (B,) class numbers, or (B, C) numbers."""
