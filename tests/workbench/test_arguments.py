@@ -99,7 +99,7 @@ def test_help(command, capsys, monkeypatch):
     for name in [] if command else OPTIONS:
         assert f"\n    {name} " in output  # on one line with what it does
     if command == "train":
-        assert "(default: 5e-5)" in output and "(default: 0)" in output  # of rate and seed
+        assert "(default: 0.01)" in output and "(default: 0)" in output  # of weight decay and seed
 
 
 HEAVY = ["torch", "numpy", "tokenizers", "safetensors", "huggingface_hub", "tqdm"]

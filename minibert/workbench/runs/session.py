@@ -43,6 +43,10 @@ from minibert.workbench.runs.state import (
     save_state,
 )
 
+# Devlin et al. 2019, section 4.1, for BERT-base. With Adam the rate that suits a matrix is inversely proportional to
+# its width (Yang et al. 2022, "Tensor Programs V", table 3).
+RATE_OF_BASE, WIDTH_OF_BASE = 5e-5, 768
+
 
 class Prepared(Protocol):
     """The inputs of a run, read and checked. `record` is run.json without the outcome."""
@@ -168,7 +172,7 @@ class Session:
             numbers = sum(parameter.numel() for _, parameter in group["params"])
             decay, tensors = f"weight decay {group['weight_decay']:g}", f"{len(group['params'])} tensors"
             self.say(f"{group['name']}: {decay}, {tensors}, {numbers:,} numbers")
-        optimizer = build_optimizer(groups, learning_rate=settings.learning_rate)
+        optimizer = build_optimizer(groups, learning_rate=self._learning_rate(model))
         schedule = Schedule(
             optimizer, settings.schedule, warmup=round(settings.warmup * total), total=total, epochs=settings.epochs
         )
@@ -181,6 +185,18 @@ class Session:
             skip_nonfinite=settings.on_nonfinite == "skip",
             place=together.lay_out,
         )
+
+    def _learning_rate(self, model: Any) -> float:
+        """The given peak, or one that suits the model's width."""
+        given, config = self.settings.learning_rate, getattr(model, "config", None)
+        if given is not None or config is None:  # a probe has no width of its own
+            return given or RATE_OF_BASE
+        rate = RATE_OF_BASE * WIDTH_OF_BASE / config.hidden_size
+        self.say(
+            f"peak learning rate {rate:.3g}: {RATE_OF_BASE:g} * {WIDTH_OF_BASE} / {config.hidden_size}, since "
+            "narrower models take higher ones (--learning-rate changes it)"
+        )
+        return rate
 
     def _restore(self, checkpoint: Path, state: RunState) -> None:
         restore_state(checkpoint, state, rank=self.ranks.rank)

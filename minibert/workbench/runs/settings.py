@@ -92,7 +92,9 @@ class TrainingSettings:
     epochs: int = training(3, "passes over the training data", at_least(1))
     batch_size: int = training(32, "texts in a batch", at_least(1))
     accumulate: int = training(1, "batches per update; exact, and saves memory", at_least(1))
-    learning_rate: float = training(5e-5, "peak learning rate; small models like 1e-4", FRACTION)
+    learning_rate: float | None = training(
+        None, "peak learning rate (default: 5e-5 for models as wide as BERT-base, more for narrower ones)", FRACTION
+    )
     weight_decay: float = training(0.01, "not on biases and layer norms", FRACTION_OR_0)
     warmup: float = training(0.1, "share of all updates in which the learning rate rises", SHARE)
     schedule: str = training("linear", "after the warm-up; exponential: times 0.95 after each epoch", one_of(SCHEDULES))

@@ -148,6 +148,14 @@ def test_log_csv_has_a_row_for_every_step(learned):
     assert dataset_tokens == learned.history.epochs[0].tokens
 
 
+def test_without_a_learning_rate_it_takes_one_for_the_width_of_the_model(tiny, moods, tmp_path, capsys):
+    settings = replace(settings_for(tiny, moods, tmp_path / "run"), learning_rate=None)
+    peak = max(record.learning_rate for record in finetune(settings, progress=True).history.steps)
+    width = read_json(tiny / "config.json")["hidden_size"]
+    assert peak == pytest.approx(5e-5 * 768 / width)
+    assert f"5e-05 * 768 / {width}" in capsys.readouterr().err
+
+
 def test_metrics_json_has_each_split_with_intervals(learned):
     metrics = read_json(learned.folder / "metrics.json")
     assert list(metrics) == ["validation", "test", "baselines"]
