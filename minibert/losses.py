@@ -1,8 +1,8 @@
 """Losses as sums and counts, so that they add up over batches before anyone divides.
 
 A mean of means is not the mean where batches have unequal numbers of labels. So each loss here is a
-pair: the sum over the labels that count, and how many they are. The training loop adds up both, and
-divides once. A label of -100 never counts.
+pair: the sum over the labels that count, and how many they are. The training loop adds up both over
+an accumulated batch, and over all processes, and divides once. A label of -100 never counts.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def check_labels(name: str, labels: Tensor, shape: tuple[int, ...], classes: int
 class ClassLoss:
     """Cross-entropy of one class for each row.
 
-    With `weights` (C,) a label counts as much as its class, as in torch.nn.CrossEntropyLoss(weight=...).
+    With `weights` (C,) a label counts as much as its class, and the mean is that of
+    torch.nn.CrossEntropyLoss(weight=...): sum of weight * loss over sum of weights.
     """
 
     def __init__(self, weights: Tensor | None = None):

@@ -18,7 +18,7 @@ def assert_close(name, found, expected, bound):
 
 
 def test_stored_numbers():
-    """What transformers 5.23 computes with the bundled weights; it need not be installed."""
+    """What transformers 5.24 computes with the bundled weights; it need not be installed."""
     batch = BertTokenizer.from_pretrained("minibert-small")(["It was a waste of [MASK]."])
     assert batch["input_ids"].tolist() == [[2, 189, 224, 43, 1855, 177, 4, 18, 3]]
     model = BertForPreTraining.from_pretrained("minibert-small").eval()
@@ -26,11 +26,11 @@ def test_stored_numbers():
     with torch.no_grad():
         found = model(**batch, output_hidden_states=True)
     words = found.prediction_logits[0, 6, [396, 1186, 1692]]  # time, money, effort
-    assert_close("logits", words, torch.tensor([13.992168, 12.420772, 9.352225]), bound)
+    assert_close("logits", words, torch.tensor([14.2000399, 11.9543715, 8.4904699]), bound)
     follows = found.seq_relationship_logits[0]
-    assert_close("next sentence", follows, torch.tensor([0.33372316, -0.33276311]), bound)
+    assert_close("next sentence", follows, torch.tensor([0.63452333, -0.51881385]), bound)
     cls = found.hidden_states[-1][0, 0, :3]
-    assert_close("[CLS]", cls, torch.tensor([-0.05433311, 0.04133721, 0.08981857]), bound)
+    assert_close("[CLS]", cls, torch.tensor([0.43084085, -0.14247289, 0.38984439]), bound)
 
 
 def test_outputs_loss_and_gradients_in_double_precision(transformers, tmp_path):

@@ -1,4 +1,4 @@
-"""What ships with the project: the small model and the table of official checkpoints.
+"""What ships with the project: two small models and the table of official checkpoints.
 
 The folder `weights/` lies at the top of a clone, beside the package, and in a wheel inside it
 (pyproject.toml puts it there), so it is looked for in both places, the package first.
@@ -11,18 +11,19 @@ from pathlib import Path
 from minibert.io.errors import CheckpointError
 
 MODEL = "minibert-small"
+MODELS = (MODEL, "minibert-sentiment")
 TABLE = "official.toml"
 _PACKAGE = Path(__file__).parents[1]
 PLACES = (_PACKAGE / "weights", _PACKAGE.parent / "weights")
 
 
-def bundled() -> Path:
-    """The folder of the model that ships with the project.
+def bundled(name: str = MODEL) -> Path:
+    """The folder of a model that ships with the project.
 
     Raises:
         CheckpointError: it is in neither of the places.
     """
-    return _find(f"{MODEL}/config.json", "--model names another model.").parent
+    return _find(f"{name}/config.json", "--model names another model.").parent
 
 
 def official_table() -> Path:

@@ -84,14 +84,14 @@ def open_source(
 
     Args:
         source: a folder, or a Hub id such as "google-bert/bert-base-uncased". The folder of a run
-            stands for the `model/` inside it, and "minibert-small" for the model that ships with
-            the project. What is open already gets the files that are still missing.
+            stands for the `model/` inside it; "minibert-small" and "minibert-sentiment" are the models
+            that ship with the project. What is open already gets the files that are still missing.
         revision: branch, tag or commit of the repository; by default its main branch.
         patterns: file names, which may hold `*` and `?`; no others are downloaded.
         kind: "model" or "dataset".
 
     Raises:
-        CheckpointError: there is no such folder, and the text is not a Hub id; the model that
+        CheckpointError: there is no such folder, and the text is not a Hub id; a model that
             ships with the project is not there; the folder is a run that has no model yet; the
             revision is not one; or the repository has no file that matches, or one whose name
             leads elsewhere.
@@ -108,8 +108,8 @@ def open_source(
             f"The name of the {KINDS[kind]} is empty.", key="source", hint="Name a folder, or a Hub id: owner/name."
         )
     path = Path(os.path.expanduser(source))
-    if str(source) == bundled.MODEL and kind == "model" and not os.path.exists(path):
-        path = bundled.bundled()
+    if str(source) in bundled.MODELS and kind == "model" and not os.path.exists(path):
+        path = bundled.bundled(str(source))
     if os.path.isdir(path):
         if revision is not None:
             raise CheckpointError(f"{path} is a folder, which has no revision {revision!r}.", path=path)

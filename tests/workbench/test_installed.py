@@ -68,6 +68,7 @@ place = pathlib.Path(sys.argv[1])
 assert place in pathlib.Path(minibert.__file__).parents, minibert.__file__
 assert place in bundled().parents and place in official_table().parents
 print(BertModel.from_pretrained("minibert-small").config.hidden_size)
+assert place in bundled("minibert-sentiment").parents
 from minibert.workbench.cli import main
 assert main(["recipes"]) == 0
 assert main(["data", "samples", "--quiet"]) == 0
