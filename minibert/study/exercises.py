@@ -28,6 +28,10 @@ from minibert.study.mistakes import MINUS_INFINITY, MISTAKES
 
 Inputs = tuple[Tensor, ...]  # the last one is the mask (B, S)
 
+EMBEDDINGS = (
+    "positions from one", "no positions", "no segments", "one segment", "scaled words", "no embedding norm", "eps 1e-5",
+    "unbiased variance", "gamma and beta dropped",
+)  # fmt: skip
 ATTENTION = (
     "no scale", "scale by D", "scale without root", "padding attended", "mask on queries", "mask inverted", "causal",
     "softmax over queries", "softmax over heads", "query and key swapped", "key and value swapped",
@@ -76,17 +80,63 @@ class Exercise:
         batches: inputs, with padding on the right of some rows.
         steps: simple inputs first, each with one more step that matters.
         known: the mistakes to try.
+        names: what to call the inputs that are not integers.
+        mixes: whether tokens of a row see each other, so that padding could leak.
     """
 
     truth: Callable[[Inputs, frozenset[str]], Tensor]
     batches: Sequence[Inputs]
     steps: Sequence[Step]
     known: tuple[str, ...]
+    names: tuple[str, ...]
+    mixes: bool = True
 
     def right(self, inputs: Inputs, *mistakes: str) -> Tensor:
         """What BERT computes, in float64, with some mistakes."""
         exact = tuple(x.double() if x.is_floating_point() else x for x in inputs)
         return self.truth(exact, frozenset(mistakes))
+
+
+def embeddings(mine: Callable[..., Any]) -> Verdict:
+    """Checks a function (ids, segments, tables, eps) -> embeddings (B, S, D).
+
+    ids and segments are (B, S). `tables` maps "word", "position" and "segment" to (rows, D), and "weight" and "bias" of
+    the layer norm to (D,).
+    """
+    official = {
+        "word": "word_embeddings.weight", "position": "position_embeddings.weight",
+        "segment": "token_type_embeddings.weight", "weight": "LayerNorm.weight", "bias": "LayerNorm.bias",
+    }  # fmt: skip
+    case = make_case((3, 8, 4, 6, 1, 37, 99), mixed_seed("embeddings"), layers=1)
+
+    def truth(inputs: Inputs, mistakes: frozenset[str]) -> Tensor:
+        ids, segments, *tables, _ = inputs
+        named = {f"embeddings.{name}": table for name, table in zip(official.values(), tables, strict=True)}
+        return with_mistakes.embed(case.config, named, ids, segments, mistakes)  # (B, S, D)
+
+    def with_tables(ids: Tensor, segments: Tensor, *tables: Tensor) -> Any:
+        return mine(ids, segments, dict(zip(official, tables[:-1], strict=True)), case.config["layer_norm_eps"])
+
+    word, position, segment, *norm = (case.tensors[f"embeddings.{name}"] for name in official.values())
+    plain = (torch.ones_like(norm[0]), torch.zeros_like(norm[1]))  # (D,) each
+    ids, segments, everything = case.ids, case.segments, torch.ones_like(case.mask, dtype=torch.bool)  # (B, S) each
+    nowhere, nothing = position * 0, segment * 0  # (rows, D) each
+    steps = [
+        Step(
+            "the table of words alone, and a norm without weight and bias",
+            (ids, segments, word, nowhere, nothing, *plain, everything),
+            "Look at the lookup and at mean, variance and eps.",
+        ),
+        Step(
+            "weight and bias of the norm",
+            (ids, segments, word, nowhere, nothing, *norm, everything),
+            "Look at how the norm uses them.",
+        ),
+        Step("positions", (ids, segments, word, position, nothing, *norm, everything), "Look at the positions."),
+        Step("segments", (ids, segments, word, position, segment, *norm, everything), "Look at the segments."),
+    ]
+    batch = (ids, segments, word, position, segment, *norm, everything)
+    return _judge(with_tables, Exercise(truth, [batch], steps, EMBEDDINGS, tuple(official), mixes=False))
 
 
 def attention(mine: Callable[..., Any]) -> Verdict:
@@ -127,7 +177,7 @@ def attention(mine: Callable[..., Any]) -> Verdict:
         Step("rows without padding", (query, key, value, everything), "Look at the scores and their scale."),
         Step("padding", (query, key, value, mask), "Look at the mask."),
     ]
-    return _judge(mine, Exercise(truth, batches, steps, ATTENTION))
+    return _judge(mine, Exercise(truth, batches, steps, ATTENTION, ("query", "key", "value")))
 
 
 def self_attention(mine: Callable[..., Any]) -> Verdict:
@@ -171,7 +221,7 @@ def self_attention(mine: Callable[..., Any]) -> Verdict:
         Step("rows without padding", (hidden, everything), "Look at the heads, the scores and their scale."),
         Step("padding", (hidden, mask), "Look at the mask."),
     ]
-    return _judge(with_weights, Exercise(truth, [(hidden, mask)], steps, SELF_ATTENTION))
+    return _judge(with_weights, Exercise(truth, [(hidden, mask)], steps, SELF_ATTENTION, ("hidden",)))
 
 
 def _mask(rows: int, columns: int) -> Tensor:
@@ -201,15 +251,15 @@ def _judge(mine: Callable[..., Any], exercise: Exercise) -> Verdict:
     try:
         problem = (
             _problem_of_patterns([pattern for _, pattern in outputs], exercise.batches)
-            or _problem_of_properties(mine, exercise.batches[0])
+            or (_problem_of_properties(mine, exercise.batches[0]) if exercise.mixes else None)
             or _problem_of_gradients(mine, exercise)
         )
     except Exception as error:  # the code is the reader's
         problem = f"But with other input, or with gradients, the function stops.\n{_traceback(error)}"
     if problem:
         return Verdict(False, f"The numbers are right. {problem}")
-    proof = f"The largest difference is {far:.0e} of the largest number."
-    return Verdict(True, f"Right: shape, numbers, gradients and padding. {proof}")
+    what = "shape, numbers, gradients and padding" if exercise.mixes else "shape, numbers and gradients"
+    return Verdict(True, f"Right: {what}. The largest difference is {far:.0e} of the largest number.")
 
 
 def _traceback(error: Exception) -> str:
@@ -314,20 +364,19 @@ def _problem_of_properties(mine: Callable[..., Any], inputs: Inputs) -> str | No
 
 
 def _problem_of_gradients(mine: Callable[..., Any], exercise: Exercise) -> str | None:
-    inputs = exercise.batches[0]
-    names = ("query", "key", "value") if len(inputs) == 4 else ("hidden",)
     gradients = []
     for function, dtype in (
         (lambda *x: _call(mine, x)[0], torch.float32),
         (lambda *x: exercise.right(x), torch.double),
     ):
-        leaves = [x.to(dtype).requires_grad_() for x in inputs[:-1]]
-        real = _tokens(function(*leaves, inputs[-1]))[inputs[-1]]  # (T, ...)
+        inputs = [x.to(dtype).requires_grad_() if x.is_floating_point() else x for x in exercise.batches[0]]
+        leaves = [x for x in inputs if x.requires_grad]
+        real = _tokens(function(*inputs))[inputs[-1]]  # (T, ...)
         if not real.requires_grad:
             return "But gradients do not get through: is something detached, or computed under no_grad?"
         weights = torch.linspace(-1, 1, real.numel(), dtype=dtype).view(real.shape)  # (T, ...)
         gradients.append(torch.autograd.grad((real * weights).sum(), leaves, allow_unused=True))
-    for name, ours, right in zip(names, *gradients, strict=True):
+    for name, ours, right in zip(exercise.names, *gradients, strict=True):
         if ours is None:
             return f"But {name} gets no gradient: is it detached?"
         far = float((ours.double() - right).abs().max() / right.abs().max())

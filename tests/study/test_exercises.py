@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from minibert.study import exercises as check
 from minibert.study import mistakes
 
-SOLUTIONS = runpy.run_path(str(Path(__file__).parents[2] / "notebooks" / "solutions" / "03_self_attention.py"))
+FOLDER = Path(__file__).parents[2] / "notebooks" / "solutions"
+SOLUTIONS = runpy.run_path(str(FOLDER / "03_self_attention.py"))
 SWAPS = {"query and key swapped": (0, 1), "key and value swapped": (1, 2), "query and value swapped": (0, 2)}
 
 
@@ -41,7 +42,22 @@ def wrong_self_attention(*names):
     return self_attention
 
 
+def wrong_embeddings(*names):
+    def embeddings(ids, segments, tables, eps):
+        official = {
+            "embeddings.word_embeddings.weight": tables["word"],
+            "embeddings.position_embeddings.weight": tables["position"],
+            "embeddings.token_type_embeddings.weight": tables["segment"],
+            "embeddings.LayerNorm.weight": tables["weight"],
+            "embeddings.LayerNorm.bias": tables["bias"],
+        }
+        return mistakes.embed({"layer_norm_eps": eps}, official, ids, segments, frozenset(names))
+
+    return embeddings
+
+
 CHECKS = {
+    "embeddings": (check.embeddings, wrong_embeddings, check.EMBEDDINGS),
     "attention": (check.attention, wrong_attention, check.ATTENTION),
     "self_attention": (check.self_attention, wrong_self_attention, check.SELF_ATTENTION),
 }
@@ -98,6 +114,25 @@ def test_a_right_layer_passes_in_any_style(attend):
     assert check.self_attention(SOLUTIONS["my_self_attention"]).right
 
 
+def embeddings_by_torch(ids, segments, tables, eps):
+    positions = torch.arange(ids.shape[1])
+    total = F.embedding(ids, tables["word"]) + F.embedding(segments, tables["segment"])
+    total = total + F.embedding(positions, tables["position"]).unsqueeze(0)
+    return F.layer_norm(total, total.shape[-1:], tables["weight"], tables["bias"], eps)
+
+
+def embeddings_by_products(ids, segments, tables, eps):
+    indices = {"word": ids, "position": torch.arange(ids.shape[1]), "segment": segments}
+    total = sum(F.one_hot(index, len(tables[name])).float() @ tables[name] for name, index in indices.items())
+    centred = total - total.mean(-1, keepdim=True)
+    return centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps) * tables["weight"] + tables["bias"]
+
+
+@pytest.mark.parametrize("function", [embeddings_by_torch, embeddings_by_products])
+def test_right_embeddings_pass_in_any_style(function):
+    assert check.embeddings(function).right
+
+
 # Known mistakes.
 
 
@@ -116,7 +151,8 @@ def same_numbers(kind, first, second):
     same = []
 
     def compare(*given):
-        mask = next(each for each in given if isinstance(each, torch.Tensor) and each.dtype == torch.bool)
+        masks = [each for each in given if isinstance(each, torch.Tensor) and each.dtype == torch.bool]
+        mask = masks[0] if masks else torch.ones_like(given[0], dtype=torch.bool)
         one, other = (wrong(*names)(*given) for names in (first, second))
         real = [(x.transpose(1, 2) if x.dim() == 4 else x)[mask] for x in (one, other)]
         same.append(torch.allclose(*real, atol=1e-5))
@@ -129,7 +165,7 @@ def same_numbers(kind, first, second):
 @pytest.mark.parametrize("kind", CHECKS)
 def test_pairs_are_named(kind):
     judge, wrong, known = CHECKS[kind]
-    for pair in random.Random(3).sample([*itertools.combinations(known, 2)], 40):
+    for pair in random.Random(3).sample([*itertools.combinations(known, 2)], 30):
         verdict = judge(wrong(*pair))
         assert not verdict.right and verdict.mistakes, pair
         assert verdict.mistakes == (pair,) or all(same_numbers(kind, pair, names) for names in verdict.mistakes), pair
@@ -198,6 +234,40 @@ UNKNOWN = {
 @pytest.mark.parametrize("function, place", UNKNOWN.items(), ids=lambda x: getattr(x, "__name__", ""))
 def test_for_an_unknown_mistake_the_first_step_that_departs_is_told(function, place):
     verdict = check.attention(function)
+    assert not verdict.right and verdict.mistakes == ()
+    assert place in str(verdict).splitlines()[-1]
+
+
+def norm_with_the_spread_not_its_square(ids, segments, tables, eps):
+    total = tables["word"][ids] + tables["position"][: ids.shape[1]] + tables["segment"][segments]
+    normed = (total - total.mean(-1, keepdim=True)) / total.var(-1, keepdim=True, unbiased=False)
+    return normed * tables["weight"] + tables["bias"]
+
+
+def bias_before_weight(ids, segments, tables, eps):
+    bias = tables["weight"] * tables["bias"]
+    return embeddings_by_torch(ids, segments, {**tables, "bias": bias}, eps)
+
+
+def positions_backwards(ids, segments, tables, eps):
+    return embeddings_by_torch(ids, segments, {**tables, "position": tables["position"][: ids.shape[1]].flip(0)}, eps)
+
+
+def segments_reversed(ids, segments, tables, eps):
+    return embeddings_by_torch(ids, 1 - segments, tables, eps)
+
+
+UNKNOWN_EMBEDDINGS = {
+    norm_with_the_spread_not_its_square: "the lookup",
+    bias_before_weight: "the norm",
+    positions_backwards: "the positions",
+    segments_reversed: "the segments",
+}
+
+
+@pytest.mark.parametrize("function, place", UNKNOWN_EMBEDDINGS.items(), ids=lambda x: getattr(x, "__name__", ""))
+def test_for_unknown_mistakes_in_embeddings_too(function, place):
+    verdict = check.embeddings(function)
     assert not verdict.right and verdict.mistakes == ()
     assert place in str(verdict).splitlines()[-1]
 
