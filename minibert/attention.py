@@ -103,15 +103,14 @@ def reference_of(attend: Callable[..., Tensor]) -> Callable[..., Tensor]:
 class SelfAttention(nn.Module):
     """Multi-head self-attention over packed tokens, with its output projection.
 
-    Attributes:
-        attend: (query, key, value, layout, dropout_p) -> context, three (T, N, H) to one. Set it to
-            try another form of attention.
+    Set `attend` to try another form of attention.
     """
 
     def __init__(self, config: BertConfig, heads: int):
         super().__init__()
         self.heads = (heads, config.head_size)  # N, H
         self.dropout_p = config.attention_probs_dropout_prob
+        # (query, key, value, layout, dropout_p) -> context, three (T, N, H) to one.
         self.attend: Callable[..., Tensor] = attend_by_length
         self.query = nn.Linear(config.hidden_size, heads * config.head_size)
         self.key = nn.Linear(config.hidden_size, heads * config.head_size)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from minibert.config import BertConfig
+from minibert.io.likeness import unchanged
 from minibert.io.seeds import default_generator
 from minibert.io.shards import LoadReport
 from minibert.io.source import Source
@@ -28,17 +29,11 @@ class Model(nn.Module):
     out. It saves its own parameters under their own names, and its own name as `minibert_class` in
     config.json. A model that was changed after its `__init__` cannot be saved: loading builds it
     from class and config, and would lose the change.
-
-    Attributes:
-        config: the BertConfig that the model was built from.
-        body: the BertModel inside (itself, for a BertModel).
-        load_report: what became of every tensor; None for a model that was not loaded.
     """
 
-    config: BertConfig
-    load_report: LoadReport | None = None
-    # The parameters that loading freshly initialised -> the values that they were given.
-    _fresh: Mapping[str, Tensor] = {}
+    config: BertConfig  # what the model was built from
+    load_report: LoadReport | None = None  # what became of every tensor, if the model was loaded
+    _fresh: Mapping[str, Tensor] = {}  # parameters that loading freshly initialised -> their values then
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -47,7 +42,8 @@ class Model(nn.Module):
 
     @property
     @abstractmethod
-    def body(self) -> Any: ...
+    def body(self) -> Any:
+        """The BertModel inside; itself, for a BertModel."""
 
     @classmethod
     def from_pretrained(
@@ -109,35 +105,19 @@ class Model(nn.Module):
         return {official[name]: tensor for name, tensor in self.state_dict().items()}
 
     def untrained(self) -> tuple[str, ...]:
-        """The parameters that loading freshly initialised and that still hold those values.
-
-        Values are compared, rounded to 16 bits or not, so the answer survives `deepcopy`, `to(dtype)` and back, and any
-        optimizer. A module counts as a whole: a bias alone may rightly stay as it was (that of a score per choice
-        cancels in the softmax).
-        """
-        parameters = dict(self.named_parameters())
-        trained = {
-            name.rpartition(".")[0]
-            for name, fresh in self._fresh.items()
-            if name not in parameters  # the module was replaced
-            or not any(
-                torch.equal(parameters[name].detach().cpu(), fresh.to(rounded).to(parameters[name].dtype))
-                for rounded in (fresh.dtype, torch.bfloat16, torch.float16)
-            )
-        }
-        return tuple(name for name in self._fresh if name.rpartition(".")[0] not in trained)
+        """The parameters that loading freshly initialised and that still hold those values."""
+        return unchanged(self, self._fresh)
 
     def freeze(self, *modules: nn.Module) -> None:
-        """Freezes modules, by default the body: no gradients, and no dropout whatever `train()` says."""
+        """Freezes modules, by default the body: no gradients, no dropout, whatever `train()` says."""
         for module in modules or (self.body,):
             module.requires_grad_(False).eval()
             self._frozen.append(module)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        for module in self._frozen:
-            for part in module.modules():  # not eval(), which would come back here
-                part.training = False
+        for part in (part for module in self._frozen for part in module.modules()):
+            part.training = False  # not eval(), which would come back here
         return self
 
     def use_gradient_checkpointing(self, on: bool = True) -> None:

@@ -1,7 +1,7 @@
 """Official files in and out: every tensor is accounted for, by its official name.
 
-A model is matched with the headers of its files first. One error lists all that does not fit,
-before a single value is read. What fits becomes a LoadReport: each tensor is loaded, fresh (newly
+A model is matched with the headers of its files first: one error lists all that does not fit,
+before a value is read. What fits becomes a LoadReport: each tensor is loaded, fresh (newly
 initialised), tied (a second copy of another) or left out, with the reason.
 """
 

@@ -123,16 +123,15 @@ class BertConfig:
         """A config from the keys of BERT's `config.json`. ConfigError for what this network cannot be: a decoder."""
         for key, supported in _ONLY_SUPPORTED.items():
             if values.get(key, supported) not in (supported, None):
-                message = f"The configuration has {key} = {values[key]!r}, which is not supported."
                 hint = f"minibert builds encoders with {key} = {supported!r} only."
+                message = f"The configuration has {key} = {values[key]!r}, which is not supported."
                 raise ConfigError(message, key=key, hint=hint)
         known = {item.name for item in dataclasses.fields(cls)} - {"extra", "id2label"}
         chosen = {key: value for key, value in values.items() if key in known}
         if isinstance(chosen.get("pruned_heads"), Mapping):  # JSON has text for keys
             pruned = chosen["pruned_heads"].items()
             chosen["pruned_heads"] = {int(k) if str(k).isdecimal() else k: v for k, v in pruned}
-        labels = read_labels(values)
-        if labels is not None:
+        if (labels := read_labels(values)) is not None:
             chosen["id2label"] = labels
         apart = known | {"id2label", "label2id", "num_labels"}
         return cls(**chosen, extra={key: values[key] for key in values if key not in apart})

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.utils.data
 
 from minibert.io.errors import ConfigError, DataError
+from minibert.io.rows import Rows
 from minibert.io.seeds import mixed_seed
 from minibert.io.text_input import chunks, texts_and_pairs, warn_of_cuts, warn_of_lost_tags
 from minibert.tokenizer import BertTokenizer, EncodedText, Side, pad_rows
@@ -73,47 +73,6 @@ class TaggedExample:
         return self.tags
 
 
-class Rows(torch.utils.data.Dataset):
-    """Rows of token ids: what `Dataset` has in common with data sets of other forms of example."""
-
-    def __init__(self, tokenizer: BertTokenizer):
-        self._token_types = "token_type_ids" in tokenizer.model_inputs
-        self._items: list[dict[str, Any]] = []
-        self.lengths: list[int] = []  # tokens of each row
-        self.full_lengths: list[int] = []  # the same of each example, before truncation
-        self.cut = 0  # examples that truncation made shorter
-        self.cut_labels = 0  # labels that lost the tokens they belong to
-        # For tagged sentences, the word of each piece of a row, as in `EncodedText`.
-        self.word_ids: list[list[int | None]] | None = None
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """A row: input_ids, token_type_ids if the model takes them, labels if there are any."""
-        return self._items[index]
-
-    def add(self, ids: Sequence[int], token_types: Sequence[int], **labels: Any) -> None:
-        """Appends a row."""
-        self._items.append(self.item(ids, token_types, **labels))
-        self.lengths.append(len(ids))
-
-    def item(self, ids: Sequence[int], token_types: Sequence[int], **labels: Any) -> dict[str, Any]:
-        """A row as it is stored, in small integers: a corpus of these is in memory as a whole."""
-        item: dict[str, Any] = {"input_ids": np.array(ids, dtype=np.int32)}  # (tokens,)
-        if self._token_types:
-            item["token_type_ids"] = np.array(token_types, dtype=np.int8)  # (tokens,)
-        return item | labels
-
-    def tokens_read(self) -> list[int]:
-        """How many tokens the model reads of each example."""
-        return self.lengths
-
-    def ids(self, row: int) -> np.ndarray:
-        """All ids of a row, one after the other."""
-        return self._items[row]["input_ids"]
-
-
 class Dataset(Rows):
     """Texts or tagged sentences as token ids, all tokenised when it is made.
 
@@ -135,7 +94,7 @@ class Dataset(Rows):
         self, examples: Iterable[Example] | Iterable[TaggedExample], tokenizer: BertTokenizer, *,
         max_length: int | None = None, truncation: bool = True, progress: bool = False,
     ):  # fmt: skip
-        super().__init__(tokenizer)
+        super().__init__(tokenizer.model_inputs)
         every: list[Any] = list(examples)
         if not every:
             raise DataError("There are no examples to make a data set of.")

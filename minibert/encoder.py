@@ -54,10 +54,9 @@ class EncoderLayer(nn.Module):
 class Encoder(nn.Module):
     """L layers.
 
-    Attributes:
-        gradient_checkpointing: keep only each layer's input in training, and run the layer again in
-            the backward pass (Chen et al. 2016, section 3): less memory, a third more time, the
-            same gradients bit for bit.
+    With `gradient_checkpointing`, training keeps only each layer's input, and runs the layer again in
+    the backward pass (Chen et al. 2016, section 3): less memory, a third more time, the same
+    gradients bit for bit.
     """
 
     def __init__(self, config: BertConfig):

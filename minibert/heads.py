@@ -27,13 +27,13 @@ from minibert.base import Model, initialise
 from minibert.bert import BertModel
 from minibert.config import BertConfig
 from minibert.inputs import pack
-from minibert.io.checks import require
+from minibert.io.checks import IGNORED, check_labels, require
 from minibert.io.device import on_both, on_host, to_device
 from minibert.io.errors import ConfigError, InputError
 from minibert.io.seeds import default_generator
 from minibert.layers import ACTIVATIONS
 from minibert.layout import Layout
-from minibert.losses import IGNORED, ClassLoss, LossTerms
+from minibert.losses import ClassLoss, LossTerms
 from minibert.outputs import Encoded, HeadOutput, PreTrainingOutput, SpanOutput
 from minibert.trace import Scope, Trace
 
@@ -69,7 +69,7 @@ class ModelWithHead(Model):
 
     @abstractmethod
     def answer(self, encoded: Encoded, *args: Any, **given: Any) -> Answer:
-        """Logits and loss terms, none without labels. `forward` passes its keywords on."""
+        """Logits and loss terms, none without labels."""
 
     def forward(
         self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None,
@@ -124,7 +124,7 @@ class MaskedLMHead(nn.Module):
         if labels is None:
             require(not only, "labels", "are missing, and labelled_only needs them.", "Leave it out.")
             return layout.pad(self(hidden, table, scope)), {}  # (B, S, V)
-        losses.check_labels("labels", labels, tuple(layout.mask.shape), len(table), layout.mask)
+        check_labels("labels", labels, tuple(layout.mask.shape), len(table), layout.mask)
         packed = layout.unpad(labels)  # (T,)
         if only:
             labelled = to_device((on_host(packed) != IGNORED).nonzero().squeeze(1), hidden.device)  # (M,)
@@ -142,16 +142,17 @@ class RowHead(nn.Module):
     through a dense layer with ReLU first, and has a dropout rate of its own.
     """
 
-    def __init__(self, config: BertConfig, outputs: int):
+    def __init__(self, config: BertConfig, outputs: int, dropout_p: float | None = None):
         super().__init__()
         size, distil = config.hidden_size, config.is_distilbert
+        rate = config.seq_classif_dropout if distil else config.head_dropout
         self.dense = nn.Linear(size, size) if distil else None
-        self.dropout = nn.Dropout(config.seq_classif_dropout if distil else config.head_dropout)
+        self.dropout = nn.Dropout(rate if dropout_p is None else dropout_p)
         self.classifier = nn.Linear(size, outputs)
 
-    def forward(self, encoded: Encoded, row: Tensor | None = None) -> Tensor:
+    def forward(self, encoded: Encoded, row: Tensor | None = None, name: str = "head") -> Tensor:
         """(B, outputs), zeros for a row without tokens; `row` (B, D) is used in place of [CLS]."""
-        scope, layout = encoded.scope.inside("head"), encoded.layout
+        scope, layout = encoded.scope.inside(name), encoded.layout
         if row is None:
             row = encoded.pooled if self.dense is None else layout.first_tokens(encoded.hidden)
         if self.dense is not None:
@@ -173,22 +174,6 @@ class TokenHead(nn.Module):
         """(T, outputs)."""
         logits = self.classifier(self.dropout(encoded.hidden))  # (T, outputs)
         return encoded.scope.inside("head").tap("logits", logits)
-
-
-class NextSentenceHead(nn.Module):
-    """One linear map of the pooled [CLS]: class 0, B follows A; class 1, B is from another text."""
-
-    def __init__(self, config: BertConfig):
-        super().__init__()
-        self.classifier = nn.Linear(config.hidden_size, 2)
-
-    def read(self, encoded: Encoded, labels: Tensor | None, name: str, scope: Scope) -> Any:
-        """Logits (B, 2), zeros for a row without tokens, and the loss term."""
-        logits = self.classifier(encoded.pooled)  # (B, 2)
-        logits = encoded.layout.zero_empty_rows(scope.tap("logits", logits))  # (B, 2)
-        if labels is None:
-            return logits, {}
-        return logits, {"next_sentence": losses.one_class(name, logits, labels)}
 
 
 class BertForMaskedLM(ModelWithHead):
@@ -216,11 +201,12 @@ class BertForNextSentencePrediction(ModelWithHead):
     counted = {"next_sentence": "labels"}
 
     def build(self, config: BertConfig) -> None:
-        self.head = NextSentenceHead(config)
+        self.head = RowHead(config, 2, dropout_p=0.0)
 
     def answer(self, encoded: Encoded, labels: Tensor | None = None) -> Answer:
-        """labels (B,): 0 it followed, 1 it did not."""
-        return self.head.read(encoded, labels, "labels", encoded.scope.inside("head"))
+        """labels (B,): 0, it followed; 1, it is from another text."""
+        logits = self.head(encoded)  # (B, 2)
+        return logits, {} if labels is None else {"next_sentence": losses.one_class("labels", logits, labels)}
 
 
 class BertForPreTraining(ModelWithHead):
@@ -231,7 +217,7 @@ class BertForPreTraining(ModelWithHead):
 
     def build(self, config: BertConfig) -> None:
         self.masked_lm = MaskedLMHead(config)
-        self.next_sentence = NextSentenceHead(config)
+        self.next_sentence = RowHead(config, 2, dropout_p=0.0)
 
     def answer(
         self, encoded: Encoded, labels: Tensor | None = None, next_sentence_label: Tensor | None = None,
@@ -240,9 +226,10 @@ class BertForPreTraining(ModelWithHead):
         """As BertForMaskedLM, with next_sentence_label (B,)."""
         table, scope = self.bert.embeddings.word.weight, encoded.scope.inside("masked_lm")  # (V, D)
         pieces, terms = self.masked_lm.read(encoded, table, labels, labelled_only, scope)
-        scope, name = encoded.scope.inside("next_sentence"), "next_sentence_label"
-        follows, more = self.next_sentence.read(encoded, next_sentence_label, name, scope)
-        return (pieces, follows), {**terms, **more}
+        follows = self.next_sentence(encoded, name="next_sentence")  # (B, 2)
+        if next_sentence_label is not None:
+            terms["next_sentence"] = losses.one_class("next_sentence_label", follows, next_sentence_label)
+        return (pieces, follows), terms
 
 
 class BertForSequenceClassification(ModelWithHead):
@@ -250,16 +237,13 @@ class BertForSequenceClassification(ModelWithHead):
 
     `config.problem_type` says which. Where that is None the labels tell, as in transformers: one
     output means regression, integer labels a class, other labels several.
-
-    Attributes:
-        class_loss: the loss where the answer is a class.
     """
 
     pooler = True
 
     def build(self, config: BertConfig) -> None:
         self.head = RowHead(config, config.num_labels)
-        self.class_loss = ClassLoss()
+        self.class_loss = ClassLoss()  # where the answer is a class
 
     def answer(self, encoded: Encoded, labels: Tensor | None = None) -> Answer:
         """labels (B,) class numbers, or (B, C) numbers."""
@@ -304,8 +288,7 @@ class BertForTokenClassification(ModelWithHead):
         logits, layout = self.head(encoded), encoded.layout  # (T, C)
         if labels is None:
             return layout.pad(logits), {}  # (B, S, C)
-        shape, classes = tuple(layout.mask.shape), logits.shape[1]
-        losses.check_labels("labels", labels, shape, classes, layout.mask)
+        check_labels("labels", labels, tuple(layout.mask.shape), logits.shape[1], layout.mask)
         return layout.pad(logits), {"token": losses.cross_entropy(logits, layout.unpad(labels))}
 
 

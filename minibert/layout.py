@@ -31,23 +31,14 @@ from minibert.io.device import on_both, on_host, to_device
 
 @dataclass(frozen=True)
 class Layout:
-    """Maps the (B, S) table to the packed line of T real tokens and back.
+    """Maps the (B, S) table to the packed line of T real tokens and back."""
 
-    Attributes:
-        cells: (T,) for each packed token the cell b * S + s of the table that it came from.
-        groups: (rows, length) of each block of rows of one length, in packed order.
-        boundaries: (rows with a token + 1,) int32, where each packed row begins and the last ends.
-        first: (rows with a token,) the packed place of each such row's first token.
-        occupied: (B,) bool, whether a row has any token. `first` goes with its True rows, in order.
-        mask: (B, S) bool, True = a real token.
-    """
-
-    cells: Tensor
-    groups: tuple[tuple[int, int], ...]
-    boundaries: Tensor
-    first: Tensor
-    occupied: Tensor
-    mask: Tensor
+    cells: Tensor  # (T,), for each packed token the cell b * S + s of the table that it came from
+    groups: tuple[tuple[int, int], ...]  # (rows, length) of each block of rows of one length
+    boundaries: Tensor  # (rows with a token + 1,) int32, where each packed row begins and the last ends
+    first: Tensor  # (rows with a token,), the packed place of each such row's first token
+    occupied: Tensor  # (B,) bool, whether a row has any token; `first` goes with its True rows
+    mask: Tensor  # (B, S) bool, True = a real token
 
     @classmethod
     def from_mask(cls, mask: Tensor) -> Layout:

@@ -1,8 +1,8 @@
 """Losses as sums and counts, so that they add up over batches before anyone divides.
 
 A mean of means is not the mean where batches have unequal numbers of labels. So each loss here is a
-pair: the sum over the labels that count, and how many they are. The training loop adds up both over
-an accumulated batch, and over all processes, and divides once. A label of -100 never counts.
+pair: the sum over the labels that count, and how many they are. The training loop adds up both, and
+divides once. A label of -100 never counts.
 """
 
 from __future__ import annotations
@@ -13,11 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from minibert.io.checks import require
+from minibert.io.checks import IGNORED, check_labels, require
 from minibert.io.device import on_host, to_device
-from minibert.io.errors import InputError
-
-IGNORED = -100  # the label that never counts, as in torch.nn.functional.cross_entropy
 
 LossTerm = tuple[Tensor, float]  # sum, count
 LossTerms = dict[str, LossTerm]
@@ -36,31 +33,10 @@ def count(labels: Tensor) -> int:
     return int((on_host(labels) != IGNORED).sum())
 
 
-def check_labels(name: str, labels: Tensor, shape: tuple[int, ...], classes: int, real: Tensor | None = None) -> None:
-    """Refuses class labels that do not fit the logits, before a GPU would end the process.
-
-    InputError if the argument `name` is not of `shape`, not integers, has a class beyond `classes`,
-    or something other than -100 where `real` (B, S) is False.
-    """
-    message = f"has shape {tuple(labels.shape)} and {labels.dtype}, but it must be {shape} integers."
-    require(tuple(labels.shape) == shape and not labels.is_floating_point(), name, message)
-    labels = on_host(labels)
-    counts = labels != IGNORED  # as labels
-    wrong = counts & ((labels < 0) | (labels >= classes))  # as labels
-    if bool(wrong.any()):
-        place = [int(index) for index in wrong.nonzero()[0]]
-        label = int(labels[tuple(place)])
-        raise InputError(f"{name}{place} is {label}, but there are {classes} classes.", key=name)
-    if real is not None:
-        hint = f"Fill the labels of padded columns with {IGNORED}; collate does."
-        require(not bool((counts & ~on_host(real)).any()), name, f"must be {IGNORED} at padding.", hint)
-
-
 class ClassLoss:
     """Cross-entropy of one class for each row.
 
-    With `weights` (C,) a label counts as much as its class, and the mean is that of
-    torch.nn.CrossEntropyLoss(weight=...): sum of weight * loss over sum of weights.
+    With `weights` (C,) a label counts as much as its class, as in torch.nn.CrossEntropyLoss(weight=...).
     """
 
     def __init__(self, weights: Tensor | None = None):

@@ -47,7 +47,7 @@ BODY = {
 OUR_PREFIX = "bert."
 PREFIX = {"bert": "bert.", "distilbert": "distilbert."}
 
-# The names of layer norms in files that were converted from TensorFlow in 2018 and 2019.
+# Layer norms in files that were converted from TensorFlow in 2018 and 2019.
 OLD_NORM_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 # The modules of each head; "" is the head itself, which holds a bias.
@@ -68,8 +68,7 @@ _CLASSIFIER = {"classifier": "classifier"}
 _DEEP_CLASSIFIER = {"dense": "pre_classifier", "classifier": "classifier"}
 _SPANS = {"classifier": "qa_outputs"}
 
-# class -> attribute that holds a head -> names under it. DistilBERT was trained without next
-# sentences and has no form of those two classes.
+# class -> attribute that holds a head -> names under it. DistilBERT was trained without next sentences.
 HEADS: dict[str, dict[str, dict[str, dict[str, str]]]] = {
     "bert": {
         "BertModel": {},
@@ -102,7 +101,7 @@ BARE_MODEL = "BertModel"
 LABELLED = ("BertForSequenceClassification", "BertForTokenClassification")
 # Classes with a masked-LM head, whose decoder is the word table unless the config unties it.
 MASKED_LM = ("BertForMaskedLM", "BertForPreTraining")
-# Several classes store their head under these names; `architectures` says whose it is.
+# Several classes store their heads under these names; `architectures` says whose one is.
 SHARED_HEAD_NAMES = ("classifier.", "pre_classifier.")
 
 # A tensor stored twice: the copy -> the tensor that it repeats, by whether the decoder is tied to
@@ -151,8 +150,7 @@ CONFIG_OF_OTHERS: dict[str, tuple[str, ...]] = {
     "bert": ("qa_dropout", "seq_classif_dropout"),
     "distilbert": ("type_vocab_size", "layer_norm_eps", "classifier_dropout"),
 }
-# The key of config.json that names the subclass that a model was saved from, "module:class", for
-# people to read: nothing is ever imported because of it.
+# The key that names the subclass a model was saved from, "module:class"; nothing is imported because of it.
 SUBCLASS = "minibert_class"
 # Keys of a config.json that say how that file came about; they are not true of a file saved here.
 CONFIG_NOT_CARRIED_OVER = ("_name_or_path", "auto_map", SUBCLASS, "torch_dtype", "transformers_version")

@@ -81,8 +81,7 @@ class Encoded:
         """Closes the traces; returns the output's hidden_states and attentions."""
         for trace in self.scope.traces:
             trace.finish()
-        values = self.asked.values
-        patterns = [name for name in values if name.endswith(".pattern")]
-        states = [self.layout.pad(values[name]) for name in values if name not in patterns]
-        attentions = [values[name] for name in patterns]
-        return tuple(states) or None, tuple(attentions) or None  # (B, S, D), (B, N, S, S) each
+        values = self.asked.values.items()
+        states = [self.layout.pad(value) for name, value in values if not name.endswith(".pattern")]
+        patterns = [value for name, value in values if name.endswith(".pattern")]
+        return tuple(states) or None, tuple(patterns) or None  # (B, S, D), (B, N, S, S) each

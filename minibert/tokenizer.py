@@ -47,12 +47,6 @@ class BertTokenizer:
         max_length: the most tokens that the model takes.
         token_types: whether the model has a segment table (BERT has, DistilBERT has not).
         source: where the vocabulary came from, for messages.
-
-    Attributes:
-        vocab_size: the largest id + 1, added tokens included.
-        pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens.
-        special_tokens: special token -> id.
-        model_inputs: the names of the tensors that the model takes.
     """
 
     def __init__(
@@ -67,11 +61,13 @@ class BertTokenizer:
         self.chinese_characters = chinese_characters
         self.split_special_tokens = split_special_tokens
         self.max_length, self.source = max_length, source
-        self.special_tokens = {token: vocabulary[token] for token in SPECIAL_TOKENS}
+        self.special_tokens = {token: vocabulary[token] for token in SPECIAL_TOKENS}  # with their ids
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = self.special_tokens.values()
+        # The names of the tensors that the model takes.
         self.model_inputs = ("input_ids", "attention_mask", *(["token_type_ids"] if token_types else []))
         with text_input.library_errors(source):
             self._tokenizer = self._build(added_tokens)
+        # The largest id + 1, added tokens included.
         self.vocab_size = 1 + max(*vocabulary.values(), *(token["id"] for token in added_tokens))
 
     def _build(self, added_tokens: Sequence[Mapping[str, Any]]) -> tokenizers.Tokenizer:

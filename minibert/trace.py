@@ -53,16 +53,12 @@ class Trace:
             keep their graph; run under `torch.no_grad()` to save the memory.
         replace: name (or pattern) -> a function from the value to the one used in its place, of the
             same shape and dtype. Under gradient checkpointing it is called twice.
-
-    Attributes:
-        values: name -> tensor, for the names that were read in the last forward pass.
-        names: every name that the last forward pass went through, in order.
-        layout: where the tokens of the last forward pass stood in the batch.
     """
 
     def __init__(self, *read: str, replace: Mapping[str, Replacement] | None = None):
         self.read = read
         self.replace = dict(replace or {})
+        # Of the last forward pass: the values that were read, every name in order, where the tokens stood.
         self.values: dict[str, Tensor] = {}
         self.names: list[str] = []
         self.layout: Layout | None = None

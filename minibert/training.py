@@ -114,23 +114,16 @@ class Position:
 
 @dataclass
 class Training:
-    """Everything that decides the steps to come, except torch's random state: what changes of it is a checkpoint.
-
-    Args:
-        dtype: of matrix products in the forward pass; None for the model's own, in which weights, gradients and
-            optimizer state stay.
-        skip_nonfinite: skip a step whose loss or gradient is not finite, as fp16's scaler does anyway, instead of
-            raising.
-        place: prepares loaded inputs for the model, on its device.
-    """
+    """Everything that decides the steps to come, except torch's random state: what changes of it is a checkpoint."""
 
     model: Trainable  # already on its device
     optimizer: torch.optim.Optimizer
     schedule: Schedule
+    # Of matrix products in the forward pass; weights, gradients and optimizer state keep the model's own.
     dtype: torch.dtype | None = None
     clip_norm: float | None = 1.0  # the largest norm of the gradient of all parameters together
-    skip_nonfinite: bool = False
-    place: Place = move
+    skip_nonfinite: bool = False  # skip a step without a finite loss and gradient, as fp16's scaler does, or raise
+    place: Place = move  # prepares loaded inputs for the model, on its device
     position: Position = field(default_factory=Position)
 
     def __post_init__(self) -> None:

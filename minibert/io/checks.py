@@ -11,6 +11,8 @@ from torch import Tensor
 from minibert.io.device import on_host
 from minibert.io.errors import InputError
 
+IGNORED = -100  # the label that never counts, as in torch.nn.functional.cross_entropy
+
 
 def require(holds: bool, name: str, message: str, hint: str | None = None) -> None:
     """Raises InputError with the name, the message and the hint unless something holds."""
@@ -37,6 +39,26 @@ def require_below(name: str, ids: Tensor, size: int, size_name: str) -> None:
 def is_integer(ids: Tensor) -> bool:
     """Whether a tensor can hold ids."""
     return ids.dtype in (torch.int64, torch.int32)
+
+
+def check_labels(name: str, labels: Tensor, shape: tuple[int, ...], classes: int, real: Tensor | None = None) -> None:
+    """Refuses class labels that do not fit the logits, before a GPU would end the process.
+
+    InputError if the argument `name` is not of `shape`, not integers, has a class beyond `classes`,
+    or something other than -100 where `real` (B, S) is False.
+    """
+    message = f"has shape {tuple(labels.shape)} and {labels.dtype}, but it must be {shape} integers."
+    require(tuple(labels.shape) == shape and not labels.is_floating_point(), name, message)
+    labels = on_host(labels)
+    counts = labels != IGNORED  # as labels
+    wrong = counts & ((labels < 0) | (labels >= classes))  # as labels
+    if bool(wrong.any()):
+        place = [int(index) for index in wrong.nonzero()[0]]
+        label = int(labels[tuple(place)])
+        raise InputError(f"{name}{place} is {label}, but there are {classes} classes.", key=name)
+    if real is not None:
+        hint = f"Fill the labels of padded columns with {IGNORED}; collate does."
+        require(not bool((counts & ~on_host(real)).any()), name, f"must be {IGNORED} at padding.", hint)
 
 
 def first_not_finite(named_parameters: Iterable[tuple[str, Tensor]], loss: float) -> tuple[str, str]:

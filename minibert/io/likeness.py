@@ -1,17 +1,39 @@
-"""Modules compared part by part: what a model that is built again would not bring back."""
+"""Modules compared: with one that is built again, part by part, and with the values that they once had."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def unlike_parts(found: nn.Module, expected: nn.Module) -> list[str]:
     """The names of the modules, attention functions and parameters that differ between two modules."""
     ours, theirs = _parts(found), _parts(expected)
     return [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+
+
+def unchanged(model: nn.Module, values: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The parameters that still hold these values.
+
+    They are compared rounded to 16 bits or not, so the answer survives `deepcopy`, `to(dtype)` and back, `to(device)`
+    and any optimizer. A module counts as a whole: a bias alone may rightly stay as it was (that of a score per choice
+    cancels in the softmax).
+    """
+    parameters = dict(model.named_parameters())
+    changed = {
+        name.rpartition(".")[0]
+        for name, value in values.items()
+        if name not in parameters  # the module was replaced
+        or not any(
+            torch.equal(parameters[name].detach().cpu(), value.to(rounded).to(parameters[name].dtype))
+            for rounded in (value.dtype, torch.bfloat16, torch.float16)
+        )
+    }
+    return tuple(name for name in values if name.rpartition(".")[0] not in changed)
 
 
 def _parts(model: nn.Module) -> dict[str, object]:

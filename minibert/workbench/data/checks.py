@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minibert.data import Rows
+from minibert.io.rows import Rows
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus, listed
 from minibert.workbench.data.label_rules import is_whole

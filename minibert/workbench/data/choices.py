@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from minibert import data
-from minibert.data import Dataset, Example, Rows
+from minibert.data import Dataset, Example
+from minibert.io.rows import Rows
 from minibert.tokenizer import BertTokenizer, Side
 from minibert.workbench.data.examples import ChoiceExample
 
@@ -38,7 +39,7 @@ class Choices(Rows):
         max_length: int | None = None,
         progress: bool = False,
     ):
-        super().__init__(tokenizer)
+        super().__init__(tokenizer.model_inputs)
         rows = list(examples)
         pairs = [Example(row.text, choice) for row in rows for choice in row.choices]
         flat = Dataset(pairs, tokenizer, max_length=max_length, progress=progress)

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minibert.data import IGNORED_LABEL, Rows
+from minibert.data import IGNORED_LABEL
 from minibert.io.errors import ConfigError, DataError
+from minibert.io.rows import Rows
 from minibert.io.text_input import chunks
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.documents import Document, sentences
@@ -182,7 +183,7 @@ class Passages(Rows):
     """
 
     def __init__(self, pieces: Pieces, places: NDArray[np.int64], tokenizer: BertTokenizer, *, next_sentence: bool):
-        super().__init__(tokenizer)
+        super().__init__(tokenizer.model_inputs)
         self._pieces, self._places, self._next_sentence = pieces, places, next_sentence
         self._tokenizer = tokenizer
         first, second = places[:, 1] - places[:, 0], places[:, 3] - places[:, 2]

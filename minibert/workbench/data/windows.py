@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from minibert.data import Rows
 from minibert.io.errors import ConfigError, DataError
+from minibert.io.rows import Rows
 from minibert.io.text_input import chunks
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.examples import Answer, QuestionExample
@@ -101,7 +101,7 @@ class Windows(Rows):
         overlap: int | None = None,
         progress: bool = False,
     ):
-        super().__init__(tokenizer)
+        super().__init__(tokenizer.model_inputs)
         examples = list(questions)
         if not examples:
             raise DataError("There are no questions to make windows of.")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from minibert.data import Rows
 from minibert.io.files import finite, write_json
+from minibert.io.rows import Rows
 from minibert.io.tables import shorten, table, write_csv
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.scores.metrics import bootstrap_interval, wilson_interval

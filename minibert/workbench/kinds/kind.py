@@ -18,9 +18,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from minibert.data import Dataset, Example, Rows
+from minibert.data import Dataset, Example
 from minibert.heads import ModelWithHead
 from minibert.io.errors import ConfigError, DataError
+from minibert.io.rows import Rows
 from minibert.io.source import Source
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from minibert.data import Rows
+from minibert.io.rows import Rows
 from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.corpora import Corpus
 from minibert.workbench.scores.metrics import HIGHER_IS_BETTER

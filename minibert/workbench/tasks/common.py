@@ -11,11 +11,12 @@ import torch
 
 from minibert import checkpoint
 from minibert.base import Model
-from minibert.data import Rows, plan_batches
+from minibert.data import plan_batches
 from minibert.heads import MODELS
 from minibert.io import shards
 from minibert.io.errors import CheckpointError, ConfigError
 from minibert.io.files import sha256
+from minibert.io.rows import Rows
 from minibert.io.source import Source
 from minibert.io.tokenizer_files import FILES as TOKENIZER_FILES
 from minibert.tokenizer import BertTokenizer

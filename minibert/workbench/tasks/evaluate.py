@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from minibert import training as loop
-from minibert.data import Rows
 from minibert.fast.precision import Precision, choose_precision
 from minibert.heads import ModelWithHead
 from minibert.io.errors import DataError
+from minibert.io.rows import Rows
 from minibert.io.source import Source, open_source
 from minibert.names import SUBCLASS
 from minibert.tokenizer import BertTokenizer

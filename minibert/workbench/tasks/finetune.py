@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from minibert.base import Model
-from minibert.data import Example, Rows, plan_batches
+from minibert.data import Example, plan_batches
 from minibert.fast.precision import Precision, choose_precision
 from minibert.heads import ModelWithHead
 from minibert.io.errors import ConfigError
 from minibert.io.files import finite, write_json
+from minibert.io.rows import Rows
 from minibert.io.source import Source, open_source
 from minibert.losses import ClassLoss
 from minibert.tokenizer import BertTokenizer

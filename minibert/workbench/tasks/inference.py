@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from minibert.base import Model
-from minibert.data import Rows
 from minibert.fast.accelerate import accelerate
 from minibert.fast.precision import Precision
 from minibert.fast.prepare import prepare
+from minibert.io.rows import Rows
 from minibert.tokenizer import BertTokenizer
 from minibert.training import Evaluation
 from minibert.workbench.runs import together
