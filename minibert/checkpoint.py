@@ -58,13 +58,7 @@ def load(
     _initialise_fresh(model, [e.name for e in entries if e.status == "fresh" and e.name], generator)
     tensors = shards.assemble(entries, shards.read(files, entries), dtype, allow_nonfinite, files.main)
     # A subclass may use one parameter in two places: values are copied into it, not put in its place.
-    plain = cls is official_class(cls)
-    model.to(dtype).load_state_dict(tensors, strict=False, assign=plain)
-    state = {} if plain else model.state_dict()
-    pairs = {name: (value.nan_to_num(), tensors[name].nan_to_num()) for name, value in state.items() if name in tensors}
-    for name in (name for name, pair in pairs.items() if not torch.equal(*pair)):
-        message = f"{files.main} has two values for {name}, which {cls.__name__} uses in two places."
-        raise CheckpointError(message, path=files.main, key=name)
+    shards.put(model.to(dtype), tensors, cls is official_class(cls), files.main)
     model._fresh = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if name not in tensors}
     model.load_report = LoadReport(source.name, source.revision, cls.__name__, entries)
     return model.eval()

@@ -22,18 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import tokenizers
-import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
 from minibert.io import text_input, tokenizer_files
 from minibert.io.errors import DataError, InputError
+from minibert.io.rows import Side, pad_rows
 from minibert.io.source import Source, open_source
 from minibert.io.tokenizer_files import DEFAULT_MAX_LENGTH, SPECIAL_TOKENS, read_vocab
-
-Side = Literal["left", "right"]
 
 
 class BertTokenizer:
@@ -295,16 +292,6 @@ def _kept(lengths: Sequence[int], room: int) -> list[int]:
     shorter = min(*lengths, room // 2)
     longer = room - shorter
     return [longer, shorter] if lengths[0] > lengths[1] else [shorter, longer]
-
-
-def pad_rows(rows: Sequence[Sequence[int] | np.ndarray], value: int, *, columns: int, side: Side) -> Tensor:
-    """Rows of unequal length as one int64 tensor (B, S), padded with `value`."""
-    text_input.check_choice("padding_side", side, ("left", "right"))
-    result = np.full((len(rows), columns), value, dtype=np.int64)  # (B, S)
-    for number, row in enumerate(rows):
-        start = 0 if side == "right" else columns - len(row)
-        result[number, start : start + len(row)] = row
-    return torch.from_numpy(result)  # (B, S)
 
 
 def train_wordpiece(

@@ -1,12 +1,18 @@
-"""Rows of token ids in memory: what data sets of all forms of example have in common."""
+"""Rows of token ids: those of a data set in memory, and those of a batch as one padded tensor."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 import torch.utils.data
+from torch import Tensor
+
+from minibert.io.text_input import check_choice
+
+Side = Literal["left", "right"]
 
 
 class Rows(torch.utils.data.Dataset):
@@ -52,3 +58,13 @@ class Rows(torch.utils.data.Dataset):
     def ids(self, row: int) -> np.ndarray:
         """All ids of a row, one after the other."""
         return self._items[row]["input_ids"]
+
+
+def pad_rows(rows: Sequence[Sequence[int] | np.ndarray], value: int, *, columns: int, side: Side) -> Tensor:
+    """Rows of unequal length as one int64 tensor (B, S), padded with `value`."""
+    check_choice("padding_side", side, ("left", "right"))
+    result = np.full((len(rows), columns), value, dtype=np.int64)  # (B, S)
+    for number, row in enumerate(rows):
+        start = 0 if side == "right" else columns - len(row)
+        result[number, start : start + len(row)] = row
+    return torch.from_numpy(result)  # (B, S)

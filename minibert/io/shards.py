@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minibert.io.errors import CheckpointError
 from minibert.io.files import read_header, read_object, read_tensors
@@ -244,6 +244,20 @@ def read(files: Files, entries: Iterable[Entry]) -> dict[str, Tensor]:
     """The tensors that are loaded or tied, under their official names; no others are read."""
     wanted = {entry.official for entry in entries if entry.status in ("loaded", "tied")}
     return {name: tensor for path in files.paths for name, tensor in read_tensors(path, wanted).items()}
+
+
+def put(model: nn.Module, tensors: Mapping[str, Tensor], assign: bool, where: Path) -> None:
+    """Puts tensors in the place of parameters, or unless `assign` copies their values into them.
+
+    Raises:
+        CheckpointError: the model uses a parameter in two places, and the tensors have two values for it.
+    """
+    model.load_state_dict(tensors, strict=False, assign=assign)
+    state = {} if assign else model.state_dict()
+    for name in (name for name in state if name in tensors):
+        if not torch.equal(state[name].nan_to_num(), tensors[name].nan_to_num()):
+            message = f"{where} has two values for {name}, which {type(model).__name__} uses in two places."
+            raise CheckpointError(message, path=where, key=name)
 
 
 def assemble(

@@ -15,8 +15,8 @@ import torch
 
 from minibert import data
 from minibert.data import Dataset, Example
-from minibert.io.rows import Rows
-from minibert.tokenizer import BertTokenizer, Side
+from minibert.io.rows import Rows, Side
+from minibert.tokenizer import BertTokenizer
 from minibert.workbench.data.examples import ChoiceExample
 
 
