@@ -133,9 +133,8 @@ class Model(nn.Module):
         config = self.config.replace(vocab_size=vocab_size)
 
         def resized(old: nn.Parameter, deviation: float = config.initializer_range) -> nn.Parameter:
-            new = torch.zeros(vocab_size, *old.shape[1:], dtype=old.dtype)  # (V, ...)
-            if deviation:
-                new.normal_(0.0, deviation, generator=generator)
+            new = torch.empty(vocab_size, *old.shape[1:], dtype=old.dtype)  # (V, ...)
+            new.normal_(0.0, deviation, generator=generator)
             kept = min(len(new), len(old))
             new[:kept] = old.detach()[:kept]  # (V, ...)
             return nn.Parameter(new.to(old.device), requires_grad=old.requires_grad)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from minibert.io.errors import TrainingError
 
@@ -141,8 +141,3 @@ class Schedule:
             factor = SCHEDULES[self.name](updates, self.warmup, self.total, self.epochs)
         for group, peak in zip(self._optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
-
-
-def trained_parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """The parameters that an optimizer updates, in its own order."""
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

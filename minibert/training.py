@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from minibert.io.checks import first_not_finite
 from minibert.io.device import move
 from minibert.io.errors import TrainingError
-from minibert.optim import Schedule, trained_parameters
+from minibert.optim import Schedule
 
 # This many skips in a row halve the fp16 loss scale from 65536 to below 0.002: no scale will help.
 MAX_SKIPS_IN_A_ROW = 25
@@ -166,7 +166,7 @@ def optimizer_step(training: Training, window: Sequence[Batch]) -> Step:
             sums[name] = sums.get(name, 0) + total.detach()
     # Unscaled before clipping, which would otherwise compare the scaled gradient with the limit.
     scaler.unscale_(optimizer)
-    parameters = trained_parameters(optimizer)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = nn.utils.get_total_norm([part.grad for part in parameters if part.grad is not None])
     # Read together, and only now: a GPU has to be waited for, once.
     numbers = torch.stack([norm, *sums.values()])  # (1 + terms,)
