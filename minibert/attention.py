@@ -94,9 +94,8 @@ def reference_of(attend: Callable[..., Tensor]) -> Callable[..., Tensor]:
     function = attend.func if isinstance(attend, partial) and attend.keywords in forms and not attend.args else attend
     if function not in REFERENCES:
         name = getattr(function, "__name__", type(function).__name__)
-        message = f"No function is known that shows the pattern of the attention {name}."
         hint = "Add one of the same mathematics to minibert.attention.REFERENCES."
-        raise InputError(message, key="attend", hint=hint)
+        raise InputError(f"No function is known that shows the pattern of {name}.", key="attend", hint=hint)
     return REFERENCES[function]
 
 

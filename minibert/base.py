@@ -73,6 +73,7 @@ class Model(nn.Module):
         Raises:
             CheckpointError: the files are missing, damaged, pickles, or do not fit this class.
             ConfigError: config.json holds a value that no model can be built from.
+            HubError: a download failed.
         """
         from minibert import checkpoint
 
@@ -88,6 +89,7 @@ class Model(nn.Module):
         Raises:
             CheckpointError: a freshly initialised head was never trained, unless `allow_untrained`;
                 or the class would not build this model again from its config.
+            DiskError: a write failed.
         """
         from minibert import checkpoint
 

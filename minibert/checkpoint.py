@@ -80,7 +80,7 @@ def save(model: Model, folder: Path, allow_untrained: bool) -> None:
 
 
 def load_state_dict(model: Model, tensors: Mapping[str, Tensor]) -> None:
-    """Copies tensors with official names into a model: all, or none and CheckpointError."""
+    """Copies tensors with official names into a model; all of them, or CheckpointError."""
     codes = {f"torch.{name}": code for code, name in DTYPES.items()}
     stored = {name: (tuple(t.shape), codes.get(str(t.dtype), str(t.dtype))) for name, t in tensors.items()}
     entries = match(model, stored)
@@ -202,7 +202,7 @@ def official_config(model: Model) -> dict[str, Any]:
 def check_layers(
     stored: Collection[str], config: BertConfig, values: Mapping[str, Any], path: Path, file: Path
 ) -> None:
-    """Compares the number of layers before a model of any size is built; `values` are the file's."""
+    """Compares the numbers of layers, before a model of any size is built; `values` are those of the config."""
     numbers = {key: number for key in stored if (number := names.layer_of(key)) is not None}
     found, layers = len({*numbers.values()}), config.num_hidden_layers
     if found != layers:

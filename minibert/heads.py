@@ -105,8 +105,7 @@ class MaskedLMHead(nn.Module):
         self.dense = nn.Linear(size, size)
         self.activation = ACTIVATIONS[config.hidden_act]
         self.norm = nn.LayerNorm(size, config.layer_norm_eps)
-        tied = config.tie_word_embeddings
-        self.decoder = None if tied else nn.Linear(size, config.vocab_size, bias=False)
+        self.decoder = None if config.tie_word_embeddings else nn.Linear(size, config.vocab_size, bias=False)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))  # (V,)
 
     def forward(self, hidden: Tensor, word_table: Tensor, scope: Scope) -> Tensor:
@@ -271,8 +270,7 @@ class BertForSequenceClassification(ModelWithHead):
             return self.config.problem_type
         if self.config.num_labels == 1:
             return "regression"
-        one = not labels.is_floating_point()
-        return "single_label_classification" if one else "multi_label_classification"
+        return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
 
 
 class BertForTokenClassification(ModelWithHead):

@@ -59,7 +59,7 @@ def build_optimizer(
         betas: decay rates of the running means of the gradient and of its square.
         eps: added to the root of the mean square. Google's BERT uses 1e-6.
     """
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
+    if not 0 < learning_rate < math.inf:
         hint = "Fine-tuning BERT commonly takes 2e-5 to 1e-4."
         message = f"The learning rate is {learning_rate}, but it must be a positive number."
         raise TrainingError(message, key="learning_rate", hint=hint)

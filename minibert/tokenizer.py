@@ -58,7 +58,7 @@ class BertTokenizer:
         self.chinese_characters = chinese_characters
         self.split_special_tokens = split_special_tokens
         self.max_length, self.source = max_length, source
-        self.special_tokens = {token: vocabulary[token] for token in SPECIAL_TOKENS}  # with their ids
+        self.special_tokens = {token: vocabulary[token] for token in SPECIAL_TOKENS}  # token -> id
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = self.special_tokens.values()
         # The names of the tensors that the model takes.
         self.model_inputs = ("input_ids", "attention_mask", *(["token_type_ids"] if token_types else []))

@@ -114,15 +114,15 @@ class Position:
 
 @dataclass
 class Training:
-    """Everything that decides the steps to come, except torch's random state: what changes of it is a checkpoint."""
+    """Everything that decides the steps to come, except torch's random state. A checkpoint holds what changes of it."""
 
     model: Trainable  # already on its device
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    # Of matrix products in the forward pass; weights, gradients and optimizer state keep the model's own.
+    # Of matrix products in the forward pass; None for the model's own, which weights and gradients keep.
     dtype: torch.dtype | None = None
     clip_norm: float | None = 1.0  # the largest norm of the gradient of all parameters together
-    skip_nonfinite: bool = False  # skip a step without a finite loss and gradient, as fp16's scaler does, or raise
+    skip_nonfinite: bool = False  # skip a step whose loss or gradient is not finite, instead of raising
     place: Place = move  # prepares loaded inputs for the model, on its device
     position: Position = field(default_factory=Position)
 
