@@ -41,6 +41,7 @@ READ = (
     "layers.*.attention.value", "layers.*.attention.pattern", "layers.*.attention.residual",
     "layers.*.feed_forward.activation", "layers.*.feed_forward.residual", "layers.*.feed_forward.norm",
 )  # fmt: skip
+OTHER_WAYS = "Use `ablate`, or `attribute` with methods that do not include the account; they work with every model."
 
 
 @dataclass(frozen=True)
@@ -182,21 +183,33 @@ def _checked(
 ) -> Account:  # fmt: skip
     """The account, whose causes add up."""
     given = sentence(tokenizer, text, pair, model)
-    output, trace = run(model, given.inputs, *READ, *head_names(model))
-    if direction is None:
+    if direction is not None:
+        _, trace = run(model, given.inputs, *READ)
+        back = from_direction(model, given, trace, direction, position, layer)
+    else:
         if layer is not None:
             message = "A layer is given without a direction: a logit is a number of the last layer."
             raise InputError(message, key="layer", hint="Give the direction, (D,), along which to read the layer.")
-        back = from_logit(model, choose_logit(model, tokenizer, given, output, target, position), output, trace)
-    else:
-        back = from_direction(model, given, trace, direction, position, layer)
+        try:
+            output, trace = run(model, given.inputs, *READ, *head_names(model))
+        except InputError as error:
+            raise (_unknown_head(model) if error.key in head_names(model) else error) from error
+        logit = choose_logit(model, tokenizer, given, output, target, position)
+        try:
+            back = from_logit(model, logit, output, trace)
+        except (AttributeError, InputError) as error:  # other modules, or values that the pass does not have
+            raise _unknown_head(model) from error
     result = _account(model, given, trace, back)
     size = 1 + sum(abs(share) for _, share in result.causes(detail=True))
     if not abs(result.total - result.value) <= 1e-9 * size:
         message = f"The causes add up to {result.total:.6g} and not to {result.value:.6g}: this {type(model).__name__}"
-        hint = "Its modules have to be those of minibert, whatever their weights."
-        raise InputError(f"{message} computes something that the account does not know.", key="model", hint=hint)
+        raise InputError(f"{message} computes something that the account does not know.", key="model", hint=OTHER_WAYS)
     return result
+
+
+def _unknown_head(model: Model) -> InputError:
+    message = f"This {type(model).__name__} computes its answer with a head that the account does not know."
+    return InputError(message, key="model", hint=OTHER_WAYS)
 
 
 def _account(model: Model, given: Sentence, trace: Trace, back: Readout) -> Account:

@@ -32,7 +32,6 @@ from minibert.tokenizer import BertTokenizer
 from minibert.trace import Trace
 
 INTEGRATED = "integrated gradients"
-ROWS = 32  # rows of one forward pass
 MOST_STEPS = 1024
 CLOSE_ENOUGH = 0.01  # of the completeness error of integrated gradients
 
@@ -58,13 +57,13 @@ class Question:
         logit = choose_logit(model, tokenizer, given, output, target, position)
         return cls(model, tokenizer, given, logit, logit.of(output).item())
 
-    def values(self, ids: Tensor) -> Tensor:
-        """(B,) the logit for other ids (B, S) in place of the sentence's."""
+    def logits(self, ids: Tensor) -> Tensor:
+        """(B, C) the logits among which that of the question is, for other ids (B, S) in place of the sentence's."""
         found = []
-        for rows in ids.split(ROWS):
-            inputs = {name: tensor.expand(len(rows), -1) for name, tensor in self.given.inputs.items()}
-            found.append(self.logit.of(run(self.model, {**inputs, "input_ids": rows})[0]))
-        return torch.cat(found)  # (B,)
+        for rows in ids.split(self.given.rows):
+            output, _ = run(self.model, {**self.given.repeated(len(rows)), "input_ids": rows})
+            found.append(self.logit.row(output))
+        return torch.cat(found)  # (B, C)
 
     @property
     def free(self) -> list[int]:
@@ -193,7 +192,7 @@ def leave_one_out(question: Question) -> Tensor:
     if question.free:
         without = ids.repeat(len(question.free), 1)  # (free, S)
         without[range(len(question.free)), question.free] = question.tokenizer.mask_id
-        result[question.free] = question.value - question.values(without).float().cpu()
+        result[question.free] = question.value - question.logits(without)[:, question.logit.number].float().cpu()
     return result
 
 
@@ -232,9 +231,8 @@ def _ends(question: Question) -> tuple[Tensor, Tensor]:
 
 def _values_at(question: Question, sums: Tensor, **trace: Any) -> Tensor:
     """(B,) the logit with embedding sums (B, S, D) in place of the text's."""
-    inputs = {name: tensor.expand(len(sums), -1) for name, tensor in question.given.inputs.items()}
     replace = {"embeddings.sum": lambda value: sums.flatten(0, 1).to(value.dtype)}  # (B * S, D)
-    return question.logit.of(question.model(**inputs, trace=Trace(replace=replace)))  # (B,)
+    return question.logit.of(question.model(**question.given.repeated(len(sums)), trace=Trace(replace=replace)))  # (B,)
 
 
 def _gradients(question: Question, sums: Tensor) -> Tensor:

@@ -18,13 +18,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minibert.base import Model
-from minibert.io.errors import DataError
+from minibert.io.errors import ConfigError, DataError, InputError
 from minibert.io.seeds import mixed_seed
 from minibert.io.tables import table
-from minibert.study.attribution import METHODS, ROWS, Question, score
+from minibert.study.attribution import METHODS, Question, score
 from minibert.study.pictures import Picture, new_figure
-from minibert.study.readout import answers
-from minibert.study.sentence import run
+from minibert.study.readout import probabilities
 from minibert.tokenizer import BertTokenizer
 
 RANDOM = "random order"
@@ -45,7 +44,7 @@ class Audit:
 
     def areas(self, which: str = "deletion") -> dict[str, tuple[float, float, float]]:
         """Method -> the mean probability along the curve, and the ends of its 95% bootstrap interval over texts."""
-        curves = self.deletion if which == "deletion" else self.insertion
+        curves = self._curves(which)
         return {name: _interval(curve.mean(dim=1)) for name, curve in curves.items()}
 
     def against_random(self, which: str = "deletion") -> dict[str, tuple[float, float, float]]:
@@ -53,9 +52,14 @@ class Audit:
 
         Better is lower for deletion and higher for insertion. An interval that holds 0 shows no difference.
         """
-        curves, sign = (self.deletion, -1) if which == "deletion" else (self.insertion, 1)
+        curves, sign = self._curves(which), -1 if which == "deletion" else 1
         chance = curves[RANDOM].mean(dim=1)  # (texts,)
         return {name: _interval(sign * (c.mean(dim=1) - chance)) for name, c in curves.items() if name != RANDOM}
+
+    def _curves(self, which: str) -> dict[str, Tensor]:
+        if which not in ("deletion", "insertion"):
+            raise ConfigError(f"There are no curves {which!r}. Choose deletion or insertion.", key="which")
+        return self.deletion if which == "deletion" else self.insertion
 
     def __str__(self) -> str:
         parts = []
@@ -102,6 +106,7 @@ def audit(
 
     Raises:
         DataError: there are no texts.
+        InputError: the model predicts a number, which has no probability.
     """
     if not texts:
         raise DataError("There are no texts to audit on.", key="texts")
@@ -111,6 +116,9 @@ def audit(
     insertion: dict[str, list[Tensor]] = {}
     for text in tqdm(texts, desc="audit", disable=None if progress else True):
         question = Question.ask(model, tokenizer, text)
+        if model.config.num_labels == 1 and question.logit.column is None:
+            message = f"A {type(model).__name__} with one output predicts a number, and the curves are probabilities."
+            raise InputError(message, key="model", hint="Use `attribute`, which explains the number itself.")
         scores = {name: score(question, name) for name in chosen}
         scores[RANDOM] = torch.rand(len(question.given.tokens), generator=generator)  # (S,)
         for name, of_pieces in scores.items():
@@ -137,13 +145,7 @@ def _curves(question: Question, order: Sequence[int], steps: int) -> tuple[Tenso
 
 def _probabilities(question: Question, ids: Tensor) -> Tensor:
     """(B,) the probability of the answer for ids (B, S)."""
-    found = []
-    for rows in ids.split(ROWS):
-        inputs = {name: tensor.expand(len(rows), -1) for name, tensor in question.given.inputs.items()}
-        logits = answers(run(question.model, {**inputs, "input_ids": rows})[0])  # (B, S, V), or (B, C)
-        row = logits if question.logit.column is None else logits[:, question.logit.column]  # (B, C)
-        found.append(row.float().softmax(dim=-1)[:, question.logit.number].cpu())
-    return torch.cat(found)  # (B,)
+    return probabilities(question.model, question.logits(ids).float())[:, question.logit.number].cpu()  # (B,)
 
 
 def _interval(values: Tensor) -> tuple[float, float, float]:

@@ -10,6 +10,7 @@ al. 2019, equation 4): 1 for states that differ by a rotation and a scale, near 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,7 @@ class Diff:
     Attributes:
         tensors: one for each parameter of the body, in the order of the network.
         heads: for each layer, one for each head: its rows of query, key and value, and its columns of the output.
-        only: parameters that one of the models alone has, such as a head or a pooler, by name.
+        only: parameters of the body that one of the models alone has, such as the pooler's, by name.
         likeness: (L + 1,) the CKA of the hidden states, embeddings first; None without texts.
     """
 
@@ -69,9 +70,9 @@ class Diff:
         return sorted(self.tensors, key=lambda moved: -moved.change)[:count]
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for programs, ready for JSON."""
-        rows = [vars(moved) for moved in self.tensors]
-        heads = [vars(moved) for layer in self.heads for moved in layer]
+        """The same for programs, ready for JSON, which has no infinity: a change from zero is None."""
+        rows = [_finite(moved) for moved in self.tensors]
+        heads = [_finite(moved) for layer in self.heads for moved in layer]
         likeness = None if self.likeness is None else self.likeness.tolist()
         return {"tensors": rows, "heads": heads, "only_in_one": self.only, "cka": likeness}
 
@@ -117,9 +118,13 @@ def diff(
             than dimensions is high whatever the states.
 
     Raises:
-        CheckpointError: the bodies have other shapes.
+        CheckpointError: the bodies differ in shapes or in the number of layers.
         DataError: there are texts and no tokenizer.
     """
+    layers = [len(model.body.encoder.layers) for model in (first, second)]
+    if layers[0] != layers[1]:
+        message = f"The models have {layers[0]} and {layers[1]} layers."
+        raise CheckpointError(message, key="num_hidden_layers", hint="Compare checkpoints of one architecture.")
     mine, theirs = (dict(model.body.named_parameters()) for model in (first, second))
     both = [name for name in mine if name in theirs]
     for name in both:
@@ -145,8 +150,6 @@ def cka_of_layers(
         for found, model in zip(states, (first, second), strict=True):
             _, trace = run(model, sentence(tokenizer, text, None, model).inputs, *STATES)
             found.append([value.double().cpu() for value in trace.values.values()])
-    if len(states[0][0]) != len(states[1][0]):
-        raise CheckpointError("The models have unequal numbers of layers.", key="num_hidden_layers")
     layers = range(len(states[0][0]))
     stacked = [[torch.cat([of_text[layer] for of_text in found]) for layer in layers] for found in states]
     return torch.stack([linear_cka(x, y) for x, y in zip(*stacked, strict=True)])  # (L + 1,)
@@ -171,7 +174,7 @@ def _moved(name: str, before: Tensor, after: Tensor) -> Moved:
     difference = after - before
     size, moved = before.norm().item(), difference.norm().item()
     change = moved / size if size else (torch.inf if moved else 0.0)
-    cosine = F.cosine_similarity(before.flatten(), after.flatten(), dim=0).item()
+    cosine = F.cosine_similarity(before.flatten(), after.flatten(), dim=0).item() if moved else 1.0
     if before.dim() < 2 or not moved:
         return Moved(name, change, cosine)
     return Moved(name, change, cosine, effective_rank(difference), min(before.shape))
@@ -194,6 +197,10 @@ def _head(attention: SelfAttention, head: int) -> Tensor:
     rows = slice(head * size, (head + 1) * size)
     into = [getattr(attention, name).weight[rows].flatten() for name in ("query", "key", "value")]
     return torch.cat([*into, attention.output.weight[:, rows].flatten()])  # (4 * H * D,)
+
+
+def _finite(moved: Moved) -> dict[str, Any]:
+    return {**vars(moved), "change": moved.change if math.isfinite(moved.change) else None}
 
 
 def _rank(moved: Moved) -> str:

@@ -184,10 +184,21 @@ def examine(build: Build, case: Case) -> Values:
         output = {"hidden": output.last_hidden_state} | ({} if pooled is None else {"pooled": pooled})
     if not isinstance(output, Mapping):
         output = {"hidden": output}
+    known = case.values()
+    unknown = [name for name in output if name not in known]
+    if unknown:
+        names = ", ".join(known)
+        raise InputError(f"There are no values {', '.join(map(str, unknown))}. The names are {names}.", key="values")
+    if any(value is None for value in output.values()):
+        raise InputError("The function returned None instead of hidden states (B, S, D).", key="hidden")
     values = {name: torch.as_tensor(value).detach().double() for name, value in output.items()}
     expected = (*case.ids.shape, case.config["hidden_size"])
     if "hidden" not in values or values["hidden"].shape != expected:
-        shape = tuple(values["hidden"].shape) if "hidden" in values else None
+        if "hidden" not in values:
+            raise InputError(
+                "The function returned a dict without 'hidden', the hidden states (B, S, D).", key="hidden"
+            )
+        shape = tuple(values["hidden"].shape)
         raise InputError(f"The hidden states have shape {shape}, but should have {tuple(expected)}.", key="hidden")
     return values
 

@@ -24,7 +24,7 @@ from minibert.io.errors import ConfigError, DataError, InputError
 from minibert.io.seeds import mixed_seed
 from minibert.io.tables import table
 from minibert.study.pictures import Picture, grid
-from minibert.study.readout import Logit, choose_logit
+from minibert.study.readout import Logit, choose_logit, names_of
 from minibert.study.sentence import Sentence, run, sentence
 from minibert.tokenizer import BertTokenizer
 from minibert.trace import Replacement
@@ -38,7 +38,6 @@ PARTS = {
     "attention": ("layers.{}.attention.output", True),  # (T, D)
     "feed_forward": ("layers.{}.feed_forward.output", True),  # (T, D)
 }
-ROWS = 64  # edits in one forward pass
 
 
 @dataclass(frozen=True)
@@ -108,6 +107,8 @@ class Effects:
         rows, columns: their names.
         before: the number without any edit.
         goal: for patching, the number in the sentence that the values come from.
+        answers: (rows, columns) of the best answer with each edit; "" where a pruned layer has no such head. `answer`
+            is the one without any edit.
     """
 
     what: str
@@ -116,6 +117,8 @@ class Effects:
     columns: Sequence[str]
     before: float
     goal: float | None = None
+    answers: Sequence[Sequence[str]] = ()
+    answer: str | None = None
 
     @property
     def changes(self) -> Tensor:
@@ -132,18 +135,23 @@ class Effects:
 
     def top(self, count: int = 10) -> list[tuple[str, float]]:
         """The edits that change the number most, and by how much."""
+        return [
+            (f"{self.rows[row]}, {self.columns[column]}", self.changes[row, column].item())
+            for row, column in self._largest(count)
+        ]
+
+    def _largest(self, count: int) -> list[tuple[int, int]]:
         sizes = self.changes.flatten().abs().nan_to_num(-1)  # (rows * columns,); NaN where a layer has fewer heads
         best = sizes.argsort(descending=True, stable=True)[:count].tolist()
-        width = len(self.columns)
-        return [
-            (f"{self.rows[place // width]}, {self.columns[place % width]}", self.changes.flatten()[place].item())
-            for place in best
-        ]
+        return [divmod(place, len(self.columns)) for place in best]
 
     def __str__(self) -> str:
         known = f"{self.before:.4f}" + ("" if self.goal is None else f", in the other sentence {self.goal:.4f}")
-        rows = [(name, f"{change:+.4f}") for name, change in self.top()]
-        return f"{self.what}: {known}\n{table(rows, ('edit', 'change'))}"
+        if not self.answers:
+            return f"{self.what}: {known}\n{table([(n, f'{c:+.4f}') for n, c in self.top()], ('edit', 'change'))}"
+        found = [self.answers[row][column] for row, column in self._largest(10)]
+        rows = [(name, f"{change:+.4f}", best) for (name, change), best in zip(self.top(), found, strict=True)]
+        return f"{self.what}: {known}; the answer is {self.answer}\n{table(rows, ('edit', 'change', 'answer'))}"
 
     def picture(self) -> Picture:
         """Rows by columns, the colour the change of the number."""
@@ -169,7 +177,7 @@ def ablate(
     given = sentence(tokenizer, text, pair, model)
     output, _ = run(model, given.inputs)
     measured = _Measured.of(model, tokenizer, given, output, target, minus, position)
-    return _sweep(model, given, parts, instead, measured, measured(output).item(), None, progress)
+    return _sweep(model, given, parts, instead, measured, output, None, progress)
 
 
 def patch(
@@ -196,7 +204,7 @@ def patch(
         raise DataError(f"{message}: {' '.join(first.tokens)}, and {' '.join(second.tokens)}.", key="corrupted")
     output, trace = run(model, first.inputs, _part(parts)[0].format("*"))
     measured = _Measured.of(model, tokenizer, first, output, target, minus, position)
-    before = measured(run(model, second.inputs)[0]).item()
+    before, _ = run(model, second.inputs)
     return _sweep(model, second, parts, trace.values, measured, before, measured(output).item(), progress)
 
 
@@ -232,6 +240,7 @@ class _Measured:
 
     logit: Logit
     minus: Logit | None
+    names: Sequence[str]
 
     @classmethod
     def of(
@@ -240,7 +249,7 @@ class _Measured:
     ) -> _Measured:  # fmt: skip
         logit = choose_logit(model, tokenizer, given, output, target, position)
         other = None if minus is None else choose_logit(model, tokenizer, given, output, minus, position)
-        return cls(logit, other)
+        return cls(logit, other, names_of(model, tokenizer))
 
     @property
     def what(self) -> str:
@@ -250,6 +259,10 @@ class _Measured:
         """(B,)"""
         logit = self.logit.of(output)  # (B,)
         return logit if self.minus is None else logit - self.minus.of(output)  # (B,)
+
+    def answers(self, output: Any) -> list[str]:
+        """The best answer of each row of a batch."""
+        return [self.names[number] for number in self.logit.row(output).argmax(dim=-1).tolist()]
 
 
 def _part(parts: str) -> tuple[str, bool]:
@@ -271,28 +284,45 @@ def _values(
 
 def _sweep(
     model: Model, given: Sentence, parts: str, source: Mapping[str, Tensor] | None, measured: _Measured,
-    before: float, goal: float | None, progress: bool,
+    before: Any, goal: float | None, progress: bool,
 ) -> Effects:  # fmt: skip
     """One edit after the other, many at a time: each row of a batch is the sentence with an edit of its own."""
     template, over_tokens = _part(parts)
     _, trace = run(model, given.inputs, template.format("*"))
     widths = [value.shape[0 if over_tokens else 1] for value in trace.values.values()]
-    values = torch.full((len(widths), max(widths)), torch.nan)  # (layers, columns); pruned layers have fewer heads
-    total = sum(-(-width // ROWS) for width in widths)
+    kept = torch.promote_types(measured(before).dtype, torch.float32)
+    # Pruned layers have fewer heads.
+    values = torch.full((len(widths), max(widths)), torch.nan, dtype=kept)  # (layers, columns)
+    best = [[""] * max(widths) for _ in widths]
+    total = sum(-(-width // given.rows) for width in widths)
     with tqdm(total=total, desc=parts, disable=None if progress else True) as bar:
         for layer, (name, width) in enumerate(zip(trace.values, widths, strict=True)):
-            new = torch.zeros_like(trace[name][:1]) if source is None else source[name]  # (1, ...) or (T, ...)
-            for start in range(0, width, ROWS):
-                columns = range(start, min(start + ROWS, width))
-                replace = {name: _one_edit_a_row(new.expand_as(trace[name]), columns, over_tokens)}
-                inputs = {key: tensor.expand(len(columns), -1) for key, tensor in given.inputs.items()}  # (B, S)
-                output, _ = run(model, inputs, replace=replace)
-                values[layer, start : columns.stop] = measured(output).float().cpu()
+            new = _fitting(name, trace[name], source)  # (T, ...)
+            for start in range(0, width, given.rows):
+                columns = range(start, min(start + given.rows, width))
+                replace = {name: _one_edit_a_row(new, columns, over_tokens)}
+                output, _ = run(model, given.repeated(len(columns)), replace=replace)
+                values[layer, start : columns.stop] = measured(output).to(kept).cpu()
+                best[layer][start : columns.stop] = measured.answers(output)
                 bar.update()
     names = [f"{token} ({column})" for column, token in enumerate(given.tokens)]
     names = names if over_tokens else [f"{parts[:-1]} {number}" for number in range(max(widths))]
     layers = [f"layer {number}" for number in range(len(widths))]
-    return Effects(measured.what, values, layers, names, before, goal)
+    [answer] = measured.answers(before)
+    return Effects(measured.what, values, layers, names, measured(before).item(), goal, best, answer)
+
+
+def _fitting(name: str, value: Tensor, source: Mapping[str, Tensor] | None) -> Tensor:
+    """What a value (T, ...) is replaced with: zeros, or the source's (1, ...) or (T, ...)."""
+    new = torch.zeros_like(value[:1]) if source is None else source.get(name)  # (1, ...) or (T, ...)
+    if new is None:
+        message = f"`instead` has no {name}. Make it with the same `parts`, by `means` or `resampled`."
+        raise InputError(message, key="instead")
+    if new.shape[1:] != value.shape[1:] or len(new) not in (1, len(value)):
+        shape, wanted = tuple(new.shape), tuple(value.shape)
+        message = f"`instead` has {name} of shape {shape}, but this text needs {wanted}, or 1 in place of {wanted[0]}."
+        raise InputError(message, key="instead", hint="Give `resampled` the number of pieces of this text.")
+    return new.expand_as(value)  # (T, ...)
 
 
 def _one_edit_a_row(new: Tensor, columns: range, over_tokens: bool) -> Replacement:

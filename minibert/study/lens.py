@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +20,15 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from minibert.base import Model
-from minibert.heads import BertForMaskedLM, BertForMultipleChoice, BertForPreTraining, ModelWithHead
+from minibert.heads import BertForMaskedLM, BertForPreTraining, ModelWithHead
 from minibert.io.errors import DataError, InputError
 from minibert.io.seeds import mixed_seed
 from minibert.io.tables import table
 from minibert.layout import Layout
 from minibert.outputs import Encoded
 from minibert.study.pictures import Picture, grid
-from minibert.study.sentence import Sentence, in_eval, labels_of, run, sentence
+from minibert.study.readout import answers, names_of, probabilities
+from minibert.study.sentence import Sentence, in_eval, run, sentence
 from minibert.tokenizer import BertTokenizer
 from minibert.trace import Scope, Trace
 
@@ -52,6 +54,7 @@ class Lens:
     over_tokens: bool
     _states: list[Tensor] = field(repr=False)  # L + 1 of (T, D)
     _read: Callable[[int, Tensor], Tensor] = field(repr=False)
+    _meaning: Callable[[Tensor], Tensor] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self._states)
@@ -63,10 +66,18 @@ class Lens:
         with torch.no_grad():
             return self._read(layer, self._states[layer])
 
-    def top(self, layer: int, position: int | str = 0, count: int = 5) -> list[tuple[str, float]]:
-        """The most likely answers at a column, or piece that occurs once: (name, probability)."""
-        row = self.given.column(position) if self.over_tokens else 0
-        best = self.logits(layer)[row].softmax(dim=-1).topk(min(count, len(self.names)))  # (count,) each
+    def probabilities(self, layer: int) -> Tensor:
+        """What the logits of a layer stand for, in the same shape: see `readout.probabilities`."""
+        return self._meaning(self.logits(layer))  # (S, C), or (1, C)
+
+    def top(self, layer: int, position: int | str | None = None, count: int = 5) -> list[tuple[str, float]]:
+        """The most likely answers: (name, probability).
+
+        Args:
+            position: the column, or a piece that occurs once; by default the first [MASK]. Heads over sentences have
+                one answer and take no position.
+        """
+        best = self.probabilities(layer)[self._row(position)].topk(min(count, len(self.names)))  # (count,) each
         return [(self.names[i], chance) for chance, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
     def divergence(self) -> Tensor:
@@ -74,8 +85,8 @@ class Lens:
         final = self.logits(len(self) - 1)  # (S, V)
         return torch.stack([kl_divergence(final, self.logits(layer)) for layer in range(len(self))])  # (L + 1, S)
 
-    def table(self, position: int | str = 0, count: int = 3) -> str:
-        """The most likely answers at a position, one line for each layer."""
+    def table(self, position: int | str | None = None, count: int = 3) -> str:
+        """The most likely answers at a position, one line for each layer; arguments as for `top`."""
         rows = []
         for layer in range(len(self)):
             best = [f"{name} {chance:.3f}" for name, chance in self.top(layer, position, count)]
@@ -87,11 +98,21 @@ class Lens:
         tokens = self.given.tokens if self.over_tokens else ["[CLS]"]
         chances, texts = [], []
         for layer in range(len(self)):
-            best = self.logits(layer).softmax(dim=-1).max(dim=-1)  # (S,) each
+            best = self.probabilities(layer).max(dim=-1)  # (S,) each
             chances.append(best.values)
             texts.append([self.names[number] for number in best.indices.tolist()])
         rows = ["embeddings", *(f"layer {number}" for number in range(len(self) - 1))]
         return grid(torch.stack(chances), rows, tokens, "What each layer says", texts=texts, signed=False, most=1.0)
+
+    def _row(self, position: int | str | None) -> int:
+        if not self.over_tokens:
+            if position is not None:
+                raise InputError("The head reads [CLS] alone, so it takes no position.", key="position")
+            return 0
+        if position is None and "[MASK]" not in self.given.tokens:
+            message = "The head has an answer at each piece, so a position is needed."
+            raise InputError(message, key="position", hint="Give the number of a column.")
+        return self.given.column(self.given.tokens.index("[MASK]") if position is None else position)
 
 
 def lens(
@@ -104,23 +125,28 @@ def lens(
         translate: applied to each layer's states first, such as a `TunedLens`.
 
     Raises:
-        InputError: the model has no head.
+        InputError: the model has no head, or a `forward` of its own that does more than run the head.
     """
-    if not isinstance(model, ModelWithHead) or isinstance(model, BertForMultipleChoice):
+    if not isinstance(model, ModelWithHead):
         message = f"A {type(model).__name__} has no head to read a layer through."
         raise InputError(message, key="model", hint="Open the checkpoint as BertForMaskedLM or as a classifier.")
     given = sentence(tokenizer, text, pair, model)
-    _, trace = run(model, given.inputs, *STATES)
-    layout = trace.layout
+    output, trace = run(model, given.inputs, *STATES)
+    layout, states = trace.layout, list(trace.values.values())  # L + 1 of (T, D)
     assert layout is not None
+    with torch.no_grad():
+        final = head_logits(model, states[-1], layout)  # (S, V), or (1, C)
+    if not torch.allclose(final, answers(output).reshape(final.shape), rtol=1e-3, atol=1e-3, equal_nan=True):
+        message = f"The head of this {type(model).__name__} does not give its logits: its `forward` changes them."
+        raise InputError(message, key="model", hint="Compute the logits in `answer`.")
 
-    def read(layer: int, states: Tensor) -> Tensor:
-        last = layer == len(trace.values) - 1
-        states = states if translate is None or last else translate(layer, states)  # (T, D)
-        return head_logits(model, states, layout)
+    def read(layer: int, hidden: Tensor) -> Tensor:
+        last = layer == len(states) - 1
+        hidden = hidden if translate is None or last else translate(layer, hidden)  # (T, D)
+        return head_logits(model, hidden, layout)
 
-    over_tokens = read(0, trace["embeddings.output"]).shape[0] == len(given.tokens)
-    return Lens(given, _names(model, tokenizer), over_tokens, list(trace.values.values()), read)
+    over_tokens = len(final) == len(given.tokens)
+    return Lens(given, names_of(model, tokenizer), over_tokens, states, read, partial(probabilities, model))
 
 
 def head_logits(model: ModelWithHead, states: Tensor, layout: Layout) -> Tensor:
@@ -255,11 +281,3 @@ def _flat_logits(model: BertForMaskedLM | BertForPreTraining, states: Tensor, la
     """The masked-LM logits (T, V) of packed states (T, D)."""
     head = model.head if isinstance(model, BertForMaskedLM) else model.masked_lm
     return head(states, model.body.embeddings.word.weight, Scope(layout))  # (T, V)
-
-
-def _names(model: ModelWithHead, tokenizer: BertTokenizer) -> list[str]:
-    """The answers that a model chooses from, in the order of its logits."""
-    if isinstance(model, (BertForMaskedLM, BertForPreTraining)):
-        pieces = {number: piece for piece, number in tokenizer.vocabulary.items()}
-        return [pieces.get(number, f"[{number}]") for number in range(model.config.vocab_size)]
-    return [*labels_of(model)]

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from minibert.base import Model
 from minibert.heads import ModelWithHead
+from minibert.io.errors import ConfigError
 from minibert.io.tables import table
 from minibert.study.pictures import Picture, new_figure
-from minibert.study.readout import answers
-from minibert.study.sentence import in_float64, run, sentence
+from minibert.study.readout import decisions
+from minibert.study.sentence import Sentence, in_float64, run, sentence
 from minibert.tokenizer import BertTokenizer
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -35,7 +36,7 @@ class Precision:
         dtype: in which weights and values were kept.
         total: name of a value -> its relative error.
         own: name -> the relative error of the step that makes it, on exact input.
-        logit_error: the largest error of a logit; None for a model without a head.
+        logit_error: the largest error of a logit that takes part in an answer; None for a model without a head.
         same: whether every answer is the same as in float64; None likewise.
     """
 
@@ -64,13 +65,19 @@ class Numerics:
     def could_flip(self, dtype: torch.dtype) -> bool:
         """Whether errors of this size could change an answer: two logits may move towards each other by twice as much
         as the largest error. False also for a model without a head."""
-        [found] = [each for each in self.passes if each.dtype == dtype]
-        return self.margin is not None and found.logit_error is not None and 2 * found.logit_error >= self.margin
+        error = self._of(dtype).logit_error
+        return self.margin is not None and error is not None and not 2 * error < self.margin  # NaN could, too
 
     def worst(self, dtype: torch.dtype, count: int = 5) -> list[tuple[str, float]]:
         """The steps that add the largest errors of their own."""
-        [found] = [each for each in self.passes if each.dtype == dtype]
-        return sorted(found.own.items(), key=lambda item: -item[1])[:count]
+        return sorted(self._of(dtype).own.items(), key=lambda item: -item[1])[:count]
+
+    def _of(self, dtype: torch.dtype) -> Precision:
+        for each in self.passes:
+            if each.dtype == dtype:
+                return each
+        known = ", ".join(str(each.dtype) for each in self.passes)
+        raise ConfigError(f"The sentence was not run in {dtype}, only in {known}.", key="dtype")
 
     def __str__(self) -> str:
         rows = [(name, *(_shown(each, name) for each in self.passes)) for name in self.passes[0].total]
@@ -106,25 +113,25 @@ def numerics(
     """Runs a sentence in float64 and in other dtypes, weights and values alike, and compares every value of the pass.
 
     The weights are rounded from those of the model. Attention is computed by hand, since scores and patterns are
-    compared too.
+    compared too. Answers are those of `readout.decisions`: of a masked LM the pieces at each [MASK].
     """
     given = sentence(tokenizer, text, pair, model)
     exact = in_float64(model)
     output, reference = run(exact, given.inputs, "*")
-    logits = answers(output).flatten(0, -2) if isinstance(model, ModelWithHead) else None  # (answers, C)
-    passes = [_compare(exact, given.inputs, reference.values, logits, dtype) for dtype in dtypes]
+    logits = decisions(exact, given, output) if isinstance(model, ModelWithHead) else None  # (decisions, options)
+    passes = [_compare(exact, given, reference.values, logits, dtype) for dtype in dtypes]
     margin = None
     if logits is not None and logits.shape[-1] > 1:
-        best = logits.topk(2).values  # (answers, 2)
+        best = logits.topk(2).values  # (decisions, 2)
         margin = (best[:, 0] - best[:, 1]).min().item()
     return Numerics(given.tokens, passes, margin)
 
 
 def _compare(
-    exact: Model, inputs: dict[str, Tensor], reference: dict[str, Tensor], logits: Tensor | None, dtype: torch.dtype
+    exact: Model, given: Sentence, reference: dict[str, Tensor], logits: Tensor | None, dtype: torch.dtype
 ) -> Precision:
     model = copy.deepcopy(exact).to(dtype)
-    output, trace = run(model, inputs, "*")
+    output, trace = run(model, given.inputs, "*")
     total = {name: _error(trace[name], value) for name, value in reference.items()}
     own: dict[str, float] = {}
 
@@ -133,10 +140,10 @@ def _compare(
         return reference[name].to(dtype)
 
     replace = {name: lambda value, name=name: made_exact(name, value) for name in reference}
-    run(model, inputs, replace=replace)
+    run(model, given.inputs, replace=replace)
     if logits is None:
         return Precision(dtype, total, own, None, None)
-    found = answers(output).flatten(0, -2).double()  # (answers, C)
+    found = decisions(model, given, output).double()  # (decisions, options)
     same = bool((found.argmax(dim=-1) == logits.argmax(dim=-1)).all())
     return Precision(dtype, total, own, (found - logits).abs().max().item(), same)
 

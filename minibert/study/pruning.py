@@ -142,13 +142,11 @@ def _parameter(old: Tensor, rows: Tensor) -> nn.Parameter:
 
 def _gradients(model: Model, batch: Mapping[str, Any]) -> Tensor:
     """(L, N) |d loss / d gate| of one batch: the sum over tokens and dimensions of context times gradient."""
-    trace = Trace(CONTEXTS)
+    # With a frozen encoder the graph begins here.
+    trace = Trace(CONTEXTS, replace={CONTEXTS: lambda x: x if x.requires_grad else x.detach().requires_grad_()})
     with torch.enable_grad():
         loss = _with_loss(model(**batch, trace=trace))
         contexts = list(trace.values.values())  # (T, N, H) each
-        if not loss.requires_grad:
-            message = "The loss has no gradient: every parameter of the model is frozen."
-            raise ConfigError(message, key="model", hint="Unfreeze the encoder.")
         gradients = torch.autograd.grad(loss, contexts)
     result = torch.full((len(contexts), max(context.shape[1] for context in contexts)), torch.nan)  # (L, N)
     for layer, (context, gradient) in enumerate(zip(contexts, gradients, strict=True)):

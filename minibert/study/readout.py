@@ -88,15 +88,70 @@ class Logit:
     number: int
     column: int | None
 
+    def row(self, output: Any) -> Tensor:
+        """(B, C) or (B, V): the logits among which it is, for each row of a model's output."""
+        logits = answers(output)  # (B, S, V), or (B, C)
+        return logits if self.column is None else logits[:, self.column]  # (B, C)
+
     def of(self, output: Any) -> Tensor:
         """(B,) the logit of each row of a model's output."""
-        logits = answers(output)  # (B, S, V), or (B, C)
-        return logits[:, self.number] if self.column is None else logits[:, self.column, self.number]  # (B,)
+        return self.row(output)[:, self.number]  # (B,)
 
 
 def answers(output: Any) -> Tensor:
     """The logits of a model's output, (B, S, V) or (B, C); of both pre-training heads, the masked-LM one's."""
     return output.logits[0] if isinstance(output.logits, tuple) else output.logits
+
+
+def is_masked_lm(model: Model) -> bool:
+    return isinstance(model, (heads.BertForMaskedLM, heads.BertForPreTraining))
+
+
+def has_several_labels(model: Model) -> bool:
+    """Whether each class is a question of its own, so that any number of them can be right."""
+    return model.config.problem_type == "multi_label_classification"
+
+
+def probabilities(model: Model, logits: Tensor) -> Tensor:
+    """What logits (S, C), or (1, C), stand for, in the same shape.
+
+    The probability of each class or piece of the vocabulary; for spans, of each column to be the start or the end; for
+    several labels, of each label by itself. The one output of a regression is a number and stays as it is.
+    """
+    if logits.shape[-1] == 1:
+        return logits
+    if has_several_labels(model):
+        return logits.sigmoid()
+    return logits.softmax(dim=0 if isinstance(model, heads.BertForQuestionAnswering) else -1)
+
+
+def names_of(model: Model, tokenizer: BertTokenizer) -> list[str]:
+    """The names of a model's logits, in their order: classes, or pieces of the vocabulary."""
+    if not is_masked_lm(model):
+        return [*labels_of(model)]
+    pieces = {number: piece for piece, number in tokenizer.vocabulary.items()}
+    return [pieces.get(number, f"[{number}]") for number in range(model.config.vocab_size)]
+
+
+def asked(model: Model, given: Sentence) -> list[int]:
+    """The columns whose answers are of interest: the masks of a masked LM, the pieces of a tagger."""
+    if is_masked_lm(model):
+        return [column for column, token in enumerate(given.tokens) if token == "[MASK]"]
+    return [column for column, word in enumerate(given.word_ids) if word is not None]
+
+
+def decisions(model: Model, given: Sentence, output: Any) -> Tensor:
+    """(decisions, options) the logits of which the largest in each row is the answer.
+
+    One row for the sentence, or for each column that is `asked` about (all, if there is none); for spans, the columns
+    for start and end; for several labels a row for each, its logit and 0.
+    """
+    logits = answers(output)[0]  # (S, C) or (C,)
+    if isinstance(model, heads.BertForQuestionAnswering):
+        return logits.t()  # (2, S)
+    if logits.dim() == 2:
+        return logits[asked(model, given) or slice(None)]  # (asked, C)
+    return torch.stack([logits, torch.zeros_like(logits)], 1) if has_several_labels(model) else logits[None]
 
 
 def choose_logit(
@@ -109,13 +164,13 @@ def choose_logit(
         InputError: the model has no such class, piece or position, or needs one and has not been given it.
     """
     kind = type(model).__name__
-    if not isinstance(model, heads.ModelWithHead) or isinstance(model, heads.BertForMultipleChoice):
-        message = f"A {kind} has no logits that are read from one sentence."
+    if not isinstance(model, heads.ModelWithHead):
+        message = f"A {kind} has no logits."
         raise InputError(message, key="model", hint="Open the checkpoint as BertForMaskedLM or as a classifier.")
     logits = answers(output)[0]  # (S, V), or (C,)
     if logits.dim() == 1 and position is not None:
         raise InputError(f"A {kind} reads [CLS] alone, so it takes no position.", key="position")
-    masked_lm = isinstance(model, (heads.BertForMaskedLM, heads.BertForPreTraining))
+    masked_lm = is_masked_lm(model)
     if masked_lm and position is None and "[MASK]" in given.tokens:
         position = given.tokens.index("[MASK]")
     if logits.dim() == 2 and position is None:

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from minibert.base import Model
-from minibert.heads import BertForNextSentencePrediction, BertForQuestionAnswering
+from minibert.heads import BertForMultipleChoice, BertForNextSentencePrediction, BertForQuestionAnswering
 from minibert.io.errors import InputError
 from minibert.tokenizer import BertTokenizer
 from minibert.trace import Trace
+
+PIECES = 4096  # of one forward pass over many rows: their masked-LM logits take 500 MB
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,25 @@ class Sentence:
             raise InputError(message, key="position")
         return place % len(self.tokens)
 
+    def repeated(self, rows: int) -> dict[str, Tensor]:
+        """The inputs of a batch, (rows, S) each, in which every row is this sentence."""
+        return {name: tensor.expand(rows, -1) for name, tensor in self.inputs.items()}  # (rows, S)
+
+    @property
+    def rows(self) -> int:
+        """How many rows of this length go into one forward pass."""
+        return max(1, PIECES // len(self.tokens))
+
 
 def sentence(tokenizer: BertTokenizer, text: str, pair: str | None = None, model: Model | None = None) -> Sentence:
-    """Tokenises a text or a pair; with a model, its inputs lie on the model's device."""
+    """Tokenises a text or a pair; with a model, its inputs lie on the model's device.
+
+    Raises:
+        InputError: the model reads several texts at once.
+    """
+    if isinstance(model, BertForMultipleChoice):
+        message = f"A {type(model).__name__} reads several texts at once, and the tools of this folder read one."
+        raise InputError(message, key="model", hint="Open the checkpoint as BertModel.")
     inputs = tokenizer(text, pair)  # (1, S) each
     [encoded] = tokenizer.encode(text, pair)
     if model is not None:

@@ -156,6 +156,9 @@ def test_what_cannot_be_meant_is_refused_by_name():
     with pytest.raises(ConfigError) as caught:
         attribute(model, tokenizer, "word1", methods=["magic"])
     assert caught.value.key == "methods"
+    with pytest.raises(ConfigError) as caught:
+        audit(model, tokenizer, ["word1"], methods=["rollout"], progress=False).areas("deletions")
+    assert caught.value.key == "which"
     with pytest.raises(DataError) as caught:
         audit(model, tokenizer, [])
     assert caught.value.key == "texts"

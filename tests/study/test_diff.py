@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import torch
@@ -48,6 +49,21 @@ def test_a_planted_change_of_rank_two_is_found_with_its_rank_and_head(model):
     assert result.as_dict()["cka"] == result.likeness.tolist()
 
 
+def test_zeros_that_stay_point_the_same_way_and_json_has_no_infinity(model):
+    with torch.no_grad():
+        for layer in model.encoder.layers:
+            layer.attention.key.bias.zero_()
+    after = copy.deepcopy(model)
+    with torch.no_grad():
+        after.encoder.layers[0].attention.key.bias += 1
+    found = {moved.name: moved for moved in diff(model, after, progress=False).tensors}
+    assert found["encoder.layers.1.attention.key.bias"].cosine == 1
+    assert found["encoder.layers.0.attention.key.bias"].change == torch.inf
+    rows = diff(model, after, progress=False).as_dict()
+    assert [row["change"] for row in rows["tensors"] if "0.attention.key.bias" in row["name"]] == [None]
+    json.dumps(rows, allow_nan=False)
+
+
 def test_heads_and_poolers_may_differ():
     classifier = planted.finds_word()
     bare = BertModel(classifier.config, pooler=False)
@@ -78,6 +94,9 @@ def test_other_architectures_are_refused(model):
     with pytest.raises(CheckpointError) as caught:
         diff(model, BertForSequenceClassification(model.config.replace(intermediate_size=9)), progress=False)
     assert "feed_forward" in caught.value.key
+    with pytest.raises(CheckpointError) as caught:
+        diff(model, BertModel(model.config.replace(num_hidden_layers=1)), progress=False)
+    assert caught.value.key == "num_hidden_layers"
     with pytest.raises(DataError) as caught:
         diff(model, model, texts=["3"], progress=False)
     assert caught.value.key == "tokenizer"

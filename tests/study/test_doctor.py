@@ -295,6 +295,15 @@ def test_an_error_of_the_code_is_part_of_the_verdict():
     assert caught.value.key == "hidden"
 
 
+@pytest.mark.parametrize(
+    ("returned", "key"), [(None, "hidden"), ({}, "hidden"), ({"hidden": 1.0, "layer.0.scores": 1.0}, "values")]
+)
+def test_what_cannot_be_compared_is_refused_by_name(returned, key):
+    with pytest.raises(InputError) as caught:
+        diagnose(lambda config, tensors: lambda ids, mask, segments: returned)
+    assert caught.value.key == key
+
+
 def test_sizes_differ_and_every_tensor_matters():
     for sizes in SIZES:
         case = make_case(sizes, 0)

@@ -11,6 +11,7 @@ from minibert import BertForMaskedLM, BertTokenizer, Trace
 from minibert.io.errors import ConfigError, DataError, InputError
 from minibert.study import edit
 from minibert.study.edit import ablate, means, patch, replacements, resampled
+from minibert.study.sentence import PIECES, sentence
 from tests.lesson.reference import pair
 from tests.study import planted
 from tests.study.test_account import TEXT, TOKENIZERS
@@ -77,7 +78,7 @@ def test_patching_all_of_a_layer_gives_the_clean_answer():
     tokenizer = TOKENIZERS["bert"]
     result = patch(model, tokenizer, "3 1 4", "3 2 4", target=0, progress=False)
     assert abs(result.values[-1, 0] - result.goal) < EXACT  # [CLS] of the last layer is all that the head reads
-    assert torch.allclose(result.values[-1, 1:], torch.tensor(result.before), atol=EXACT)
+    assert torch.allclose(result.values[-1, 1:], torch.tensor(result.before).double(), atol=EXACT)
 
 
 def test_means_and_resampled_values_stand_in():
@@ -187,3 +188,36 @@ def test_the_guides_example_on_minibert_small():
     verb, mask = 3, 5
     assert result.restored[0, verb] > 0.5 and result.restored[2, verb].abs() < 0.1
     assert result.restored[2, mask] > 0.9
+
+
+def test_the_answer_with_each_edit_is_said():
+    model, tokenizer = planted.finds_word(), planted.tokenizer()
+    result = ablate(model, tokenizer, "word3 word7", progress=False)
+    assert result.answer == "YES"
+    changed = [
+        (layer, number) for layer in range(planted.L) for number in range(planted.N)
+        if result.answers[layer][number] != "YES"
+    ]  # fmt: skip
+    assert changed == [(planted.LAYER, planted.HEAD)]
+    assert result.answers[planted.LAYER][planted.HEAD] == "NO" and "NO" in str(result)
+
+
+@pytest.mark.parametrize("parts", ["heads", "neurons"])
+def test_values_that_do_not_fit_are_refused(parts):
+    model, tokenizer = planted.finds_word(), planted.tokenizer()
+    for instead in (means(model, tokenizer, ["word1"], "hidden"), resampled(model, tokenizer, ["word1"], 2, parts)):
+        with pytest.raises(InputError) as caught:
+            ablate(model, tokenizer, "word3 word7 word5", parts=parts, instead=instead, progress=False)
+        assert caught.value.key == "instead"
+
+
+def test_a_model_in_float64_is_measured_in_float64():
+    model = planted.finds_word().double()
+    result = ablate(model, planted.tokenizer(), "word3 word7", progress=False)
+    assert result.values.dtype == torch.float64 and result.changes[0].abs().max() < 1e-12
+
+
+def test_many_rows_of_a_long_text_are_split():
+    given = sentence(planted.tokenizer(), "word1 " * 9)
+    assert given.rows * len(given.tokens) <= PIECES < (given.rows + 1) * len(given.tokens)
+    assert given.repeated(3)["input_ids"].shape == (3, len(given.tokens))

@@ -121,6 +121,11 @@ def test_what_cannot_be_read_is_refused():
         with pytest.raises(InputError) as caught:
             lens(model, tokenizer, "word1").top(layer, position)
         assert caught.value.key == key
+    classifier = planted.finds_word()
+    for of, position in ((model, None), (classifier, 1)):  # it needs one; it takes none
+        with pytest.raises(InputError) as caught:
+            lens(of, tokenizer, "word1").top(0, position)
+        assert caught.value.key == "position"
     with pytest.raises(DataError) as caught:
         tune(model, tokenizer, ["word1"])
     assert caught.value.key == "texts"

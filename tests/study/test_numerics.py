@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from minibert import BertForMaskedLM, BertTokenizer
+from minibert.io.errors import ConfigError
 from minibert.study.numerics import numerics
 from tests.lesson.reference import CASES, pair
 from tests.study import planted
@@ -56,6 +57,17 @@ def test_a_narrow_margin_can_flip_and_a_wide_one_cannot():
     result = numerics(model, tokenizer, "word1 word7")
     assert result.could_flip(torch.bfloat16) and not result.could_flip(torch.float32)
     assert "close enough to flip" in str(result)
+    with pytest.raises(ConfigError) as caught:
+        result.could_flip(torch.float64)
+    assert caught.value.key == "dtype"
+
+
+def test_an_overflow_could_flip_the_answer():
+    model = planted.finds_word()
+    with torch.no_grad():
+        model.head.classifier.weight.mul_(1e6)  # beyond what fp16 can hold
+    result = numerics(model, planted.tokenizer(), "word1 word7")
+    assert result.could_flip(torch.float16) and not result.could_flip(torch.float32)
 
 
 def test_minibert_small_stays_as_it_is():

@@ -106,6 +106,17 @@ def test_heads_that_are_not_there_are_refused(heads):
     assert caught.value.key == "heads"
 
 
+def test_a_frozen_model_has_the_same_importance():
+    _, model = pair("bert", "BertForSequenceClassification")
+    batches = [batch("bert", "BertForSequenceClassification")]
+    before = importance(model, batches, progress=False)
+    for parameter in model.bert.parameters():
+        parameter.requires_grad_(False)
+    torch.testing.assert_close(importance(model, batches, progress=False).gradient, before.gradient)
+    model.requires_grad_(False)
+    torch.testing.assert_close(importance(model, batches, progress=False).gradient, before.gradient)
+
+
 def test_importance_needs_labelled_batches():
     model, tokenizer = planted.copies_previous(), planted.tokenizer()
     assert isinstance(model, BertForMaskedLM)

@@ -16,7 +16,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -30,12 +30,12 @@ from torch.nn import functional as F
 
 from minibert import heads
 from minibert.base import Model
-from minibert.io.errors import DataError
+from minibert.io.errors import DataError, InputError
 from minibert.io.files import write_text
 from minibert.study.account import Account, account
 from minibert.study.explain.arrays import pack, png
 from minibert.study.lens import Lens, lens
-from minibert.study.readout import answers
+from minibert.study.readout import answers, asked
 from minibert.study.sentence import Sentence, in_float64, labels_of, run, sentence
 from minibert.tokenizer import BertTokenizer
 from minibert.trace import Trace
@@ -177,9 +177,8 @@ def _sentence(
         best = strength.topk(min(NEURONS, strength.shape[1]), dim=1)  # (T, neurons)
         rows = zip(best.indices.tolist(), active.gather(1, best.indices).tolist(), best.values.tolist(), strict=True)
         neurons.append([[[n, _short(a), _short(s)] for n, a, s in zip(*row, strict=True)] for row in rows])
-    has_head = isinstance(model, heads.ModelWithHead) and not isinstance(model, heads.BertForMultipleChoice)
-    looked = lens(model, tokenizer, given.text, given.pair) if has_head else None
-    accounts = _accounts(model, tokenizer, given, output) if has_head else []
+    looked = _known(lambda: lens(model, tokenizer, given.text, given.pair))
+    accounts = _known(lambda: _accounts(model, tokenizer, given, output)) if looked is not None else None
     ids = given.inputs["input_ids"][0].tolist()
     facts = {
         "text": given.text if given.pair is None else f"{given.text} [SEP] {given.pair}",
@@ -195,8 +194,18 @@ def _sentence(
         "model_view": _model_view(trace, model.config.num_hidden_layers),
         "lens": None if looked is None else _lens_table(looked),
         "answers": [] if looked is None else _answers(model, given, looked),
-        "accounts": [_account_table(found) for found in accounts],
+        "accounts": [_account_table(found) for found in accounts or []],
     }
+
+
+def _known(read: Callable[[], Any]) -> Any:
+    """What a tool says, or None for a model that it does not know: without a head, or with one of its own."""
+    try:
+        return read()
+    except InputError as error:
+        if error.key != "model":
+            raise
+        return None
 
 
 def _words(given: Sentence) -> list[int]:
@@ -240,7 +249,7 @@ def _lens_table(looked: Lens) -> list[dict[str, Any]]:
     """For each layer, the best answers at each piece, or at [CLS]."""
     rows = []
     for layer in range(len(looked)):
-        best = looked.logits(layer).softmax(dim=-1).topk(min(LENS, len(looked.names)), dim=-1)  # (S, best) each
+        best = looked.probabilities(layer).topk(min(LENS, len(looked.names)), dim=-1)  # (S, best) each
         cells = [
             [(looked.names[n], _short(chance)) for n, chance in zip(numbers, chances, strict=True)]
             for numbers, chances in zip(best.indices.tolist(), best.values.tolist(), strict=True)
@@ -251,26 +260,18 @@ def _lens_table(looked: Lens) -> list[dict[str, Any]]:
 
 def _answers(model: Model, given: Sentence, looked: Lens) -> list[dict[str, Any]]:
     """The answers of the head: for the sentence, or for each [MASK] or each piece."""
-    chances = looked.logits(len(looked) - 1).softmax(dim=-1)  # (S, C), or (1, C)
+    chances = looked.probabilities(len(looked) - 1)  # (S, C), or (1, C)
     if isinstance(model, heads.BertForQuestionAnswering):
-        columns = looked.logits(len(looked) - 1).softmax(dim=0).t()  # (2, S): over columns
         return [
             {"what": f"{name} of the answer", "best": _best(column, _numbered(given))}
-            for name, column in zip(labels_of(model), columns, strict=True)
+            for name, column in zip(labels_of(model), chances.t(), strict=True)  # (2, S)
         ]
     if not looked.over_tokens:
         return [{"what": "the sentence", "best": _best(chances[0], looked.names, most=20)}]
     return [
         {"what": f"{given.tokens[column]} ({column})", "best": _best(chances[column], looked.names)}
-        for column in _asked(model, given)
+        for column in asked(model, given)
     ]
-
-
-def _asked(model: Model, given: Sentence) -> list[int]:
-    """The columns whose answers are of interest: the masks of a masked LM, the pieces of a tagger."""
-    if isinstance(model, (heads.BertForMaskedLM, heads.BertForPreTraining)):
-        return [column for column, token in enumerate(given.tokens) if token == "[MASK]"]
-    return [column for column, word in enumerate(given.word_ids) if word is not None]
 
 
 def _best(chances: Tensor, names: Sequence[str], most: int = BEST) -> list[tuple[str, float]]:
@@ -292,7 +293,7 @@ def _accounts(model: Model, tokenizer: BertTokenizer, given: Sentence, output: A
     if isinstance(model, heads.BertForQuestionAnswering):
         ends = logits.argmax(dim=0).tolist()
         return [account(model, tokenizer, *both, target=end, position=column) for end, column in enumerate(ends)]
-    return [account(model, tokenizer, *both, position=column) for column in _asked(model, given)[:MOST_ACCOUNTS]]
+    return [account(model, tokenizer, *both, position=column) for column in asked(model, given)[:MOST_ACCOUNTS]]
 
 
 def _account_table(found: Account) -> dict[str, Any]:
