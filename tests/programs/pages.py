@@ -120,6 +120,7 @@ def check_numbers(
     page.click(f'#side [aria-label="layer {layer}, head {head}"]')
     page.click(f'#strip [data-from="{reads}"]')
     page.click(f'#panel button[data-to="{is_read}"]')
+    assert page.evaluate("document.activeElement.dataset.to") == str(is_read)  # a redrawn button keeps the focus
     said = number(page.inner_text(".equation b"))
     wanted = trace[f"layers.{layer}.attention.pattern"][0, head, reads, is_read].item()
     assert abs(said - wanted) <= 2e-3 * wanted, (said, wanted)
@@ -131,6 +132,10 @@ def check_numbers(
     for found, name in ((residual, "residual"), (norm, "norm")):
         wanted = trace[f"layers.{layer}.attention.{name}"][reads, 17].item()
         assert abs(found - wanted) <= 2e-3 * max(1.0, abs(wanted)), (name, found, wanted)
+    page.evaluate("go({step: steps.length - 1})")
+    if page.query_selector("#panel .causes button"):
+        page.press("#panel .causes button", "Enter")
+        assert page.evaluate("document.activeElement.id") == "step-title"  # it goes where the button was
     for other in range(model.config.num_hidden_layers):
         page.evaluate("n => go({step: steps.findIndex(s => s.layer === n && s.kind === 'feed')})", other)
         found = torch.tensor(page.evaluate("n => Array.from(layer(n).output)", other), dtype=torch.float64)

@@ -428,7 +428,7 @@ function drawPanel() {
   const step = steps[state.step], kind = KINDS[step.kind], panel = byId("panel"), [file, chapter, link] = facts.sources[step.kind];
   const where = step.layer === undefined ? "" : `Layer ${step.layer}${["add", "feed"].includes(step.kind) ? "" : `, head ${state.head}`}: `;
   const source = link ? `<a href="${safe(encodeURI(link))}">${file}</a>` : file;
-  panel.innerHTML = `<h2 id="step-title">${where}${kind.title}</h2><p>${kind.text} <span class="small">In ${source}, chapter ${chapter}.</span></p>`;
+  panel.innerHTML = `<h2 id="step-title" tabindex="-1">${where}${kind.title}</h2><p>${kind.text} <span class="small">In ${source}, chapter ${chapter}.</span></p>`;
   kind.draw(panel, step.layer);
   panel.querySelectorAll(":scope > section > h2").forEach((title) => title.remove());
 }
@@ -445,10 +445,11 @@ function go(change) {
   state.from = Math.min(state.from, S - 1);
   state.to = Math.min(state.to, S - 1);
   if (step.layer !== undefined) state.head = Math.min(state.head, facts.heads[step.layer] - 1);
-  const focus = document.activeElement?.outerHTML.match(/data-(?:from|to|step|head|sentence|field)="[^"]*"|id="[^"]*"/g)?.[0];
-  const inside = document.activeElement?.closest("#steps, #strip, #panel, #side, #switch")?.id;
+  // What had the focus is drawn anew; where it is gone, the focus goes to the title of the step.
+  const focus = document.activeElement?.closest("button, input, select"), inside = focus?.closest("#steps, #strip, #panel, #side, #switch")?.id;
+  const same = [...(focus?.attributes ?? [])].filter(({ name }) => /^(id|data-.*)$/.test(name)).map(({ name, value }) => `[${name}="${value}"]`).join("");
   drawSwitch(); drawSteps(); drawStrip(); drawPanel(); drawSide();
-  if (focus && inside) byId(inside).querySelector(`[${focus}]`)?.focus();
+  if (inside) (byId(inside).querySelector(focus.localName + same) ?? byId("step-title")).focus();
 }
 
 function chosen(data) {
@@ -473,7 +474,7 @@ document.addEventListener("change", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.target.closest("input, select, .wide") || event.altKey || event.ctrlKey || event.metaKey) return;
+  if (event.target.matches("input, select, .wide") || event.altKey || event.ctrlKey || event.metaKey) return;
   const step = steps[state.step], heads = step.layer === undefined ? 1 : facts.heads[step.layer];
   const moves = { ArrowRight: { step: Math.min(steps.length - 1, state.step + 1) }, ArrowLeft: { step: Math.max(0, state.step - 1) },
     ArrowDown: { head: (state.head + 1) % heads }, ArrowUp: { head: (state.head + heads - 1) % heads } };
