@@ -165,8 +165,9 @@ def test_pictures_have_a_text_alternative(path):
 @every_chapter
 def test_the_reading_quotes_the_file(path):
     text = cells(path, "markdown")[-1].source
-    [name] = re.findall(r"^## \S+ Reading (\S+)$", text, flags=re.M)
-    lines = {line.strip() for line in (Path(minibert.__file__).parent / name).read_text("utf-8").splitlines()}
+    names = re.findall(r"\S+\.py", re.search(r"^## \S+ Reading (.+)$", text, flags=re.M)[1])
+    files = [(Path(minibert.__file__).parent / name).read_text(encoding="utf-8") for name in names]
+    lines = {line.strip() for file in files for line in file.splitlines()}
     quoted = [
         line.strip() for block in re.findall(r"```python\n(.*?)```", text, flags=re.S) for line in block.splitlines()
     ]

@@ -23,9 +23,10 @@ from torch import Tensor
 
 from minibert.data import mixed_seed
 from minibert.study import mistakes as with_mistakes
-from minibert.study.doctor import EQUAL, make_case
+from minibert.study.doctor import make_case
 from minibert.study.mistakes import MINUS_INFINITY, MISTAKES
 
+EQUAL = 2e-5  # the largest difference over the largest number: float32 rounds to about 1e-6 in one layer
 Inputs = tuple[Tensor, ...]  # the last one is the mask (B, S)
 
 EMBEDDINGS = (
@@ -40,6 +41,11 @@ ATTENTION = (
 SELF_ATTENTION = (
     *ATTENTION, "interleaved heads", "heads not brought back", "attention transposed", "output transposed",
     "no output projection", "attention biases dropped", "output biases dropped",
+)  # fmt: skip
+LAYER = (
+    "pre-norm", "norm inside the residual", "no attention residual", "no feed-forward residual", "unbiased variance",
+    "gamma and beta dropped", "tanh gelu", "sigmoid gelu", "relu", "silu", "no activation",
+    "activation after the second map",
 )  # fmt: skip
 PADDING = 100.0  # what padding is multiplied by: nothing at a real token may change
 
@@ -222,6 +228,55 @@ def self_attention(mine: Callable[..., Any]) -> Verdict:
         Step("padding", (hidden, mask), "Look at the mask."),
     ]
     return _judge(with_weights, Exercise(truth, [(hidden, mask)], steps, SELF_ATTENTION, ("hidden",)))
+
+
+def layer(mine: Callable[..., Any]) -> Verdict:
+    """Checks a function (hidden, attend, weights, eps) -> output: an encoder layer around a given attention.
+
+    hidden and output are (B, S, D); `attend` is a function, from (B, S, D) to the output of self-attention (B, S, D).
+    `weights` maps "attention_norm", "inner", "outer" and "feed_forward_norm", each with ".weight" and ".bias", to
+    tensors in torch's layout (out, in). F is larger than D.
+    """
+    official = {
+        "attention_norm": "attention.output.LayerNorm", "inner": "intermediate.dense", "outer": "output.dense",
+        "feed_forward_norm": "output.LayerNorm",
+    }  # fmt: skip
+    case = make_case((3, 7, 4, 6, 1, 37, 99), mixed_seed("layer"), layers=1)
+    tensors = {name.removeprefix("encoder.layer.0."): tensor for name, tensor in case.tensors.items()}
+    ends = ("weight", "bias")
+    mine_to_official = {f"{name}.{end}": f"{full}.{end}" for name, full in official.items() for end in ends}
+    mask = _mask(3, 7)  # (B, S)
+
+    def truth(inputs: Inputs, mistakes: frozenset[str]) -> Tensor:
+        hidden, *given, mask = inputs
+        weights = {name: tensor.to(hidden.dtype) for name, tensor in tensors.items()}
+        weights |= dict(zip(mine_to_official.values(), given, strict=True))
+        return with_mistakes.layer(case.config, weights, hidden, mask, mistakes, {}, "")  # (B, S, D)
+
+    def with_weights(*inputs: Tensor) -> Any:
+        hidden, *given, mask = inputs
+
+        def attend(x: Tensor) -> Tensor:
+            return with_mistakes.attention(case.config, tensors, x, mask, frozenset(), {}, "")  # (B, S, D)
+
+        weights = dict(zip(mine_to_official, given, strict=True))
+        return mine(hidden, attend, weights, case.config["layer_norm_eps"])
+
+    generator = torch.Generator().manual_seed(mixed_seed("hidden of a layer"))
+    hidden = torch.randn(3, 7, case.config["hidden_size"], generator=generator)  # (B, S, D)
+    weights = {name: tensors[full] for name, full in mine_to_official.items()}
+    silent = {name: tensor * 0 if name.startswith("outer") else tensor for name, tensor in weights.items()}
+    steps = [
+        Step(
+            "a feed-forward block that returns zeros",
+            (hidden, *silent.values(), mask),
+            "Look at the sums and the norms.",
+        ),
+        Step("all weights", (hidden, *weights.values(), mask), "Look at the feed-forward block."),
+    ]
+    names = ("hidden", *weights)
+    batch = (hidden, *weights.values(), mask)
+    return _judge(with_weights, Exercise(truth, [batch], steps, LAYER, names, mixes=False))
 
 
 def _mask(rows: int, columns: int) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from minibert.study import exercises as check
@@ -56,7 +57,33 @@ def wrong_embeddings(*names):
     return embeddings
 
 
+def wrong_layer(*names):
+    def layer(hidden, attend, weights, eps):
+        def norm(name, x):
+            part = {end: weights[f"{name}.{end}"] for end in ("weight", "bias")}
+            return mistakes.norm({"layer_norm_eps": eps}, part, x, frozenset(names))
+
+        def fed(x):
+            official = {"inner": "intermediate", "outer": "output"}
+            ends = [(mine, name, end) for mine, name in official.items() for end in ("weight", "bias")]
+            part = {f"{name}.dense.{end}": weights[f"{mine}.{end}"] for mine, name, end in ends}
+            return mistakes.feed_forward(part, x, frozenset(names))
+
+        for kind, sublayer in (("attention", attend), ("feed_forward", fed)):
+            before = hidden * (f"no {kind.replace('_', '-')} residual" not in names)
+            if "pre-norm" in names:
+                hidden = before + sublayer(norm(f"{kind}_norm", hidden))
+            elif "norm inside the residual" in names:
+                hidden = before + norm(f"{kind}_norm", sublayer(hidden))
+            else:
+                hidden = norm(f"{kind}_norm", before + sublayer(hidden))
+        return hidden
+
+    return layer
+
+
 CHECKS = {
+    "layer": (check.layer, wrong_layer, check.LAYER),
     "embeddings": (check.embeddings, wrong_embeddings, check.EMBEDDINGS),
     "attention": (check.attention, wrong_attention, check.ATTENTION),
     "self_attention": (check.self_attention, wrong_self_attention, check.SELF_ATTENTION),
@@ -131,6 +158,39 @@ def embeddings_by_products(ids, segments, tables, eps):
 @pytest.mark.parametrize("function", [embeddings_by_torch, embeddings_by_products])
 def test_right_embeddings_pass_in_any_style(function):
     assert check.embeddings(function).right
+
+
+def layer_by_modules(hidden, attend, weights, eps):
+    def module(kind, name, *sizes):
+        made = kind(*sizes)
+        return lambda x: torch.func.functional_call(made, {e: weights[f"{name}.{e}"] for e in ("weight", "bias")}, x)
+
+    inner, size = weights["inner.weight"].shape
+    first, second = (module(nn.LayerNorm, f"{name}_norm", size, eps) for name in ("attention", "feed_forward"))
+    up, down = module(nn.Linear, "inner", size, inner), module(nn.Linear, "outer", inner, size)
+    hidden = first(attend(hidden).add_(hidden))
+    return second(hidden + down(nn.GELU()(up(hidden))))
+
+
+def layer_token_by_token(hidden, attend, weights, eps):
+    def norm(x, name):
+        x = (x - x.mean()) / (x.var(unbiased=False) + eps) ** 0.5
+        return x * weights[f"{name}_norm.weight"] + weights[f"{name}_norm.bias"]
+
+    def token(before, attended):
+        x = norm(before + attended, "attention")
+        inner = weights["inner.weight"] @ x + weights["inner.bias"]
+        active = inner * torch.distributions.Normal(0.0, 1.0).cdf(inner)
+        return norm(x + weights["outer.weight"] @ active + weights["outer.bias"], "feed_forward")
+
+    pairs = zip(hidden.flatten(0, 1), attend(hidden).flatten(0, 1), strict=True)
+    return torch.stack([token(*pair) for pair in pairs]).view(hidden.shape)
+
+
+@pytest.mark.parametrize("function", [layer_by_modules, layer_token_by_token])
+def test_right_layers_pass_in_any_style(function):
+    verdict = check.layer(function)
+    assert verdict.right, verdict
 
 
 # Known mistakes.
@@ -268,6 +328,23 @@ UNKNOWN_EMBEDDINGS = {
 @pytest.mark.parametrize("function, place", UNKNOWN_EMBEDDINGS.items(), ids=lambda x: getattr(x, "__name__", ""))
 def test_for_unknown_mistakes_in_embeddings_too(function, place):
     verdict = check.embeddings(function)
+    assert not verdict.right and verdict.mistakes == ()
+    assert place in str(verdict).splitlines()[-1]
+
+
+def one_norm_for_both(hidden, attend, weights, eps):
+    second = {f"attention_norm.{end}": weights[f"feed_forward_norm.{end}"] for end in ("weight", "bias")}
+    return layer_by_modules(hidden, attend, {**weights, **second}, eps)
+
+
+def doubled_feed_forward(hidden, attend, weights, eps):
+    double = {f"outer.{end}": 2 * weights[f"outer.{end}"] for end in ("weight", "bias")}
+    return layer_by_modules(hidden, attend, {**weights, **double}, eps)
+
+
+@pytest.mark.parametrize("function, place", [(one_norm_for_both, "the norms"), (doubled_feed_forward, "feed-forward")])
+def test_for_unknown_mistakes_in_layers_too(function, place):
+    verdict = check.layer(function)
     assert not verdict.right and verdict.mistakes == ()
     assert place in str(verdict).splitlines()[-1]
 
