@@ -448,7 +448,7 @@ def _tokenize(options: argparse.Namespace) -> None:
 
     for records in texts_of(options, Columns()).parts:
         pairs = None if records[0].text_pair is None else [str(record.text_pair) for record in records]
-        for row in tokenize(options.model, [str(record.text) for record in records], pairs, revision=options.revision):
+        for row in tokenize(options.model, [record.sentence for record in records], pairs, revision=options.revision):
             print_result(row, options)
 
 

@@ -212,7 +212,7 @@ def test_vectors_of_a_table_or_of_lines_go_to_a_file_of_either_form(command, tin
     ],
 )
 def test_the_column_of_the_text_is_found_by_its_name(command, models, header, found):
-    Path("x.csv").write_text(f"{header}\n{','.join(header.split(','))}\n")
+    Path("x.csv").write_text(f"{header}\n{','.join('happy' for _ in header.split(','))}\n")
     code, output, messages = command("predict", models["classes"], "--file", "x.csv")
     assert (code, output != "") == ((0, True) if found else (2, False))
     assert (f"column {found!r}" if found else "--text") in messages
@@ -336,3 +336,16 @@ def test_questions_and_tagged_words_are_read_from_their_own_formats(command, mod
     code, output, messages = command("predict", models["tags"], "--file", "w.conll", "--json")
     assert code == 0, messages
     assert [len(json.loads(line)["prediction"]) for line in output.splitlines()] == [2, 1]
+
+
+def test_tagged_words_are_a_sentence_where_a_text_is_wanted(command, models, tiny):
+    Path("x.conll").write_text("happy\tO\nday\tO\n\nthe\tO\nsky\tO\n")
+    for arguments in (["predict", models["classes"]], ["embed", tiny]):
+        code, _, _ = command(*arguments, "--file", "x.conll", "--output", "words.jsonl")
+        assert code == 0
+        Path("x.txt").write_text("happy day\nthe sky\n")
+        assert command(*arguments, "--file", "x.txt", "--output", "texts.jsonl")[0] == 0
+        words, texts = (list(map(json.loads, Path(f"{n}.jsonl").read_text().splitlines())) for n in ("words", "texts"))
+        assert [set(row) for row in words] == [{*row} - {"text"} | {"id"} for row in texts]
+        for one, other in zip(words, texts, strict=True):
+            assert all(one[key] == other[key] for key in one if key != "id")

@@ -178,6 +178,7 @@ def check(splits: Sequence[Split]) -> list[Finding]:
     findings += _sorted_labels(training)  # the others are measured whole, in whatever order
     findings += _rare_classes(training)
     findings += _imbalance(training)
+    findings += _one_class(training, training)
     for split in others:
         findings += list(_one_class(split, training)) or _missing_labels(split, training)
         findings += _shared_contexts(split, training)
@@ -308,13 +309,15 @@ def _unknown_tokens(split: Split) -> Iterator[Finding]:
 
 
 def _one_class(split: Split, training: Split) -> Iterator[Finding]:
-    """The fault of a split whose labels are all the same, unlike those of training."""
+    """The fault of a split whose labels are all the same: in training, or unlike those of training."""
     found, expected, examples = _values(split.corpus), len(_values(training.corpus)), len(split.corpus)
-    if len(found) == 1 and expected > 1 and examples >= FEW:
+    if len(found) == 1 and (expected > 1 or split is training) and examples >= FEW:
         [value] = found
-        sentence = (
-            f"all {examples:,} examples have the label {value}, but {training.name} has {expected} different ones: "
-            "a score on it means nothing; was it cut out of sorted data? Draw it at random."
+        sentence = f"all {examples:,} examples have the label {value}" + (
+            ": there is nothing to learn; is the file a part of sorted data, or the label in another column?"
+            if split is training
+            else f", but {training.name} has {expected} different ones: a score on it means nothing; "
+            "was it cut out of sorted data? Draw it at random."
         )
         numbers = {"examples": examples, "label": value, "labels_in_training": expected}
         yield split.finding("one_class", sentence, numbers, fault=True)

@@ -33,7 +33,7 @@ from minibert.io.files import sha256
 from minibert.workbench.data.examples import AnyExample, ChoiceExample, QuestionExample
 from minibert.workbench.data.labels import read_labels
 from minibert.workbench.data.readers import FORMATS, Options, require_effect
-from minibert.workbench.data.records import QUESTIONS, Columns, Record, Row
+from minibert.workbench.data.records import QUESTIONS, Columns, Record, Row, tokenisable
 from minibert.workbench.data.sources import find, format_of, part_of
 from minibert.workbench.data.tag_schemes import TAG_SCHEMES, in_iob2
 
@@ -233,7 +233,7 @@ def read(
         chosen = of_folder or format or format_of(path, is_table=bool(sep or names))
         _refuse_columns(FORMATS[chosen].nameless, named)
         require_effect(path, chosen, options, format if of_folder else None)
-        rows += FORMATS[chosen].read(path, options)
+        rows += map(tokenisable, FORMATS[chosen].read(path, options))
     records = [row for row in rows if isinstance(row, Record)]
     _require_some(source, rows, records)
     _require_one_form(records)

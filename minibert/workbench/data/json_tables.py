@@ -38,7 +38,7 @@ def rows(
     """The rows of a table, or what is wrong with one, each with its place."""
     for place, values in _values(path, columns, encoding):
         if not isinstance(values, (dict, DataError)):
-            values = place.fault(f"is {type(values).__name__}, not a JSON object.")
+            values = place.fault(f"is {type(values).__name__}, not a JSON object.", hint=_FORMS)
         yield place, values
 
 

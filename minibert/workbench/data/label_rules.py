@@ -25,6 +25,7 @@ _POINT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
 _COMMA = re.compile(r"[+-]?\d+(,\d+)?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 _WHOLE = re.compile(r"-?\d{1,4000}")  # Python refuses to count with more digits
+_SCALARS = (str, int, float, type(None))
 _LIST_AS_TEXT = re.compile(r"[\[({](\s*|.*[,'\"].*|[\d.\s]+)[\])}]", re.DOTALL)
 
 
@@ -114,6 +115,12 @@ def objection(labels: Sequence[Any], asked: str | None) -> tuple[str, str] | Non
             "a list saved as text",
             "Save the table as .jsonl or .parquet, where lists stay lists; or write names with a separator "
             "(on the command line --label-sep), or a column of 0 and 1 for each class (--label A B C).",
+        )
+    of_spans = [label for label in labels if isinstance(label, list) and label and not isinstance(label[0], _SCALARS)]
+    if _most(labels, of_spans):
+        return (
+            "a list of spans",
+            "Entities are read as a tag for each word: a .conll file, or lists of words and of tags.",
         )
     numbers = [text for text in texts if _POINT.fullmatch(text) or _COMMA.fullmatch(text) or _THOUSANDS.fullmatch(text)]
     commas = [text for text in numbers if "," in text]

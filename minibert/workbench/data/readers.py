@@ -102,7 +102,7 @@ def _separated(path: Path, options: Options, usual: str) -> Iterator[Row]:
         )
     content = itertools.chain([first], content)
     rows = _quoted_rows(content, first[0], sep) if quoting else ((place, row.split(sep)) for place, row in content)
-    names = options.names
+    names, header = options.names, None
     if names is None:
         place, header = next(rows)
         names = [name.strip() for name in header]
@@ -119,7 +119,9 @@ def _separated(path: Path, options: Options, usual: str) -> Iterator[Row]:
         if blank is not None:
             yield empty_line(blank)
         empty, blank = False, None
-        if len(row) == len(names):
+        if row == header and len(row) > 1:
+            yield place.fault("repeats the header line.", hint="Are several files in this one?")
+        elif len(row) == len(names):
             yield record(place, dict(zip(names, row, strict=True)), options.columns)
         else:
             hint = f"Is {sep!r} the separator, and does a text hold it?"

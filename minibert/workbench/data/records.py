@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 from minibert.io.errors import DataError
 from minibert.io.files import half_a_pair
+from minibert.io.text_input import MOST_CHARACTERS
 from minibert.workbench.data.examples import Answer
 from minibert.workbench.data.label_rules import is_whole, whole_name
 from minibert.workbench.data.lines import Place
@@ -17,7 +19,14 @@ _QUESTION_COLUMNS = "A table of questions has the columns id, question, context,
 _NAME_THE_COLUMNS = (
     "Name the columns to read: text, text_pair, label (on the command line --text, --text-pair, --label)."
 )
-_NAME_THE_TEXT = "Name the column of the text (on the command line --column or --text)."
+_NAME_THE_TEXT = "Name the column of the text (on the command line --text, to pretrain --column)."
+
+# Names that columns go by, in small letters and joined by _, the most usual first.
+_USUAL_TEXTS = (
+    *("text", "sentence", "review", "review_text", "content", "comment", "tweet", "body", "message"),
+    *("document", "description", "title", "question", "sentence1", "text_a", "premise"),
+)
+_USUAL_LABELS = ("label", "labels", "class", "sentiment", "target", "category", "emotion", "rating", "stars", "score")
 
 
 class Columns(NamedTuple):
@@ -65,6 +74,11 @@ class Record(NamedTuple):
     part: str | None = None
     row: Mapping[str, Any] | None = None
 
+    @property
+    def sentence(self) -> str:
+        """The text, of words with a space between them."""
+        return self.text if isinstance(self.text, str) else " ".join(self.text)
+
 
 class MissingColumnError(DataError):
     """A column that is asked for is not there; `names` are those that are."""
@@ -72,6 +86,11 @@ class MissingColumnError(DataError):
     def __init__(self, message: str, *, names: Collection[str], **more: Any):
         super().__init__(message, **more)
         self.names = tuple(names)
+
+    def usual_text(self) -> str | None:
+        """The column that holds the text, by its name; or the only one, unless it is a line of several."""
+        alone = [name for name in self.names if len(self.names) == 1 and not any(mark in name for mark in ",;\t|")]
+        return _usual(self.names, _USUAL_TEXTS) or next(iter(alone), None)
 
 
 Row = Record | DataError  # what a reader makes of a row: a record, or what is wrong with it
@@ -83,6 +102,20 @@ def usable(make: Callable[..., Record], *arguments: Any) -> Row:
         return make(*arguments)
     except DataError as problem:
         return problem.with_traceback(None)
+
+
+def tokenisable(row: Row) -> Row:
+    """A row, or what is wrong with it if its text is longer than a tokenizer takes."""
+    if isinstance(row, DataError):
+        return row
+    longest = max(len(row.sentence), len(row.text_pair or ""))
+    if longest <= MOST_CHARACTERS:
+        return row
+    return DataError(
+        f"{row.where} has {longest:,} characters, and a text may have {MOST_CHARACTERS:,}.",
+        key=row.where,
+        hint="Split it into several texts, or keep only its beginning.",
+    )
 
 
 def require_usable(rows: Iterable[Row]) -> Iterator[Record]:
@@ -149,18 +182,34 @@ def question(place: Place, values: Mapping[str, Any]) -> Record:
 
 
 def require_columns(place: Place, names: Collection[str], columns: Columns, hint: str = "") -> None:
-    """Raises MissingColumnError for a column that is asked for; `hint` is added to the usual."""
+    """Raises MissingColumnError for a column that is asked for; `hint` is for a header that has none of them."""
     for column in columns.wanted:
         if column not in names:
-            usual = _NAME_THE_TEXT if columns.label is None else _NAME_THE_COLUMNS
             # Without a header line the names may be a whole text.
+            listed = ", ".join(filter(None, names)) or "none with a name"
             raise MissingColumnError(
-                f"{place} has no column {column!r}; there are {', '.join(names):.200}.",
+                f"{place} has no column {column!r}; there are {listed:.200}.",
                 names=names,
                 path=place.path,
                 key=column,
-                hint=_QUESTION_COLUMNS if columns.question else f"{usual} {hint}".rstrip(),
+                hint=_hint_at_columns(column, names, columns, hint),
             )
+
+
+def _hint_at_columns(missing: str, names: Collection[str], columns: Columns, more: str) -> str:
+    if columns.question:
+        return _QUESTION_COLUMNS
+    for key, known in {"text": _USUAL_TEXTS, "label": _USUAL_LABELS}.items():
+        if missing == getattr(columns, key) and (meant := _usual(names, known)):
+            return f"Is it {meant!r}? Then say {key}={meant!r} (on the command line --{key} {meant!r})."
+    usual = _NAME_THE_TEXT if columns.label is None else _NAME_THE_COLUMNS
+    return usual if {*names} & {*columns.wanted} else f"{usual} {more}".rstrip()
+
+
+def _usual(names: Iterable[str], known: Sequence[str]) -> str | None:
+    """The column with the most usual of some names."""
+    spelt = {re.sub(r"[\W_]+", "_", name.strip().lower()): name for name in reversed(list(names))}
+    return next((spelt[name] for name in known if name in spelt), None)
 
 
 def require_once(place: Place, names: Sequence[str], asked: Collection[str]) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,16 +22,11 @@ from minibert.io.errors import ConfigError, DataError
 from minibert.io.files import atomic_path, finite
 from minibert.io.tables import csv_line
 from minibert.workbench.data.readers import FORMATS, SUFFIXES, Options, require_effect
-from minibert.workbench.data.records import Columns, MissingColumnError, Record, require_usable
+from minibert.workbench.data.records import Columns, MissingColumnError, Record, require_usable, tokenisable
 from minibert.workbench.data.sources import format_of
 
 ROWS_AT_ONCE = 50_000  # in memory together, sorted by length: enough for batches without padding
 
-# Names that columns of texts go by, in small letters and joined by _, the most usual first.
-USUAL_NAMES = (
-    *("text", "sentence", "review", "review_text", "content", "comment", "tweet", "body", "message"),
-    *("document", "description", "title", "question", "sentence1", "text_a", "premise"),
-)
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 Row = Mapping[str, Any]
@@ -54,7 +48,7 @@ class Table:
 
     def parts(self) -> Iterator[list[Record]]:
         """All rows, so many at a time that they fit into memory."""
-        records = require_usable(FORMATS[self.format].read(self.path, self.options))
+        records = require_usable(map(tokenisable, FORMATS[self.format].read(self.path, self.options)))
         while part := list(itertools.islice(records, ROWS_AT_ONCE)):
             yield part
 
@@ -71,7 +65,7 @@ def open_table(path: str | Path, columns: Columns, *, find: bool, format: str | 
     Args:
         columns: the columns to read; all others are kept.
         find: whether another column may hold the text where there is no `columns.text`: the first
-            one of USUAL_NAMES that is there, or the only one.
+            with a usual name, or the only one.
         format: one of FORMATS; by default by the file's ending and content.
         reading: `sep`, `names` and `quoting`, as in `corpora.read`.
 
@@ -86,20 +80,12 @@ def open_table(path: str | Path, columns: Columns, *, find: bool, format: str | 
     try:
         next(require_usable(FORMATS[chosen].read(path, table.options)), None)
     except MissingColumnError as problem:
-        name = _usual(problem.names) if find and problem.key == columns.text else None
+        name = problem.usual_text() if find and problem.key == columns.text else None
         if name is None:
             raise
         table = replace(table, options=replace(table.options, columns=table.options.columns._replace(text=name)))
         next(require_usable(FORMATS[chosen].read(path, table.options)), None)
     return table
-
-
-def _usual(names: Sequence[str]) -> str | None:
-    """The column that holds the text, by its name; or the only one, unless it is a line of several."""
-    known = {re.sub(r"[\W_]+", "_", name.strip().lower()): name for name in reversed(names)}
-    usual = [known[name] for name in USUAL_NAMES if name in known]
-    alone = len(names) == 1 and not any(mark in names[0] for mark in ",;\t|")
-    return usual[0] if usual else names[0] if alone else None
 
 
 def with_more(records: Sequence[Record], more: Sequence[Row]) -> list[dict[str, Any]]:

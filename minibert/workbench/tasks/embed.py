@@ -139,7 +139,7 @@ class Embedder:
 
     def of_records(self, records: Sequence[Record], **how: Any) -> list[Embedding]:
         """The vectors of the texts of records, as readers give them; see `__call__`."""
-        texts = [str(record.text) for record in records]
+        texts = [record.sentence for record in records]
         return [Embedding(text, vector) for text, vector in zip(texts, self(texts, **how), strict=True)]
 
     @staticmethod

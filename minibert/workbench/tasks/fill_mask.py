@@ -110,7 +110,7 @@ class MaskFiller:
         hidden = None if progress and len(records) > 1 else True
         for record in tqdm(records, desc="filling", unit="text", disable=hidden):
             try:
-                found.append(FilledText(self(str(record.text), top=top)))
+                found.append(FilledText(self(record.sentence, top=top)))
             except DataError as problem:
                 if len(records) > 1:
                     problem.add_note(f"It is {record.where}.")

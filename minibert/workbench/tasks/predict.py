@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from minibert.data import TaggedExample
 from minibert.fast.precision import choose_precision
 from minibert.io.errors import ConfigError, DataError
 from minibert.io.source import Source, open_source
@@ -82,7 +83,8 @@ class Predictor:
             choice: choices for all of them, in place of their own.
         """
         first = records[0]
-        texts: list[Any] = [record.text if record.question is None else record.question for record in records]
+        in_words = self.kind.form is TaggedExample
+        texts: list[Any] = [record.question or (record.text if in_words else record.sentence) for record in records]
         pairs: list[Any] = [record.text if record.text_pair is None else record.text_pair for record in records]
         alone = first.text_pair is None and first.question is None
         own = None if first.choices is None else [record.choices or () for record in records]

@@ -86,7 +86,7 @@ def test_a_split_of_one_class_is_a_fault_where_training_has_several():
     assert "all 10 examples have the label a" in finding.sentence
     assert kinds(TRAIN, split("validation", "a" * 9 + "b", 100)) == []
     assert kinds(TRAIN, split("validation", "a" * 9, 100, names=names)) == []  # too few to say
-    assert kinds(split("train", "a" * 20), one) == []  # as training does
+    assert kinds(split("train", "a" * 20), one) == [("one_class", "fault", "train")]  # nothing to learn
 
 
 def test_a_constant_number_and_a_single_tag_are_one_class():

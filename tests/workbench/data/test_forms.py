@@ -355,3 +355,51 @@ def test_a_pointer_of_git_lfs_is_not_a_model(tmp_path):
         with refused(CheckpointError, None) as caught:
             open_it(path)
         assert "git lfs pull" in caught.value.hint
+
+
+# Tables of several files, and of other programs
+
+
+def test_a_header_line_among_the_rows_is_not_a_row(write):
+    path = write("a.csv", "text,label\na day,pos\ntext,label\na sky,neg\n")
+    with refused(DataError, "line 3"):
+        read(path)
+    assert rows(read(path, drop_bad_rows=True)) == [("a day", "pos"), ("a sky", "neg")]
+    one_column = write("b.csv", "text\ntext\n")
+    assert [example.text for example in read(one_column, label=None)] == ["text"]
+
+
+@pytest.mark.parametrize(
+    ("header", "key", "option"),
+    [
+        ("text,LABEL", "label", "--label 'LABEL'"),
+        ("id,text,class", "label", "--label 'class'"),
+        ("Review Text,Rating", "text", "--text 'Review Text'"),
+        ("text,v2", "label", None),
+        ("a,b", "text", None),
+    ],
+)
+def test_a_column_of_a_usual_name_is_suggested(write, header, key, option):
+    path = write("a.csv", f"{header}\n{','.join('x' for _ in header.split(','))}\n")
+    with refused(DataError, key) as error:
+        read(path)
+    assert ("Is it" in error.value.hint) == (option is not None) and (option or "") in error.value.hint
+
+
+@pytest.mark.parametrize(
+    "spans", [[[0, 4, "PER"]], [{"start": 0, "end": 4, "label": "PER"}]], ids=["doccano", "Label Studio"]
+)
+def test_spans_are_not_labels(write, spans):
+    line = json.dumps({"text": "Anna went", "label": spans}) + "\n"
+    path = write("a.jsonl", line * 3)
+    with refused(DataError, f"{path}:1") as error:
+        read(path)
+    assert ".conll" in error.value.hint
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.txt"])
+def test_a_text_that_no_tokenizer_takes_is_a_bad_row(write, name):
+    path = write(name, f"text,label\n{'word ' * 200_001},pos\na day,neg\n")
+    with refused(DataError, f"{path}:2"):
+        read(path)
+    assert read(path, drop_bad_rows=True)[-1].texts[0].startswith("a day")

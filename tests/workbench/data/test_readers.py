@@ -340,6 +340,7 @@ def choices_of(tmp_path, row: dict, **options):
     [
         (2, ["a", "b", "c"], 2),
         ("2", ["a", "b", "c"], 2),
+        (2.0, ["a", "b", "c"], 2),  # as pandas writes it beside a missing one
         ("c", ["a", "b", "c"], 2),
         (0, ["a", "a"], 0),  # two that are the same, and the place is said
         (1, ["1", "2", "3"], 1),  # a whole number is a place
@@ -363,7 +364,7 @@ def test_the_label_is_a_place_or_a_text(tmp_path, label, choices, place):
         ({"label": "2"}, "has the label '2', which is not a choice"),
         ({"label": "c"}, "has the label 'c', which is not a choice"),
         ({"label": True}, "has the label True, which is not a choice"),
-        ({"label": 1.0}, "has the label 1.0, which is not a choice"),
+        ({"label": 1.5}, "has the label 1.5, which is not a choice"),
         ({"label": None}, "has the label None, which is not a choice"),
         ({"label": ""}, "has the label '', which is not a choice"),
         ({"label": [0]}, "has the label [0], which is not a choice"),
