@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from minibert.io.errors import ConfigError, DataError
-from minibert.io.rows import Rows, Side, pad_rows
+from minibert.io.rows import Rows, Side, pad_rows, padded_batch
 from minibert.io.seeds import mixed_seed
 from minibert.io.text_input import chunks, texts_and_pairs, warn_of_cuts, warn_of_lost_tags
 from minibert.tokenizer import BertTokenizer, EncodedText
@@ -149,17 +149,11 @@ def collate(
     int64 (B,), numbers float32 (B,), several labels float32 (B, C), or word tags int64 (B, S) with -100 at padding;
     start_positions and end_positions, int64 (B,).
     """
-    columns = max(len(item["input_ids"]) for item in items)
-
-    def padded(rows: Sequence[Any], value: int) -> torch.Tensor:
-        return pad_rows(rows, value, columns=columns, side=padding_side)  # (B, S)
-
     values = {name: [item[name] for item in items] for name in items[0]}
-    lengths = [len(row) for row in values["input_ids"]]
-    batch = {"input_ids": padded(values["input_ids"], pad_id)}  # (B, S)
-    batch["attention_mask"] = padded([[1] * length for length in lengths], 0)  # (B, S)
-    if "token_type_ids" in values:
-        batch["token_type_ids"] = padded(values["token_type_ids"], 0)  # (B, S)
+    ids, types = values["input_ids"], values.get("token_type_ids")
+    lengths = [len(row) for row in ids]
+    columns = max(lengths)
+    batch = padded_batch(ids, types, pad_id=pad_id, columns=columns, side=padding_side)  # (B, S)
     for name in ("start_positions", "end_positions"):
         if name in values:
             batch[name] = torch.tensor(values[name])  # (B,)
@@ -168,7 +162,7 @@ def collate(
     if "labels" in values:
         labels = values["labels"]
         if isinstance(labels[0], np.ndarray):
-            batch["labels"] = padded(labels, IGNORED_LABEL)  # (B, S)
+            batch["labels"] = pad_rows(labels, IGNORED_LABEL, columns=columns, side=padding_side)  # (B, S)
         else:
             dtype = torch.int64 if all(isinstance(label, int) for label in labels) else torch.float32
             batch["labels"] = torch.tensor(labels, dtype=dtype)  # (B,) or (B, C)

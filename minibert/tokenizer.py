@@ -28,7 +28,7 @@ from torch import Tensor
 
 from minibert.io import text_input, tokenizer_files
 from minibert.io.errors import DataError, InputError
-from minibert.io.rows import Side, pad_rows
+from minibert.io.rows import Side, padded_batch
 from minibert.io.source import Source, open_source
 from minibert.io.tokenizer_files import DEFAULT_MAX_LENGTH, SPECIAL_TOKENS, read_vocab
 
@@ -148,13 +148,8 @@ class BertTokenizer:
         columns = limit if padding == "max_length" else max(map(len, ids), default=0)
         rounded_up = -(-columns // pad_to_multiple_of) * pad_to_multiple_of
         columns = min(rounded_up, self.max_length)  # the model has no positions beyond
-        values = {
-            "input_ids": (ids, self.pad_id),
-            "attention_mask": ([[1] * len(row) for row in ids], 0),
-            "token_type_ids": ([row.token_type_ids for row in rows], 0),
-        }
-        every = self.model_inputs
-        return {name: pad_rows(*values[name], columns=columns, side=padding_side) for name in every}  # (B, S)
+        types = [row.token_type_ids for row in rows] if "token_type_ids" in self.model_inputs else None
+        return padded_batch(ids, types, pad_id=self.pad_id, columns=columns, side=padding_side)  # (B, S)
 
     def encode(
         self, texts: str | Sequence[Any], pairs: str | Sequence[Any] | None = None, *,

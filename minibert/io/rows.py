@@ -68,3 +68,15 @@ def pad_rows(rows: Sequence[Sequence[int] | np.ndarray], value: int, *, columns:
         start = 0 if side == "right" else columns - len(row)
         result[number, start : start + len(row)] = row
     return torch.from_numpy(result)  # (B, S)
+
+
+def padded_batch(
+    ids: Sequence[Sequence[int] | np.ndarray], token_types: Sequence[Sequence[int] | np.ndarray] | None, *,
+    pad_id: int, columns: int, side: Side,
+) -> dict[str, Tensor]:  # fmt: skip
+    """input_ids, attention_mask (1 at real tokens) and token_type_ids, if given, of rows: int64 (B, S) each."""
+    batch = {"input_ids": pad_rows(ids, pad_id, columns=columns, side=side)}  # (B, S)
+    batch["attention_mask"] = pad_rows([[1] * len(row) for row in ids], 0, columns=columns, side=side)  # (B, S)
+    if token_types is not None:
+        batch["token_type_ids"] = pad_rows(token_types, 0, columns=columns, side=side)  # (B, S)
+    return batch
