@@ -18,12 +18,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minibert.base import Model
-from minibert.io.errors import ConfigError, DataError, InputError
+from minibert.io.errors import ConfigError, InputError
 from minibert.io.seeds import mixed_seed
 from minibert.io.tables import table
 from minibert.study.attribution import METHODS, Question, score
 from minibert.study.pictures import Picture, new_figure
 from minibert.study.readout import probabilities
+from minibert.study.sentence import several
 from minibert.tokenizer import BertTokenizer
 
 RANDOM = "random order"
@@ -106,15 +107,16 @@ def audit(
 
     Raises:
         DataError: there are no texts.
+        ConfigError: there is no such method, or not one step.
         InputError: the model predicts a number, which has no probability.
     """
-    if not texts:
-        raise DataError("There are no texts to audit on.", key="texts")
+    if steps < 1:
+        raise ConfigError(f"steps is {steps}, but must be 1 or more.", key="steps")
     chosen = [*METHODS] if methods is None else list(methods)
     generator = torch.Generator().manual_seed(mixed_seed("audit", seed))
     deletion: dict[str, list[Tensor]] = {}
     insertion: dict[str, list[Tensor]] = {}
-    for text in tqdm(texts, desc="audit", disable=None if progress else True):
+    for text in tqdm(several(texts), desc="audit", disable=None if progress else True):
         question = Question.ask(model, tokenizer, text)
         if model.config.num_labels == 1 and question.logit.column is None:
             message = f"A {type(model).__name__} with one output predicts a number, and the curves are probabilities."

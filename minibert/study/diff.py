@@ -26,7 +26,7 @@ from minibert.io.errors import CheckpointError, DataError
 from minibert.io.tables import table
 from minibert.study.lens import STATES
 from minibert.study.pictures import Picture, grid
-from minibert.study.sentence import run, sentence
+from minibert.study.sentence import run, sentence, several
 from minibert.tokenizer import BertTokenizer
 
 
@@ -146,7 +146,7 @@ def cka_of_layers(
 ) -> Tensor:
     """(L + 1,) the linear CKA of two models' hidden states over all pieces of texts, embeddings first."""
     states: list[list[list[Tensor]]] = [[], []]
-    for text in tqdm(texts, desc="hidden states", disable=None if progress else True):
+    for text in tqdm(several(texts), desc="hidden states", disable=None if progress else True):
         for found, model in zip(states, (first, second), strict=True):
             _, trace = run(model, sentence(tokenizer, text, None, model).inputs, *STATES)
             found.append([value.double().cpu() for value in trace.values.values()])

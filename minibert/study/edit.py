@@ -25,7 +25,7 @@ from minibert.io.seeds import mixed_seed
 from minibert.io.tables import table
 from minibert.study.pictures import Picture, grid
 from minibert.study.readout import Logit, choose_logit, names_of
-from minibert.study.sentence import Sentence, run, sentence
+from minibert.study.sentence import Sentence, run, sentence, several
 from minibert.tokenizer import BertTokenizer
 from minibert.trace import Replacement
 
@@ -275,9 +275,7 @@ def _values(
     model: Model, tokenizer: BertTokenizer, texts: Sequence[str], parts: str
 ) -> Iterator[tuple[dict[str, Tensor], list[str]]]:
     """The values of a part in each text, by name, and their names."""
-    if not texts:
-        raise DataError("There are no texts to take values from.", key="texts")
-    for text in texts:
+    for text in several(texts):
         _, trace = run(model, sentence(tokenizer, text, None, model).inputs, _part(parts)[0].format("*"))
         yield trace.values, [*trace.values]
 

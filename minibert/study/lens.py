@@ -27,8 +27,8 @@ from minibert.io.tables import table
 from minibert.layout import Layout
 from minibert.outputs import Encoded
 from minibert.study.pictures import Picture, grid
-from minibert.study.readout import answers, names_of, probabilities
-from minibert.study.sentence import Sentence, in_eval, run, sentence
+from minibert.study.readout import answers, is_masked_lm, names_of, probabilities
+from minibert.study.sentence import Sentence, in_eval, run, sentence, several
 from minibert.tokenizer import BertTokenizer
 from minibert.trace import Scope, Trace
 
@@ -205,7 +205,8 @@ def tune(
         seed: of the order of the texts and of the masks.
         progress: show a bar on standard error, if that is a terminal.
     """
-    if len(texts) < batch_size:
+    _require_masked_lm(model)
+    if len(several(texts)) < batch_size:
         message = f"{len(texts)} texts are fewer than one batch of {batch_size}."
         raise DataError(message, key="texts", hint="Give more, or a smaller batch_size.")
     config, device = model.config, next(model.parameters()).device
@@ -241,6 +242,8 @@ def mean_divergence(
 
     The gain of a tuned lens is the difference between this without and with it, on texts that it was not fitted to.
     """
+    _require_masked_lm(model)
+    several(texts)
     generator = torch.Generator().manual_seed(mixed_seed("held out", seed))
     sums, count = [0.0] * model.config.num_hidden_layers, 0
     for start in range(0, len(texts), 8):
@@ -252,7 +255,13 @@ def mean_divergence(
             for layer, hidden in enumerate(states[:-1]):
                 hidden = hidden if translate is None else translate(layer, hidden)  # (T, D)
                 sums[layer] += kl_divergence(final, _flat_logits(model, hidden, layout)).sum().item()
-    return [total / max(count, 1) for total in sums]
+    return [total / count for total in sums]
+
+
+def _require_masked_lm(model: Model) -> None:
+    if not is_masked_lm(model):
+        message = f"A tuned lens is fitted to the answers of a masked LM, and a {type(model).__name__} is not one."
+        raise InputError(message, key="model", hint="Open the checkpoint as BertForMaskedLM.")
 
 
 def _masked(

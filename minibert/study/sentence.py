@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from minibert.base import Model
 from minibert.heads import BertForMultipleChoice, BertForNextSentencePrediction, BertForQuestionAnswering
-from minibert.io.errors import InputError
+from minibert.io.errors import DataError, InputError
 from minibert.tokenizer import BertTokenizer
 from minibert.trace import Trace
 
@@ -75,6 +75,14 @@ def sentence(tokenizer: BertTokenizer, text: str, pair: str | None = None, model
         device = next(model.parameters()).device
         inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
     return Sentence(text, pair, encoded.tokens, encoded.word_ids, inputs)
+
+
+def several(texts: Sequence[str]) -> Sequence[str]:
+    """The texts. DataError if there are none, or one string in their place, whose letters would be taken for texts."""
+    if isinstance(texts, str) or not texts:
+        message = "The texts are one string." if texts else "There are no texts."
+        raise DataError(message, key="texts", hint="Give a list of them.")
+    return texts
 
 
 def run(model: Model, inputs: dict[str, Tensor], *read: str, **trace: Any) -> tuple[Any, Trace]:

@@ -15,13 +15,14 @@ from minibert import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
 )  # fmt: skip
-from minibert.io.errors import InputError
+from minibert.io.errors import ConfigError, DataError, InputError
 from minibert.study.account import account
 from minibert.study.attribution import attribute
 from minibert.study.audit import audit
-from minibert.study.edit import ablate
+from minibert.study.diff import cka_of_layers
+from minibert.study.edit import ablate, means
 from minibert.study.explain import explain
-from minibert.study.lens import lens
+from minibert.study.lens import lens, mean_divergence, tune
 from minibert.study.numerics import numerics
 from minibert.study.readout import decisions, probabilities
 from minibert.study.sentence import run, sentence
@@ -138,3 +139,29 @@ def test_an_error_in_a_forward_stays_what_it_is():
 
     with pytest.raises(AttributeError, match="nothing"):
         account(of(Broken, **labels(2)), TOKENIZER, TEXT)
+
+
+@pytest.mark.parametrize("texts", ["3 1 4", []])
+def test_one_string_is_not_a_list_of_texts(texts):
+    model = of(BertForMaskedLM)
+    for tool in (
+        lambda: audit(model, TOKENIZER, texts, progress=False),
+        lambda: means(model, TOKENIZER, texts),
+        lambda: tune(model, TOKENIZER, texts, batch_size=1, steps=1, progress=False),
+        lambda: mean_divergence(model, TOKENIZER, texts),
+        lambda: cka_of_layers(model, model, TOKENIZER, texts, progress=False),
+    ):
+        with pytest.raises(DataError) as caught:
+            tool()
+        assert caught.value.key == "texts"
+
+
+def test_what_only_a_masked_lm_and_whole_steps_can_do():
+    model = of(BertForSequenceClassification, **labels(2))
+    for tool in (tune, mean_divergence):
+        with pytest.raises(InputError) as caught:
+            tool(model, TOKENIZER, [TEXT] * 8)
+        assert caught.value.key == "model"
+    with pytest.raises(ConfigError) as caught:
+        audit(model, TOKENIZER, [TEXT], steps=0, progress=False)
+    assert caught.value.key == "steps"
