@@ -173,7 +173,7 @@ def attention(mine: Callable[..., Any]) -> Verdict:
         Step(
             "a single token, which can only read itself",
             (query[:, :, :1], key[:, :, :1], value[:, :, :1], everything[:, :1]),
-            "Look at what becomes of the values.",
+            "Its weight is 1. Look at what becomes of the values.",
         ),
         Step(
             "queries of zero, which weigh all tokens the same",

@@ -280,7 +280,28 @@ def masked_after_the_softmax(query, key, value, mask):
     return hide(scores_of(query, key).softmax(-1), mask, 0.0) @ value
 
 
+def the_largest_takes_all(query, key, value, mask):
+    scores = hide(scores_of(query, key), mask)
+    return F.one_hot(scores.argmax(-1), scores.shape[-1]).float() @ value
+
+
+def doubled_keys(query, key, value, mask):
+    return by_sdpa(query, 2 * key, value, mask)
+
+
+def scores_without_sign(query, key, value, mask):
+    return hide(scores_of(query, key).abs(), mask).softmax(-1) @ value
+
+
+def mask_shifted_by_one(query, key, value, mask):
+    return by_sdpa(query, key, value, mask.roll(1, dims=1))
+
+
 UNKNOWN = {
+    the_largest_takes_all: "the softmax",
+    doubled_keys: "the scores",
+    scores_without_sign: "the scores",
+    mask_shifted_by_one: "the mask",
     doubled_values: "the values",
     sigmoid: "the values",
     not_itself: "the softmax",
@@ -317,7 +338,23 @@ def segments_reversed(ids, segments, tables, eps):
     return embeddings_by_torch(ids, 1 - segments, tables, eps)
 
 
+def norm_without_mean(ids, segments, tables, eps):
+    total = tables["word"][ids] + tables["position"][: ids.shape[1]] + tables["segment"][segments]
+    return F.rms_norm(total, total.shape[-1:], tables["weight"], eps) + tables["bias"]
+
+
+def positions_twice(ids, segments, tables, eps):
+    return embeddings_by_torch(ids, segments, {**tables, "position": 2 * tables["position"]}, eps)
+
+
+def segments_twice(ids, segments, tables, eps):
+    return embeddings_by_torch(ids, segments, {**tables, "segment": 2 * tables["segment"]}, eps)
+
+
 UNKNOWN_EMBEDDINGS = {
+    norm_without_mean: "the lookup",
+    positions_twice: "the positions",
+    segments_twice: "the segments",
     norm_with_the_spread_not_its_square: "the lookup",
     bias_before_weight: "the norm",
     positions_backwards: "the positions",
@@ -342,7 +379,23 @@ def doubled_feed_forward(hidden, attend, weights, eps):
     return layer_by_modules(hidden, attend, {**weights, **double}, eps)
 
 
-@pytest.mark.parametrize("function, place", [(one_norm_for_both, "the norms"), (doubled_feed_forward, "feed-forward")])
+def half_of_attention(hidden, attend, weights, eps):
+    return layer_by_modules(hidden, lambda x: attend(x) / 2, weights, eps)
+
+
+def biases_of_the_first_map_dropped(hidden, attend, weights, eps):
+    return layer_by_modules(hidden, attend, {**weights, "inner.bias": 0 * weights["inner.bias"]}, eps)
+
+
+UNKNOWN_LAYERS = {
+    one_norm_for_both: "the norms",
+    half_of_attention: "the norms",
+    doubled_feed_forward: "feed-forward",
+    biases_of_the_first_map_dropped: "feed-forward",
+}
+
+
+@pytest.mark.parametrize("function, place", UNKNOWN_LAYERS.items(), ids=lambda x: getattr(x, "__name__", ""))
 def test_for_unknown_mistakes_in_layers_too(function, place):
     verdict = check.layer(function)
     assert not verdict.right and verdict.mistakes == ()
