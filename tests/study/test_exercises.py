@@ -240,6 +240,17 @@ def test_the_chapters_faulty_function_is_named():
     assert check.attention(nearly).mistakes == (("scale without root", "mask on queries"),)
 
 
+def test_torchs_own_attention_leaves_zeros_where_nothing_may_be_read():
+    def on_queries(query, key, value, mask):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, :, None])
+
+    def inverted(query, key, value, mask):
+        return by_sdpa(query, key, value, ~mask)
+
+    assert check.attention(on_queries).mistakes == (("mask on queries",),)
+    assert check.attention(inverted).mistakes == (("mask inverted",),)
+
+
 # Mistakes that it does not know: the first step that departs, and no wrong name.
 
 
