@@ -104,10 +104,11 @@ def deliver(
 
     with contextlib.ExitStack() as stack:
         write = None if options.output is None else stack.enter_context(tables.written(options.output))
-        count = 0
+        count = empty = 0
         for records in texts.parts:
             found = answer(records)
             count += len(records)
+            empty += sum(not record.sentence.strip() for record in records)
             if write is not None:
                 write(tables.with_more(records, [one.columns() for one in found]))
             elif texts.is_table and options.json:
@@ -115,6 +116,8 @@ def deliver(
             else:
                 for one in found:
                     show(one)
+    if empty:
+        say(options, f"Empty texts, whose results mean nothing: {empty} of {count}.")
     if options.output is not None:
         say(options, f"{options.output}: {count} row{'s' * (count != 1)}")
 

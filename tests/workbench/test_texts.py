@@ -349,3 +349,12 @@ def test_tagged_words_are_a_sentence_where_a_text_is_wanted(command, models, tin
         assert [set(row) for row in words] == [{*row} - {"text"} | {"id"} for row in texts]
         for one, other in zip(words, texts, strict=True):
             assert all(one[key] == other[key] for key in one if key != "id")
+
+
+def test_empty_texts_are_counted(command, models):
+    Path("x.csv").write_text("id,text\n1,happy\n2,\n3,  \n")
+    arguments = ["predict", models["classes"], "--file", "x.csv", "--output", "y.csv"]
+    assert "2 of 3" in command(*arguments)[2]
+    assert [row["id"] for row in read("y.csv")] == ["1", "2", "3"]
+    assert command(*arguments, "--quiet") == (0, "", "")
+    assert "of 2" not in command(*arguments[:3], "reviews.csv", *arguments[4:])[2]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from minibert.io.errors import DataError
-from minibert.workbench.data.lines import Place, empty_line, lines, opened, raw_lines
+from minibert.workbench.data.lines import Place, empty_line, lines, opened, raw_lines, without_blanks
 from minibert.workbench.data.records import Columns, require_once, usable
 
 LONGEST_JSON = 256 * 2**20  # bytes, of a file that is one value; SQuAD 2.0 has 42 MB
@@ -60,15 +60,12 @@ def _values(path: Path, columns: Columns, encoding: str | None) -> Iterator[tupl
         yield from _numbered(path, whole)
         return
     yield first[0], values
-    blank = None
-    for place, text in itertools.chain([second] if second else [], content):
-        if not text.strip():
-            blank = blank or place  # at the end of a file they do no harm
-            continue
-        if blank is not None:
-            yield blank, empty_line(blank)
-            blank = None
-        yield place, usable(_decoded, place, text, columns)
+    for place, line in without_blanks(itertools.chain([second] if second else [], content), _is_blank):
+        yield place, line if isinstance(line, DataError) else usable(_decoded, place, line, columns)
+
+
+def _is_blank(text: str) -> bool:
+    return not text.strip()
 
 
 def _goes_on(line: str) -> bool:

@@ -24,7 +24,7 @@ _SINGLE, _MULTI, _NUMBER = "single_label_classification", "multi_label_classific
 _POINT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
 _COMMA = re.compile(r"[+-]?\d+(,\d+)?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
-_WHOLE = re.compile(r"-?\d{1,4000}")  # Python refuses to count with more digits
+WHOLE = re.compile(r"-?\d{1,4000}")  # Python refuses to count with more digits
 _SCALARS = (str, int, float, type(None))
 _LIST_AS_TEXT = re.compile(r"[\[({](\s*|.*[,'\"].*|[\d.\s]+)[\])}]", re.DOTALL)
 
@@ -92,12 +92,12 @@ def name_of(label: Any) -> str:
 
 def whole_name(label: Any) -> str:
     """The number that a label spells, without decimals: "1" for "1.0"; other labels as they are."""
-    number = None if isinstance(label, str) and _WHOLE.fullmatch(label) else _number(label)
+    number = None if isinstance(label, str) and WHOLE.fullmatch(label) else _number(label)
     return name_of(label) if number is None or not number.is_integer() else str(int(number))
 
 
 def is_whole(label: Any) -> bool:
-    if isinstance(label, str) and _WHOLE.fullmatch(label):
+    if isinstance(label, str) and WHOLE.fullmatch(label):
         return True
     number = _number(label)
     return number is not None and number.is_integer()

@@ -5,7 +5,6 @@ What the labels of a file are is decided by the rules in label_rules.py, over al
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,6 @@ from minibert.workbench.data.records import Record
 from minibert.workbench.data.tag_schemes import both_tags_of_each_type, is_iob
 
 _LISTED = 6  # of the names or labels in a message
-_WHOLE = re.compile(r"-?\d{1,4000}")  # Python refuses to count with more digits
 
 
 class Labels(NamedTuple):
@@ -149,7 +147,7 @@ def _places(records: Sequence[Record], values: Mapping[int, Any], names: Sequenc
     """
     place_of = {label_rules.whole_name(name): place for place, name in enumerate(names)}
     place_of |= {name: place for place, name in enumerate(names)}
-    by_number = not any(map(_WHOLE.fullmatch, names))  # the places of names, in a file without them
+    by_number = not any(map(label_rules.WHOLE.fullmatch, names))  # the places of names, in a file without them
     unknown: Counter[str] = Counter()
     places: dict[int, list[int]] = {}
     numbers, first = False, None
@@ -228,7 +226,7 @@ def _several(value: Any) -> Sequence[Any]:
 
 def _sorted(names: Iterable[str]) -> list[str]:
     names = list(names)
-    return sorted(names, key=int if all(map(_WHOLE.fullmatch, names)) else None)
+    return sorted(names, key=int if all(map(label_rules.WHOLE.fullmatch, names)) else None)
 
 
 def _missing(record: Record) -> DataError:

@@ -13,9 +13,9 @@ import io
 import itertools
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from minibert.io.errors import ConfigError, DataError
 from minibert.io.files import require_content, size_of_file
@@ -37,6 +37,9 @@ _NOT_TEXT = {
     rb"PAR1": ("a parquet file", "Say so: format='parquet' (on the command line --format parquet)."),
     rb"%PDF-": ("a PDF document", "Save its text as plain text."),
 }
+
+
+T = TypeVar("T")
 
 
 class Place(NamedTuple):
@@ -154,6 +157,21 @@ def check_unpacked(path: Path, unpacked: int) -> None:
         raise Place(path).fault(
             f"has {size} bytes and unpacks to more than {largest}.", hint="If that is right, unpack it first."
         )
+
+
+def without_blanks(
+    rows: Iterable[tuple[Place, T]], is_blank: Callable[[T], bool]
+) -> Iterator[tuple[Place, T | DataError]]:
+    """Rows without blank ones, which do no harm at the end of a file; before other rows the first is a fault."""
+    blank = None
+    for place, row in rows:
+        if is_blank(row):
+            blank = blank or place
+            continue
+        if blank is not None:
+            yield blank, empty_line(blank)
+            blank = None
+        yield place, row
 
 
 def empty_line(place: Place) -> DataError:

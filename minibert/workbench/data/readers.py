@@ -28,6 +28,7 @@ from minibert.workbench.data.lines import (
     empty_line,
     lines,
     raw_lines,
+    without_blanks,
 )
 from minibert.workbench.data.records import (
     Columns,
@@ -111,21 +112,18 @@ def _separated(path: Path, options: Options, usual: str) -> Iterator[Row]:
         require_once(place, names, options.columns.wanted)
         names = _told_apart(names) if options.columns.others else names
         require_columns(place, names, options.columns, hint=_hint_at_separator(first[1], sep) or _NO_HEADER)
-    empty, blank = True, None
-    for place, row in rows:
-        if len(row) != len(names) and not "".join(row).strip() and len(row) < 2:
-            blank = blank or place  # at the end of a file they do no harm
-            continue
-        if blank is not None:
-            yield empty_line(blank)
-        empty, blank = False, None
-        if row == header and len(row) > 1:
+    width, empty = len(names), True
+    for place, row in without_blanks(rows, lambda row: len(row) < min(width, 2) and not "".join(row).strip()):
+        empty = False
+        if isinstance(row, DataError):
+            yield row
+        elif row == header and len(row) > 1:
             yield place.fault("repeats the header line.", hint="Are several files in this one?")
-        elif len(row) == len(names):
+        elif len(row) == width:
             yield record(place, dict(zip(names, row, strict=True)), options.columns)
         else:
             hint = f"Is {sep!r} the separator, and does a text hold it?"
-            yield place.fault(f"has {len(row)} columns, not {len(names)}.", hint=hint)
+            yield place.fault(f"has {len(row)} columns, not {width}.", hint=hint)
     if empty:
         raise Place(path).fault("has a header line and no rows.")
 

@@ -201,7 +201,8 @@ def _hint_at_columns(missing: str, names: Collection[str], columns: Columns, mor
         return _QUESTION_COLUMNS
     for key, known in {"text": _USUAL_TEXTS, "label": _USUAL_LABELS}.items():
         if missing == getattr(columns, key) and (meant := _usual(names, known)):
-            return f"Is it {meant!r}? Then say {key}={meant!r} (on the command line --{key} {meant!r})."
+            option = f"--{key} {meant!r}" + f", to pretrain --column {meant!r}" * (columns.label is None)
+            return f"Is it {meant!r}? Then say so (on the command line {option})."
     usual = _NAME_THE_TEXT if columns.label is None else _NAME_THE_COLUMNS
     return usual if {*names} & {*columns.wanted} else f"{usual} {more}".rstrip()
 
