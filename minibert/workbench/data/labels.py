@@ -119,6 +119,12 @@ def _of_texts(
         found = range(reading.width) if reading.width else (name for value in read.values() for name in _several(value))
         names = _sorted(set(map(str, found)))
         _warn_of_separator(records[0], names)
+        if is_iob(names):
+            warnings.warn(
+                f"labels of {_file(records[0])} tag entities, but each row is read as a text of its own; words in "
+                "sentences are a .conll file, or lists of words and of tags",
+                stacklevel=5,
+            )
     several = reading.problem_type == "multi_label_classification"
     for row, places in _places(records, read, names).items():
         values[row] = tuple(float(place in places) for place in range(len(names))) if several else places[0]

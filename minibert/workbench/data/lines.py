@@ -99,7 +99,8 @@ def opened(path: Path, encoding: str | None = None) -> Iterator[Any]:
             converted = encoding is not None or old_mac
             yield _AsUtf8(file, encoding or "utf-8", None if old_mac else "\n") if converted else file
     except (OSError, EOFError, zlib.error, UnicodeError) as problem:
-        raise DataError(f"{path} could not be read: {problem}.", path=path) from problem
+        why = getattr(problem, "strerror", None) or problem
+        raise DataError(f"{path} could not be read: {why}.", path=path) from problem
 
 
 class _AsUtf8:

@@ -403,3 +403,9 @@ def test_a_text_that_no_tokenizer_takes_is_a_bad_row(write, name):
     with refused(DataError, f"{path}:2"):
         read(path)
     assert read(path, drop_bad_rows=True)[-1].texts[0].startswith("a day")
+
+
+def test_a_word_with_its_tag_on_each_row_is_reported(write):
+    content = "Sentence #,Word,Tag\nSentence: 1,Anna,B-per\n,went,O\n"
+    with pytest.warns(UserWarning, match=r"\.conll"):
+        read(write("a.csv", content), text="Word", label="Tag")
