@@ -34,7 +34,9 @@ def explain_sentence(
     """
     opened = open_source(source, revision)
     tokenizer = BertTokenizer.from_pretrained(opened)
-    return explain(_model(opened), tokenizer, text, pair, compare=compare, name=opened.name)
+    folder = Path(source)
+    name = folder.resolve().name if folder.is_dir() else opened.name  # a page is passed on; a path is not for others
+    return explain(_model(opened), tokenizer, text, pair, compare=compare, name=name)
 
 
 def compare_checkpoints(

@@ -39,6 +39,12 @@ def test_explain_writes_a_page_and_prints_its_name(tmp_path, monkeypatch, capsys
     assert not (tmp_path / "none.html").exists()
 
 
+def test_a_page_does_not_tell_where_a_model_lies(moved, tmp_path, capsys):
+    assert main(["explain", str(moved), "A [MASK].", "--output", str(tmp_path / "page.html")]) == 0
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<b>moved</b>" in html and str(tmp_path) not in html
+
+
 def test_weights_diff_finds_what_moved(moved, tmp_path, capsys):
     texts = tmp_path / "texts.txt"
     texts.write_text("A good film.\nI was bored.\n", encoding="utf-8")
