@@ -39,9 +39,10 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=2_000)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    torch.manual_seed(options.seed)
     tokenizer = BertTokenizer.from_pretrained(options.model)
     model = BertForSequenceClassification.from_pretrained(options.model)
     reviews = _pieces(_reviews(options.data / "imdb" / "train.jsonl.gz"), tokenizer)
@@ -50,7 +51,7 @@ def main() -> None:
     accelerate(model)
     weights = Weights(model, torch.float32, options.learning_rate)
     model.train()
-    long, short = _batches(reviews, 8_192, step=8), _batches(shorts, 900, step=1)
+    long, short = _batches(reviews, 8_192, 8, options.seed), _batches(shorts, 900, 1, options.seed)
     saved = begin = time.perf_counter()
     read, shown = 0, []
     for number, share in steps(options.seconds):
@@ -106,9 +107,9 @@ def _pieces(texts: Iterator[tuple[str, int]] | Sequence[tuple[str, int]], tokeni
     return [([ends[0], *one.ids[:254], ends[1]], label) for one, (_, label) in zip(found, labelled, strict=True)]
 
 
-def _batches(texts: Texts, tokens: int, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(texts: Texts, tokens: int, step: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows of one length, cut to a multiple of `step`, in random order, without end: ids (R, S), labels (R,)."""
-    draw = np.random.default_rng(0)
+    draw = np.random.default_rng(seed)
     columns = np.array([len(ids) // step * step for ids, _ in texts])
     while True:
         order = np.lexsort((draw.random(len(texts)), columns))
