@@ -25,7 +25,6 @@ from minibert.base import Model
 from minibert.study.explain import explain
 from minibert.study.sentence import in_float64, run, sentence
 from tests.programs.benchmarks.material import official_minilm
-from tests.study import planted
 
 LONG = "It was a long film about a short war, and nobody who saw it knew why it had been made. " * 12
 
@@ -35,9 +34,9 @@ def subjects() -> Iterator[tuple[str, Model, BertTokenizer, str, dict[str, Any]]
     small = BertForMaskedLM.from_pretrained("minibert-small"), BertTokenizer.from_pretrained("minibert-small")
     yield "masks", *small, "Do not waste your [MASK] on this unwatchable film, it is [MASK].", {}
     yield "compare", *small, "The [MASK] was good.", {"compare": "The awfully long [MASK] was bad."}
-    yield "classifier", planted.finds_word(), planted.tokenizer(), "word1 word7 word2", {}
-    classifier = BertForSequenceClassification.from_pretrained("minibert-small", labels=["bad", "good"])
-    yield "pair", classifier, small[1], "It was built in 1889.", {"pair": "When was it built?"}
+    classifier = BertForSequenceClassification.from_pretrained("minibert-sentiment"), small[1]
+    yield "classifier", *classifier, "This movie is so bad, I almost fell asleep.", {}
+    yield "pair", *classifier, "It was built in 1889.", {"pair": "When was it built?"}
     folder = official_minilm()
     minilm = BertModel.from_pretrained(folder), BertTokenizer.from_pretrained(folder)
     yield "minilm", *minilm, " ".join(LONG.split()[:26]), {}
