@@ -21,6 +21,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Processes that tests start import this checkout, wherever they run and whatever is installed.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one thread in each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
 # The only tolerances of the tests, each with its reason. A looser number elsewhere is a defect.
 BOUNDS = {
     # One module on the reference's own input: rounding of one product and one reduction.
