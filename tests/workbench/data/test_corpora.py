@@ -25,7 +25,7 @@ from tests.conftest import missing, refused
 def write(tmp_path, name: str, content: str | bytes):
     path = tmp_path / name
     data = content.encode() if isinstance(content, str) else content
-    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    path.write_bytes(gzip.compress(data, mtime=0) if name.endswith(".gz") else data)
     return path
 
 
@@ -549,7 +549,7 @@ def test_a_table_without_a_header_line(tmp_path, name, line):
 
 def test_a_cut_gz_file(tmp_path):
     path = tmp_path / "a.csv.gz"
-    path.write_bytes(gzip.compress(b"text,label\n" * 500)[:-10])
+    path.write_bytes(gzip.compress(b"text,label\n" * 500, mtime=0)[:-10])
     with pytest.raises(DataError, match="could not be read"):
         read(path)
 

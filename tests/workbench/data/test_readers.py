@@ -39,7 +39,7 @@ DIGITS = "9" * 5_000
 def write(tmp_path: Path, name: str, content: str | bytes) -> Path:
     path = tmp_path / name
     data = content if isinstance(content, bytes) else content.encode("utf-8")
-    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    path.write_bytes(gzip.compress(data, mtime=0) if name.endswith(".gz") else data)
     return path
 
 
@@ -574,10 +574,10 @@ def bounded(tmp_path_factory):
         file.truncate(2**30)
     with open(folder / "open.csv", "wb") as file:
         file.write(b'text,label\na,x\n"' + (b"open " * 10_000 + b"\n") * 1_000)
-    zeros, rows = gzip.compress(bytes(2**24)), gzip.compress((b"a" * 2000 + b"\tx\n") * 2**13)
+    zeros, rows = gzip.compress(bytes(2**24), mtime=0), gzip.compress((b"a" * 2000 + b"\tx\n") * 2**13, mtime=0)
     (folder / "line.tsv.gz").write_bytes(zeros * 64)
-    (folder / "rows.tsv.gz").write_bytes(gzip.compress(b"text\tlabel\n") + rows * 64)
-    (folder / "bomb.csv.gz").write_bytes(gzip.compress(gzip.compress(zeros * 64)))
+    (folder / "rows.tsv.gz").write_bytes(gzip.compress(b"text\tlabel\n", mtime=0) + rows * 64)
+    (folder / "bomb.csv.gz").write_bytes(gzip.compress(gzip.compress(zeros * 64), mtime=0))
     os.mkfifo(folder / "pipe.csv")
     (folder / "set/pos").mkdir(parents=True)
     (folder / "set/pos/1.txt").write_text("good")
@@ -664,9 +664,9 @@ def test_no_file_fills_memory_or_blocks(bounded, name, said):
 def test_many_short_lines_count_towards_the_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(lines, "_NEVER_TOO_MUCH", 2**20)
     path = tmp_path / "a.txt.gz"
-    path.write_bytes(gzip.compress(b"a\n" * 9_000))
+    path.write_bytes(gzip.compress(b"a\n" * 9_000, mtime=0))
     assert len(list(lines.lines(path))) == 9_000
-    path.write_bytes(gzip.compress(b"a\n" * 20_000))
+    path.write_bytes(gzip.compress(b"a\n" * 20_000, mtime=0))
     with refused(DataError, None) as caught:
         list(lines.lines(path))
     assert caught.value.path == path
@@ -736,7 +736,7 @@ def test_a_folder_without_permission(tmp_path, monkeypatch):
 def test_a_damaged_gz_file(tmp_path, change):
     rows = "".join(f"text {number * 7919},x\n" for number in range(500))
     path = tmp_path / "a.csv.gz"
-    path.write_bytes(change(gzip.compress(b"text,label\n" + rows.encode())))
+    path.write_bytes(change(gzip.compress(b"text,label\n" + rows.encode(), mtime=0)))
     with refused(DataError, None) as caught:
         read(path)
     assert caught.value.path == path
