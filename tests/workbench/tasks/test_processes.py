@@ -153,7 +153,7 @@ def test_another_number_of_processes_is_refused_by_name(moods, tiny, tmp_path, c
     "change, words",
     [
         ({"train": "/nowhere.csv"}, "/nowhere.csv"),
-        ({"epochs": 0}, "epochs is 0"),
+        ({"epochs": 0}, "--epochs: it must be 1 or more"),
         ({"device": "cuda:0"}, "cannot share the device"),
         ({"nonsense": 1}, "--nonsense"),
     ],
