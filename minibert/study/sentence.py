@@ -78,7 +78,7 @@ def sentence(tokenizer: BertTokenizer, text: str, pair: str | None = None, model
 
 
 def several(texts: Sequence[str]) -> Sequence[str]:
-    """The texts. DataError if there are none, or one string in their place, whose letters would be taken for texts."""
+    """The texts; DataError if there are none, or if they are one string, which would be read letter by letter."""
     if isinstance(texts, str) or not texts:
         message = "The texts are one string." if texts else "There are no texts."
         raise DataError(message, key="texts", hint="Give a list of them.")

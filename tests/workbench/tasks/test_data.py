@@ -12,23 +12,10 @@ import pytest
 
 from minibert.io.errors import ConfigError, DataError
 from minibert.io.files import read_json
-from minibert.workbench.cli import main
 from minibert.workbench.data.corpora import read
 from minibert.workbench.tasks.data import inspect
 from minibert.workbench.tasks.finetune import Settings, finetune
 from tests.workbench.conftest import MOODS, write_table
-
-
-@pytest.fixture
-def command(capsys):
-    """Runs a command; gives (exit code, standard output, standard error)."""
-
-    def run(*arguments) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def splits_of(folder: Path) -> list[str]:

@@ -10,25 +10,12 @@ from minibert import BertForSequenceClassification, BertTokenizer
 from minibert.data import Example
 from minibert.io.errors import DataError
 from minibert.io.files import read_json
-from minibert.workbench.cli import main
 from minibert.workbench.tasks.finetune import finetune
 from tests.conftest import refused
 from tests.workbench.conftest import MOODS, write_table
 
 SINGLE, MULTI, NUMBER = "single_label_classification", "multi_label_classification", "regression"
 WORDS = ["one angry day", "the calm sky", "a happy walk"]
-
-
-@pytest.fixture
-def command(capsys):
-    """Runs a command; gives (exit code, standard output, standard error)."""
-
-    def run(*arguments) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def write_lines(path, labels, start=0):
