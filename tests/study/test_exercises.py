@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from minibert.study import exercises as check
 from minibert.study import mistakes
+from minibert.study.exercises import network
 
 FOLDER = Path(__file__).parents[2] / "notebooks" / "solutions"
 SOLUTIONS = runpy.run_path(str(FOLDER / "03_self_attention.py"))
@@ -83,10 +84,10 @@ def wrong_layer(*names):
 
 
 CHECKS = {
-    "layer": (check.layer, wrong_layer, check.LAYER),
-    "embeddings": (check.embeddings, wrong_embeddings, check.EMBEDDINGS),
-    "attention": (check.attention, wrong_attention, check.ATTENTION),
-    "self_attention": (check.self_attention, wrong_self_attention, check.SELF_ATTENTION),
+    "layer": (check.layer, wrong_layer, network.LAYER),
+    "embeddings": (check.embeddings, wrong_embeddings, network.EMBEDDINGS),
+    "attention": (check.attention, wrong_attention, network.ATTENTION),
+    "self_attention": (check.self_attention, wrong_self_attention, network.SELF_ATTENTION),
 }
 SINGLES = [(kind, name) for kind, (_, _, known) in CHECKS.items() for name in known]
 
@@ -465,4 +466,8 @@ def test_an_error_is_shown_with_the_readers_own_lines_only():
         raise ValueError("of the reader")
 
     text = str(check.attention(stops))
-    assert "ValueError: of the reader" in text and Path(__file__).name in text and check.__file__ not in text
+    assert (
+        "ValueError: of the reader" in text
+        and Path(__file__).name in text
+        and str(Path(check.__file__).parent) not in text
+    )

@@ -1,0 +1,15 @@
+"""Checks for the exercises of the course: is your function right, and if not, which mistake was made?
+
+A check calls your function with small input and compares what it returns with the right answer. If they differ, it
+makes the classic mistakes itself, one and two at a time, and names those that give the same. For a mistake that it does
+not know, it says with which input, or at which step, your function first departs, and by how much.
+
+    >>> from minibert.study import exercises as check
+    >>> check.attention(my_attention)
+    Right: shape, numbers, gradients and padding. The largest difference is 2.4e-07 of the largest number.
+"""
+
+from minibert.study.exercises.network import attention, embeddings, layer, self_attention
+from minibert.study.exercises.verdict import Verdict
+
+__all__ = ["Verdict", "attention", "embeddings", "layer", "self_attention"]
