@@ -31,6 +31,7 @@ Build = Callable[[dict[str, Any], dict[str, Tensor]], Bert]
 
 EQUAL = 1e-4  # the largest difference over the largest number: float32 rounds to about 1e-6, mistakes change over 1e-3
 SIZES = ((4, 7, 2, 15, 3, 45, 101), (2, 9, 3, 7, 4, 41, 83), (3, 8, 4, 6, 5, 37, 99))  # B, S, N, H, L, F, V
+SPREADS = (3e-3, 3e-3, 0.5)  # of embeddings: small ones show the eps of their norm, others what its absence hides
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def diagnose(build: Build, *, seed: int = 0) -> Verdict:
             names; or transformers' output.
         seed: of weights and batches.
     """
-    cases = [make_case(sizes, mixed_seed("doctor", seed, number)) for number, sizes in enumerate(SIZES)]
+    cases = make_cases(seed)
     try:
         found = [examine(build, case) for case in cases]
         again = examine(build, cases[0])
@@ -127,8 +128,14 @@ def diagnose(build: Build, *, seed: int = 0) -> Verdict:
     return Verdict(False, difference, mistakes, departs if named else None, evidence)
 
 
-def make_case(sizes: tuple[int, ...], seed: int, layers: int | None = None) -> Case:
-    """A case of some sizes (B, S, N, H, L, F, V), in which every weight matters."""
+def make_cases(seed: int) -> list[Case]:
+    """The cases of an examination."""
+    kinds = enumerate(zip(SIZES, SPREADS, strict=True))
+    return [make_case(sizes, mixed_seed("doctor", seed, number), spread=spread) for number, (sizes, spread) in kinds]
+
+
+def make_case(sizes: tuple[int, ...], seed: int, layers: int | None = None, spread: float = SPREADS[0]) -> Case:
+    """A case of some sizes (B, S, N, H, L, F, V) and spread of embeddings, in which every weight matters."""
     batch, columns, heads, head_size, depth, inner, vocabulary = sizes
     size = heads * head_size
     config: dict[str, Any] = {
@@ -151,7 +158,7 @@ def make_case(sizes: tuple[int, ...], seed: int, layers: int | None = None) -> C
         shapes |= _named(f"{name}.intermediate.dense", inner, size) | _named(f"{name}.output.dense", size, inner)
         shapes |= _named(f"{name}.attention.output.LayerNorm", size) | _named(f"{name}.output.LayerNorm", size)
     shapes |= _named("pooler.dense", size, size)
-    tensors = {name: _weights(name, shape, generator) for name, shape in shapes.items()}
+    tensors = {name: _weights(name, shape, generator, spread) for name, shape in shapes.items()}
     ids = torch.randint(1, vocabulary, (batch, columns), generator=generator)  # (B, S)
     lengths = torch.tensor([columns, *(columns - 2 - row for row in range(batch - 1))])  # (B,)
     mask = (torch.arange(columns) < lengths[:, None]).long()  # (B, S)
@@ -163,14 +170,13 @@ def _named(name: str, *shape: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
 
 
-def _weights(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def _weights(name: str, shape: tuple[int, ...], generator: torch.Generator, spread: float) -> Tensor:
     noise = torch.randn(shape, generator=generator)
     if "LayerNorm.weight" in name:
         return 1 + 0.3 * noise
     if len(shape) == 1:
         return 0.3 * noise
-    # Embeddings are small, so that the eps of the norm after them shows.
-    return noise * (3e-3 if "embeddings" in name else 1.5 * shape[1] ** -0.5)
+    return noise * (spread if "embeddings" in name else 1.5 * shape[1] ** -0.5)
 
 
 def examine(build: Build, case: Case) -> Values:

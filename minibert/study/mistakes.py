@@ -40,6 +40,8 @@ MISTAKES = {
     "padding attended": "the attention mask is ignored, so padding is read",
     "mask on queries": "the mask is applied to the rows (queries) of the scores instead of the columns (keys)",
     "mask inverted": "the mask is inverted: padding is read and text is not",
+    "masked scores of zero": "masked scores are set to 0 instead of a number whose exponential is 0",
+    "mask after the softmax": "the mask multiplies the pattern after the softmax, so rows no longer sum to 1",
     "causal": "tokens cannot see those after them, as in a decoder",
     "softmax over queries": "the softmax runs over the queries (dim=-2) instead of the keys (dim=-1)",
     "softmax over heads": "the softmax runs over the heads (dim=1) instead of the keys (dim=-1)",
@@ -193,10 +195,15 @@ def attend(
     scales = {"no scale": 1.0, "scale by D": math.sqrt(heads * size), "scale without root": float(size)}
     scores = query @ key.transpose(-2, -1)  # (B, N, S, S)
     scores = scores / next((scales[m] for m in scales if m in mistakes), math.sqrt(size))  # (B, N, S, S)
+    unseen, late = ~visible(mask, mistakes), "mask after the softmax" in mistakes  # (B, 1, S, S), bool
     least = -math.inf if MINUS_INFINITY in mistakes else torch.finfo(scores.dtype).min
-    masked = scores.masked_fill(~visible(mask, mistakes), least)  # (B, N, S, S)
+    if "masked scores of zero" in mistakes:
+        masked = scores.masked_fill(unseen, 0.0)  # (B, N, S, S)
+    else:
+        masked = scores if late else scores.masked_fill(unseen, least)  # (B, N, S, S)
     axis = -2 if "softmax over queries" in mistakes else 1 if "softmax over heads" in mistakes else -1
     pattern = masked.softmax(dim=axis)  # (B, N, S, S)
+    pattern = pattern.masked_fill(unseen, 0.0) if late else pattern  # (B, N, S, S)
     return scores, pattern, pattern @ value
 
 

@@ -252,6 +252,18 @@ def test_torchs_own_attention_leaves_zeros_where_nothing_may_be_read():
     assert check.attention(inverted).mistakes == (("mask inverted",),)
 
 
+def test_the_mask_that_comes_as_a_product_is_named():
+    def on_scores(query, key, value, mask):
+        return (scores_of(query, key) * mask[:, None, None, :]).softmax(-1) @ value
+
+    def on_the_pattern(query, key, value, mask):
+        pattern = scores_of(query, key).softmax(-1) * mask[:, None, None, :]
+        return pattern @ value, pattern
+
+    assert check.attention(on_scores).mistakes == (("masked scores of zero",),)
+    assert check.attention(on_the_pattern).mistakes == (("mask after the softmax",),)
+
+
 # Mistakes that it does not know: the first step that departs, and no wrong name.
 
 
@@ -284,12 +296,12 @@ def cosines(query, key, value, mask):
     return hide(F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).mT, mask).softmax(-1) @ value
 
 
-def masked_scores_of_zero(query, key, value, mask):
-    return hide(scores_of(query, key), mask, 0.0).softmax(-1) @ value
+def masked_scores_of_minus_one(query, key, value, mask):
+    return hide(scores_of(query, key), mask, -1.0).softmax(-1) @ value
 
 
-def masked_after_the_softmax(query, key, value, mask):
-    return hide(scores_of(query, key).softmax(-1), mask, 0.0) @ value
+def mask_of_the_row_before(query, key, value, mask):
+    return by_sdpa(query, key, value, mask.roll(1, dims=0))
 
 
 def the_largest_takes_all(query, key, value, mask):
@@ -319,8 +331,8 @@ UNKNOWN = {
     not_itself: "the softmax",
     base_two: "the scores",
     cosines: "the scores",
-    masked_scores_of_zero: "the mask",
-    masked_after_the_softmax: "the mask",
+    masked_scores_of_minus_one: "the mask",
+    mask_of_the_row_before: "the mask",
 }
 
 

@@ -19,9 +19,9 @@ EMBEDDINGS = (
     "unbiased variance", "gamma and beta dropped",
 )  # fmt: skip
 ATTENTION = (
-    "no scale", "scale by D", "scale without root", "padding attended", "mask on queries", "mask inverted", "causal",
-    "softmax over queries", "softmax over heads", "query and key swapped", "key and value swapped",
-    "query and value swapped",
+    "no scale", "scale by D", "scale without root", "padding attended", "mask on queries", "mask inverted",
+    "masked scores of zero", "mask after the softmax", "causal", "softmax over queries", "softmax over heads",
+    "query and key swapped", "key and value swapped", "query and value swapped",
 )  # fmt: skip
 SELF_ATTENTION = (
     *ATTENTION, "interleaved heads", "heads not brought back", "attention transposed", "output transposed",
