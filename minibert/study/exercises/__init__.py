@@ -9,7 +9,19 @@ not know, it says with which input, or at which step, your function first depart
     Right: shape, numbers, gradients and padding. The largest difference is 2.4e-07 of the largest number.
 """
 
+from minibert.study.exercises.checkpoints import from_tensorflow, plan_loading
 from minibert.study.exercises.network import attention, embeddings, layer, self_attention
+from minibert.study.exercises.parameter_names import modern_name, official_name
 from minibert.study.exercises.verdict import Verdict
 
-__all__ = ["Verdict", "attention", "embeddings", "layer", "self_attention"]
+__all__ = [
+    "Verdict",
+    "attention",
+    "embeddings",
+    "from_tensorflow",
+    "layer",
+    "modern_name",
+    "official_name",
+    "plan_loading",
+    "self_attention",
+]
