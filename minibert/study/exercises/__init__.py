@@ -12,10 +12,13 @@ not know, it says with which input, or at which step, your function first depart
 from minibert.study.exercises.checkpoints import from_tensorflow, plan_loading
 from minibert.study.exercises.network import attention, embeddings, layer, self_attention
 from minibert.study.exercises.parameter_names import modern_name, official_name
+from minibert.study.exercises.training import accumulate, adamw_step, scaled_step, schedule
 from minibert.study.exercises.verdict import Verdict
 
 __all__ = [
     "Verdict",
+    "accumulate",
+    "adamw_step",
     "attention",
     "embeddings",
     "from_tensorflow",
@@ -23,5 +26,7 @@ __all__ = [
     "modern_name",
     "official_name",
     "plan_loading",
+    "scaled_step",
+    "schedule",
     "self_attention",
 ]
