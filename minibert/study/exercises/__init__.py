@@ -9,9 +9,11 @@ not know, it says with which input, or at which step, your function first depart
     Right: shape, numbers, gradients and padding. The largest difference is 2.4e-07 of the largest number.
 """
 
+from minibert.study.exercises.batches import batches_by_length, pack, unpack
 from minibert.study.exercises.checkpoints import from_tensorflow, plan_loading
 from minibert.study.exercises.network import attention, embeddings, layer, self_attention
 from minibert.study.exercises.parameter_names import modern_name, official_name
+from minibert.study.exercises.splits import split
 from minibert.study.exercises.training import accumulate, adamw_step, scaled_step, schedule
 from minibert.study.exercises.verdict import Verdict
 
@@ -20,13 +22,17 @@ __all__ = [
     "accumulate",
     "adamw_step",
     "attention",
+    "batches_by_length",
     "embeddings",
     "from_tensorflow",
     "layer",
     "modern_name",
     "official_name",
+    "pack",
     "plan_loading",
     "scaled_step",
     "schedule",
     "self_attention",
+    "split",
+    "unpack",
 ]
