@@ -11,6 +11,8 @@ not know, it says with which input, or at which step, your function first depart
 
 from minibert.study.exercises.batches import batches_by_length, pack, unpack
 from minibert.study.exercises.checkpoints import from_tensorflow, plan_loading
+from minibert.study.exercises.confusion import confusion_matrix, macro_f1
+from minibert.study.exercises.features import mean_pool, standardise
 from minibert.study.exercises.network import attention, embeddings, layer, self_attention
 from minibert.study.exercises.parameter_names import modern_name, official_name
 from minibert.study.exercises.splits import split
@@ -23,9 +25,12 @@ __all__ = [
     "adamw_step",
     "attention",
     "batches_by_length",
+    "confusion_matrix",
     "embeddings",
     "from_tensorflow",
     "layer",
+    "macro_f1",
+    "mean_pool",
     "modern_name",
     "official_name",
     "pack",
@@ -34,5 +39,6 @@ __all__ = [
     "schedule",
     "self_attention",
     "split",
+    "standardise",
     "unpack",
 ]
