@@ -15,6 +15,7 @@ from minibert.study.exercises.confusion import confusion_matrix, macro_f1
 from minibert.study.exercises.features import mean_pool, standardise
 from minibert.study.exercises.network import attention, embeddings, layer, self_attention
 from minibert.study.exercises.parameter_names import modern_name, official_name
+from minibert.study.exercises.pieces import pair, wordpiece, words
 from minibert.study.exercises.splits import split
 from minibert.study.exercises.training import accumulate, adamw_step, scaled_step, schedule
 from minibert.study.exercises.verdict import Verdict
@@ -34,6 +35,7 @@ __all__ = [
     "modern_name",
     "official_name",
     "pack",
+    "pair",
     "plan_loading",
     "scaled_step",
     "schedule",
@@ -41,4 +43,6 @@ __all__ = [
     "split",
     "standardise",
     "unpack",
+    "wordpiece",
+    "words",
 ]
