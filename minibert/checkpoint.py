@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from minibert import names
 from minibert.base import Model, initialise
@@ -22,7 +22,7 @@ from minibert.config import BertConfig
 from minibert.io import shards
 from minibert.io.errors import CheckpointError, ConfigError
 from minibert.io.files import write_json, write_tensors
-from minibert.io.labels import read_labels
+from minibert.io.labels import other_labels, read_labels
 from minibert.io.likeness import unlike_parts
 from minibert.io.seeds import default_generator
 from minibert.io.shards import DTYPES, Entry, LoadReport, Shapes
@@ -55,7 +55,8 @@ def load(
     sizes = (names.CONFIG_KEYS[config.model_type].get(size, size) for size in names.SIZES)
     defaults = [key for key in sizes if key not in source.config and key not in names.CONFIG_FACTS[config.model_type]]
     entries = match(model, stored, files.main, fresh, ignored, defaults)
-    _initialise_fresh(model, [e.name for e in entries if e.status == "fresh" and e.name], generator)
+    if shards.leave_meta(model, [e.name for e in entries if e.status == "fresh" and e.name]):
+        initialise(model, config.initializer_range, default_generator(generator))
     tensors = shards.assemble(entries, shards.read(files, entries), dtype, allow_nonfinite, files.main)
     # A subclass may use one parameter in two places: values are copied into it, not put in its place.
     shards.put(model.to(dtype), tensors, cls is official_class(cls), files.main)
@@ -318,7 +319,8 @@ def _differences(
     for attribute in names.HEADS[known.model_type][kind.__name__]:
         head = [name for name in official if name.startswith(f"{attribute}.")]
         keys = [found[official[name]] for name in head if official[name] in found]
-        labels = _other_labels(config, known, stored, found) if keys and asked else None
+        shape = stored[found["classifier.weight"]][0] if "classifier.weight" in found else ()
+        labels = other_labels(config.id2label, known.id2label, shape) if keys and asked else None
         if labels is not None:
             ignored |= dict.fromkeys(keys, labels)
         if labels is not None or (not keys and (asked or fresh_head)):
@@ -330,27 +332,3 @@ def _differences(
         added = [name for name in official if official[name] not in plain]
         fresh |= dict.fromkeys(added, f"added by {cls.__name__}; train before use")
     return fresh, ignored
-
-
-def _other_labels(config: BertConfig, known: BertConfig, stored: Shapes, found: Mapping[str, str]) -> str | None:
-    """How the classes of the stored head differ from those asked for; None if they do not."""
-    asked, labels = config.id2label, known.id2label
-    shape = stored[found["classifier.weight"]][0] if "classifier.weight" in found else ()
-    if shape[:1] != (len(asked),):
-        return f"the stored head has {(*shape, 0)[0]} classes, and {len(asked)} were asked for"
-    placeholders = all(name == f"LABEL_{number}" for number, name in labels.items())
-    if asked != labels and not placeholders:
-        return f"the stored head's classes are {', '.join(labels.values())}"
-    return None
-
-
-def _initialise_fresh(model: Model, fresh: Sequence[str], generator: torch.Generator | None) -> None:
-    """Gives fresh parameters on the meta device their first values; what the file has stays there."""
-    parameters = dict(model.named_parameters())  # a buffer has its value already
-    on_meta = [name for name in fresh if name in parameters and parameters[name].is_meta]
-    for name in on_meta:
-        owner, _, last = name.rpartition(".")
-        zeros = torch.zeros_like(model.get_parameter(name), device="cpu")  # as the parameter
-        setattr(model.get_submodule(owner), last, nn.Parameter(zeros))
-    if on_meta:
-        initialise(model, model.config.initializer_range, default_generator(generator))

@@ -12,21 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from minibert.io.errors import ConfigError
 from minibert.io.labels import read_labels
-from minibert.io.rules import Rule, check_fields, lists_numbers, numbers_from_zero, wrong
+from minibert.io.rules import Rule, check_fields, lists_numbers, numbers_from_zero, refuse_other_networks, wrong
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
-
-# Keys that would make another network out of the same weights: each value but this one is refused.
-_ONLY_SUPPORTED = {
-    "is_decoder": False,
-    "is_encoder_decoder": False,
-    "add_cross_attention": False,
-    "position_embedding_type": "absolute",
-    "quantization_config": None,
-}
 
 
 @dataclass(frozen=True)
@@ -121,11 +111,7 @@ class BertConfig:
     @classmethod
     def from_official(cls, values: Mapping[str, Any]) -> BertConfig:
         """A config from the keys of BERT's `config.json`. ConfigError for what this network cannot be: a decoder."""
-        for key, supported in _ONLY_SUPPORTED.items():
-            if values.get(key, supported) not in (supported, None):
-                hint = f"minibert builds encoders with {key} = {supported!r} only."
-                message = f"The configuration has {key} = {values[key]!r}, which is not supported."
-                raise ConfigError(message, key=key, hint=hint)
+        refuse_other_networks(values)
         known = {item.name for item in dataclasses.fields(cls)} - {"extra", "id2label"}
         chosen = {key: value for key, value in values.items() if key in known}
         if isinstance(chosen.get("pruned_heads"), Mapping):  # JSON has text for keys

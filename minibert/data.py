@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from minibert.io.errors import ConfigError, DataError
-from minibert.io.rows import Rows, Side, pad_rows, padded_batch
+from minibert.io.rows import EncodedText, Rows, Side, pad_rows, padded_batch
 from minibert.io.seeds import mixed_seed
 from minibert.io.text_input import chunks, texts_and_pairs, warn_of_cuts, warn_of_lost_tags
-from minibert.tokenizer import BertTokenizer, EncodedText
+from minibert.tokenizer import BertTokenizer
 
 IGNORED_LABEL = -100  # never counts in a loss, as in torch.nn.functional.cross_entropy
 

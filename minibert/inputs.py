@@ -16,9 +16,6 @@ from minibert.io.checks import is_integer, require, require_below, require_shape
 from minibert.io.device import on_host
 from minibert.layout import Layout
 
-# From the warning in _layout_of to the caller of the model: pack, forward, two of torch.
-_LEVELS_TO_CALLER = 6
-
 
 @dataclass(frozen=True)
 class Packed:
@@ -89,7 +86,7 @@ def _layout_of(words: Tensor, attention_mask: Tensor | None, pad_token_id: int |
         warnings.warn(
             "input_ids holds padding but there is no attention_mask, so padding is read as text; "
             "give the tokenizer's attention_mask to the model.",
-            stacklevel=_LEVELS_TO_CALLER,
+            stacklevel=6,  # of the caller of the model, past pack, forward and two of torch
         )
     everywhere = torch.ones(words.shape[:2], dtype=torch.bool)  # (B, S)
     return Layout.from_mask(everywhere).to(words.device)

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minibert.io.checks import require
+from minibert.io.checks import bool_mask
 from minibert.io.device import on_both, on_host, to_device
 
 
@@ -43,7 +43,7 @@ class Layout:
     @classmethod
     def from_mask(cls, mask: Tensor) -> Layout:
         """The layout of a mask (B, S), bool or 0/1 (else InputError), best on the CPU: its numbers are read."""
-        mask = _as_bool(mask)  # (B, S)
+        mask = bool_mask(mask)  # (B, S)
         lengths = mask.sum(dim=1)  # (B,)
         order = lengths.argsort(stable=True)  # (B,)
         order = order[lengths[order] > 0]  # (rows with a token,), the shortest first
@@ -104,13 +104,3 @@ class Layout:
         if len(self.first) == self.batch_size:
             return rows
         return rows * self.occupied.view(-1, *[1] * (rows.dim() - 1))  # (B, ...)
-
-
-def _as_bool(mask: Tensor) -> Tensor:
-    hint = "Masks over pairs of positions (3-D, 4-D) are not supported."
-    require(mask.dim() == 2, "attention_mask", f"has shape {tuple(mask.shape)}, but a mask is (B, S).", hint)
-    real = mask != 0  # (B, S)
-    message = "must be 1 at real tokens and 0 at padding, and has other values."
-    hint = "A mask to be added to the scores (0 and -10000) is another thing."
-    require(torch.equal(real.to(mask.dtype), mask), "attention_mask", message, hint)
-    return real  # (B, S)

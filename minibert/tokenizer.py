@@ -17,8 +17,7 @@ out; here it runs fast, with what a model needs around it: pairs, truncation and
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +27,7 @@ from torch import Tensor
 
 from minibert.io import text_input, tokenizer_files
 from minibert.io.errors import DataError, InputError
-from minibert.io.rows import Side, padded_batch
+from minibert.io.rows import EncodedText, Side, padded_batch
 from minibert.io.source import Source, open_source
 from minibert.io.tokenizer_files import DEFAULT_MAX_LENGTH, SPECIAL_TOKENS, read_vocab
 
@@ -236,48 +235,6 @@ class BertTokenizer:
         """The id of each piece; `unk_id` for those that are not in the vocabulary."""
         found = (self._tokenizer.token_to_id(token) for token in tokens)
         return [self.unk_id if number is None else number for number in found]
-
-
-@dataclass(frozen=True)
-class EncodedText:
-    """One text or pair as the network reads it, without padding. Each list has one entry per token."""
-
-    input_ids: list[int]  # with [CLS] and [SEP]
-    token_type_ids: list[int]  # 0 for the first text with its [CLS] and [SEP], 1 for the second
-    cut: int  # how many pieces truncation removed
-    _parts: tuple[tuple[tokenizers.Encoding, int], ...]  # each text, and how many pieces are kept
-
-    @property
-    def tokens(self) -> list[str]:
-        """The pieces: "token", "##ization"."""
-        return self._framed("[CLS]", "[SEP]", lambda text: text.tokens)
-
-    @property
-    def offsets(self) -> list[tuple[int, int]]:
-        """(start, end) of each piece in its own text, in characters; (0, 0) for [CLS] and [SEP]."""
-        return self._framed((0, 0), (0, 0), lambda text: text.offsets)
-
-    @property
-    def word_ids(self) -> list[int | None]:
-        """The word of its own text that each piece belongs to, from 0; None for [CLS] and [SEP]."""
-        return self._framed(None, None, lambda text: text.word_ids)
-
-    @property
-    def sequence_ids(self) -> list[int | None]:
-        """The text that each piece comes from, 0 or 1; None for [CLS] and [SEP]."""
-        words_and_types = zip(self.word_ids, self.token_type_ids, strict=True)
-        return [None if word is None else number for word, number in words_and_types]
-
-    @property
-    def special_tokens_mask(self) -> list[int]:
-        """1 at the [CLS] and [SEP] around the texts, 0 elsewhere."""
-        return [int(word is None) for word in self.word_ids]
-
-    def _framed(self, cls: Any, sep: Any, of: Callable[[tokenizers.Encoding], list[Any]]) -> Any:
-        row = [cls]
-        for text, kept in self._parts:
-            row += [*of(text)[:kept], sep]
-        return row
 
 
 def _kept(lengths: Sequence[int], room: int) -> list[int]:

@@ -88,7 +88,10 @@ class Trace:
         """The value, or what replaces it."""
         for pattern, function in self.replace.items():
             if fnmatchcase(name, pattern):
-                value = _replaced(name, value, function)
+                new = function(value)
+                found, wanted = (f"{tuple(x.shape)} and {x.dtype}" for x in (new, value))
+                require(found == wanted, name, f"is replaced by {found}, but has {wanted}.")
+                value = new
         if recording:
             self.names.append(name)
             self._known[name] = None
@@ -148,11 +151,3 @@ class Scope:
 def untapped(name: str, value: Tensor) -> Tensor:
     """The tap of a function that is called outside a network: returns the value as it is."""
     return value
-
-
-def _replaced(name: str, value: Tensor, function: Replacement) -> Tensor:
-    new = function(value)
-    if new.shape != value.shape or new.dtype != value.dtype:
-        found, wanted = (f"{tuple(x.shape)} and {x.dtype}" for x in (new, value))
-        raise InputError(f"The replacement for {name} has {found}, not {wanted}.", key=name)
-    return new

@@ -41,6 +41,17 @@ def is_integer(ids: Tensor) -> bool:
     return ids.dtype in (torch.int64, torch.int32)
 
 
+def bool_mask(mask: Tensor) -> Tensor:
+    """An attention mask (B, S) of bool or 0 and 1, as bool; refuses others."""
+    hint = "Masks over pairs of positions (3-D, 4-D) are not supported."
+    require(mask.dim() == 2, "attention_mask", f"has shape {tuple(mask.shape)}, but a mask is (B, S).", hint)
+    real = mask != 0  # (B, S)
+    message = "must be 1 at real tokens and 0 at padding, and has other values."
+    hint = "A mask to be added to the scores (0 and -10000) is another thing."
+    require(torch.equal(real.to(mask.dtype), mask), "attention_mask", message, hint)
+    return real  # (B, S)
+
+
 def check_labels(name: str, labels: Tensor, shape: tuple[int, ...], classes: int, real: Tensor | None = None) -> None:
     """Refuses class labels that do not fit the logits, before a GPU would end the process.
 

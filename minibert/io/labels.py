@@ -6,7 +6,7 @@ may have any of the three.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minibert.io.errors import ConfigError
@@ -49,6 +49,14 @@ def read_labels(values: Mapping[str, Any]) -> dict[int, Any] | None:
             f"The configuration has id2label {id2label} and label2id {numbers}, which disagree.", key="label2id"
         )
     return id2label
+
+
+def other_labels(asked: Mapping[int, str], stored: Mapping[int, str], shape: Sequence[int]) -> str | None:
+    """How the classes of a stored head with a matrix of this shape differ from those asked for; None if they do not."""
+    if shape[:1] != (len(asked),):
+        return f"the stored head has {(*shape, 0)[0]} classes, and {len(asked)} were asked for"
+    placeholders = all(name == f"LABEL_{number}" for number, name in stored.items())
+    return None if asked == stored or placeholders else f"the stored head's classes are {', '.join(stored.values())}"
 
 
 def _turned_round(numbers: Any) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Rows of token ids: those of a data set in memory, and those of a batch as one padded tensor."""
+"""Rows of token ids: of one text with its pieces, of a data set in memory, and of a batch as one padded tensor."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +14,56 @@ from torch import Tensor
 from minibert.io.text_input import check_choice
 
 Side = Literal["left", "right"]
+
+
+class Pieces(Protocol):
+    """The pieces of one text: a `tokenizers.Encoding`."""
+
+    tokens: list[str]
+    offsets: list[tuple[int, int]]
+    word_ids: list[int | None]
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """One text or pair as the network reads it, without padding. Each list has one entry per token."""
+
+    input_ids: list[int]  # with [CLS] and [SEP]
+    token_type_ids: list[int]  # 0 for the first text with its [CLS] and [SEP], 1 for the second
+    cut: int  # how many pieces truncation removed
+    _parts: tuple[tuple[Pieces, int], ...]  # each text, and how many pieces are kept
+
+    @property
+    def tokens(self) -> list[str]:
+        """The pieces: "token", "##ization"."""
+        return self._framed("[CLS]", "[SEP]", lambda text: text.tokens)
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """(start, end) of each piece in its own text, in characters; (0, 0) for [CLS] and [SEP]."""
+        return self._framed((0, 0), (0, 0), lambda text: text.offsets)
+
+    @property
+    def word_ids(self) -> list[int | None]:
+        """The word of its own text that each piece belongs to, from 0; None for [CLS] and [SEP]."""
+        return self._framed(None, None, lambda text: text.word_ids)
+
+    @property
+    def sequence_ids(self) -> list[int | None]:
+        """The text that each piece comes from, 0 or 1; None for [CLS] and [SEP]."""
+        words_and_types = zip(self.word_ids, self.token_type_ids, strict=True)
+        return [None if word is None else number for word, number in words_and_types]
+
+    @property
+    def special_tokens_mask(self) -> list[int]:
+        """1 at the [CLS] and [SEP] around the texts, 0 elsewhere."""
+        return [int(word is None) for word in self.word_ids]
+
+    def _framed(self, cls: Any, sep: Any, of: Callable[[Pieces], list[Any]]) -> Any:
+        row = [cls]
+        for text, kept in self._parts:
+            row += [*of(text)[:kept], sep]
+        return row
 
 
 class Rows(torch.utils.data.Dataset):

@@ -8,6 +8,15 @@ from typing import Any
 
 from minibert.io.errors import ConfigError
 
+# Keys that would make another network out of the same weights: each value but this one is refused.
+ONLY_SUPPORTED = {
+    "is_decoder": False,
+    "is_encoder_decoder": False,
+    "add_cross_attention": False,
+    "position_embedding_type": "absolute",
+    "quantization_config": None,
+}
+
 # Whether a value is possible, and what it has to be, in words.
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -25,6 +34,15 @@ def check_fields(values: Any, rules: Mapping[str, Rule]) -> None:
             raise wrong(item.name, value, f"of type {item.type}")
         if value is not None and not holds(value):
             raise wrong(item.name, value, wanted)
+
+
+def refuse_other_networks(values: Mapping[str, Any]) -> None:
+    """ConfigError for the keys of a config.json that ask for another network than this encoder."""
+    for key, supported in ONLY_SUPPORTED.items():
+        if values.get(key, supported) not in (supported, None):
+            hint = f"minibert builds encoders with {key} = {supported!r} only."
+            message = f"The configuration has {key} = {values[key]!r}, which is not supported."
+            raise ConfigError(message, key=key, hint=hint)
 
 
 def wrong(key: str, value: object, wanted: str) -> ConfigError:
