@@ -155,6 +155,28 @@ def _to_number(label: Any) -> float:
     return number
 
 
+def _truth(label: Any) -> bool | None:
+    """The boolean that a label is or spells; None for other labels."""
+    if isinstance(label, str):
+        return {"true": True, "false": False}.get(label.lower())
+    return label if isinstance(label, bool) else None
+
+
+def _mix_truths_and_bits(labels: Sequence[Any]) -> bool:
+    """True and False beside 1 and 0, as in tables joined from two programs."""
+    if _are_lists(labels):
+        return False
+    truths = [label for label in labels if _truth(label) is not None]
+    bits = [label for label in labels if _number(label) in (0, 1)]
+    return bool(truths and bits) and len(truths) + len(bits) == len(labels)
+
+
+def _bit(label: Any) -> str:
+    if _truth(label) is None and _number(label) not in (0, 1):
+        raise ValueError("which is neither true or false nor 1 or 0")
+    return "1" if _truth(label) or _number(label) == 1 else "0"
+
+
 def _are_whole(labels: Sequence[Any]) -> bool:
     return all(map(is_whole, labels))
 
@@ -271,6 +293,7 @@ _RULES = (
     _Rule(_are_vectors, _SINGLE, "", _only_one),
     _LISTS,
     _Rule(_are_lists, _SINGLE, "", _sole),
+    _Rule(_mix_truths_and_bits, _SINGLE, "true and false stand beside 1 and 0, and mean the same", _bit),
     _Rule(
         _are_whole,
         _SINGLE,

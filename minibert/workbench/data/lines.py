@@ -103,6 +103,15 @@ def opened(path: Path, encoding: str | None = None) -> Iterator[Any]:
         raise DataError(f"{path} could not be read: {why}.", path=path) from problem
 
 
+def _utf16_without_mark(head: bytes) -> str | None:
+    """The encoding of a file whose every second byte is 0, as that of Western text is in UTF-16; None for others."""
+    pairs = head[: len(head) // 2 * 2]
+    nuls = [pairs[start::2].count(0) / max(1, len(pairs) // 2) for start in (0, 1)]
+    if max(nuls) < 0.8 or min(nuls) > 0:
+        return None
+    return "utf-16-be" if nuls[0] > nuls[1] else "utf-16-le"
+
+
 class _AsUtf8:
     """A file in another encoding, or with other ends of lines, read as UTF-8."""
 
@@ -134,6 +143,9 @@ def raw_lines(path: Path, longest: int = LONGEST_LINE, encoding: str | None = No
             unpacked += len(raw) + BYTES_OF_A_LINE
             check_unpacked(path, unpacked)
             place = Place(path, line)
+            if line == 1 and encoding is None and (guess := _utf16_without_mark(raw)):
+                hint = f"Name its encoding: encoding='{guess}' (on the command line --encoding {guess})."
+                raise Place(path).fault(f"has a NUL in every second byte, as {guess} without a mark has.", hint=hint)
             yield place, _decoded(place, raw, longest)
 
 

@@ -200,6 +200,15 @@ ENCODED = [
 ]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_a_mark_is_named_and_read_on_request(write, encoding):
+    path = write("a.csv", "text,label\na good film,x\na bad one,y\n".encode(encoding))
+    with refused(DataError, None) as caught:
+        read(path)
+    assert f"--encoding {encoding}" in caught.value.hint
+    assert read(path, encoding=encoding).label_names == ("x", "y")
+
+
 @pytest.mark.parametrize("encoding", ["windows-1252", "mac_roman", "gbk", "utf-16-le"])
 @pytest.mark.parametrize(("name", "content"), ENCODED)
 def test_text_in_another_encoding(write, name, content, encoding):

@@ -149,6 +149,19 @@ def test_whole_numbers_with_decimals_are_classes(labelled, spelt, form, asked):
     assert targets(read(labelled(spelt, form), problem_type=NUMBER)) == [0.0, 1.0, 1.0]
 
 
+@pytest.mark.parametrize("form", [".jsonl", ".csv"])
+def test_true_and_false_beside_1_and_0_are_two_classes(labelled, form):
+    corpus = read(labelled([True, False, 1, 0, "true", "FALSE", 1.0, "0"], form))
+    assert corpus.problem_type == SINGLE and corpus.label_names == ("0", "1")
+    assert targets(corpus) == [1, 0, 1, 0, 1, 0, 1, 0]
+    assert "true and false" in corpus.reason
+
+
+def test_true_and_false_alone_or_beside_other_names_stay_names(labelled):
+    assert read(labelled([True, False])).label_names == ("False", "True")
+    assert read(labelled([True, 1, "maybe"])).label_names == ("1", "True", "maybe")
+
+
 def test_whole_numbers_are_one_class_in_every_split(labelled):
     """pandas writes 1.0 in the split where a label is missing, and 1 in the other."""
     names = read(labelled(["10", "2", "1"])).label_names
