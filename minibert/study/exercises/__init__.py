@@ -12,6 +12,7 @@ not know, it says with which input, or at which step, your function first depart
 from minibert.study.exercises.batches import batches_by_length, pack, unpack
 from minibert.study.exercises.checkpoints import from_tensorflow, plan_loading
 from minibert.study.exercises.confusion import confusion_matrix, macro_f1
+from minibert.study.exercises.explaining import contributions, integrated_gradients, lens
 from minibert.study.exercises.features import mean_pool, standardise
 from minibert.study.exercises.network import attention, embeddings, layer, self_attention
 from minibert.study.exercises.parameter_names import modern_name, official_name
@@ -27,9 +28,12 @@ __all__ = [
     "attention",
     "batches_by_length",
     "confusion_matrix",
+    "contributions",
     "embeddings",
     "from_tensorflow",
+    "integrated_gradients",
     "layer",
+    "lens",
     "macro_f1",
     "mean_pool",
     "modern_name",
