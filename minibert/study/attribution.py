@@ -161,10 +161,10 @@ def integrated_gradients(question: Question, steps: int = 16) -> tuple[Tensor, f
         change = question.value - _values_at(question, baseline[None]).item()
     while True:
         points, weights = np.polynomial.legendre.leggauss(steps)
-        total = torch.zeros_like(actual)  # (S, D)
-        for alpha, weight in zip((points + 1) / 2, weights / 2, strict=True):
-            total += weight * _gradients(question, (baseline + alpha * difference)[None])[0]  # (S, D)
-        scores = (total * difference).sum(dim=1)  # (S,)
+        alphas, shares = (torch.from_numpy(x / 2).to(actual)[:, None, None] for x in (points + 1, weights))
+        way = baseline + alphas * difference  # (points, S, D)
+        gradients = torch.cat([_gradients(question, part) for part in way.split(question.given.rows)])
+        scores = ((shares * gradients).sum(dim=0) * difference).sum(dim=1)  # (S,)
         error = abs(scores.sum().item() - change) / max(abs(change), 1e-12)
         if error < CLOSE_ENOUGH or steps >= MOST_STEPS:
             return scores.detach().float().cpu(), error, steps

@@ -11,6 +11,7 @@ not know, it says with which input, or at which step, your function first depart
 
 from minibert.study.exercises.batches import batches_by_length, pack, unpack
 from minibert.study.exercises.checkpoints import from_tensorflow, plan_loading
+from minibert.study.exercises.claims import bootstrap_difference, entropy_of_attention, head_importance, leave_one_out
 from minibert.study.exercises.confusion import confusion_matrix, macro_f1
 from minibert.study.exercises.explaining import contributions, integrated_gradients, lens
 from minibert.study.exercises.features import mean_pool, standardise
@@ -27,12 +28,16 @@ __all__ = [
     "adamw_step",
     "attention",
     "batches_by_length",
+    "bootstrap_difference",
     "confusion_matrix",
     "contributions",
     "embeddings",
+    "entropy_of_attention",
     "from_tensorflow",
+    "head_importance",
     "integrated_gradients",
     "layer",
+    "leave_one_out",
     "lens",
     "macro_f1",
     "mean_pool",
