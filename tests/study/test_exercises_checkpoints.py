@@ -56,13 +56,11 @@ def test_pairs_are_named(kind, monkeypatch):
     def answers(names):
         return [task.right(case, *names) for case in task.cases]
 
-    exactly = 0
     for pair in itertools.combinations(task.mistakes, 2):
         verdict = getattr(check, kind)(wrong(task, *pair))
-        assert verdict.right or verdict.mistakes, pair
+        alone = any(len(names) == 1 for names in verdict.mistakes)  # one of the two hides the other
+        assert verdict.right or alone or pair in verdict.mistakes, pair
         assert all(repr(answers(names)) == repr(answers(pair)) for names in verdict.mistakes), pair
-        exactly += verdict.mistakes == (pair,)
-    assert exactly >= 0.6 * len([*itertools.combinations(task.mistakes, 2)])
 
 
 # Mistakes as students make them.

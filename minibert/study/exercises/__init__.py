@@ -15,6 +15,8 @@ from minibert.study.exercises.claims import bootstrap_difference, entropy_of_att
 from minibert.study.exercises.confusion import confusion_matrix, macro_f1
 from minibert.study.exercises.explaining import contributions, integrated_gradients, lens
 from minibert.study.exercises.features import mean_pool, standardise
+from minibert.study.exercises.heads import masked_lm_head
+from minibert.study.exercises.losses import add_losses, masked_lm_loss, span_loss
 from minibert.study.exercises.network import attention, embeddings, layer, self_attention
 from minibert.study.exercises.parameter_names import modern_name, official_name
 from minibert.study.exercises.pieces import pair, wordpiece, words
@@ -26,6 +28,7 @@ __all__ = [
     "Verdict",
     "accumulate",
     "adamw_step",
+    "add_losses",
     "attention",
     "batches_by_length",
     "bootstrap_difference",
@@ -40,6 +43,8 @@ __all__ = [
     "leave_one_out",
     "lens",
     "macro_f1",
+    "masked_lm_head",
+    "masked_lm_loss",
     "mean_pool",
     "modern_name",
     "official_name",
@@ -49,6 +54,7 @@ __all__ = [
     "scaled_step",
     "schedule",
     "self_attention",
+    "span_loss",
     "split",
     "standardise",
     "unpack",
