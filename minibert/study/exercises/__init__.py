@@ -21,6 +21,7 @@ from minibert.study.exercises.network import attention, embeddings, layer, self_
 from minibert.study.exercises.parameter_names import modern_name, official_name
 from minibert.study.exercises.pieces import pair, wordpiece, words
 from minibert.study.exercises.splits import split
+from minibert.study.exercises.traces import attention_distance, patch, tap
 from minibert.study.exercises.training import accumulate, adamw_step, scaled_step, schedule
 from minibert.study.exercises.verdict import Verdict
 
@@ -30,6 +31,7 @@ __all__ = [
     "adamw_step",
     "add_losses",
     "attention",
+    "attention_distance",
     "batches_by_length",
     "bootstrap_difference",
     "confusion_matrix",
@@ -50,6 +52,7 @@ __all__ = [
     "official_name",
     "pack",
     "pair",
+    "patch",
     "plan_loading",
     "scaled_step",
     "schedule",
@@ -57,6 +60,7 @@ __all__ = [
     "span_loss",
     "split",
     "standardise",
+    "tap",
     "unpack",
     "wordpiece",
     "words",
