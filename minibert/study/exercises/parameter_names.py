@@ -33,7 +33,6 @@ MODERN_NAME = {
     "gamma and beta kept": "gamma and beta keep their names",
     "beta kept": "beta keeps its name",
     "gamma and beta swapped": "gamma becomes the bias and beta the weight",
-    "anywhere": "gamma and beta are replaced wherever they occur, not only at the end of a name",
     "position ids kept": "position_ids gets a name, although it does not belong to the model",
 }
 _NAMES = {
@@ -102,7 +101,6 @@ def modern_name(mine: Callable[..., Any]) -> Verdict:
         "cls.predictions.transform.LayerNorm.gamma": "Heads have norms, too.",
         "cls.seq_relationship.bias": "Only the body has a prefix.",
         "classifier.weight": "Only the body has a prefix.",
-        "gamma_head.weight": "Not every gamma belongs to a norm.",
         "bert.embeddings.position_ids": "Look at position_ids.",
     }
 
@@ -115,7 +113,7 @@ def modern_name(mine: Callable[..., Any]) -> Verdict:
         if "beta kept" in mistakes:
             del new["beta"]
         for old, word in () if "gamma and beta kept" in mistakes else new.items():
-            name = name.replace(old, word) if "anywhere" in mistakes else re.sub(rf"(?<=\.){old}$", word, name)
+            name = re.sub(rf"(?<=\.){old}$", word, name)
         if "prefix anywhere" in mistakes:
             return name.replace("bert.", "")
         if "letters stripped" in mistakes:
