@@ -24,6 +24,7 @@ from minibert.study.exercises.splits import split
 from minibert.study.exercises.traces import attention_distance, patch, tap
 from minibert.study.exercises.training import accumulate, adamw_step, scaled_step, schedule
 from minibert.study.exercises.verdict import Verdict
+from minibert.study.exercises.whole import bert, count_parameters, pooler
 
 __all__ = [
     "Verdict",
@@ -33,9 +34,11 @@ __all__ = [
     "attention",
     "attention_distance",
     "batches_by_length",
+    "bert",
     "bootstrap_difference",
     "confusion_matrix",
     "contributions",
+    "count_parameters",
     "embeddings",
     "entropy_of_attention",
     "from_tensorflow",
@@ -54,6 +57,7 @@ __all__ = [
     "pair",
     "patch",
     "plan_loading",
+    "pooler",
     "scaled_step",
     "schedule",
     "self_attention",
