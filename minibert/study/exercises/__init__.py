@@ -10,6 +10,8 @@ not know, it says with which input, or at which step, your function first depart
 """
 
 from minibert.study.exercises.batches import batches_by_length, pack, unpack
+from minibert.study.exercises.calibration import calibration_error, rank_by_loss
+from minibert.study.exercises.chance import bootstrap_interval, mcnemar
 from minibert.study.exercises.checkpoints import from_tensorflow, plan_loading
 from minibert.study.exercises.claims import bootstrap_difference, entropy_of_attention, head_importance, leave_one_out
 from minibert.study.exercises.confusion import confusion_matrix, macro_f1
@@ -36,6 +38,8 @@ __all__ = [
     "batches_by_length",
     "bert",
     "bootstrap_difference",
+    "bootstrap_interval",
+    "calibration_error",
     "confusion_matrix",
     "contributions",
     "count_parameters",
@@ -50,6 +54,7 @@ __all__ = [
     "macro_f1",
     "masked_lm_head",
     "masked_lm_loss",
+    "mcnemar",
     "mean_pool",
     "modern_name",
     "official_name",
@@ -58,6 +63,7 @@ __all__ = [
     "patch",
     "plan_loading",
     "pooler",
+    "rank_by_loss",
     "scaled_step",
     "schedule",
     "self_attention",
