@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from minibert import names
 from minibert.base import Model, initialise
 from minibert.config import BertConfig
-from minibert.io import shards
+from minibert.io import meta, shards
 from minibert.io.errors import CheckpointError, ConfigError
 from minibert.io.files import write_json, write_tensors
 from minibert.io.labels import other_labels, read_labels
@@ -55,7 +56,7 @@ def load(
     sizes = (names.CONFIG_KEYS[config.model_type].get(size, size) for size in names.SIZES)
     defaults = [key for key in sizes if key not in source.config and key not in names.CONFIG_FACTS[config.model_type]]
     entries = match(model, stored, files.main, fresh, ignored, defaults)
-    if shards.leave_meta(model, [e.name for e in entries if e.status == "fresh" and e.name]):
+    if meta.leave_meta(model, [e.name for e in entries if e.status == "fresh" and e.name]):
         initialise(model, config.initializer_range, default_generator(generator))
     tensors = shards.assemble(entries, shards.read(files, entries), dtype, allow_nonfinite, files.main)
     # A subclass may use one parameter in two places: values are copied into it, not put in its place.
@@ -120,9 +121,8 @@ def build(cls: type[M], config: BertConfig, pooler: bool, generator: torch.Gener
     options: dict[str, Any] = {} if generator is None else {"generator": generator}
     if kind.__name__ == names.BARE_MODEL and not pooler:
         options["pooler"] = False
-    # The meta device has shapes but no memory. A subclass is built for real: values that it
-    # computes in its `__init__` would be lost.
-    with torch.device("meta" if cls is kind else "cpu"):
+    # A subclass is built for real: values that it computes in its `__init__` would be lost.
+    with meta.shapes_only() if cls is kind else nullcontext():
         return cls(config, **options)
 
 

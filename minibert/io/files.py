@@ -40,6 +40,7 @@ _NAMED_BY_SAFETENSORS = re.compile(r"""(?:tensor `|InvalidOffset\(")(.*)[`"]""",
 
 MANIFEST = "manifest.json"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
 
 
 @contextlib.contextmanager
@@ -313,6 +314,16 @@ def inside(folder: Path, name: str, error: type[MinibertError] = CheckpointError
             hint="If that is the file you mean, put a copy of it in the folder.",
         )
     return folder / name
+
+
+def is_pickle(name: str) -> bool:
+    """Whether a file name is that of a pickle or another form of weights that is never opened."""
+    return name.endswith(_PICKLES)
+
+
+def files_in(folder: Path) -> tuple[str, ...]:
+    """The names of the files in a folder, sorted."""
+    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_file()))
 
 
 def sha256(path: str | Path) -> str:

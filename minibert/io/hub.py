@@ -26,17 +26,15 @@ from huggingface_hub import constants, errors
 from huggingface_hub.utils import logging as client_logging
 
 from minibert.io.errors import CheckpointError, DiskError, HubError, MinibertError
-from minibert.io.files import sha256, write_text
+from minibert.io.files import files_in, is_pickle, sha256, write_text
 from minibert.io.hub_failures import Wanted, explain, is_answer, not_as_listed
 
-ID = re.compile(r"(?!.*(--|\.\.|\.git\Z))(\w[\w.-]{0,94}\b/)?\w[\w.-]{0,94}\b", re.ASCII)
 _COMMIT = re.compile("[0-9a-f]{40}")
 # In a file name or revision: control characters, Windows' ways to name another place, an empty
 # part, "." or "..", and parts that no file system takes.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\:]|(^|/)\.{0,2}(/|\Z)|[^/]{256}")
 # In an address: a user name and password, and all that follows a question mark.
 _SECRETS = re.compile(r"(?<=://)[^\s/@]+(?=@)|(?<=\?)\S+")
-_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
 
 
 # The folder with the files of one commit; the commit; every file name of the repository, downloaded
@@ -67,16 +65,6 @@ def fetch(name: str, patterns: Sequence[str], revision: str, kind: str) -> Snaps
     if constants.HF_HUB_OFFLINE:
         return _from_cache(repository, patterns)
     return _pinned(repository, patterns) or _from_hub(repository, patterns)
-
-
-def is_pickle(name: str) -> bool:
-    """Whether a file name is that of a pickle or another form of weights that is never opened."""
-    return name.endswith(_PICKLES)
-
-
-def files_in(folder: Path) -> tuple[str, ...]:
-    """The names of the files in a folder, sorted."""
-    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_file()))
 
 
 # --- from the cache -----------------------------------------------------------------------------

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from minibert.io.errors import CheckpointError
-from minibert.io.files import read_header, read_object, read_tensors
-from minibert.io.hub import is_pickle
+from minibert.io.files import is_pickle, read_header, read_object, read_tensors
 from minibert.io.source import CONFIG, CONVERT, TENSORFLOW, Source
 
 SINGLE = "model.safetensors"
@@ -244,17 +243,6 @@ def read(files: Files, entries: Iterable[Entry]) -> dict[str, Tensor]:
     """The tensors that are loaded or tied, under their official names; no others are read."""
     wanted = {entry.official for entry in entries if entry.status in ("loaded", "tied")}
     return {name: tensor for path in files.paths for name, tensor in read_tensors(path, wanted).items()}
-
-
-def leave_meta(model: nn.Module, fresh: Sequence[str]) -> bool:
-    """Gives parameters on the meta device zeros on the CPU; whether there were any. The others stay where they are."""
-    parameters = dict(model.named_parameters())  # a buffer has its value already
-    on_meta = [name for name in fresh if name in parameters and parameters[name].is_meta]
-    for name in on_meta:
-        owner, _, last = name.rpartition(".")
-        zeros = torch.zeros_like(parameters[name], device="cpu")  # as the parameter
-        setattr(model.get_submodule(owner), last, nn.Parameter(zeros))
-    return bool(on_meta)
 
 
 def put(model: nn.Module, tensors: Mapping[str, Tensor], assign: bool, where: Path) -> None:

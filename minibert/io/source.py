@@ -7,18 +7,20 @@ repository of the Hub.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from minibert.io import bundled, hub
+from minibert.io import bundled
 from minibert.io.errors import CheckpointError, HubError, MinibertError
-from minibert.io.files import inside, read_object
+from minibert.io.files import files_in, inside, read_object
 from minibert.io.hub_failures import KINDS
 
 CONFIG = "config.json"
+HUB_ID = re.compile(r"(?!.*(--|\.\.|\.git\Z))(\w[\w.-]{0,94}\b/)?\w[\w.-]{0,94}\b", re.ASCII)
 
 TENSORFLOW = ".ckpt.index"
 CONVERT = "Convert it, from a folder on this machine: minibert convert FOLDER NEW-FOLDER."
@@ -74,6 +76,8 @@ class Source:
             HubError: a download failed.
         """
         if self.revision is not None:
+            from minibert.io import hub  # as long to import as half of torch
+
             hub.fetch(self.name, patterns, self.revision, self.kind)
 
 
@@ -114,11 +118,13 @@ def open_source(
         if revision is not None:
             raise CheckpointError(f"{path} is a folder, which has no revision {revision!r}.", path=path)
         folder = _model_folder(path) if kind == "model" else path
-        return Source(str(source), folder, None, hub.files_in(folder), kind)
+        return Source(str(source), folder, None, files_in(folder), kind)
     if os.path.exists(path):
         raise CheckpointError(f"{path} is a file, not a folder.", path=path, hint="Name the folder that it is in.")
-    if not hub.ID.fullmatch(str(source)):
+    if not HUB_ID.fullmatch(str(source)):
         raise CheckpointError(f"There is no folder {path}.", path=path, hint="Name a folder, or a Hub id: owner/name.")
+    from minibert.io import hub
+
     try:
         folder, commit, listing = hub.fetch(str(source), patterns, revision or "main", kind)
     except HubError as problem:

@@ -13,14 +13,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from minibert import names
 from minibert.base import Model
 from minibert.checkpoint import class_name
 from minibert.config import BertConfig
 from minibert.heads import MODELS
 from minibert.io.errors import CheckpointError
+from minibert.io.meta import shapes_only
 from minibert.io.shards import Entry
 from minibert.io.source import Source, open_source
 from minibert.io.tables import table
@@ -114,7 +113,7 @@ def parameters_of(config: BertConfig, class_name: str = names.BARE_MODEL) -> tup
 
     Nothing is allocated: the model is built on torch's meta device, which has shapes and no memory.
     """
-    with torch.device("meta"):
+    with shapes_only():
         model = MODELS[class_name](config)
     return parts_of({name: prod(tensor.shape) for name, tensor in model.named_parameters()})
 

@@ -9,14 +9,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from minibert import names
 from minibert.bert import BertModel
 from minibert.config import BertConfig
 from minibert.io import bundled, shards
 from minibert.io.errors import ConfigError, HubError, MinibertError
 from minibert.io.files import read_bytes, sha256
+from minibert.io.meta import shapes_only
 from minibert.io.source import open_source
 
 LARGEST = 100_000  # bytes of the table
@@ -46,7 +45,7 @@ class Official:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The tensors of the bare model by their official names; nothing is allocated."""
         sizes_of_config: dict[str, Any] = dict(self.config)
-        with torch.device("meta"):
+        with shapes_only():
             model = BertModel(BertConfig(model_type=self.family, **sizes_of_config))
         return {n: tuple(tensor.shape) for n, tensor in model.official_state_dict().items()}
 
