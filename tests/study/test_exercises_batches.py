@@ -8,6 +8,7 @@ import runpy
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -123,7 +124,22 @@ def test_nothing_written_yet_and_errors_get_a_sentence(kind):
     assert "ZeroDivisionError" in str(judge(lambda *inputs: 1 / 0))
 
 
-def test_the_check_of_a_split_leaves_the_generators_as_they_were():
-    before = torch.get_rng_state(), random.getstate()
-    check.split(partial(splits.drawn, mistakes=frozenset({"global seed"})))
-    assert torch.equal(before[0], torch.get_rng_state()) and before[1] == random.getstate()
+def seeds_torch(texts, labels, fraction, seed):
+    torch.manual_seed(seed)
+    return splits.drawn(texts, labels, fraction, int(torch.randint(1000, ())))
+
+
+def seeds_numpy(texts, labels, fraction, seed):
+    np.random.seed(seed)
+    return splits.drawn(texts, labels, fraction, np.random.randint(1000))
+
+
+def seeds_the_standard_library(texts, labels, fraction, seed):
+    random.seed(seed)
+    return splits.drawn(texts, labels, fraction, random.randrange(1000))
+
+
+@pytest.mark.parametrize("function", [seeds_torch, seeds_numpy, seeds_the_standard_library])
+def test_a_split_that_seeds_a_default_generator_is_not_enough(function):
+    verdict = check.split(function)
+    assert not verdict.right and str(verdict).startswith("The results are right. But it draws from a default")

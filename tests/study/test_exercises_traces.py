@@ -112,6 +112,19 @@ def test_a_record_without_a_graph_is_not_enough():
     assert not verdict.right and str(verdict).startswith("The results are right. But recorded values")
 
 
+def test_a_patch_in_place_is_not_enough():
+    def in_place(run, source, target, name, position):
+        def put(value):
+            value[position] = values[name][position]
+            return value
+
+        values = run(source)[1]
+        return run(target, {name: put})[0]
+
+    verdict = check.patch(in_place)
+    assert not verdict.right and str(verdict).startswith("The results are right. But the network's value")
+
+
 @pytest.mark.parametrize("kind", CHECKS)
 def test_nothing_written_yet_and_errors_get_a_sentence(kind):
     judge = CHECKS[kind][0]

@@ -132,7 +132,23 @@ def patch(mine: Callable[..., Any]) -> Verdict:
         Case("a layer in the middle", (_run, source, target, "layers.0", 3), "Look at which values are replaced."),
         Case("the first position", (_run, target, source, "layers.1", 0), "Look at source and target."),
     ]
-    return judge(mine, Task(patched, cases, PATCH))
+
+    def changes_nothing_in_place(_: Callable[..., Any]) -> str | None:
+        changed = []
+
+        def watching(ids: Tensor, replace: Mapping[str, Any] | None = None) -> tuple[float, dict[str, Tensor]]:
+            def watched(function: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
+                before = value.clone()  # (S, D)
+                new = function(value)
+                changed.append(not torch.equal(before, value))
+                return new
+
+            return _run(ids, {name: partial(watched, function) for name, function in (replace or {}).items()})
+
+        mine(watching, source, target, "layers.0", 3)
+        return "But the network's value is changed in place: make a copy first." if any(changed) else None
+
+    return judge(mine, Task(patched, cases, PATCH, properties=[changes_nothing_in_place]))
 
 
 def patched(
