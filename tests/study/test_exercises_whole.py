@@ -16,8 +16,8 @@ from tests.study.known_mistakes import assert_named, assert_pairs_named, singles
 SOLUTIONS = runpy.run_path(str(Path(__file__).parents[2] / "notebooks" / "solutions" / "05_the_whole_bert.py"))
 TASKS = {"pooler": whole.POOLER_TASK, "count_parameters": whole.COUNT_TASK}
 STYLES = [
+    ("pooler", "nearly"),
     ("pooler", "my_pooler"),
-    ("pooler", "my_pooler_by_matrix"),
     ("pooler", "my_pooler_by_number"),
     ("count_parameters", "my_count"),
     ("count_parameters", "my_count_as_a_polynomial"),
