@@ -19,6 +19,7 @@ from minibert.study.exercises.explaining import contributions, integrated_gradie
 from minibert.study.exercises.features import mean_pool, standardise
 from minibert.study.exercises.heads import masked_lm_head
 from minibert.study.exercises.losses import add_losses, masked_lm_loss, span_loss
+from minibert.study.exercises.museum import damage_order, guard, window_loss
 from minibert.study.exercises.network import attention, embeddings, layer, self_attention
 from minibert.study.exercises.parameter_names import modern_name, official_name
 from minibert.study.exercises.pieces import pair, wordpiece, words
@@ -43,9 +44,11 @@ __all__ = [
     "confusion_matrix",
     "contributions",
     "count_parameters",
+    "damage_order",
     "embeddings",
     "entropy_of_attention",
     "from_tensorflow",
+    "guard",
     "head_importance",
     "integrated_gradients",
     "layer",
@@ -72,6 +75,7 @@ __all__ = [
     "standardise",
     "tap",
     "unpack",
+    "window_loss",
     "wordpiece",
     "words",
 ]
