@@ -21,6 +21,7 @@ from minibert.study.exercises.heads import masked_lm_head
 from minibert.study.exercises.losses import add_losses, masked_lm_loss, span_loss
 from minibert.study.exercises.museum import damage_order, guard, window_loss
 from minibert.study.exercises.network import attention, embeddings, layer, self_attention
+from minibert.study.exercises.numerics import norm_in_16_bits, spacing, stable_softmax
 from minibert.study.exercises.parameter_names import modern_name, official_name
 from minibert.study.exercises.pieces import pair, wordpiece, words
 from minibert.study.exercises.splits import split
@@ -60,6 +61,7 @@ __all__ = [
     "mcnemar",
     "mean_pool",
     "modern_name",
+    "norm_in_16_bits",
     "official_name",
     "pack",
     "pair",
@@ -70,8 +72,10 @@ __all__ = [
     "scaled_step",
     "schedule",
     "self_attention",
+    "spacing",
     "span_loss",
     "split",
+    "stable_softmax",
     "standardise",
     "tap",
     "unpack",
