@@ -24,6 +24,7 @@ from minibert.study.exercises.network import attention, embeddings, layer, self_
 from minibert.study.exercises.numerics import norm_in_16_bits, spacing, stable_softmax
 from minibert.study.exercises.parameter_names import modern_name, official_name
 from minibert.study.exercises.pieces import pair, wordpiece, words
+from minibert.study.exercises.pretraining import mask_tokens, next_sentence_pairs
 from minibert.study.exercises.splits import split
 from minibert.study.exercises.traces import attention_distance, patch, tap
 from minibert.study.exercises.training import accumulate, adamw_step, scaled_step, schedule
@@ -56,11 +57,13 @@ __all__ = [
     "leave_one_out",
     "lens",
     "macro_f1",
+    "mask_tokens",
     "masked_lm_head",
     "masked_lm_loss",
     "mcnemar",
     "mean_pool",
     "modern_name",
+    "next_sentence_pairs",
     "norm_in_16_bits",
     "official_name",
     "pack",
