@@ -184,7 +184,8 @@ def test_the_reading_quotes_the_file(path):
 def test_exercises_have_hints_and_tested_solutions(path):
     prose = [cell.source for cell in cells(path, "markdown") if cell.source.startswith("### Exercise")]
     solutions = (FOLDER / "solutions" / f"{path.stem}.py").read_text(encoding="utf-8")
-    assert 2 <= len(prose) <= 4
+    everywhere = re.findall(r"^### Exercise", "\n".join(cell.source for cell in cells(path, "markdown")), flags=re.M)
+    assert 2 <= len(prose) <= 4 and len(everywhere) == len(prose)  # each begins a cell
     for number, text in enumerate(prose, 1):
         assert text.startswith(f"### Exercise {number}: ") and re.search(r"[●○]{3} · \d+ minutes", text)
         hint, solution = re.findall(r"<details><summary>(Hint|Solution)</summary>", text)

@@ -30,4 +30,6 @@ class Verdict:
 def traceback_of(error: Exception) -> str:
     """Where in the reader's own code an error arose, and what it says."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent != HERE]
+    while len(frames) > 1 and {"site-packages", "dist-packages"} & {*Path(frames[-1].filename).parts}:
+        frames.pop()  # the reader's line that called a library says more than the library's
     return "".join([*traceback.format_list(frames), *traceback.format_exception_only(error)]).rstrip()
