@@ -238,7 +238,10 @@ class BertTokenizer:
 
 
 def _kept(lengths: Sequence[int], room: int) -> list[int]:
-    """How many pieces stay of each text: the longer one is cut first, then both evenly."""
+    """How many pieces stay of each text: the longer one is cut first, then both evenly.
+
+    A place left over goes to the text that was longer, as in the library; Google's code gives it to the first.
+    """
     if len(lengths) == 1 or sum(lengths) <= room:
         return [min(length, room) for length in lengths]
     shorter = min(*lengths, room // 2)

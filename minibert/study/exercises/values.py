@@ -132,8 +132,9 @@ def _first_difference(found: Mapping[Any, Any], right: Mapping[Any, Any], keys: 
         if key not in right:
             return f"{key!r} should not be there"
         problem = difference(found[key], right[key], equal)
-        if problem:
-            return f"at {key!r}, {problem}"
+        if problem:  # places inside places read as one: at [1][7]
+            inner = problem.removeprefix("at ") if problem.startswith("at [") else f", {problem}"
+            return f"at [{key!r}]{inner}"
     return None
 
 
@@ -158,7 +159,7 @@ def _tensor_difference(found: Any, right: Any, equal: float) -> str | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _short(value: Any) -> str:
