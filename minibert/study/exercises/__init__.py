@@ -15,6 +15,7 @@ from minibert.study.exercises.chance import bootstrap_interval, mcnemar
 from minibert.study.exercises.checkpoints import from_tensorflow, plan_loading
 from minibert.study.exercises.claims import bootstrap_difference, entropy_of_attention, head_importance, leave_one_out
 from minibert.study.exercises.confusion import confusion_matrix, macro_f1
+from minibert.study.exercises.distilling import distil_name, pieces_per_word, student_from_teacher
 from minibert.study.exercises.explaining import contributions, integrated_gradients, lens
 from minibert.study.exercises.features import mean_pool, standardise
 from minibert.study.exercises.heads import masked_lm_head
@@ -47,6 +48,7 @@ __all__ = [
     "contributions",
     "count_parameters",
     "damage_order",
+    "distil_name",
     "embeddings",
     "entropy_of_attention",
     "from_tensorflow",
@@ -69,6 +71,7 @@ __all__ = [
     "pack",
     "pair",
     "patch",
+    "pieces_per_word",
     "plan_loading",
     "pooler",
     "rank_by_loss",
@@ -80,6 +83,7 @@ __all__ = [
     "split",
     "stable_softmax",
     "standardise",
+    "student_from_teacher",
     "tap",
     "unpack",
     "window_loss",
