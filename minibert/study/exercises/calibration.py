@@ -17,6 +17,7 @@ EDGE = 0.02  # how far from every edge of a bin a confidence has to be, so that 
 
 RANK_MISTAKES = {
     "lowest first": "the lowest loss comes first",
+    "losses": "the losses are returned, not the numbers of their examples (sort instead of argsort)",
     "ranks": "the rank of each example is returned instead of the examples in order (argsort of an argsort)",
     "loss of the prediction": "the loss is that of the predicted class instead of the label",
     "probabilities": "the softmax is taken twice: cross-entropy expects logits and got probabilities",
@@ -79,6 +80,8 @@ def _rank(logits: Tensor, labels: Tensor, mistakes: Mistakes) -> Tensor:
         confidence = logits.softmax(dim=1).amax(dim=1)  # (n,)
         loss = torch.where(right, -confidence, confidence)  # (n,)
     order = loss.argsort(descending="lowest first" not in mistakes)  # (n,)
+    if "losses" in mistakes:
+        return loss[order]  # (n,)
     if "errors only" in mistakes:
         order = order[~right[order]]  # (wrong ones,)
     return order.argsort() if "ranks" in mistakes else order

@@ -33,6 +33,8 @@ MCNEMAR_MISTAKES = {
     "one-sided": "the p value is one-sided: a difference in the other direction would have counted as well",
     "ties counted": "examples that both have right, or both wrong, are counted as if they said something",
     "both right counted": "examples that both have right are counted",
+    "larger count": "the sum runs up to the larger of the two counts, which is more than a tail",
+    "second count": "the sum runs up to the second one's count even where that is the larger one",
     "strict": "only outcomes more extreme than the observed one are counted, without itself",
     "mid p": "the observed outcome is counted half (the mid-p value)",
     "point": "only the probability of exactly this outcome is taken, without the more extreme ones",
@@ -119,6 +121,7 @@ def _mcnemar(first: Tensor, second: Tensor, mistakes: Mistakes) -> float:
         more = ties if "ties counted" in mistakes else 2 * both
         alone, other = alone + more // 2, other + more - more // 2
     n, fewer = alone + other, min(alone, other)
+    fewer = max(alone, other) if "larger count" in mistakes else other if "second count" in mistakes else fewer
 
     def ways(most: int) -> float:
         return sum(math.comb(n, k) for k in range(most + 1)) / 2**n
