@@ -60,7 +60,7 @@ class Task:
     equal: float = EQUAL
 
     def right(self, case: Case, *mistakes: str) -> Any:
-        return plain(self.truth(*copy.deepcopy(case.inputs), mistakes=frozenset(mistakes)))
+        return plain(self.truth(*_copies(case), mistakes=frozenset(mistakes)))
 
 
 def judge(mine: Callable[..., Any], task: Task) -> Verdict:
@@ -68,7 +68,7 @@ def judge(mine: Callable[..., Any], task: Task) -> Verdict:
     found = []
     for case in task.cases:
         try:
-            found.append(plain(mine(*copy.deepcopy(case.inputs))))
+            found.append(plain(mine(*_copies(case))))
         except Exception as error:  # the code is the reader's
             return Verdict(False, f"With {case.what}, the function stopped with an error.\n{traceback_of(error)}")
     if all(value is None for value in found):
@@ -91,6 +91,11 @@ def judge(mine: Callable[..., Any], task: Task) -> Verdict:
             return Verdict(False, f"The results are right. {problem}")
     also = ", and so are the gradients" if task.gradients else ""
     return Verdict(True, f"Right: all {len(task.cases)} cases agree{also}.")
+
+
+def _copies(case: Case) -> list[Any]:
+    """Arguments that a function may change in place; one that stands there twice becomes two."""
+    return [copy.deepcopy(value) for value in case.inputs]
 
 
 def plain(value: Any) -> Any:
@@ -196,7 +201,7 @@ def _gradient_problem(mine: Callable[..., Any], task: Task, number: int) -> str 
     case = task.cases[-1]
     gradients = []
     for function in (mine, lambda *inputs: task.truth(*inputs, mistakes=frozenset())):
-        inputs = list(copy.deepcopy(case.inputs))
+        inputs = _copies(case)
         inputs[number] = inputs[number].clone().requires_grad_()
         result = function(*inputs)
         parts = result if isinstance(result, list | tuple) else [result]
