@@ -52,6 +52,7 @@ ADAMW = {
     "eps inside the root": "eps is added before the root is taken",
     "eps before the correction": "eps is added to the root before its bias correction",
     "betas swapped": "the two betas are swapped",
+    "corrected means kept": "the corrected means are returned, so that the next step corrects them again",
     "no root": "the update is divided by the mean of the squares instead of by its root",
 }
 
@@ -85,6 +86,8 @@ def _adamw(
         below = (square / corrections[1]) ** power + EPS  # (...)
     update = rate * mean / corrections[0] / below  # (...)
     weight = (weight - update) * shrink if "decay last" in mistakes else weight * shrink - update  # (...)
+    if "corrected means kept" in mistakes:
+        mean, square = mean / corrections[0], square / corrections[1]  # (...) each
     return weight, mean, square
 
 
@@ -234,7 +237,7 @@ def scaled_step(mine: Callable[..., Any]) -> Verdict:
         case("a scale of 1 and nothing to clip", gradients, 1.0, 2 * norm, "Look at the update of the weights."),
         case("a scale of 1024 and nothing to clip", [x * 1024 for x in gradients], 1024.0, 2 * norm,
              "Look at where the gradients are divided by the scale."),
-        case("gradients above the limit", [x * 1024 for x in gradients], 1024.0, 0.5 * norm, "Look at the clipping."),
+        case("gradients above the limit", [x * 1024 for x in gradients], 1024.0, 0.2 * norm, "Look at the clipping."),
         case("an infinite gradient in one tensor", infinite, 1024.0, 0.5 * norm,
              "After an overflow, only the scale changes."),
         case("a gradient that is NaN", missing, 1024.0, 0.5 * norm, "inf - inf is NaN: that is an overflow, too."),
@@ -248,6 +251,7 @@ SCALED_STEP = {
     "not clipped": "nothing is clipped",
     "always clipped": "gradients below the limit are scaled up to it",
     "clipped one by one": "each tensor is clipped by its own norm, which turns the direction of the step",
+    "each number clipped": "each number is cut off at the limit by itself, which turns the direction of the step",
     "sum of norms": "the norms of the tensors are added up, instead of the root of the sum of their squares",
     "steps on overflow": "the weights are updated although a gradient is not finite",
     "skips one tensor": "only the tensors whose own gradients are not finite are left out",
@@ -272,7 +276,10 @@ def _scaled_step(
         norms = torch.stack([x.norm() for x in tensors])  # (tensors,)
         total = norms.sum() if "sum of norms" in mistakes else norms.norm()  # ()
         factors = limit / (norms if "clipped one by one" in mistakes else total.expand(len(norms)))  # (tensors,)
-        factors = factors if "always clipped" in mistakes else factors.clamp(max=1.0)  # (tensors,)
+        if "always clipped" not in mistakes:
+            factors = torch.where(factors < 1, factors, 1.0)  # (tensors,), 1 for NaN, as min(1.0, limit / norm) gives
+        if "each number clipped" in mistakes:
+            tensors, factors = [x.clamp(-limit, limit) for x in tensors], torch.ones_like(factors)  # (tensors,)
         return list(tensors) if "not clipped" in mistakes else [x * f for x, f in zip(tensors, factors, strict=True)]
 
     def bad(tensor: Tensor) -> bool:
