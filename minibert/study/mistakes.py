@@ -34,6 +34,7 @@ MISTAKES = {
     "norm inside the residual": "what a sublayer writes is normalised before it is added, not the sum",
     "no attention residual": "the input is not added to the attention's output",
     "no feed-forward residual": "the input is not added to the feed-forward block's output",
+    "residual of the sum": "the feed-forward block's output is added to the first sum, not to that sum's norm",
     "no scale": "scores are not divided by the root of the head size",
     "scale by D": "scores are divided by the root of D instead of the head size",
     "scale without root": "scores are divided by the head size instead of its root",
@@ -46,6 +47,7 @@ MISTAKES = {
     "softmax over queries": "the softmax runs over the queries (dim=-2) instead of the keys (dim=-1)",
     "softmax over heads": "the softmax runs over the heads (dim=1) instead of the keys (dim=-1)",
     "interleaved heads": "D is split as (H, N) instead of (N, H), so heads take every N-th dimension",
+    "heads cut without a swap": "(B, S, D) is reshaped to (B, N, S, H) at once, without swapping S and N",
     "heads not brought back": "contexts (B, N, S, H) are reshaped to (B, S, D) without swapping N and S back",
     "query and key swapped": "the query's weights are used for the key, and the reverse",
     "key and value swapped": "the key's weights are used for the value, and the reverse",
@@ -132,9 +134,13 @@ def layer(
     first, second = _part(weights, "attention.output.LayerNorm."), _part(weights, "output.LayerNorm.")
     attended = lambda x: attention(config, weights, x, mask, mistakes, values, name)  # noqa: E731
     fed = lambda x: feed_forward(weights, x, mistakes)  # noqa: E731
-    hidden = _add_and_norm(config, first, hidden, attended, "no attention residual" not in mistakes, mistakes)
+    nothing = torch.zeros_like(hidden)  # (B, S, D)
+    before = nothing if "no attention residual" in mistakes else hidden  # (B, S, D)
+    hidden, total = _add_and_norm(config, first, hidden, before, attended, mistakes)  # (B, S, D) each
     values[f"{name}attention"] = hidden
-    hidden = _add_and_norm(config, second, hidden, fed, "no feed-forward residual" not in mistakes, mistakes)
+    before = total if "residual of the sum" in mistakes else hidden  # (B, S, D)
+    before = nothing if "no feed-forward residual" in mistakes else before  # (B, S, D)
+    hidden, _ = _add_and_norm(config, second, hidden, before, fed, mistakes)  # (B, S, D)
     values[f"{name}output"] = hidden
     return hidden
 
@@ -143,16 +149,19 @@ def _add_and_norm(
     config: Config,
     weights: Tensors,
     hidden: Tensor,
+    before: Tensor,
     sublayer: Callable[[Tensor], Tensor],
-    residual: bool,
     mistakes: Set[str],
-) -> Tensor:
-    before = hidden if residual else torch.zeros_like(hidden)  # (B, S, D)
+) -> tuple[Tensor, Tensor]:
+    """What the half of a layer gives, and its sum; `before` (B, S, D) is what the sublayer's output is added to."""
     if "pre-norm" in mistakes:
-        return before + sublayer(norm(config, weights, hidden, mistakes))  # (B, S, D)
+        total = before + sublayer(norm(config, weights, hidden, mistakes))  # (B, S, D)
+        return total, total
     if "norm inside the residual" in mistakes:
-        return before + norm(config, weights, sublayer(hidden), mistakes)  # (B, S, D)
-    return norm(config, weights, before + sublayer(hidden), mistakes)  # (B, S, D)
+        total = before + norm(config, weights, sublayer(hidden), mistakes)  # (B, S, D)
+        return total, total
+    total = before + sublayer(hidden)  # (B, S, D)
+    return norm(config, weights, total, mistakes), total
 
 
 def attention(
@@ -166,6 +175,8 @@ def attention(
         flat = linear(_part(weights, f"attention.self.{kind}."), hidden, bias, flip)  # (B, S, D)
         if "interleaved heads" in mistakes:
             return flat.unflatten(2, (size, heads)).permute(0, 3, 1, 2)  # (B, N, S, H)
+        if "heads cut without a swap" in mistakes:
+            return flat.reshape(flat.shape[0], heads, -1, size)  # (B, N, S, H)
         return flat.unflatten(2, (heads, size)).transpose(1, 2)  # (B, N, S, H)
 
     kinds = ["query", "key", "value"]

@@ -29,7 +29,9 @@ HIDES = {
     "no positions": ["positions from one"],
     "no segments": ["one segment"],
     "no embedding norm": ["eps 1e-5"],  # the other norms read large numbers
-    "pre-norm": ["norm inside the residual"],
+    "pre-norm": ["norm inside the residual", "residual of the sum"],
+    "norm inside the residual": ["residual of the sum"],  # what is handed on is the sum
+    "no feed-forward residual": ["residual of the sum"],
     "no scale": ["scale by D", "scale without root"],
     "scale by D": ["scale without root"],
     "padding attended": ["mask on queries", "masked scores of zero", "mask after the softmax"],
@@ -37,6 +39,7 @@ HIDES = {
     "causal": ["padding attended", "mask on queries"],  # padding is on the right
     "softmax over queries": ["masked scores of zero", "softmax over heads"],  # one number in all of a key's column
     "softmax over heads": ["masked scores of zero"],
+    "interleaved heads": ["heads cut without a swap"],
     "no output projection": ["output transposed"],
     "tanh gelu": ["sigmoid gelu", "relu", "silu", "no activation"],
     "sigmoid gelu": ["relu", "silu", "no activation"],

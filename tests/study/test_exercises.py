@@ -70,14 +70,17 @@ def wrong_layer(*names):
             part = {f"{name}.dense.{end}": weights[f"{mine}.{end}"] for mine, name, end in ends}
             return mistakes.feed_forward(part, x, frozenset(names))
 
+        total = hidden
         for kind, sublayer in (("attention", attend), ("feed_forward", fed)):
-            before = hidden * (f"no {kind.replace('_', '-')} residual" not in names)
+            before = total if "residual of the sum" in names else hidden
+            before = before * (f"no {kind.replace('_', '-')} residual" not in names)
             if "pre-norm" in names:
-                hidden = before + sublayer(norm(f"{kind}_norm", hidden))
+                hidden = total = before + sublayer(norm(f"{kind}_norm", hidden))
             elif "norm inside the residual" in names:
-                hidden = before + norm(f"{kind}_norm", sublayer(hidden))
+                hidden = total = before + norm(f"{kind}_norm", sublayer(hidden))
             else:
-                hidden = norm(f"{kind}_norm", before + sublayer(hidden))
+                total = before + sublayer(hidden)
+                hidden = norm(f"{kind}_norm", total)
         return hidden
 
     return layer

@@ -24,12 +24,12 @@ ATTENTION = (
     "query and key swapped", "key and value swapped", "query and value swapped",
 )  # fmt: skip
 SELF_ATTENTION = (
-    *ATTENTION, "interleaved heads", "heads not brought back", "attention transposed", "output transposed",
-    "no output projection", "attention biases dropped", "output biases dropped",
+    *ATTENTION, "interleaved heads", "heads cut without a swap", "heads not brought back", "attention transposed",
+    "output transposed", "no output projection", "attention biases dropped", "output biases dropped",
 )  # fmt: skip
 LAYER = (
-    "pre-norm", "norm inside the residual", "no attention residual", "no feed-forward residual", "unbiased variance",
-    "gamma and beta dropped", "tanh gelu", "sigmoid gelu", "relu", "silu", "no activation",
+    "pre-norm", "norm inside the residual", "no attention residual", "no feed-forward residual", "residual of the sum",
+    "unbiased variance", "gamma and beta dropped", "tanh gelu", "sigmoid gelu", "relu", "silu", "no activation",
     "activation after the second map",
 )  # fmt: skip
 
