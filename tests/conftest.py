@@ -55,7 +55,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Marker -> the folder or file whose tests carry it. A plain `python -m pytest` leaves them out.
-MARKED = {"workbench": "workbench", "programs": "programs", "course": "test_notebooks.py"}
+MARKED = {"workbench": "workbench", "programs": "programs", "course": "course"}
 
 
 def pytest_ignore_collect(collection_path, config):

@@ -10,7 +10,7 @@ import torch
 
 from minibert.study import exercises as check
 from minibert.study.exercises import calibration, chance
-from tests.study.known_mistakes import assert_named, assert_pairs_named, singles
+from tests.course.known_mistakes import assert_named, assert_pairs_named, singles
 
 SOLUTIONS = runpy.run_path(str(Path(__file__).parents[2] / "notebooks" / "solutions" / "13_fine_tuning.py"))
 TASKS = {

@@ -11,7 +11,7 @@ import torch
 from minibert.study import exercises as check
 from minibert.study.exercises import whole
 from minibert.study.mistakes import MISTAKES, forward
-from tests.study.known_mistakes import assert_named, assert_pairs_named, singles
+from tests.course.known_mistakes import assert_named, assert_pairs_named, singles
 
 SOLUTIONS = runpy.run_path(str(Path(__file__).parents[2] / "notebooks" / "solutions" / "05_the_whole_bert.py"))
 TASKS = {"pooler": whole.POOLER_TASK, "count_parameters": whole.COUNT_TASK}

@@ -18,7 +18,7 @@ from minibert import workbench
 from minibert.study import exercises
 from tests.test_architecture import RESHAPING, SHAPE
 
-FOLDER = Path(__file__).parents[1] / "notebooks"
+FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 CHAPTERS = [FOLDER / f"{path.stem}.ipynb" for path in sorted((FOLDER / "solutions").glob("*.py"))]
 LAST_BUILD_CHAPTER = 10  # the chapters after it use the lesson and take it apart
