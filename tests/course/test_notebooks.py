@@ -204,6 +204,15 @@ def test_the_map_lists_each_notebook_and_no_other():
     assert sorted(re.findall(r"^\| \[\w+\]\((\w+)\.ipynb\)", text, flags=re.M)) == [path.stem for path in NOTEBOOKS]
 
 
+def test_the_map_states_the_minutes_of_the_chapters():
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    stated = dict(re.findall(r"^\| \[(\w+)\].*\| (\d+, \d+) \|", text, flags=re.M))
+    for path in CHAPTERS:
+        opening = cells(path, "markdown")[0].source
+        reading, exercise = re.search(r"\*\*Time\*\*: (\d+) minutes to read, (\d+) for", opening).groups()
+        assert stated[path.stem] == f"{reading}, {exercise}", path.stem
+
+
 @every_notebook
 def test_runs_from_clean_to_the_same_text(path, minilm, tmp_path):
     committed = cells(path, "code")

@@ -114,7 +114,7 @@ SCHEDULE = {
     "no warm-up": "there is no warm-up",
     "decay from the start": "the decay is measured from update 0, so that the rate jumps down when the warm-up ends",
     "decay too long": "the decay takes `total` updates after the warm-up, so that the run ends above 0",
-    "decay in the warm-up": "the rate is multiplied with the decay during the warm-up, too",
+    "decay in the warm-up": "the rate is multiplied by the decay during the warm-up, too",
     "one early": "the rate is 0 one update before the end, at total - 1",
     "one late": "the rate is 0 one update after the end, at total + 1",
     "negative": "the rate becomes negative after the end",
