@@ -53,7 +53,7 @@ Mistakes = frozenset[str]
 
 
 def tap(mine: Callable[..., Any]) -> Verdict:
-    """Checks a function (trace, prefix, name, value) -> the value that the network goes on with.
+    """Checks a function (trace, prefix, name, value) -> the value that the network uses from there on.
 
     `trace` is a dict of "read", patterns of full names, in which * stands for anything; "replace", pattern -> function
     from a value to another; and "values", a dict to fill: full name -> the value after replacement.
@@ -64,7 +64,7 @@ def tap(mine: Callable[..., Any]) -> Verdict:
         Case("nothing to read or replace", ((), {}), "The value goes through as it is."),
         Case("a name to read", (("layers.1.linear",), {}), "Look at the name, and at when it is recorded."),
         Case("a pattern to read", (("layers.*.output",), {}), "Look at how names are compared."),
-        Case("a value to replace", ((), {"layers.0.linear": double}), "Look at what the network goes on with."),
+        Case("a value to replace", ((), {"layers.0.linear": double}), "Look at what is returned to the network."),
         Case("a value both replaced and read", (("*.linear",), {"layers.1.linear": double}), "Look at the order."),
         Case("two replacements that fit one value", (("*",), both), "Both are used, one after the other."),
     ]
