@@ -36,6 +36,7 @@ MACRO_F1_MISTAKES = {
     "recall": "the mean of the recalls is taken",
     "absent counted": "a class that is neither label nor prediction of any example counts as 0",
     "never predicted skipped": "a class that is never predicted is left out instead of counting as 0",
+    "never a label skipped": "a class that is predicted but never a label is left out instead of counting as 0",
     "last class only": "only the last class is scored",
 }
 
@@ -104,6 +105,11 @@ def macro_f1_task() -> Task:
             "Its precision is 0 divided by 0; its F1 counts as 0.",
         ),
         Case("a fourth class that never occurs", (labels, predictions, 4), "Look at which classes are averaged."),
+        Case(
+            "a class that is predicted but never a label",
+            (torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 0, 2, 1, 1]), 3),
+            "Look at which classes are averaged.",
+        ),
     ]
     return Task(_macro_f1, cases, MACRO_F1_MISTAKES)
 
@@ -114,6 +120,8 @@ def _macro_f1(labels: Tensor, predictions: Tensor, classes: int, mistakes: Mista
     occurs = torch.ones(classes, dtype=torch.bool) if "absent counted" in mistakes else support + guessed > 0
     if "never predicted skipped" in mistakes:
         occurs = occurs & (guessed > 0)
+    if "never a label skipped" in mistakes:
+        occurs = occurs & (support > 0)
     precision, recall = right / guessed.clamp(min=1), right / support.clamp(min=1)  # (C,) each
     if "micro" in mistakes:
         return float(right.sum() / support.sum())

@@ -87,7 +87,9 @@ def distil_name(mine: Callable[..., Any]) -> Verdict:
 
 def distil_name_task() -> Task:
     """What `distil_name` tries, and the mistakes that it knows."""
-    names = ["bert.embeddings.word_embeddings.weight", "bert.embeddings.LayerNorm.bias"]
+    names = [
+        f"bert.embeddings.{part}" for part in ("word_embeddings.weight", "position_embeddings.weight", "LayerNorm.bias")
+    ]
     names += [f"bert.encoder.layer.{n}.{part}.{end}" for n, end in ((0, "weight"), (11, "bias")) for part, _ in BODY]
     names += [f"{part}.weight" for part, _ in HEAD[:3]] + ["cls.predictions.bias"]
     names += ["bert.embeddings.token_type_embeddings.weight", "bert.pooler.dense.bias", "cls.seq_relationship.weight"]
